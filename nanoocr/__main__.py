@@ -1,0 +1,8 @@
+"""`python -m nanoocr` is the installed command `nanoocr`."""
+
+import sys
+
+from nanoocr.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

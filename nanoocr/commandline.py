@@ -1,0 +1,107 @@
+"""What every command shares: flags from a typed config, mistakes as one sentence, exit codes.
+
+@dataclass(frozen=True)
+class Config:
+    steps: int = 1000  # becomes --steps=1000, this comment becomes its help
+
+def main(argv: list[str] | None = None) -> None:
+    config = parse(Config, argv)
+
+if __name__ == "__main__":
+    sys.exit(run(main))
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+
+from nanoocr.errors import NanoOCRError, UsageError
+
+T = TypeVar("T")
+
+INTERRUPTED = 130  # 128 + SIGINT, the Unix custom
+
+
+def parse(
+    config_class: type[T],
+    argv: Sequence[str] | None = None,
+    *,
+    prog: str | None = None,
+    config: Sequence[Any] = (),
+) -> T:
+    """Reads `config_class` (a dataclass) from --key=value flags; argv None means the process's arguments.
+
+    Booleans take a value like everything else (--wandb=True); both --batch_size and --batch-size work.
+    `config` passes further tyro.conf markers. Raises UsageError, one sentence, for an unknown flag or a
+    wrong type; --help prints and raises SystemExit(0).
+    """
+    prog = prog or _program_name()
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed):
+            return tyro.cli(
+                config_class,
+                args=list(sys.argv[1:] if argv is None else argv),
+                prog=prog,
+                config=(tyro.conf.FlagConversionOff, *config),
+                use_underscores=True,
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UsageError(f"{_sentence(printed.getvalue())} (see {prog} --help)") from None
+
+
+def run(main: Callable[[list[str] | None], int | None], argv: list[str] | None = None) -> int:
+    """Calls a script's main and returns its exit code; a user's mistake becomes one line on stderr."""
+    # Pillow warns about odd metadata in foreign files; stderr is for what the user can act on.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    try:
+        code = main(argv)
+        sys.stdout.flush()  # a reader that has gone away shows here, not at interpreter exit
+        return code or 0
+    except NanoOCRError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # `nanoocr read ... | head` is no mistake. Python flushes stdout once more at exit; give it a sink.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _program_name() -> str:
+    """`python -m scripts.tok_train` for modules, the file's name for installed commands."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    if spec is not None and not spec.name.startswith("pytest"):
+        return f"python -m {spec.name.removesuffix('.__main__')}"
+    return Path(sys.argv[0]).name
+
+
+def _sentence(box: str) -> str:
+    """tyro draws a titled box: message, rule, suggestions, rule, help. Keeps message and suggested flag."""
+    plain = re.sub(r"\x1b\[[0-9;]*m|[\u2500-\u257f]", " ", box)  # colours and box-drawing characters
+    lines = [line.strip(" |+") for line in plain.splitlines()[1:]]
+    blocks: list[list[str]] = [[]]
+    for line in lines:
+        if line.strip("- "):
+            blocks[-1].append(line)
+        elif blocks[-1]:
+            blocks.append([])
+    message = " ".join(" ".join(blocks[0]).split())
+    flags = [line.split()[0] for block in blocks[1:] for line in block if line.startswith("--")]
+    if message.startswith("Unrecognized") and flags:
+        return f"{message}; did you mean {flags[0]}?"
+    return message or " ".join(plain.split())

@@ -1,0 +1,259 @@
+"""Rows -> batches: tokenise, fit the picture into a view, pad, and do it in worker processes.
+
+A training batch is a pure function of (seed, step). Workers prepare POOL batches at a time, so that rows of
+similar length share a batch; the position of the loader is the step, and resuming is starting there.
+
+Letters: B rows, T tokens, V pictures of the batch in the order of their runs in `ids`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from nanoocr.data.rows import Row, row_from_synth
+from nanoocr.data.synth import make_sample
+from nanoocr.data.synth.fonts import Font
+from nanoocr.errors import UsageError
+from nanoocr.image_process import (
+    choose_view,
+    contained_size,
+    count_vision_tokens,
+    fit_image,
+)
+from nanoocr.model.vlm import IGNORE
+from nanoocr.tokenizer import Tokenizer, render_conversation
+from nanoocr.train.glyph import glyph_targets
+
+POOL = 4  # batches that a worker prepares and sorts by length together
+
+
+class Example(NamedTuple):
+    """One row, ready to be batched."""
+
+    ids: list[int]
+    mask: list[int]  # 1 where the token is supervised
+    pixels: Tensor | None  # (H, W, 3) uint8
+    glyphs: Tensor | None  # (H/16, W/16, slots) uint8; all UNKNOWN where the row has no character boxes
+
+
+class Pictures(NamedTuple):
+    """The equally sized pictures of a batch; uint8 until they are on the device."""
+
+    indices: tuple[int, ...]  # places among all pictures of the batch, counted in the order of their runs
+    pixels: Tensor  # (k, H, W, 3) uint8
+    glyphs: Tensor  # (k, H/16, W/16, slots) uint8
+
+
+class Batch(NamedTuple):
+    """Padded rows and their pictures."""
+
+    ids: Tensor  # (B, T) int64
+    targets: Tensor  # (B, T) int64, shifted by one, IGNORE where not supervised
+    pictures: tuple[Pictures, ...]  # one entry per size
+
+    @property
+    def num_supervised(self) -> int:
+        return int((self.targets != IGNORE).sum())
+
+    @property
+    def num_pictures(self) -> int:
+        return sum(len(group.indices) for group in self.pictures)
+
+
+def prepare(row: Row, tokenizer: Tokenizer, views: Sequence[tuple[int, int]], max_length: int) -> Example:
+    """Tokenise a row and fit its picture into the best of `views` (height, width).
+
+    Raises:
+        UsageError: the conversation has more than `max_length` tokens; nothing is cut.
+    """
+    pixels, glyphs, counts = None, None, []
+    content = [{"type": "text", "text": row.prompt}]
+    if row.image is not None:
+        view = choose_view((row.image.height, row.image.width), views)
+        pixels = torch.from_numpy(np.array(fit_image(row.image, view)))
+        counts = [count_vision_tokens(view)]
+        content.insert(0, {"type": "image"})
+        boxes = boxes_in_view(row.boxes, (row.image.height, row.image.width), view)
+        glyphs = torch.from_numpy(glyph_targets(row.chars, boxes, view))
+    messages = [{"role": "user", "content": content}, {"role": "assistant", "content": row.answer}]
+    ids, mask = render_conversation(
+        {"messages": messages}, tokenizer, image_token_counts=counts, max_length=max_length
+    )
+    return Example(ids, mask, pixels, glyphs)
+
+
+def boxes_in_view(boxes: np.ndarray, size: tuple[int, int], view: tuple[int, int]) -> np.ndarray:
+    """Character boxes of a picture of `size` after the contain-resize and padding of `process_image`."""
+    if size == view:
+        return boxes
+    height, width = contained_size(size, view)
+    scale = np.array([width / size[1], height / size[0]] * 2, dtype=np.float32)
+    offset = np.array([(view[1] - width) // 2, (view[0] - height) // 2] * 2, dtype=np.float32)
+    return boxes * scale + offset
+
+
+def collate(examples: Sequence[Example], pad_id: int) -> Batch:
+    """Right-pad to the longest row and shift the targets by one."""
+    length = max(len(example.ids) for example in examples) - 1
+    ids = torch.full((len(examples), length), pad_id, dtype=torch.long)
+    targets = torch.full((len(examples), length), IGNORE, dtype=torch.long)
+    for i, example in enumerate(examples):
+        row = torch.tensor(example.ids)
+        supervised = torch.tensor(example.mask[1:], dtype=torch.bool)
+        ids[i, : len(row) - 1] = row[:-1]
+        targets[i, : len(row) - 1] = torch.where(supervised, row[1:], IGNORE)
+    return Batch(ids, targets, group_pictures(examples))
+
+
+def group_pictures(examples: Sequence[Example]) -> tuple[Pictures, ...]:
+    """Stack the pictures size by size: few large tensors travel fast between processes."""
+    pairs = [(e.pixels, e.glyphs) for e in examples if e.pixels is not None and e.glyphs is not None]
+    sizes: dict[tuple[int, ...], list[int]] = {}
+    for i, (pixels, _) in enumerate(pairs):
+        sizes.setdefault(tuple(pixels.shape), []).append(i)
+    return tuple(
+        Pictures(
+            tuple(indices),
+            torch.stack([pairs[i][0] for i in indices]),
+            torch.stack([pairs[i][1] for i in indices]),
+        )
+        for indices in sizes.values()
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------
+# where training rows come from: a Source is a function (index, progress) -> Row
+
+Source = Callable[[int, float], Row]
+
+
+@dataclass(frozen=True)
+class SynthMix:
+    """Drawn live: kinds by weight, cards of more lines as training progresses, some rows of text alone."""
+
+    kinds: dict[str, float]
+    fonts: tuple[Font, ...]
+    seed: int
+    curriculum: tuple[tuple[float, int], ...] = ((0.0, 3),)  # (progress from, most lines of a card)
+    text_ratio: float = 0.0
+
+    def __call__(self, index: int, progress: float) -> Row:
+        rng = np.random.default_rng([self.seed, index])
+        names = list(self.kinds)
+        weights = np.array([self.kinds[name] for name in names])
+        kind = names[rng.choice(len(names), p=weights / weights.sum())]
+        max_lines = max(lines for start, lines in self.curriculum if progress >= start)
+        sample = make_sample(kind, self.seed, index, fonts=self.fonts, max_lines=max_lines)
+        row = row_from_synth(sample, f"{kind}/{self.seed}/{index}")
+        return as_text_row(row) if rng.random() < self.text_ratio else row
+
+
+def as_text_row(row: Row) -> Row:
+    """A row without a picture: the text is given and must be repeated (keeps language in the mixture)."""
+    return replace(row, image=None, prompt=f"Repeat: {row.answer}", source="synth/text", chars="")
+
+
+def draw_from_rows(index: int, progress: float, *, rows: Sequence[Row], seed: int) -> Row:
+    """A fixed set, permuted anew in every epoch."""
+    epoch, position = divmod(index, len(rows))
+    return rows[int(np.random.default_rng([seed, epoch]).permutation(len(rows))[position])]
+
+
+def rows_source(rows: Sequence[Row], seed: int) -> Source:
+    """`draw_from_rows` over a fixed set."""
+    return partial(draw_from_rows, rows=rows, seed=seed)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# the loader
+
+
+@dataclass(frozen=True)
+class BatchMaker(Dataset[list[Batch]]):
+    """Item g is the POOL batches of the steps g * POOL ...: what a worker makes in one go."""
+
+    source: Source
+    tokenizer: Tokenizer
+    views: tuple[tuple[int, int], ...]
+    batch_size: int
+    steps: int
+    seed: int
+    max_length: int
+
+    def __len__(self) -> int:
+        return -(-self.steps // POOL)
+
+    def __getitem__(self, group: int) -> list[Batch]:
+        first = group * POOL * self.batch_size
+        progress = group * POOL / self.steps
+        examples = [
+            prepare(self.source(index, progress), self.tokenizer, self.views, self.max_length)
+            for index in range(first, first + POOL * self.batch_size)
+        ]
+        examples.sort(key=lambda example: len(example.ids))
+        batches = [
+            collate(examples[start : start + self.batch_size], self.tokenizer.assistant_end_id)
+            for start in range(0, len(examples), self.batch_size)
+        ]
+        order = np.random.default_rng([self.seed, group]).permutation(POOL)  # not always short before long
+        return [batches[i] for i in order]
+
+
+def training_batches(maker: BatchMaker, *, start: int, workers: int) -> Iterator[Batch]:
+    """The batches of steps start, start + 1, ... , steps - 1, made ahead in `workers` processes (0: here)."""
+    groups = range(start // POOL, len(maker))
+    loader: DataLoader[list[Batch]] = DataLoader(
+        maker,
+        sampler=groups,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        multiprocessing_context="fork" if workers else None,
+    )
+    step = start // POOL * POOL
+    for batches in loader:
+        for batch in batches:
+            if start <= step < maker.steps:
+                yield batch
+            step += 1
+
+
+def parse_curriculum(text: str) -> tuple[tuple[float, int], ...]:
+    """`0:1,0.1:2,0.3:3` -> ((0.0, 1), (0.1, 2), (0.3, 3)): from that share of the steps, that many lines.
+
+    Raises:
+        UsageError: not of that form, not starting at 0, or more than 4 lines.
+    """
+    try:
+        pairs = tuple((float(a), int(b)) for a, b in (item.split(":") for item in text.split(",")))
+    except ValueError as error:
+        raise UsageError(f"--curriculum={text}: write SHARE:LINES pairs such as 0:1,0.1:2,0.3:3") from error
+    if not pairs or pairs[0][0] != 0 or not all(1 <= lines <= 4 for _, lines in pairs):
+        raise UsageError(f"--curriculum={text}: starts at share 0, and lines are 1 to 4")
+    return pairs
+
+
+def parse_mix(text: str, known: Sequence[str]) -> dict[str, float]:
+    """`card:0.8,scene:0.2` -> weights; a bare name weighs 1.
+
+    Raises:
+        UsageError: an unknown kind or a weight that is not a positive number.
+    """
+    mix: dict[str, float] = {}
+    for item in text.split(","):
+        name, _, weight = item.partition(":")
+        try:
+            mix[name] = float(weight or 1)
+        except ValueError as error:
+            raise UsageError(f"--mix={text}: {weight!r} is not a number") from error
+        if name not in known or not mix[name] > 0:
+            raise UsageError(f"--mix={text}: choose positive weights of {', '.join(known)}")
+    return mix

@@ -1,0 +1,182 @@
+"""Fonts for synthetic documents, found on the machine at run time; none is shipped.
+
+Sources, in this order: the TrueType files inside matplotlib's package (when it is installed), then
+/usr/share/fonts, which `bash runs/fonts.sh` fills with about fifty Debian packages. A font is used when it
+really draws every printable ASCII character and is an ordinary upright or italic text face.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import ImageFont
+
+from nanoocr.data.synth.text import VISIBLE
+from nanoocr.errors import UsageError
+
+# One sans and one serif of ordinary shape that no training picture ever shows. Their relatives (Open Sans
+# Condensed, PT Serif Caption) are kept out of training as well: they share most of the outlines.
+HELD_OUT_FAMILIES = ("Open Sans", "PT Serif")
+
+SYSTEM_FOLDER = "/usr/share/fonts"
+SUFFIXES = (".ttf", ".otf")
+STYLES_PER_FAMILY = 4
+
+# Families (by the start of their name) that do draw ASCII, but as symbols, ornament, small capitals, script.
+EXCLUDED_FAMILIES = (
+    "cmb10", "cmex10", "cmmi10", "cmr10", "cmss10", "cmsy10", "cmti10", "cmtt10", "STIXNonUni", "STIXSize",
+    "DejaVu Math", "DejaVu Sans Display", "DejaVu Serif Display", "Last Resort", "D050000L",
+    "Standard Symbols", "Z003", "Linux Biolinum Keyboard", "Linux Libertine Initials",
+    "Romande ADF Script", "Romande ADF Style", "Go Smallcaps", "CMU Classical Serif", "Karla Tamil",
+    "Clear Sans Thin",
+    "Tuffy",  # its capital i is its vertical bar
+)  # fmt: skip
+EXCLUDED_STYLES = (
+    "thin",
+    "hairline",
+    "extralight",
+    "extra light",
+    "outline",
+    "inverted",
+    "initials",
+    "display",
+)
+# Of a family with many weights these come first; the rest fill the places that are left.
+PREFERRED_STYLES = (
+    ("regular", "book", "roman", "medium"),
+    ("bold", "demi", "semibold", "demibold"),
+    ("italic", "oblique", "book oblique", "light italic"),
+    (
+        "bold italic",
+        "bold oblique",
+        "bolditalic",
+        "boldoblique",
+        "bold-italic",
+        "demi italic",
+        "demi oblique",
+    ),
+)
+
+
+@dataclass(frozen=True, order=True)
+class Font:
+    """One face: family and style as the file itself names them, and where the file is."""
+
+    family: str
+    style: str
+    path: str
+
+
+@functools.lru_cache(maxsize=8)
+def find_fonts(*, held_out: bool = False, folders: tuple[str, ...] | None = None) -> tuple[Font, ...]:
+    """Fonts fit for synthetic text, sorted by family and style; at most four styles of a family.
+
+    `held_out=False` leaves out HELD_OUT_FAMILIES and their relatives, `held_out=True` returns only those
+    families. `folders` replaces the default places. The same files always give the same tuple. Checking
+    some 500 files takes about a second, once per process.
+
+    Raises UsageError, naming the packages to install, when nothing usable is found.
+    """
+    places = default_folders() if folders is None else folders
+    by_family: dict[str, dict[str, Font]] = {}
+    for font in _faces(places):
+        if _is_wanted(font, held_out):
+            by_family.setdefault(font.family, {}).setdefault(
+                font.style, font
+            )  # the first of two copies stays
+    fonts = [font for styles in by_family.values() for font in _leading_styles(list(styles.values()))]
+    if not fonts:
+        raise UsageError(_no_fonts_message(held_out, places))
+    return tuple(sorted(fonts))
+
+
+def default_folders() -> tuple[str, ...]:
+    """matplotlib's font folder, when it is installed, then the system's."""
+    spec = importlib.util.find_spec("matplotlib")  # finds the package without paying for its import
+    if spec is None or spec.origin is None:
+        return (SYSTEM_FOLDER,)
+    return (str(Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf"), SYSTEM_FOLDER)
+
+
+def families(fonts: Sequence[Font]) -> tuple[str, ...]:
+    """The different families among `fonts`, sorted."""
+    return tuple(sorted({font.family for font in fonts}))
+
+
+def _faces(folders: Sequence[str]) -> Iterator[Font]:
+    for folder in folders:
+        for path in _font_files(folder):
+            try:
+                family, style = ImageFont.truetype(path, 20, layout_engine=ImageFont.Layout.BASIC).getname()
+            except OSError:  # not a font FreeType can read: as if it were not there
+                continue
+            yield Font(family or Path(path).stem, style or "Regular", path)
+
+
+def _font_files(folder: str) -> list[str]:
+    found = []
+    for root, _, names in os.walk(folder, followlinks=True):
+        found += [os.path.join(root, name) for name in names if name.lower().endswith(SUFFIXES)]
+    return sorted(found)
+
+
+def _is_wanted(font: Font, held_out: bool) -> bool:
+    if held_out and font.family not in HELD_OUT_FAMILIES:
+        return False
+    if not held_out and font.family.startswith(HELD_OUT_FAMILIES):
+        return False
+    if font.family.startswith(EXCLUDED_FAMILIES) or any(
+        word in font.style.lower() for word in EXCLUDED_STYLES
+    ):
+        return False
+    return draws_ascii(font.path)
+
+
+@functools.lru_cache(maxsize=4096)
+def draws_ascii(path: str) -> bool:
+    """Whether the file has its own visible glyph for each of the 94 printable ASCII characters but space.
+
+    Small letters that look like their capitals (fonts of capitals only) fail too: their truth is undecidable.
+    """
+    face = ImageFont.truetype(path, 24, layout_engine=ImageFont.Layout.BASIC)
+    missing = _ink(face, "\U0010fffe")  # a code point without a character: draws the font's "missing" box
+    glyphs = {}
+    for char in VISIBLE:
+        glyphs[char] = _ink(face, char)
+        if glyphs[char] == missing or not any(glyphs[char][1]):
+            return False
+    return all(glyphs[char] != glyphs[char.upper()] for char in "abdefghmnqrty")
+
+
+def _ink(face: ImageFont.FreeTypeFont, char: str) -> tuple[tuple[int, int], bytes]:
+    mask = face.getmask(char, mode="L")
+    return mask.size, bytes(mask)
+
+
+def _leading_styles(fonts: list[Font]) -> list[Font]:
+    """At most STYLES_PER_FAMILY faces, so that a family in 18 weights is not seen 18 times as often."""
+    chosen: list[Font] = []
+    for names in PREFERRED_STYLES:
+        matches = [font for name in names for font in fonts if font.style.lower() == name]
+        chosen += matches[:1]
+    rest = sorted(font for font in fonts if font not in chosen)
+    return (chosen + rest)[:STYLES_PER_FAMILY]
+
+
+def _no_fonts_message(held_out: bool, folders: Sequence[str]) -> str:
+    places = " or ".join(folders)
+    if held_out:
+        families_text = " and ".join(HELD_OUT_FAMILIES)
+        return (
+            f"None of the held-out families {families_text} is in {places}: "
+            "run `apt-get install fonts-open-sans fonts-paratype`, or `bash runs/fonts.sh` for all of them."
+        )
+    return (
+        f"No usable font is in {places}: run `pip install matplotlib` (it brings a few), "
+        "`apt-get install fonts-dejavu-core fonts-liberation`, or `bash runs/fonts.sh` for all of them."
+    )

@@ -1,0 +1,34 @@
+"""The errors a user can cause, each with the exit code that the command line ends in.
+
+Every message is one sentence that names the thing (file, flag, key, value) and the mend. The command
+line prints the message alone, never a traceback; Python callers catch the class.
+"""
+
+
+class NanoOCRError(Exception):
+    """Base of all errors that are somebody's mistake and not a defect of this code."""
+
+    exit_code = 2
+
+
+class UsageError(NanoOCRError):
+    """A wrong flag, value, preset or combination. Exit code 2."""
+
+
+class PictureError(NanoOCRError):
+    """A picture or page that cannot be read. `kind` is one of the closed list below. Exit code 3.
+
+    kinds: unreadable, too_large, encrypted, empty, missing
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, kind: str = "unreadable") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class CheckpointError(NanoOCRError):
+    """A model or checkpoint that is missing, damaged, or of another kind or version. Exit code 4."""
+
+    exit_code = 4

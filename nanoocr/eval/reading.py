@@ -1,0 +1,161 @@
+"""Does it read, and does it look? One evaluation for validation, `vision_sample` and the model card.
+
+Every row is answered twice: with its own picture and with another row's picture. The grounding gap is the
+mean word overlap with the right picture minus the one with the wrong picture. A model that recites its
+language prior has gap 0, however good its loss looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nanoocr.data.loader import Example, collate, prepare
+from nanoocr.data.rows import Row
+from nanoocr.errors import UsageError
+from nanoocr.eval.metrics import (
+    character_error_rate,
+    corpus_character_error_rate,
+    grounding_gap,
+    word_overlap,
+)
+from nanoocr.image_process import normalise
+from nanoocr.inference.engine import Engine, Request
+from nanoocr.model.vlm import VLM
+from nanoocr.tokenizer import Tokenizer
+from nanoocr.train.monitor import FeatureHealth, feature_health, picture_vector
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """One row, read with its own picture and with another one."""
+
+    id: str
+    source: str
+    truth: str
+    text: str  # with the right picture
+    text_wrong_picture: str
+    loss: float  # nats per supervised token, teacher-forced
+    cer: float
+    overlap: float  # word overlap in 0..1
+    overlap_wrong_picture: float
+    status: str
+
+
+@dataclass(frozen=True)
+class ReadingReport:
+    """Results per row, averages, and the health of the features over the set."""
+
+    rows: tuple[RowResult, ...]
+    loss: float  # mean over rows
+    cer: float  # corpus: errors / characters
+    overlap: float
+    grounding_gap: float
+    health: dict[str, FeatureHealth]  # sam, clip, projected; empty with fewer than 3 equally sized pictures
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {**asdict(self), "health": {name: h._asdict() for name, h in self.health.items()}}
+
+
+def evaluate_reading(
+    model: VLM,
+    tokenizer: Tokenizer,
+    rows: Sequence[Row],
+    *,
+    max_tokens: int = 256,
+    wrong_pictures: bool = True,
+) -> ReadingReport:
+    """Read all rows greedily, score them, and repeat with the pictures handed on by one row.
+
+    Raises:
+        UsageError: a row has no picture, or there is only one row to hand pictures on.
+    """
+    if any(row.image is None for row in rows) or (wrong_pictures and len(rows) < 2):
+        raise UsageError("reading is measured on at least two rows, each with a picture")
+    examples = [prepare(row, tokenizer, model.config.views, model.config.gpt.sequence_len) for row in rows]
+    losses = row_losses(model, tokenizer, examples)
+    right = read_examples(model, tokenizer, examples, max_tokens)
+    other = examples[1:] + examples[:1]
+    wrong = read_examples(model, tokenizer, other, max_tokens) if wrong_pictures else [("", "")] * len(rows)
+    results = tuple(
+        RowResult(
+            id=row.id,
+            source=row.source,
+            truth=row.answer,
+            text=text,
+            text_wrong_picture=wrong_text,
+            loss=loss,
+            cer=character_error_rate(text, row.answer),
+            overlap=word_overlap(text, row.answer),
+            overlap_wrong_picture=word_overlap(wrong_text, row.answer),
+            status=status,
+        )
+        for row, loss, (text, status), (wrong_text, _) in zip(rows, losses, right, wrong)
+    )
+    return summarise(results, encoder_health(model, examples))
+
+
+def summarise(results: tuple[RowResult, ...], health: dict[str, FeatureHealth]) -> ReadingReport:
+    """Averages over the rows."""
+    overlaps = [result.overlap for result in results]
+    return ReadingReport(
+        rows=results,
+        loss=sum(result.loss for result in results) / len(results),
+        cer=corpus_character_error_rate([r.text for r in results], [r.truth for r in results]),
+        overlap=sum(overlaps) / len(overlaps),
+        grounding_gap=grounding_gap(overlaps, [result.overlap_wrong_picture for result in results]),
+        health=health,
+    )
+
+
+def read_examples(
+    model: VLM, tokenizer: Tokenizer, examples: Sequence[Example], max_tokens: int
+) -> list[tuple[str, str]]:
+    """Greedy (text, status) of every example's prompt; what follows the last assistant_start is left out."""
+    requests = []
+    for example in examples:
+        start = len(example.ids) - example.ids[::-1].index(tokenizer.assistant_start_id)
+        views = () if example.pixels is None else (normalise(example.pixels[None])[0],)
+        room = model.config.gpt.sequence_len - start
+        requests.append(Request(tuple(example.ids[:start]), views, min(max_tokens, room)))
+    return [(c.text, c.status) for c in Engine(model, tokenizer).generate(requests, max_batch=BATCH)]
+
+
+@torch.inference_mode()
+def row_losses(model: VLM, tokenizer: Tokenizer, examples: Sequence[Example]) -> list[float]:
+    """Mean teacher-forced loss of each example's supervised tokens, nats."""
+    losses = []
+    for example in examples:
+        batch = collate([example], tokenizer.assistant_end_id)
+        views = None if example.pixels is None else normalise(example.pixels[None]).to(model.device)
+        loss = model(batch.ids.to(model.device), batch.targets.to(model.device), views)
+        losses.append(float(loss.mean))
+    return losses
+
+
+@torch.inference_mode()
+def encoder_health(model: VLM, examples: Sequence[Example]) -> dict[str, FeatureHealth]:
+    """Feature health of SAM, CLIP and the projector over the pictures of the most frequent size."""
+    pictures = [example.pixels for example in examples if example.pixels is not None]
+    sizes = [tuple(picture.shape) for picture in pictures]
+    size = max(set(sizes), key=lambda candidate: (sizes.count(candidate), candidate))
+    chosen = [picture for picture in pictures if tuple(picture.shape) == size]
+    if len(chosen) < 3:
+        return {}
+    blank = torch.full(size, 255, dtype=torch.uint8)
+    stages: dict[str, list[Tensor]] = {"sam": [], "clip": [], "projected": []}
+    for start in range(0, len(chosen) + 1, BATCH):
+        views = normalise(torch.stack([*chosen, blank][start : start + BATCH]))
+        features = model.encoder(views.to(model.device, model.compute_dtype))
+        stages["sam"].append(features.sam)
+        stages["clip"].append(features.clip)
+        stages["projected"].append(features.projected.flatten(1, 2))
+    vectors = {name: picture_vector(torch.cat(parts).float()) for name, parts in stages.items()}
+    return {name: feature_health(vector[:-1], vector[-1]) for name, vector in vectors.items()}

@@ -1,0 +1,115 @@
+"""Files that are there whole or not at all.
+
+Everything a checkpoint writes goes through this module: files are written into a temporary folder beside the
+target, flushed to disk, listed with their sha256 in `manifest.json`, and the folder is renamed into place.
+A folder without a manifest does not count; a damaged file is noticed when the manifest is verified.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nanoocr.errors import CheckpointError
+
+MANIFEST = "manifest.json"
+MANIFEST_VERSION = 1
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes], about: Mapping[str, Any] | None = None) -> None:
+    """Write `files` (name -> content) and their manifest as `folder`, replacing an older one.
+
+    Raises:
+        OSError: the disk is full or the place not writable; the old folder is then untouched.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = folder.with_name(f".{folder.name}.writing")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    entries = {}
+    for name, content in files.items():
+        _write_through(aside / name, content)
+        entries[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    manifest = {"version": MANIFEST_VERSION, **(about or {}), "files": entries}
+    _write_through(aside / MANIFEST, json.dumps(manifest, indent=2).encode())
+    _flush_folder(aside)
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.rename(folder, old)
+    os.rename(aside, folder)
+    _flush_folder(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write one file aside and rename it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.writing")
+    _write_through(aside, content)
+    os.replace(aside, path)
+    _flush_folder(path.parent)
+
+
+def read_folder(folder: Path, *, skip: tuple[str, ...] = ()) -> dict[str, bytes]:
+    """Read what `write_folder` wrote, every file checked against the manifest; `skip` is left unread.
+
+    Raises:
+        CheckpointError: no such folder, no manifest (an unfinished write), or a damaged file.
+    """
+    files = {}
+    for name, entry in read_manifest(folder)["files"].items():
+        if name in skip:
+            continue
+        try:
+            content = (folder / name).read_bytes()
+        except OSError as error:
+            raise CheckpointError(f"{folder / name}: cannot be read ({error.strerror})") from error
+        if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+            raise CheckpointError(f"{folder / name}: damaged (its sha256 is not the one in {MANIFEST})")
+        files[name] = content
+    return files
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder.
+
+    Raises:
+        CheckpointError: it is missing, not JSON, or of a version that this code does not know.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such checkpoint folder")
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        entries = manifest["files"]
+        well_formed = all(Path(name).name == name and "sha256" in entry for name, entry in entries.items())
+    except OSError as error:
+        raise CheckpointError(f"{folder}: no {MANIFEST}, so this is no complete checkpoint") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{folder / MANIFEST}: not a manifest ({error})") from error
+    if manifest.get("version") != MANIFEST_VERSION or not well_formed:
+        raise CheckpointError(
+            f"{folder / MANIFEST}: format version {manifest.get('version')!r}, this code reads "
+            f"{MANIFEST_VERSION}"
+        )
+    return manifest
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

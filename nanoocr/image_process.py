@@ -1,0 +1,314 @@
+"""Pictures in, views out: open safely, lay on white, fit into the view, count the tokens it costs.
+
+A *view* is one picture tensor the encoder sees, (3, height, width) in [-1, 1]; both sides are multiples
+of 64, because 64 x 64 pixels end up as one vision token (patches of 16, then 4 x 4 patches merged).
+Every size here is (height, width), as in tensors; only Pillow's own calls take (width, height).
+Letters: N pictures, H height, W width, C = 3 channels.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Sequence
+from fractions import Fraction
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from nanoocr.errors import PictureError, UsageError
+
+TOKEN_SIDE = 64  # pixels per vision token, in each direction
+MAX_PIXELS = 50_000_000  # A4 at 600 dpi has 35 million
+PAD_VALUE = 127  # the released model's grey: nearest to 0 after normalising
+
+Size = tuple[int, int]  # (height, width)
+PictureSource = str | Path | bytes | BinaryIO | Image.Image
+
+# A short list on purpose: every decoder reads foreign bytes, and rare ones are the least tested.
+# Importing a plugin registers it in Image.OPEN under its name.
+_REGISTERED_PLUGINS = (
+    PngImagePlugin,
+    JpegImagePlugin,
+    WebPImagePlugin,
+    TiffImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+)
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+
+# What Pillow's decoders raise on damaged bytes.
+_DECODE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    EOFError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
+
+
+# ---------------------------------------------------------------------------------------------------
+# Opening
+
+
+def open_image(
+    source: PictureSource, *, max_pixels: int = MAX_PIXELS, name: str | None = None
+) -> Image.Image:
+    """Opens a picture upright, as RGB on white: path, bytes, binary stream, or a Pillow image.
+
+    The size is judged from the header, before any pixel is decoded. Of a file with several frames the
+    first one is read. `name` is what error messages call the picture (default: the path).
+    Raises PictureError with kind missing, empty, unreadable or too_large.
+    """
+    name = name or _name_of(source)
+    if isinstance(source, Image.Image):
+        return _decode(source, max_pixels, name)
+    data = _read_bytes(source, name)
+    if not data:
+        raise PictureError(f"{name} is empty: it has zero bytes.", kind="empty")
+    return _decode(_read_header(data, name), max_pixels, name)
+
+
+def _name_of(source: PictureSource) -> str:
+    if isinstance(source, (str, Path)):
+        return str(source)
+    filename = getattr(source, "filename", None) or getattr(source, "name", None)
+    return str(filename) if filename else "the picture"
+
+
+def _read_bytes(source: str | Path | bytes | BinaryIO, name: str) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    if not isinstance(source, (str, Path)):
+        return source.read()
+    try:
+        return Path(source).read_bytes()
+    except FileNotFoundError:
+        raise PictureError(f"{name} does not exist.", kind="missing") from None
+    except IsADirectoryError:
+        raise PictureError(f"{name} is a folder, not a picture.") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
+        raise PictureError(f"{name} cannot be opened: {error}.") from error
+
+
+def _read_header(data: bytes, name: str) -> Image.Image:
+    """Returns the undecoded picture: size and mode are known, pixels are not."""
+    # Image.open would warn or refuse by Pillow's own, process-wide pixel limit before we can ask for the
+    # size; calling the format's reader directly leaves the judgement to max_pixels alone.
+    reason = f"none of {', '.join(FORMATS)}"
+    for format_name in FORMATS:
+        reader, accept = Image.OPEN[format_name]
+        if accept is None or accept(data[:16]) is not True:
+            continue
+        try:
+            return reader(BytesIO(data), "")
+        except Image.DecompressionBombError as error:  # WebP, and GIF frames larger than their screen
+            message = f"{name} is too large: it claims more pixels than Pillow opens."
+            raise PictureError(message, kind="too_large") from error
+        except _DECODE_ERRORS as error:
+            reason = f"damaged {format_name}: {_one_line(error)}"
+    raise PictureError(f"{name} is not a picture that can be read ({reason}).")
+
+
+def _decode(image: Image.Image, max_pixels: int, name: str) -> Image.Image:
+    width, height = image.size
+    if width <= 0 or height <= 0:
+        raise PictureError(f"{name} has no pixels ({width} x {height}).", kind="empty")
+    if width * height > max_pixels:
+        message = f"{name} is too large: {width} x {height} pixels, and the limit is {max_pixels:,} pixels."
+        raise PictureError(message, kind="too_large")
+    try:
+        image.load()
+        return to_rgb(_upright(image))
+    except _DECODE_ERRORS as error:
+        raise PictureError(f"{name} is damaged or cut off: {_one_line(error)}.") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Applies the EXIF orientation (8 values: rotations and mirror images)."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except _DECODE_ERRORS:
+        return image  # a damaged EXIF block says nothing about the pixels, so the picture stays as stored
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+# ---------------------------------------------------------------------------------------------------
+# Any mode onto white
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any Pillow mode as RGB; transparent pixels show white paper, 16-bit and float greys are scaled."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I;16"):
+        return _grey_to_rgb(np.asarray(image), white=65535)
+    if image.mode in ("I", "F"):
+        values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
+        return _grey_to_rgb(values, _white_of(values, is_float=image.mode == "F"))
+    if image.has_transparency_data:
+        return _on_white(image)
+    return image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    # Premultiplied modes have only one conversion, to their plain sibling.
+    image = image.convert({"La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode)).convert("RGBA")
+    paper = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    return Image.alpha_composite(paper, image).convert("RGB")
+
+
+def _white_of(values: np.ndarray, is_float: bool) -> float:
+    """The value that means white. The modes do not say; the largest pixel tells the scale in use."""
+    peak = float(values.max())
+    scales = (1.0, 255.0, 65535.0) if is_float else (255.0, 65535.0)
+    return next((scale for scale in scales if peak <= scale), peak)
+
+
+def _grey_to_rgb(values_HW: np.ndarray, white: float) -> Image.Image:
+    grey_HW = np.clip(np.rint(values_HW * (255.0 / white)), 0, 255).astype(np.uint8)
+    return Image.fromarray(grey_HW).convert("RGB")
+
+
+# ---------------------------------------------------------------------------------------------------
+# Views
+
+
+def process_image(image: Image.Image, size: Size, *, stretch: bool = False) -> torch.Tensor:
+    """Fits a picture into a view: (3, H, W) float32 in [-1, 1] for size (H, W).
+
+    Keeps the aspect ratio (bicubic) and pads centred with grey 127; `stretch` fills the view and ignores
+    the ratio, as the released model does for its square modes up to 640 (reference: DeepSeek-OCR's
+    Tiny and Small). A picture that already has the size is passed through untouched.
+    Raises UsageError for a size the encoder cannot take.
+    """
+    pixels_HWC = torch.from_numpy(np.array(fit_image(image, size, stretch=stretch)))
+    return normalise(pixels_HWC[None])[0]
+
+
+def fit_image(image: Image.Image, size: Size, *, stretch: bool = False) -> Image.Image:
+    """The picture of `process_image` before it is normalised: RGB, exactly (height, width) `size`."""
+    count_vision_tokens(size)  # refuses sides that are not multiples of 64
+    image = to_rgb(image)
+    image_size = (image.height, image.width)
+    if image_size != size:
+        target = size if stretch else contained_size(image_size, size)
+        image = image.resize((target[1], target[0]), Image.Resampling.BICUBIC)
+        image = _pad(image, size)
+    return image
+
+
+def contained_size(image_size: Size, size: Size) -> Size:
+    """The largest (height, width) of the picture's aspect ratio that fits into `size`; sides >= 1.
+
+    Rounds as Pillow's ImageOps.contain, which the released model uses.
+    """
+    (h, w), (H, W) = image_size, size
+    if w * H > h * W:
+        return max(1, round(h / w * W)), W
+    if w * H < h * W:
+        return H, max(1, round(w / h * H))
+    return H, W
+
+
+def _pad(image: Image.Image, size: Size) -> Image.Image:
+    H, W = size
+    if (image.height, image.width) == size:
+        return image
+    canvas = Image.new("RGB", (W, H), (PAD_VALUE,) * 3)
+    canvas.paste(image, (round((W - image.width) * 0.5), round((H - image.height) * 0.5)))
+    return canvas
+
+
+def normalise(pixels_NHWC: torch.Tensor) -> torch.Tensor:
+    """uint8 pixels (N, H, W, 3) to views (N, 3, H, W) float32 in [-1, 1]; mean and std 0.5.
+
+    The same function serves training batches and single pictures, so both are bit-equal.
+    """
+    if pixels_NHWC.dtype != torch.uint8 or pixels_NHWC.ndim != 4 or pixels_NHWC.shape[-1] != 3:
+        found = f"{pixels_NHWC.dtype} {tuple(pixels_NHWC.shape)}"
+        raise UsageError(f"normalise takes uint8 pixels of shape (N, H, W, 3), found {found}.")
+    x_NCHW = pixels_NHWC.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+    # (p/255 - 0.5) / 0.5 = (p - 127.5) / 127.5; this form hits -1 and 1 exactly.
+    return x_NCHW.sub_(127.5).div_(127.5)
+
+
+def to_pixels(view_CHW: torch.Tensor) -> torch.Tensor:
+    """The inverse of `normalise` for one view: (3, H, W) float to (H, W, 3) uint8."""
+    pixels_CHW = view_CHW.float().mul(127.5).add_(127.5).round_().clamp_(0, 255)
+    return pixels_CHW.to(torch.uint8).permute(1, 2, 0).contiguous()
+
+
+def choose_view(image_size: Size, views: Sequence[Size]) -> Size:
+    """The view of which the contained picture covers most; of equals the one with fewer pixels.
+
+    All sizes are (height, width). Raises UsageError when there is no view to choose from.
+    """
+    if not views:
+        raise UsageError("There is no view to choose from: name at least one (height, width).")
+    h, w = image_size
+
+    def rank(view: Size) -> tuple[Fraction, int]:
+        # The covered share is the ratio of the two aspect ratios; as a fraction, so that equals are equal.
+        H, W = view
+        covered = Fraction(min(w * H, h * W), max(w * H, h * W))
+        return -covered, H * W
+
+    return min(views, key=rank)
+
+
+# ---------------------------------------------------------------------------------------------------
+# Tokens
+
+
+def count_vision_tokens(size: Size) -> int:
+    """Vision tokens of a view (height, width): g_h rows of g_w tokens and a newline, and one separator.
+
+    512 -> 73, 640 -> 111, 1024 -> 273, 1280 -> 421 for squares. Raises UsageError when a side is not a
+    positive multiple of 64.
+    """
+    height, width = size
+    if height <= 0 or width <= 0 or height % TOKEN_SIDE or width % TOKEN_SIDE:
+        raise UsageError(
+            f"A view of {height} x {width} (height x width) cannot be encoded: "
+            f"both sides must be positive multiples of {TOKEN_SIDE}."
+        )
+    return (height // TOKEN_SIDE) * (width // TOKEN_SIDE + 1) + 1
+
+
+def expand_image_tokens(ids: list[int], image_id: int, counts: Sequence[int]) -> list[int]:
+    """Replaces the i-th single <|image|> id by counts[i] of them, one for each vision vector.
+
+    Raises UsageError when placeholders and counts differ in number, or when a count is not positive.
+    """
+    found = ids.count(image_id)
+    if found != len(counts):
+        raise UsageError(f"The ids hold {found} <|image|> placeholders for {len(counts)} pictures.")
+    if any(count < 1 for count in counts):
+        raise UsageError(f"Every picture needs at least one vision token, found counts {list(counts)}.")
+    remaining = iter(counts)
+    expanded: list[int] = []
+    for token in ids:
+        expanded.extend([token] * (next(remaining) if token == image_id else 1))
+    return expanded

@@ -1,0 +1,276 @@
+"""The inference engine: many pictures and prompts decoded together over one KV cache.
+
+requests -> vision embeddings, once -> prefill of right-padded prompts -> one token per row and step
+         -> rows that have ended leave -> completions
+
+Letters: B rows of the batch, T longest prompt, C width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import codecs
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from nanoocr.errors import UsageError
+from nanoocr.image_process import count_vision_tokens
+from nanoocr.inference.sampling import Sampler, SamplingConfig, surplus_of_loop
+from nanoocr.model.gpt import KVCache
+from nanoocr.model.vlm import VLM
+from nanoocr.tokenizer import Tokenizer
+
+Status = Literal["ok", "truncated", "repetition"]
+
+ENCODE_PIXELS = 4 * 1024 * 1024  # pixels per pass of the encoder: bounds its memory whatever the batch is
+LOOP_CHECK = 16  # generated tokens between two looks for a loop
+MAX_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt with its pictures.
+
+    `ids` ends in assistant_start and holds a run of `<|image|>` ids per view, as long as the view has vision
+    tokens. `views` are (3, H, W) float in [-1, 1], in the order of the runs. Without `max_tokens` a row may
+    go on to the end of the sequence length that the model was trained for.
+    """
+
+    ids: tuple[int, ...]
+    views: tuple[Tensor, ...] = ()
+    max_tokens: int | None = None
+
+
+class TokenCount(NamedTuple):
+    vision: int  # prompt tokens that stand for pictures
+    prompt: int  # all other prompt tokens
+    text: int  # generated tokens
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What one request gave.
+
+    `status` is `ok` when the model ended the text itself, `truncated` when the token limit or the model's
+    sequence length was hit, `repetition` when the row went in circles: then `ids` and `text` end after the
+    first copy of the repeated cycle. `confidence` is the mean probability of the tokens in `ids`, None
+    without any; it is not calibrated. `seconds` passed between the start of the row's batch and its end.
+    """
+
+    ids: tuple[int, ...]
+    text: str
+    status: Status
+    confidence: float | None
+    tokens: TokenCount
+    seconds: float
+
+
+class Event(NamedTuple):
+    """A piece of text that row `row` of the requests has just got; the last one carries the completion.
+
+    The pieces of a row add up to its text; only after `repetition` the completion is shorter than they are.
+    """
+
+    row: int
+    text: str
+    completion: Completion | None = None
+
+
+@dataclass
+class _Row:
+    """The state of one request while its batch runs."""
+
+    index: int
+    request: Request
+    limit: int  # most tokens that it may generate
+    ids: list[int] = field(default_factory=list)
+    probabilities: list[float] = field(default_factory=list)
+    status: Status | None = None
+    seconds: float = 0.0
+
+
+class Engine:
+    """Decodes requests with one model and its tokenizer; keeps no state between calls."""
+
+    def __init__(self, model: VLM, tokenizer: Tokenizer) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.stop_ids = stop_ids(tokenizer)
+
+    def generate(
+        self,
+        requests: Sequence[Request],
+        sampling: SamplingConfig | None = None,
+        *,
+        max_batch: int = MAX_BATCH,
+    ) -> list[Completion]:
+        """Complete all requests, at most `max_batch` at a time; the answers come in request order.
+
+        Raises:
+            UsageError: a request cannot be run: its views and `<|image|>` ids do not match, it is longer than
+                the model's sequence, or `max_tokens` is not positive. The message names its index.
+        """
+        completions = {}
+        for batch in self._batches(requests, max_batch):
+            for rows in self._run(batch, sampling or SamplingConfig()):
+                completions.update({row.index: self._complete(row) for row in rows if row.status})
+        return [completions[index] for index in range(len(requests))]
+
+    def stream(
+        self,
+        requests: Request | Sequence[Request],
+        sampling: SamplingConfig | None = None,
+        *,
+        max_batch: int = MAX_BATCH,
+    ) -> Iterator[Event]:
+        """As `generate`, but yields the text of every row piece by piece, never cut inside a character."""
+        requests = (requests,) if isinstance(requests, Request) else requests
+        for batch in self._batches(requests, max_batch):
+            decoders = {row.index: codecs.getincrementaldecoder("utf-8")("replace") for row in batch}
+            for rows in self._run(batch, sampling or SamplingConfig()):
+                for row in rows:
+                    yield from self._events(row, decoders[row.index])
+
+    def _batches(self, requests: Sequence[Request], max_batch: int) -> list[list[_Row]]:
+        """Check every request before the first one costs anything, then cut them into batches."""
+        if max_batch < 1:
+            raise UsageError(f"max_batch must be at least 1, found {max_batch}")
+        rows = [_Row(i, request, self._limit(i, request)) for i, request in enumerate(requests)]
+        return [rows[start : start + max_batch] for start in range(0, len(rows), max_batch)]
+
+    def _limit(self, index: int, request: Request) -> int:
+        """The most tokens a request may generate; refuses what cannot be run."""
+        wanted = request.ids.count(self.model.image_id)
+        found = sum(count_vision_tokens((view.size(1), view.size(2))) for view in request.views)
+        # Checked row by row: over a whole batch, a surplus here could hide a lack there.
+        if wanted != found:
+            raise UsageError(f"request {index} holds {wanted} <|image|> ids but {found} vision tokens")
+        # The last generated token is never fed back, so it needs no position.
+        room = self.model.config.gpt.sequence_len - len(request.ids) + 1
+        if not request.ids or room < 1:
+            raise UsageError(
+                f"request {index} has a prompt of {len(request.ids)} tokens; the model takes 1 to "
+                f"{self.model.config.gpt.sequence_len}"
+            )
+        limit = room if request.max_tokens is None else request.max_tokens
+        if limit < 1:
+            raise UsageError(f"request {index}: max_tokens must be at least 1, found {limit}")
+        return min(limit, room)
+
+    def _run(self, rows: list[_Row], sampling: SamplingConfig) -> Iterator[list[_Row]]:
+        """Decode one batch; yields, step by step, the rows that have got a token or have ended."""
+        started = time.perf_counter()
+        indices = [row.index for row in rows]
+        steps = max(row.limit for row in rows)
+        never = never_generated(self.model, self.tokenizer, may_stop=not sampling.ignore_stop)
+        sampler = Sampler(sampling, indices, steps, never)
+        cache, logits_BV = self._prefill(rows)
+        while rows:
+            tokens, probabilities = sampler.pick(logits_BV)
+            seconds = time.perf_counter() - started
+            for row, token, probability in zip(rows, tokens, probabilities):
+                self._take(row, token, probability, sampling)
+                row.seconds = seconds
+            yield rows
+            going = [i for i, row in enumerate(rows) if row.status is None]
+            if len(going) < len(rows):
+                rows, tokens = [rows[i] for i in going], [tokens[i] for i in going]
+                sampler.keep_rows(going)
+                cache.keep_rows(going)
+            if rows:
+                logits_BV = self._advance(cache, tokens)
+
+    def _take(self, row: _Row, token: int, probability: float, sampling: SamplingConfig) -> None:
+        """Add a token to its row and see whether the row has ended."""
+        if token in self.stop_ids:
+            row.status = "ok"
+            return
+        row.ids.append(token)
+        row.probabilities.append(probability)
+        if sampling.stop_loops and len(row.ids) % LOOP_CHECK == 0 and surplus_of_loop(row.ids):
+            row.status = "repetition"
+        elif len(row.ids) == row.limit:
+            row.status = "truncated"
+
+    @torch.inference_mode()
+    def _prefill(self, rows: list[_Row]) -> tuple[KVCache, Tensor]:
+        """Run all prompts at once: the filled cache, and the logits (B, V) behind each prompt."""
+        model, device = self.model, self.model.device
+        lengths = torch.tensor([len(row.request.ids) for row in rows])
+        ids_BT = torch.full((len(rows), int(lengths.max())), self.tokenizer.bos_id)
+        for ids_T, row in zip(ids_BT, rows):
+            ids_T[: len(row.request.ids)] = torch.tensor(row.request.ids)
+        lengths, ids_BT = lengths.to(device), ids_BT.to(device)
+        vision = encode_views(model, [view for row in rows for view in row.request.views])
+        # The last generated token is never fed back, hence the - 1.
+        capacity = max(len(row.request.ids) + row.limit - 1 for row in rows)
+        cache = model.new_cache(batch=len(rows), capacity=capacity)
+        hidden_BTC = model.gpt(model.embed(ids_BT, vision), cache)
+        cache.lengths = lengths
+        last_BC = hidden_BTC[torch.arange(len(rows), device=device), lengths - 1]
+        return cache, model.logits(last_BC)
+
+    @torch.inference_mode()
+    def _advance(self, cache: KVCache, tokens: list[int]) -> Tensor:
+        """Feed one token per row: the logits (B, V) behind it."""
+        ids_B1 = torch.tensor(tokens, device=self.model.device)[:, None]
+        hidden_B1C = self.model.gpt(self.model.embed(ids_B1), cache)
+        cache.lengths += 1
+        return self.model.logits(hidden_B1C[:, 0])
+
+    def _complete(self, row: _Row) -> Completion:
+        """The finished row as its caller sees it."""
+        surplus = surplus_of_loop(row.ids) if row.status == "repetition" else 0
+        ids = row.ids[: len(row.ids) - surplus]
+        probabilities = row.probabilities[: len(ids)]
+        vision = row.request.ids.count(self.model.image_id)
+        return Completion(
+            ids=tuple(ids),
+            text=self.tokenizer.decode_bytes(ids).decode("utf-8", "replace"),
+            status=row.status or "truncated",
+            confidence=sum(probabilities) / len(ids) if ids else None,
+            tokens=TokenCount(vision, len(row.request.ids) - vision, len(ids)),
+            seconds=row.seconds,
+        )
+
+    def _events(self, row: _Row, decoder: codecs.IncrementalDecoder) -> Iterator[Event]:
+        """The new piece of a row's text, if its bytes make whole characters; at the end the completion."""
+        ended_by_stop = row.status == "ok"
+        new = b"" if ended_by_stop else self.tokenizer.decode_bytes(row.ids[-1:])
+        piece = decoder.decode(new, final=row.status is not None)
+        if row.status is not None:
+            yield Event(row.index, piece, self._complete(row))
+        elif piece:
+            yield Event(row.index, piece)
+
+
+@torch.inference_mode()
+def encode_views(model: VLM, views: Sequence[Tensor]) -> Tensor | None:
+    """Vision tokens of all views in order, (sum of N_i, C), ENCODE_PIXELS at a time; None without views."""
+    chunks: list[list[Tensor]] = []
+    pixels = 0
+    for view in views:
+        size = view.size(1) * view.size(2)
+        if not chunks or pixels + size > ENCODE_PIXELS:
+            chunks, pixels = [*chunks, []], 0
+        chunks[-1].append(view.to(model.device))
+        pixels += size
+    return torch.cat([model.encode(chunk) for chunk in chunks]) if chunks else None
+
+
+@torch.inference_mode()
+def stop_ids(tokenizer: Tokenizer) -> frozenset[int]:
+    """The ids that end a row."""
+    return frozenset((tokenizer.assistant_end_id, tokenizer.bos_id))
+
+
+def never_generated(model: VLM, tokenizer: Tokenizer, may_stop: bool = True) -> Tensor:
+    """(V,) bool: the special ids, which are no text; those that end a row stay possible if it `may_stop`."""
+    never = torch.zeros(model.config.gpt.vocab_size, dtype=torch.bool)
+    allowed = stop_ids(tokenizer) if may_stop else frozenset()
+    never[[token for token in tokenizer.special_ids() if token not in allowed]] = True
+    return never.to(model.device)

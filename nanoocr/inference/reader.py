@@ -1,0 +1,269 @@
+"""Reader: pictures in, pages of text out. `Reader().read("x.png").text` is all that most people need.
+
+source -> pictures (sources.py) -> view and prompt -> Engine, in batches -> Page
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+
+from nanoocr.errors import CheckpointError, UsageError
+from nanoocr.image_process import choose_view, count_vision_tokens, process_image
+from nanoocr.inference.engine import MAX_BATCH, Completion, Engine, Request, TokenCount
+from nanoocr.inference.sampling import SamplingConfig
+from nanoocr.inference.sources import ALL_PAGES, PageRanges, Picture, Source, open_source
+from nanoocr.model.vlm import VLM
+from nanoocr.tokenizer import Tokenizer, render_for_completion
+from nanoocr.train.checkpoint import load_model
+
+PROMPT = "Read."
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Page:
+    """What was read from one page.
+
+    `status` is `ok`, `truncated` (token limit hit), `repetition` (went in circles, cut after the first
+    round) or `error` (then `text` is empty and `error` one sentence). `page` counts from 1. `seconds` is the
+    wall time from opening the picture's batch to its last token. `confidence` is the mean probability of the
+    tokens, not calibrated; None without tokens.
+    """
+
+    file: str
+    page: int
+    text: str
+    status: Literal["ok", "truncated", "repetition", "error"]
+    error: str | None
+    seconds: float
+    tokens: TokenCount
+    confidence: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values in the order of the fields; a number that is not finite becomes None."""
+        return {
+            "file": self.file,
+            "page": self.page,
+            "text": self.text,
+            "status": self.status,
+            "error": self.error,
+            "seconds": _finite(self.seconds, 4),
+            "tokens": self.tokens._asdict(),
+            "confidence": _finite(self.confidence, 4),
+        }
+
+    def to_json(self) -> str:
+        """`to_dict` as one line of JSON."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+
+
+def _finite(number: float | None, digits: int) -> float | None:
+    return round(number, digits) if number is not None and math.isfinite(number) else None
+
+
+class Reader:
+    """A loaded model that reads pictures. Not for several threads at once (PDF rendering is not)."""
+
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        *,
+        device: str | None = None,
+        dtype: str = "auto",
+        sampling: SamplingConfig | None = None,
+        max_batch: int = MAX_BATCH,
+    ) -> None:
+        """Load a model folder; None is the model in the package.
+
+        Args:
+            device: as torch names it; None is `cuda` where there is one, else `cpu`.
+            dtype: of the computation: `float32`, `bfloat16`, or `auto` (see `choose_dtype`).
+            sampling: None is greedy.
+            max_batch: pages that are decoded together.
+
+        Raises:
+            CheckpointError: the folder is missing, damaged, or of another format version.
+            UsageError: an unknown device or dtype.
+        """
+        self.device = choose_device(device)
+        self.dtype = choose_dtype(dtype, self.device)
+        folder = default_model_folder() if model is None else Path(model)
+        self.model, self.tokenizer = load_model(folder, device=self.device, compute_dtype=self.dtype)
+        # The layers cast their fp32 weights at every use, for training's sake; here that would be waste.
+        self.model.to(self.dtype)
+        self.engine = Engine(self.model, self.tokenizer)
+        self.sampling = sampling or SamplingConfig()
+        self.max_batch = max_batch
+
+    def read(
+        self,
+        source: Source | Sequence[Source],
+        prompt: str = PROMPT,
+        *,
+        max_tokens: int | None = None,
+        pages: PageRanges = ALL_PAGES,
+    ) -> Page | list[Page]:
+        """Read a path, the bytes of a file, a Pillow image, or a list of them.
+
+        A list gives a list, in which a PDF stands with one Page for each of its pages and a source that
+        cannot be read with one Page of status `error`. A single source gives its Page, or a list if it is a
+        PDF of several pages. `pages` matters for PDFs only.
+
+        Raises:
+            PictureError: a single source cannot be read; its `kind` says why.
+            UsageError: the prompt is too long for the model, or `max_tokens` is not positive.
+        """
+        if not isinstance(source, str | Path | bytes | Image.Image):
+            every = (picture for one in source for picture in open_source(one, pages=pages))
+            return list(self.read_pictures(every, prompt, max_tokens=max_tokens))
+        pictures = open_source(source, pages=pages)
+        first = [_demand(picture) for picture in islice(pictures, 1)]
+        found = list(self.read_pictures(chain(first, pictures), prompt, max_tokens=max_tokens))
+        return found[0] if len(found) == 1 else found
+
+    def read_pictures(
+        self, pictures: Iterable[Picture], prompt: str = PROMPT, *, max_tokens: int | None = None
+    ) -> Iterator[Page]:
+        """A Page for each picture, in order; they are opened and decoded `max_batch` at a time."""
+        rest = iter(pictures)
+        while True:
+            started = time.perf_counter()
+            batch = [self._prepare(picture, prompt, max_tokens) for picture in islice(rest, self.max_batch)]
+            if not batch:
+                return
+            requests = [request for _, request in batch if request is not None]
+            waited = time.perf_counter() - started
+            completions = iter(self.engine.generate(requests, self.sampling, max_batch=self.max_batch))
+            for picture, request in batch:
+                yield make_page(picture, None if request is None else next(completions), waited)
+
+    def _prepare(
+        self, picture: Picture, prompt: str, max_tokens: int | None
+    ) -> tuple[Picture, Request | None]:
+        """The request of a picture, and the picture without its pixels: a batch of scans fills gigabytes."""
+        if picture.image is None:
+            return picture, None
+        request = make_request(self.model, self.tokenizer, picture.image, prompt, max_tokens)
+        return picture._replace(image=None), request
+
+    def stream(
+        self,
+        source: Source,
+        prompt: str = PROMPT,
+        *,
+        max_tokens: int | None = None,
+        pages: PageRanges = ALL_PAGES,
+    ) -> Iterator[str | Page]:
+        """The text of a source piece by piece as it is read, then its Page as the last item.
+
+        Of a PDF with several pages, each page's pieces are followed by its Page. The pieces add up to the
+        Page's text, but for status `repetition`, where the Page ends after the first round.
+
+        Raises:
+            PictureError: a page cannot be read.
+            UsageError: as `read`.
+        """
+        for picture in open_source(source, pages=pages):
+            started = time.perf_counter()
+            picture, request = self._prepare(_demand(picture), prompt, max_tokens)
+            assert request is not None  # _demand has raised where there are no pixels
+            waited = time.perf_counter() - started
+            for event in self.engine.stream(request, self.sampling):
+                if event.text:
+                    yield event.text
+                if event.completion is not None:
+                    yield make_page(picture, event.completion, waited)
+
+
+def _demand(picture: Picture) -> Picture:
+    """The picture, or its error raised."""
+    if picture.error is not None:
+        raise picture.error
+    return picture
+
+
+def make_request(
+    model: VLM, tokenizer: Tokenizer, image: Image.Image, prompt: str, max_tokens: int | None = None
+) -> Request:
+    """One picture and what is asked about it, in the form that the model was trained on: picture first."""
+    view = choose_view((image.height, image.width), model.config.views)
+    content = [{"type": "image"}, {"type": "text", "text": prompt}]
+    ids = render_for_completion(
+        {"messages": [{"role": "user", "content": content}]},
+        tokenizer,
+        image_token_counts=[count_vision_tokens(view)],
+    )
+    return Request(tuple(ids), (process_image(image, view),), max_tokens)
+
+
+def make_page(picture: Picture, completion: Completion | None, waited: float) -> Page:
+    """The record of a page; `waited` seconds passed before its batch went into the engine."""
+    if completion is None:
+        reason = str(picture.error)
+        return Page(picture.file, picture.page, "", "error", reason, waited, TokenCount(0, 0, 0), None)
+    return Page(
+        file=picture.file,
+        page=picture.page,
+        text=completion.text,
+        status=completion.status,
+        error=None,
+        seconds=waited + completion.seconds,
+        tokens=completion.tokens,
+        confidence=completion.confidence,
+    )
+
+
+def default_model_folder() -> Path:
+    """Where the model of the package lies.
+
+    Raises:
+        CheckpointError: this installation has none.
+    """
+    folder = Path(__file__).parent.parent / "weights" / "nano"
+    if not folder.is_dir():
+        raise CheckpointError(f"the package holds no model in {folder}: name a model folder with --model=DIR")
+    return folder
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The torch device called `name`; None is `cuda` where there is one, else `cpu`.
+
+    Raises:
+        UsageError: torch does not know the name, or this machine lacks the device.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch built without CUDA
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"device {name!r} cannot be used here: {reason}") from error
+    return device
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The dtype called `name`; `auto` is bfloat16 on a GPU that has it, else float32.
+
+    On a CPU bfloat16 is left to those who ask for it. Measured with AVX512-BF16, two cores and the nano size:
+    1.6 times the tokens per second in batches of 32, no gain at 8, a loss of a quarter for a single page.
+
+    Raises:
+        UsageError: the name is none of these.
+    """
+    if name == "auto":
+        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if fast else torch.float32
+    if name not in DTYPES:
+        raise UsageError(f"unknown dtype {name!r}: choose auto, {' or '.join(DTYPES)}")
+    return DTYPES[name]

@@ -1,0 +1,158 @@
+"""Choosing the next token: greedy or temperature and top-k, the no-repeat guard, the loop detector.
+
+All randomness is one uniform number per row and step, drawn from a generator that belongs to the row alone.
+So what a row samples depends on its seed, and not on which rows happen to share its batch.
+
+Letters: B rows, V vocabulary, K candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nanoocr.errors import UsageError
+
+# A loop is a cycle of at most LOOP_CYCLE tokens that fills the tail LOOP_COPIES times and LOOP_SPAN tokens.
+# A ruled line or a row of leader dots is shorter than that, a table with eight equal long rows is rare.
+LOOP_CYCLE = 64
+LOOP_COPIES = 8
+LOOP_SPAN = 96
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How tokens are chosen. The defaults are plain greedy decoding."""
+
+    temperature: float = 0.0  # 0 is greedy
+    top_k: int | None = None  # sample among the k likeliest; None means all
+    seed: int = 0  # row i draws from a generator seeded with (seed, i)
+    no_repeat_ngram: int = 0  # forbid repeating an n-gram of this length; 0 is off, otherwise >= 2
+    no_repeat_window: int = 90  # only n-grams that start within the last so many generated tokens count
+    no_repeat_allowed: tuple[int, ...] = ()  # ids the guard never forbids (table cells repeat rightly)
+    stop_loops: bool = True  # end a row that repeats one short cycle over and over
+    ignore_stop: bool = False  # never end before max_tokens (for benchmarks)
+
+    def __post_init__(self) -> None:
+        """Refuse values without a meaning.
+
+        Raises:
+            UsageError: naming the field.
+        """
+        _require(0.0 <= self.temperature < float("inf"), "temperature must be 0 (greedy) or more")
+        _require(self.top_k is None or self.top_k >= 1, "top_k must be at least 1")
+        _require(self.no_repeat_ngram == 0 or self.no_repeat_ngram >= 2, "no_repeat_ngram must be 0 or >= 2")
+        _require(self.no_repeat_window >= 1, "no_repeat_window must be at least 1")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise UsageError(message)
+
+
+class NgramGuard:
+    """Which tokens would complete an n-gram that one row has generated before (inside the window)."""
+
+    def __init__(self, config: SamplingConfig) -> None:
+        self.config = config
+        self.ids: list[int] = []
+        self.starts: dict[tuple[int, ...], list[int]] = {}  # first n-1 ids of an n-gram -> its positions
+
+    def push(self, token: int) -> None:
+        """Note a generated token."""
+        self.ids.append(token)
+        n = self.config.no_repeat_ngram
+        start = len(self.ids) - n
+        if start >= 0:
+            self.starts.setdefault(tuple(self.ids[start:-1]), []).append(start)
+
+    def forbidden(self) -> list[int]:
+        """Ids that must not come next."""
+        n = self.config.no_repeat_ngram
+        prefix = tuple(self.ids[len(self.ids) - n + 1 :])
+        oldest = len(self.ids) - self.config.no_repeat_window
+        found = (self.ids[start + n - 1] for start in self.starts.get(prefix, ()) if start >= oldest)
+        return [token for token in found if token not in self.config.no_repeat_allowed]
+
+
+class Sampler:
+    """Picks one token for every row of a batch that may shrink from step to step."""
+
+    def __init__(self, config: SamplingConfig, rows: Sequence[int], steps: int, never: Tensor) -> None:
+        """`rows` are the rows' numbers among all requests, `steps` the most tokens any of them may take,
+        `never` (V,) bool the ids that must not be generated."""
+        self.config = config
+        self.never = never
+        self.step = 0
+        self.uniform_BS: Tensor | None = None
+        if config.temperature > 0:
+            self.uniform_BS = uniform_numbers(config.seed, rows, steps).to(never.device)
+        self.guards = [NgramGuard(config) for _ in rows] if config.no_repeat_ngram else None
+
+    def pick(self, logits_BV: Tensor) -> tuple[list[int], list[float]]:
+        """The chosen ids and their probabilities, one each per row.
+
+        A probability is that of the model itself: before temperature, guard and forbidden ids.
+        """
+        allowed_BV = logits_BV.masked_fill(self.never, float("-inf"))
+        for row, guard in enumerate(self.guards or ()):
+            allowed_BV[row, guard.forbidden()] = float("-inf")
+        if self.uniform_BS is None:
+            ids = allowed_BV.argmax(dim=-1)
+        else:
+            ids = draw(allowed_BV, self.uniform_BS[:, self.step], self.config.temperature, self.config.top_k)
+        chosen = logits_BV.gather(-1, ids[:, None])[:, 0]
+        probabilities = (chosen - logits_BV.logsumexp(dim=-1)).exp()
+        self.step += 1
+        tokens = ids.tolist()
+        for guard, token in zip(self.guards or (), tokens):
+            guard.push(token)
+        return tokens, probabilities.tolist()
+
+    def keep_rows(self, rows: list[int]) -> None:
+        """Drop all rows but these (indices into the present batch, in order)."""
+        if self.uniform_BS is not None:
+            self.uniform_BS = self.uniform_BS[rows]
+        if self.guards is not None:
+            self.guards = [self.guards[row] for row in rows]
+
+
+def uniform_numbers(seed: int, rows: Sequence[int], steps: int) -> Tensor:
+    """(B, steps) fp32 in [0, 1): row i of the requests always gets the same numbers for the same seed."""
+    numbers = torch.empty(len(rows), steps)
+    for numbers_S, row in zip(numbers, rows):
+        # Seeds that differ in few bits give related first numbers in some generators: spread them.
+        generator = torch.Generator().manual_seed((seed * 1_000_003 + row) * 0x9E3779B97F4A7C15 % 2**63)
+        numbers_S.uniform_(generator=generator)
+    return numbers
+
+
+def draw(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_k: int | None) -> Tensor:
+    """Sample ids (B,) by inverting the cumulative distribution at `uniform_B`; -inf is never drawn."""
+    count = logits_BV.size(-1) if top_k is None else min(top_k, logits_BV.size(-1))
+    best_BK, ids_BK = (logits_BV / temperature).topk(count)  # likeliest first
+    cumulative_BK = best_BK.softmax(dim=-1).cumsum(dim=-1)
+    rank_B = (cumulative_BK <= uniform_B[:, None] * cumulative_BK[:, -1:]).sum(dim=-1)
+    # The sum of many roundings may not reach the last candidate's true bound: stay among the possible.
+    last_B = (best_BK > float("-inf")).sum(dim=-1) - 1
+    return ids_BK.gather(-1, rank_B.clamp(max=last_B)[:, None])[:, 0]
+
+
+def surplus_of_loop(ids: Sequence[int]) -> int:
+    """How many tokens at the end are further copies of one short cycle; 0 when the row does not loop.
+
+    `ids[:len(ids) - surplus]` keeps everything before the loop and one copy of its cycle.
+    """
+    for cycle in range(1, LOOP_CYCLE + 1):
+        span = max(LOOP_SPAN, LOOP_COPIES * cycle)
+        if len(ids) < span:
+            return 0  # longer cycles need a longer span still
+        if ids[-1] == ids[-1 - cycle] and ids[-span + cycle :] == ids[-span:-cycle]:
+            start = len(ids) - span
+            while start > 0 and ids[start - 1] == ids[start - 1 + cycle]:
+                start -= 1
+            return len(ids) - start - cycle
+    return 0

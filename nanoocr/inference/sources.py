@@ -1,0 +1,210 @@
+"""What can be read: pictures and PDF pages, opened one at a time, with limits before work.
+
+What cannot be opened becomes a Picture with an error instead of pixels, so that nothing is lost on the way:
+as many records come out as pages went in.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from PIL import Image
+
+from nanoocr.errors import PictureError, UsageError
+from nanoocr.image_process import MAX_PIXELS, open_image
+
+if TYPE_CHECKING:
+    from pypdfium2 import PdfDocument
+
+MAX_BYTES = 512 * 1024 * 1024  # a larger file is refused unread
+PDF_DPI = 200  # scans of text are commonly kept at 200 to 300
+POINTS_PER_INCH = 72  # the unit of PDF page sizes
+PDF_HEAD = 1024  # readers accept a PDF whose signature stands somewhere in its first 1024 bytes
+
+Source = str | Path | bytes | Image.Image
+
+
+class Picture(NamedTuple):
+    """One page: upright RGB pixels, or the reason why there are none. `page` counts from 1."""
+
+    file: str
+    page: int
+    image: Image.Image | None = None
+    error: PictureError | None = None
+
+
+# ---------------------------------------------------------------------------------------------------
+# Page ranges
+
+
+@dataclass(frozen=True)
+class PageRanges:
+    """Which pages of a PDF to read, as (first, last) from 1; 0 stands for the last page of the file."""
+
+    ranges: tuple[tuple[int, int], ...] = ((1, 0),)
+
+    def select(self, count: int, name: str) -> list[int]:
+        """The page numbers in the order asked for, repeats included.
+
+        Raises:
+            PictureError: a page that the file called `name`, of `count` pages, does not have.
+        """
+        chosen: list[int] = []
+        for first, last in self.ranges:
+            first, last = first or count, last or count
+            if max(first, last) > count:
+                raise PictureError(f"{name} has {count} pages, so there is no page {max(first, last)}.")
+            chosen.extend(range(first, last + 1))
+        return chosen
+
+
+ALL_PAGES = PageRanges()
+_RANGE = re.compile(r"(end|[1-9][0-9]{0,5})(?:-(end|[1-9][0-9]{0,5}))?")
+
+
+def parse_pages(text: str) -> PageRanges:
+    """`1-3,7,end` or `3-end`: pages count from 1, order and repeats are kept.
+
+    Raises:
+        UsageError: anything else.
+    """
+    ranges = []
+    for part in text.split(","):
+        match = _RANGE.fullmatch(part.strip())
+        sides = (match[1], match[2] or match[1]) if match else ("end", "1")
+        first, last = (0 if side == "end" else int(side) for side in sides)
+        if last and not 0 < first <= last:
+            raise UsageError(f"pages {text!r}: write numbers from 1, rising ranges and end, as in 1-3,7,end")
+        ranges.append((first, last))
+    return PageRanges(tuple(ranges))
+
+
+# ---------------------------------------------------------------------------------------------------
+# Opening
+
+
+def open_source(source: Source, name: str | None = None, pages: PageRanges = ALL_PAGES) -> Iterator[Picture]:
+    """The pages of a picture (always one) or a PDF, told apart by content; `pages` matters for PDFs only.
+
+    Opens lazily: a page is rendered when it is asked for, and one at a time.
+    """
+    name = name or name_of(source)
+    try:
+        source = _within_limits(source, name)
+        if _is_pdf(source, name):
+            yield from _pdf_pages(source, name, pages)
+        else:
+            yield Picture(name, 1, open_image(source, name=name))
+    except PictureError as error:
+        yield Picture(name, 1, error=error)
+
+
+def name_of(source: Source) -> str:
+    """What records and messages call a source; always valid UTF-8."""
+    if isinstance(source, str | Path):
+        return os.fsencode(source).decode("utf-8", "replace")
+    return str(getattr(source, "filename", "") or "the picture")
+
+
+def _within_limits(source: Source, name: str) -> Source:
+    """The source unchanged, or for a pipe, which gives its bytes only once, those bytes.
+
+    Raises:
+        PictureError: a file that is missing or a folder, that cannot be opened, or that is too large.
+    """
+    if isinstance(source, Image.Image):
+        return source
+    if isinstance(source, bytes):
+        _check_length(len(source), name)
+        return source
+    path = Path(source)
+    try:
+        if path.is_dir():
+            raise PictureError(f"{name} is a folder, not a picture.")
+        _check_length(path.stat().st_size, name)
+        if path.is_file():
+            return path
+        with path.open("rb") as pipe:
+            content = pipe.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise PictureError(f"{name} does not exist.", kind="missing") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
+        raise PictureError(f"{name} cannot be opened: {error}.") from error
+    _check_length(len(content), name)
+    return content
+
+
+def _check_length(count: int, name: str) -> None:
+    if count > MAX_BYTES:
+        raise PictureError(f"{name} is larger than {MAX_BYTES // 2**20} MiB.", kind="too_large")
+
+
+def _is_pdf(source: Source, name: str) -> bool:
+    """Whether the content starts like a PDF."""
+    if isinstance(source, Image.Image):
+        return False
+    if isinstance(source, bytes):
+        return b"%PDF-" in source[:PDF_HEAD]
+    try:
+        with open(source, "rb") as file:
+            return b"%PDF-" in file.read(PDF_HEAD)
+    except OSError as error:
+        raise PictureError(f"{name} cannot be opened: {error}.") from error
+
+
+# ---------------------------------------------------------------------------------------------------
+# PDF (pdfium is not thread-safe: one thread, or a lock around the reader)
+
+
+def _pdf_pages(source: Source, name: str, pages: PageRanges) -> Iterator[Picture]:
+    """The chosen pages, rendered one by one; a broken page spoils only itself."""
+    document = _open_pdf(source, name)
+    try:
+        for number in pages.select(len(document), name):
+            try:
+                yield Picture(name, number, image=_render(document, number, name))
+            except PictureError as error:
+                yield Picture(name, number, error=error)
+    finally:
+        document.close()
+
+
+def _open_pdf(source: Source, name: str) -> PdfDocument:
+    from pypdfium2 import PdfDocument, PdfiumError
+
+    try:
+        return PdfDocument(source)
+    except PdfiumError as error:
+        # pdfium tells a missing password and an unknown encryption scheme apart from damage, in words.
+        if re.search("password|security", str(error), re.IGNORECASE):
+            message = f"{name} is encrypted: remove the password first."
+            raise PictureError(message, kind="encrypted") from error
+        raise PictureError(
+            f"{name} is a PDF that cannot be opened: it is damaged or has no pages."
+        ) from error
+    except OSError as error:
+        raise PictureError(f"{name} cannot be opened: {error}.") from error
+
+
+def _render(document: PdfDocument, number: int, name: str) -> Image.Image:
+    """Page `number` (from 1) at PDF_DPI as RGB."""
+    from pypdfium2 import PdfiumError
+
+    scale = PDF_DPI / POINTS_PER_INCH
+    try:
+        page = document[number - 1]
+        width, height = page.get_size()
+        if width * height * scale**2 > MAX_PIXELS:
+            raise PictureError(
+                f"{name}, page {number}, is too large: {width * scale:.0f} x {height * scale:.0f} pixels at "
+                f"{PDF_DPI} dpi, and the limit is {MAX_PIXELS:,} pixels.",
+                kind="too_large",
+            )
+        return page.render(scale=scale).to_pil().convert("RGB")
+    except (PdfiumError, ValueError) as error:
+        raise PictureError(f"{name}, page {number}, cannot be rendered: {error}.") from error

@@ -1,0 +1,96 @@
+"""DeepEncoder: pictures -> vision tokens in the language model's width.
+
+SAM -> 16x compressor -> CLIP -> concat (CLIP first) -> linear projector -> newline column and separator
+(DeepSeek-OCR, arXiv 2510.18234, section 3.2). `view_seperator` keeps the spelling of the released checkpoint.
+
+Letters: V views, H W grid of vision tokens, C channels, D width of the language model,
+N = H * (W + 1) + 1 tokens of one view in the sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from nanoocr.config import ModelConfig
+from nanoocr.model.clip import Clip
+from nanoocr.model.layers import Linear
+from nanoocr.model.sam import Sam
+
+
+class VisionFeatures(NamedTuple):
+    """What the encoder saw, stage by stage, for equally sized views: for losses and collapse monitors."""
+
+    patches: Tensor  # (V, neck, 4H, 4W) SAM after the neck, one vector per 16-pixel patch
+    sam: Tensor  # (V, H*W, C) compressed SAM features
+    clip: Tensor  # (V, H*W, C) CLIP's output
+    projected: Tensor  # (V, H, W, D) after the projector
+    tokens: Tensor  # (V, N, D) as the language model gets them
+
+
+class Projector(nn.Module):
+    """A single linear map, (..., 2C) -> (..., D)."""
+
+    def __init__(self, width_in: int, width_out: int) -> None:
+        super().__init__()
+        self.layers = Linear(width_in, width_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+class DeepEncoder(nn.Module):
+    """The whole vision side; its state-dict keys are DeepSeek-OCR's without their `model.` prefix."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.sam_model = Sam(config.sam)
+        self.vision_model = Clip(config.clip)
+        self.projector = Projector(2 * config.clip.width, config.gpt.n_embd)
+        self.image_newline = nn.Parameter(torch.zeros(config.gpt.n_embd))
+        self.view_seperator = nn.Parameter(torch.zeros(config.gpt.n_embd))
+
+    def forward(self, views: Tensor) -> VisionFeatures:
+        """Encode equally sized views (V, 3, 64H, 64W), normalised to [-1, 1], in the dtype of `views`."""
+        patches, grid = self.sam_model(views)
+        clip = self.vision_model(grid)
+        sam = grid.flatten(2).transpose(1, 2)
+        projected = self.projector(torch.cat([clip, sam], dim=-1)).unflatten(1, grid.shape[-2:])
+        return VisionFeatures(patches, sam, clip, projected, tokens=self.arrange(projected))
+
+    def arrange(self, projected_VHWD: Tensor) -> Tensor:
+        """Lay a grid out as the sequence sees it: newline after every row, separator last -> (V, N, D)."""
+        V, H, _, D = projected_VHWD.shape
+        newline = self.image_newline.to(projected_VHWD.dtype).expand(V, H, 1, D)
+        rows = torch.cat([projected_VHWD, newline], dim=2).flatten(1, 2)
+        separator = self.view_seperator.to(projected_VHWD.dtype).expand(V, 1, D)
+        return torch.cat([rows, separator], dim=1)
+
+    def encode_groups(self, views: Tensor | Sequence[Tensor]) -> list[tuple[Sequence[int], VisionFeatures]]:
+        """Encode views of any sizes, equally sized ones together: [(their indices, their features)].
+
+        `views` is (V, 3, H, W), or a sequence of (3, H_i, W_i).
+        """
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for i, view in enumerate(views):
+            groups.setdefault(tuple(view.shape), []).append(i)
+        return [(indices, self(torch.stack([views[i] for i in indices]))) for indices in groups.values()]
+
+    def init_weights(self, generator: torch.Generator | None = None) -> None:
+        """Fresh weights for every part; the special vectors are normal with std D^-0.5."""
+        self.sam_model.init_weights(generator)
+        self.vision_model.init_weights(generator)
+        weight = self.projector.layers.weight
+        nn.init.normal_(weight, std=weight.size(1) ** -0.5, generator=generator)
+        nn.init.zeros_(self.projector.layers.bias)
+        for vector in (self.image_newline, self.view_seperator):
+            nn.init.normal_(vector, std=vector.numel() ** -0.5, generator=generator)
+
+
+def tokens_in_order(groups: Sequence[tuple[Sequence[int], VisionFeatures]]) -> Tensor:
+    """The vision tokens of `encode_groups`, one view behind the other in the views' order: (sum of N, D)."""
+    by_view = {i: tokens for indices, features in groups for i, tokens in zip(indices, features.tokens)}
+    return torch.cat([by_view[i] for i in range(len(by_view))])

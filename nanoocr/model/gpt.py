@@ -1,0 +1,209 @@
+"""nanochat's GPT (the original architecture, October 2025), key by key.
+
+Rotary positions before QK-norm, weightless RMSNorm, ReLU squared, no biases, untied output, softcap 15,
+grouped key/value heads possible. The rotary table is computed from positions on the fly: there are no
+buffers, so a model built on the meta device needs nothing but its weights.
+
+Letters: B batch, T new tokens, S tokens in the cache after them, C width, N heads, K key/value heads,
+D head width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nanoocr.config import GPTConfig
+from nanoocr.model.layers import Linear, attend
+
+ROPE_BASE = 10_000.0
+SOFTCAP = 15.0
+
+
+def norm(x: Tensor) -> Tensor:
+    """RMS norm over the last axis without a weight, in fp32, returned in the dtype of x."""
+    eps = torch.finfo(torch.float32).eps
+    return F.rms_norm(x.float(), (x.size(-1),), eps=eps).to(x.dtype)
+
+
+def rotary_table(positions: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """cos and sin, each (..., width/2) fp32, for integer `positions` (...)."""
+    exponents = torch.arange(0, width, 2, device=positions.device, dtype=torch.float32) / width
+    angles = positions[..., None].float() * ROPE_BASE**-exponents
+    return angles.cos(), angles.sin()
+
+
+def rotate(x_BTND: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Half-split rotary: the halves of a head are the two coordinates, turned by minus the angle."""
+    first, second = x_BTND.float().chunk(2, dim=-1)
+    turned = torch.cat([first * cos + second * sin, second * cos - first * sin], dim=-1)
+    return turned.to(x_BTND.dtype)
+
+
+class KVCache:
+    """Keys and values of every layer, allocated once; each row has its own length.
+
+    `keys` and `values` are (layers, B, K, capacity, D). Rows are right-padded: row b holds valid entries at
+    0 .. lengths[b]-1, whatever lies behind is hidden by the mask and overwritten by later tokens.
+    """
+
+    def __init__(
+        self, config: GPTConfig, *, batch: int, capacity: int, dtype: torch.dtype, device: torch.device | str
+    ) -> None:
+        width = config.n_embd // config.n_head
+        shape = (config.n_layer, batch, config.n_kv_head, capacity, width)
+        self.keys = torch.zeros(shape, dtype=dtype, device=device)
+        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        self.lengths = torch.zeros(batch, dtype=torch.long, device=device)
+        self.used = 0  # longest row after the forward pass under way: bounds what attention reads
+
+    def positions(self, T: int) -> Tensor:
+        """(B, T) positions of the next T tokens of each row; refuses to run over the capacity."""
+        positions = self.lengths[:, None] + torch.arange(T, device=self.lengths.device)
+        self.used = int(positions.max()) + 1
+        if self.used > self.keys.size(3):
+            raise ValueError(f"KV cache of capacity {self.keys.size(3)} cannot hold {self.used} positions")
+        return positions
+
+    def insert(self, layer: int, k_BKTD: Tensor, v_BKTD: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Write T new entries per row at `positions` (B, T); return what may be read, (B, K, S, D) each."""
+        rows = torch.arange(positions.size(0), device=positions.device)[:, None]
+        self.keys[layer][rows, :, positions] = k_BKTD.transpose(1, 2)
+        self.values[layer][rows, :, positions] = v_BKTD.transpose(1, 2)
+        return self.keys[layer, :, :, : self.used], self.values[layer, :, :, : self.used]
+
+    @torch.inference_mode()
+    def keep_rows(self, rows: list[int]) -> None:
+        """Drop all rows but `rows` (indices, ascending).
+
+        Only the used part of the rows that move is copied: copying the whole capacity whenever a row ends
+        would cost more than the decoding itself.
+        """
+        for new, old in enumerate(rows):
+            if new != old:
+                self.keys[:, new, :, : self.used] = self.keys[:, old, :, : self.used]
+                self.values[:, new, :, : self.used] = self.values[:, old, :, : self.used]
+        self.keys, self.values = self.keys[:, : len(rows)], self.values[:, : len(rows)]
+        self.lengths = self.lengths[rows]
+
+
+class CausalSelfAttention(nn.Module):
+    """Grouped-query attention with rotary positions, then QK-norm."""
+
+    def __init__(self, config: GPTConfig, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.n_head, self.n_kv_head = config.n_head, config.n_kv_head
+        self.head_dim = config.n_embd // config.n_head
+        self.c_q = Linear(config.n_embd, self.n_head * self.head_dim, bias=False)
+        self.c_k = Linear(config.n_embd, self.n_kv_head * self.head_dim, bias=False)
+        self.c_v = Linear(config.n_embd, self.n_kv_head * self.head_dim, bias=False)
+        self.c_proj = Linear(config.n_embd, config.n_embd, bias=False)
+
+    def forward(
+        self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor], cache: KVCache | None, positions: Tensor | None
+    ) -> Tensor:
+        B, T, C = x_BTC.shape
+        q = self.c_q(x_BTC).view(B, T, self.n_head, self.head_dim)
+        k = self.c_k(x_BTC).view(B, T, self.n_kv_head, self.head_dim)
+        v = self.c_v(x_BTC).view(B, T, self.n_kv_head, self.head_dim)
+        q, k = norm(rotate(q, *rotary)), norm(rotate(k, *rotary))
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+        bias = None
+        if cache is not None and positions is not None:
+            k, v = cache.insert(self.layer, k, v, positions)
+            bias = hide_later_keys(positions, k.size(2), q.dtype)
+        groups = self.n_head // self.n_kv_head  # consecutive query heads share a key/value head
+        k, v = (k, v) if groups == 1 else (k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1))
+        out = attend(q, k, v, bias=bias, causal=bias is None)
+        return self.c_proj(out.transpose(1, 2).reshape(B, T, C))
+
+
+def hide_later_keys(positions: Tensor, S: int, dtype: torch.dtype) -> Tensor:
+    """(B, 1, T, S) additive mask: a query at position p sees the keys 0..p of its own row."""
+    later = torch.arange(S, device=positions.device) > positions[:, None, :, None]
+    return torch.zeros(later.shape, dtype=dtype, device=later.device).masked_fill(later, float("-inf"))
+
+
+class MLP(nn.Module):
+    """C -> 4C -> C with squared ReLU."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.c_fc = Linear(config.n_embd, 4 * config.n_embd, bias=False)
+        self.c_proj = Linear(4 * config.n_embd, config.n_embd, bias=False)
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        return self.c_proj(F.relu(self.c_fc(x_BTC)).square())
+
+
+class Block(nn.Module):
+    """x += attn(norm(x)); x += mlp(norm(x))."""
+
+    def __init__(self, config: GPTConfig, layer: int) -> None:
+        super().__init__()
+        self.attn = CausalSelfAttention(config, layer)
+        self.mlp = MLP(config)
+
+    def forward(
+        self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor], cache: KVCache | None, positions: Tensor | None
+    ) -> Tensor:
+        x_BTC = x_BTC + self.attn(norm(x_BTC), rotary, cache, positions)
+        return x_BTC + self.mlp(norm(x_BTC))
+
+
+class Transformer(nn.Module):
+    """The embedding table and the blocks, under the names that nanochat's checkpoints use."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
+        self.h = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
+
+
+class GPT(nn.Module):
+    """Embeddings in, hidden states out; `embed` and `logits` are the two ends."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.transformer = Transformer(config)
+        self.lm_head = Linear(config.n_embd, config.vocab_size, bias=False)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """(B, T) ids -> (B, T, C) embeddings in fp32, before the first norm."""
+        return self.transformer.wte(ids)
+
+    def forward(self, x_BTC: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Embeddings (B, T, C), before the first norm -> hidden states (B, T, C), after the last norm.
+
+        Computes in the dtype of `x_BTC`. With a cache the T tokens follow what each row of it holds; the
+        caller moves `cache.lengths` on by the number of *real* tokens of each row.
+        """
+        T = x_BTC.size(1)
+        positions = None if cache is None else cache.positions(T)
+        where = torch.arange(T, device=x_BTC.device)[None] if positions is None else positions
+        cos, sin = rotary_table(where, self.config.n_embd // self.config.n_head)
+        rotary = (cos[:, :, None], sin[:, :, None])  # (1 or B, T, 1, D/2): the same for every head
+        x_BTC = norm(x_BTC)
+        for block in self.transformer.h:
+            x_BTC = block(x_BTC, rotary, cache, positions)
+        return norm(x_BTC)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Hidden states (..., C) -> soft-capped logits (..., V) in fp32."""
+        return SOFTCAP * torch.tanh(self.lm_head(x).float() / SOFTCAP)
+
+    def init_weights(self, generator: torch.Generator | None = None) -> None:
+        """nanochat's: wte std 1, matrices fan_in^-0.5 * min(1, (fan_out/fan_in)^0.5), outputs zero."""
+        nn.init.normal_(self.transformer.wte.weight, std=1.0, generator=generator)
+        for name, layer in self.named_modules():
+            if not isinstance(layer, nn.Linear):
+                continue
+            if name.endswith("c_proj") or name == "lm_head":
+                nn.init.zeros_(layer.weight)
+            else:
+                fan_out, fan_in = layer.weight.shape
+                std = fan_in**-0.5 * min(1.0, (fan_out / fan_in) ** 0.5)
+                nn.init.normal_(layer.weight, std=std, generator=generator)

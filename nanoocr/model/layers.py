@@ -1,0 +1,70 @@
+"""The few layers that SAM, CLIP and the GPT share, with the dtype policy of the project.
+
+Weights are fp32 masters; each layer casts its own weight to the dtype of its input. So the dtype of the
+pixels or embeddings that enter decides the compute dtype (fp32 or bf16), and no autocast is hidden anywhere.
+
+Letters: B batch, N heads, T queries, S keys, D width of a head.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Linear(nn.Linear):
+    """nn.Linear that computes in the dtype of its input, (..., in) -> (..., out)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.linear(x, self.weight.to(x.dtype), bias)
+
+
+class Conv2d(nn.Conv2d):
+    """nn.Conv2d that computes in the dtype of its input, (B, C, H, W) -> (B, C', H', W')."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return self._conv_forward(x, self.weight.to(x.dtype), bias)
+
+
+class LayerNorm(nn.LayerNorm):
+    """nn.LayerNorm over the last axis; the kernel accumulates in fp32 whatever the input's dtype is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(
+            x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps
+        )
+
+
+def attend(
+    q_BNTD: Tensor, k_BNSD: Tensor, v_BNSD: Tensor, bias: Tensor | None = None, causal: bool = False
+) -> Tensor:
+    """softmax(q k' / sqrt(D) + bias) v, -> (B, N, T, D).
+
+    `bias` is additive and broadcastable to (B, N, T, S); `causal` hides later keys (T == S).
+    On a GPU this is torch's fused kernel. On a CPU the plain products win: the backward of the fused kernel
+    is several times slower there at our lengths (`python -m scripts.bench_train` prints the comparison).
+    """
+    if q_BNTD.is_cuda:
+        bias = None if bias is None else bias.to(q_BNTD.dtype)
+        return F.scaled_dot_product_attention(q_BNTD, k_BNSD, v_BNSD, attn_mask=bias, is_causal=causal)
+    scores_BNTS = (q_BNTD * q_BNTD.size(-1) ** -0.5) @ k_BNSD.transpose(-2, -1)
+    if causal:
+        length = scores_BNTS.size(-1)
+        hidden = torch.ones(length, length, dtype=torch.bool, device=scores_BNTS.device).triu(1)
+        scores_BNTS = scores_BNTS.masked_fill(hidden, float("-inf"))
+    if bias is not None:
+        scores_BNTS = scores_BNTS + bias
+    # softmax subtracts the maximum and sums in fp32 inside the kernel, also for bf16 scores.
+    return scores_BNTS.softmax(dim=-1) @ v_BNSD
+
+
+def resize_grid(table_1HWC: Tensor, size: tuple[int, int]) -> Tensor:
+    """A learned position table (1, H, W, C) at another (height, width): bicubic, antialiased, in fp32."""
+    if tuple(table_1HWC.shape[1:3]) == size:
+        return table_1HWC
+    table = table_1HWC.permute(0, 3, 1, 2).float()
+    table = F.interpolate(table, size=size, mode="bicubic", antialias=True, align_corners=False)
+    return table.permute(0, 2, 3, 1)

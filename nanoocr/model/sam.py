@@ -1,0 +1,194 @@
+"""SAM-style ViT and the 16x compressor: pixels -> (patch features, compressed grid).
+
+Layers, names and order are those of DeepSeek-OCR's released encoder (paper arXiv 2510.18234, section 3.2;
+SAM: arXiv 2304.02643), so that its weights load key by key. Sizes come from SamConfig.
+
+Letters: B pictures, H W grid in patches, C channels, N heads, T S tokens of one attention, D head width,
+P Q windows per column and row, Y X side of a window.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nanoocr.config import PATCH, SamConfig
+from nanoocr.model.layers import Conv2d, LayerNorm, Linear, attend, resize_grid
+
+
+class SamFeatures(NamedTuple):
+    patches: Tensor  # (B, neck, H, W), one vector per 16-pixel patch, after the neck
+    grid: Tensor  # (B, compressor[1], H/4, W/4), one vector per 64-pixel cell
+
+
+class PatchEmbed(nn.Module):
+    """Non-overlapping 16 x 16 patches: (B, 3, 16H, 16W) -> (B, H, W, C)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.proj = Conv2d(3, width, kernel_size=PATCH, stride=PATCH)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.proj(pixels).permute(0, 2, 3, 1)
+
+
+def relative_table(table: Tensor, length: int) -> Tensor:
+    """Rows of a relative-position table for every (query, key) pair of one axis.
+
+    (2*native - 1, D) -> (length, length, D): entry [i, j] is the row for distance i - j. A table of another
+    native length is resized linearly in fp32, as in SAM.
+    """
+    if table.size(0) != 2 * length - 1:
+        resized = F.interpolate(table.float().T[None], size=2 * length - 1, mode="linear")
+        table = resized[0].T
+    index = torch.arange(length, device=table.device)
+    return table[index[:, None] - index[None, :] + length - 1]
+
+
+class Attention(nn.Module):
+    """Self-attention over a (height, width) grid with decomposed relative positions (MViTv2)."""
+
+    def __init__(self, width: int, heads: int, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = Linear(width, 3 * width)
+        self.proj = Linear(width, width)
+        self.rel_pos_h = nn.Parameter(torch.zeros(2 * grid[0] - 1, width // heads))
+        self.rel_pos_w = nn.Parameter(torch.zeros(2 * grid[1] - 1, width // heads))
+
+    def forward(self, x_BHWC: Tensor) -> Tensor:
+        B, H, W, C = x_BHWC.shape
+        qkv = self.qkv(x_BHWC).view(B, H * W, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.unbind(0)  # each (B, N, T, D) with T = H * W
+        out = attend(q, k, v, bias=self.position_bias(q, H, W))
+        return self.proj(out.transpose(1, 2).reshape(B, H, W, C))
+
+    def position_bias(self, q_BNTD: Tensor, H: int, W: int) -> Tensor:
+        """(B, N, T, S): q . R_h[row of key] + q . R_w[column of key], with the unscaled q as in SAM."""
+        B, N, T, D = q_BNTD.shape
+        rows = relative_table(self.rel_pos_h, H).to(q_BNTD.dtype)  # (H, H, D)
+        columns = relative_table(self.rel_pos_w, W).to(q_BNTD.dtype)  # (W, W, D)
+        q_BNHWD = q_BNTD.reshape(B, N, H, W, D)
+        by_row = q_BNHWD @ rows.transpose(1, 2)[None, None]  # (B, N, H, W, H)
+        by_column = (q_BNHWD.transpose(2, 3) @ columns.transpose(1, 2)[None, None]).transpose(2, 3)
+        bias = by_row[..., :, None] + by_column[..., None, :]  # (B, N, H, W, H, W)
+        return bias.reshape(B, N, T, T)
+
+
+class Mlp(nn.Module):
+    """width -> 4 * width -> width with the exact (erf) GELU."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.lin1 = Linear(width, 4 * width)
+        self.lin2 = Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.lin2(F.gelu(self.lin1(x)))
+
+
+def window_partition(x_BHWC: Tensor, side: int) -> Tensor:
+    """Cut a grid into side x side windows, zero-padded right and bottom: -> (B*P*Q, Y, X, C)."""
+    B, H, W, C = x_BHWC.shape
+    x_BHWC = F.pad(x_BHWC, (0, 0, 0, -W % side, 0, -H % side))
+    P, Q = x_BHWC.size(1) // side, x_BHWC.size(2) // side
+    x = x_BHWC.view(B, P, side, Q, side, C).transpose(2, 3)
+    return x.reshape(B * P * Q, side, side, C)
+
+
+def window_unpartition(windows: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Undo `window_partition` for a (height, width) grid and drop the padding: -> (B, H, W, C)."""
+    (H, W), side = grid, windows.size(1)
+    P, Q = -(-H // side), -(-W // side)
+    x = windows.view(-1, P, Q, side, side, windows.size(-1)).transpose(2, 3)
+    return x.reshape(-1, P * side, Q * side, windows.size(-1))[:, :H, :W]
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block; `window` 0 attends over the whole picture."""
+
+    def __init__(self, config: SamConfig, window: int) -> None:
+        super().__init__()
+        self.window = window
+        self.norm1 = LayerNorm(config.width, eps=1e-6)
+        self.attn = Attention(config.width, config.heads, (window, window) if window else config.grid)
+        self.norm2 = LayerNorm(config.width, eps=1e-6)
+        self.mlp = Mlp(config.width)
+
+    def forward(self, x_BHWC: Tensor) -> Tensor:
+        attended = self.norm1(x_BHWC)
+        if self.window:
+            # Padded positions are zeros, but the qkv bias gives them keys and values and no mask hides them:
+            # the released weights were trained so.
+            grid = (x_BHWC.size(1), x_BHWC.size(2))
+            attended = window_unpartition(self.attn(window_partition(attended, self.window)), grid)
+        else:
+            attended = self.attn(attended)
+        x_BHWC = x_BHWC + attended
+        return x_BHWC + self.mlp(self.norm2(x_BHWC))
+
+
+class LayerNorm2d(LayerNorm):
+    """LayerNorm over the channels of (B, C, H, W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class Sam(nn.Module):
+    """Patches -> blocks -> neck -> two stride-2 convolutions (net_2, net_3)."""
+
+    def __init__(self, config: SamConfig) -> None:
+        super().__init__()
+        middle, last = config.compressor
+        self.patch_embed = PatchEmbed(config.width)
+        self.pos_embed = nn.Parameter(torch.zeros(1, *config.grid, config.width))
+        self.blocks = nn.ModuleList(
+            Block(config, window=0 if i in config.global_blocks else config.window)
+            for i in range(config.depth)
+        )
+        self.neck = nn.Sequential(
+            Conv2d(config.width, config.neck, kernel_size=1, bias=False),
+            LayerNorm2d(config.neck, eps=1e-6),
+            Conv2d(config.neck, config.neck, kernel_size=3, padding=1, bias=False),
+            LayerNorm2d(config.neck, eps=1e-6),
+        )
+        self.net_2 = Conv2d(config.neck, middle, kernel_size=3, stride=2, padding=1, bias=False)
+        self.net_3 = Conv2d(middle, last, kernel_size=3, stride=2, padding=1, bias=False)
+
+    def forward(self, pixels: Tensor) -> SamFeatures:
+        """(B, 3, 16H, 16W) -> patches (B, neck, H, W) and grid (B, compressor[1], H/4, W/4)."""
+        x_BHWC = self.patch_embed(pixels)
+        x_BHWC = x_BHWC + resize_grid(self.pos_embed, (x_BHWC.size(1), x_BHWC.size(2))).to(x_BHWC.dtype)
+        for block in self.blocks:
+            x_BHWC = block(x_BHWC)
+        patches = self.neck(x_BHWC.permute(0, 3, 1, 2))
+        return SamFeatures(patches=patches, grid=self.net_3(self.net_2(patches)))
+
+    def init_weights(self, generator: torch.Generator | None = None) -> None:
+        """Fresh weights: normal(0.02) matrices and positions, zero biases and relative positions."""
+        init_transformer(self, generator)
+        nn.init.normal_(self.pos_embed, std=0.02, generator=generator)
+        for part in (self.neck, self.net_2, self.net_3):
+            for conv in part.modules():
+                if isinstance(conv, Conv2d):
+                    # No norm and no activation follow net_2 and net_3: keep the variance through them.
+                    nn.init.normal_(conv.weight, std=conv.weight[0].numel() ** -0.5, generator=generator)
+
+
+def init_transformer(module: nn.Module, generator: torch.Generator | None) -> None:
+    """Linear and patch weights normal(0.02), biases 0, norms 1: the usual ViT initialisation."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            nn.init.normal_(layer.weight, std=0.02, generator=generator)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.LayerNorm):
+            nn.init.ones_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        elif isinstance(layer, Attention):
+            nn.init.zeros_(layer.rel_pos_h)
+            nn.init.zeros_(layer.rel_pos_w)

@@ -1,0 +1,120 @@
+"""The vision-language model: where the picture meets the text.
+
+Vision tokens replace the embeddings of the `<|image|>` positions *before* the norm that follows the
+embedding. That norm has no weight, so the projector's scale cannot drown the text (nor be drowned by it).
+
+Letters: B batch, T tokens, C width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nanoocr.config import ModelConfig
+from nanoocr.errors import UsageError
+from nanoocr.model.deepencoder import DeepEncoder, tokens_in_order
+from nanoocr.model.gpt import GPT, KVCache
+
+IGNORE = -1  # target of a position that is not supervised (nanochat's value)
+
+Views = Tensor | Sequence[Tensor]  # (V, 3, H, W), or V tensors (3, H_i, W_i)
+
+
+class Loss(NamedTuple):
+    """Cross entropy over the supervised tokens of a batch: divide by the *global* count, not by this one."""
+
+    total: Tensor  # scalar fp32, sum over supervised tokens, nats
+    num_tokens: int  # supervised ones
+
+    @property
+    def mean(self) -> Tensor:
+        return self.total / self.num_tokens
+
+
+class VLM(nn.Module):
+    """DeepEncoder and GPT under one roof; `image_id`, of `<|image|>`, is the last id unless given."""
+
+    def __init__(
+        self, config: ModelConfig, image_id: int | None = None, compute_dtype: torch.dtype = torch.float32
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.compute_dtype = compute_dtype
+        self.image_id = config.gpt.vocab_size - 1 if image_id is None else image_id
+        self.encoder = DeepEncoder(config)
+        self.gpt = GPT(config.gpt)
+
+    def forward(
+        self, ids: Tensor, targets: Tensor | None = None, views: Views | None = None
+    ) -> Tensor | Loss:
+        """Logits (B, T, V) in fp32, or with `targets` the loss over their supervised positions.
+
+        Args:
+            ids: (B, T) int64; every picture stands as a run of `<|image|>` ids.
+            targets: (B, T) int64, already shifted; IGNORE where nothing is supervised.
+            views: the pictures in the order in which their runs stand in `ids`, normalised to [-1, 1].
+                None for a batch of text.
+
+        Raises:
+            UsageError: the number of `<|image|>` ids differs from the number of vision tokens, or no target
+                is supervised.
+        """
+        vision = None if views is None else self.encode(views)
+        hidden = self.gpt(self.embed(ids, vision))
+        return self.logits(hidden) if targets is None else self.loss(hidden, targets)
+
+    def encode(self, views: Views) -> Tensor:
+        """All vision tokens of `views` one behind the other, (sum of N_i, C), in the compute dtype."""
+        return tokens_in_order(self.encoder.encode_groups([view.to(self.compute_dtype) for view in views]))
+
+    def embed(self, ids: Tensor, vision: Tensor | None = None) -> Tensor:
+        """(B, T) ids and (number of `<|image|>` ids, C) vision tokens -> (B, T, C) in the compute dtype."""
+        x_BTC = self.gpt.embed(ids).to(self.compute_dtype)
+        is_image = ids == self.image_id
+        wanted, found = int(is_image.sum()), 0 if vision is None else vision.size(0)
+        if wanted != found:
+            raise UsageError(
+                f"the text holds {wanted} <|image|> tokens but the pictures give {found} vision tokens"
+            )
+        return x_BTC if vision is None else x_BTC.masked_scatter(is_image[..., None], vision)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., C) -> (..., V) fp32 with `<|image|>` at -inf: it can never be generated."""
+        logits = self.gpt.logits(hidden)
+        logits[..., self.image_id] = float("-inf")
+        return logits
+
+    def loss(self, hidden: Tensor, targets: Tensor) -> Loss:
+        """Sum of cross entropy over supervised positions; only their rows reach the output matrix."""
+        supervised = targets != IGNORE
+        chosen = targets[supervised]
+        if chosen.numel() == 0:
+            raise UsageError("no token of this batch is supervised: every answer in it is empty")
+        logits = self.gpt.logits(hidden[supervised])
+        return Loss(F.cross_entropy(logits, chosen, reduction="sum"), chosen.numel())
+
+    @property
+    def device(self) -> torch.device:
+        return self.gpt.lm_head.weight.device
+
+    def new_cache(self, *, batch: int, capacity: int) -> KVCache:
+        """An empty KV cache for `batch` rows of at most `capacity` tokens, on the model's device."""
+        return KVCache(
+            self.config.gpt, batch=batch, capacity=capacity, dtype=self.compute_dtype, device=self.device
+        )
+
+    def init_weights(self, seed: int = 0) -> None:
+        """Fresh weights everywhere, the same for the same seed."""
+        generator = torch.Generator().manual_seed(seed)
+        self.encoder.init_weights(generator)
+        self.gpt.init_weights(generator)
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of scalars in all parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,461 @@
+"""Text to ids and back, and conversations to training sequences: one tokenizer for all media.
+
+Byte-level BPE: the 256 byte tokens are always there, so any text encodes and decodes to itself. The merges
+are trained by `scripts/tok_train`; tiktoken runs them. Special tokens stand after the merges in nanochat's
+order, then `<|image|>`. They are never made from text: only the renderer at the end of this file places
+them, so a literal "<|bos|>" in a user's text stays seven harmless characters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import tiktoken
+
+from nanoocr.errors import CheckpointError, UsageError
+from nanoocr.files import write_file
+
+FORMAT = "nanoocr-tokenizer"
+VERSION = 1
+
+# How text is cut into pieces before merging; no token ever crosses a cut. GPT-4's scheme, but numbers in
+# runs of at most two digits (nanochat): three would spend 1,000 tokens of a small vocabulary on numbers.
+PATTERN = "|".join(
+    [
+        r"'(?i:s|d|m|t|ll|ve|re)",  # English contractions
+        r"[^\r\n\p{L}\p{N}]?+\p{L}+",  # a word, with the blank or sign before it
+        r"\p{N}{1,2}",  # one or two digits
+        r" ?[^\s\p{L}\p{N}]++[\r\n]*",  # signs, with the line break after them
+        r"\s*[\r\n]",  # blank lines
+        r"\s+(?!\S)",  # blanks, but the last one goes to the word that follows
+        r"\s+",
+    ]
+)
+
+SPECIAL_TOKENS = (
+    "<|bos|>",
+    "<|user_start|>",
+    "<|user_end|>",
+    "<|assistant_start|>",
+    "<|assistant_end|>",
+    "<|python_start|>",
+    "<|python_end|>",
+    "<|output_start|>",
+    "<|output_end|>",
+    "<|image|>",
+)
+
+# What a user's string may hold where a picture, sound or film belongs, and the token it becomes.
+MEDIA_PLACEHOLDERS = {"<image>": "<|image|>", "<audio>": "<|audio|>", "<video>": "<|video|>"}
+
+LONGEST_SLICE = 500_000  # characters that are encoded at once
+TokenBytes = bytes  # what one id stands for; not every token is valid UTF-8 by itself
+Conversation = Mapping[str, Any]  # {"messages": [{"role": ..., "content": ...}, ...]}
+
+
+class Tokenizer:
+    """Encodes text, decodes ids, and names the special ids. Never changes once made."""
+
+    def __init__(self, tokens: Sequence[TokenBytes], pattern: str = PATTERN) -> None:
+        """`tokens` in rank order: the id is the place, and lower ranks merge first.
+
+        Raises UsageError when a byte is missing, a token occurs twice, or the pattern is no regex.
+        """
+        _check_tokens(tokens)
+        self.tokens = tuple(tokens)
+        self.pattern = pattern
+        special = {token: len(tokens) + place for place, token in enumerate(SPECIAL_TOKENS)}
+        self._special = special
+        self._token_of = {**dict(enumerate(tokens)), **{i: token.encode() for token, i in special.items()}}
+        self._encoding = _encoding(self.tokens, pattern, special)
+        self.vocab_size = len(self._token_of)
+        self.bos_id = special["<|bos|>"]
+        self.user_start_id = special["<|user_start|>"]
+        self.user_end_id = special["<|user_end|>"]
+        self.assistant_start_id = special["<|assistant_start|>"]
+        self.assistant_end_id = special["<|assistant_end|>"]
+        self.python_start_id = special["<|python_start|>"]
+        self.python_end_id = special["<|python_end|>"]
+        self.output_start_id = special["<|output_start|>"]
+        self.output_end_id = special["<|output_end|>"]
+        self.image_id = special["<|image|>"]
+
+    # Making
+
+    @classmethod
+    def bytes(cls) -> Tokenizer:
+        """The tokenizer without merges: every UTF-8 byte is a token."""
+        return cls([bytes([value]) for value in range(256)])
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
+        """Learns merges from `texts` until the vocabulary, special tokens included, has `vocab_size` entries.
+
+        Raises UsageError when rustbpe is not installed, the size is below 266, or the texts are too few.
+        """
+        wanted = vocab_size - len(SPECIAL_TOKENS)
+        if wanted < 256:
+            smallest = 256 + len(SPECIAL_TOKENS)
+            raise UsageError(
+                f"vocab_size {vocab_size} is too small: bytes and special tokens need {smallest}."
+            )
+        tokens = _train_merges(texts, wanted)
+        if len(tokens) < wanted:
+            reached = len(tokens) + len(SPECIAL_TOKENS)
+            raise UsageError(
+                f"The texts give only {reached} of the {vocab_size} tokens asked for: "
+                "use more text or a smaller vocab_size."
+            )
+        return cls(tokens)
+
+    # Storing
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Tokenizer:
+        """Reads what `save` wrote. Raises CheckpointError when it is missing, damaged, or another format."""
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise CheckpointError(f"The tokenizer file {path} does not exist.") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise CheckpointError(f"The tokenizer file {path} cannot be read: {error}.") from error
+        return cls.from_json(text, name=str(path))
+
+    @classmethod
+    def from_json(cls, text: str, *, name: str = "the tokenizer") -> Tokenizer:
+        """The inverse of `to_json`; `name` is what errors call the source. Raises CheckpointError."""
+        try:
+            tokens, pattern = _parse(text)
+            return cls(tokens, pattern)
+        except (ValueError, UsageError) as error:  # JSON and Unicode errors are ValueErrors
+            raise CheckpointError(f"{name} is not a usable tokenizer file: {error}") from error
+
+    def save(self, path: str | Path) -> None:
+        """Writes the readable file: JSON with one token per line. It appears whole or not at all."""
+        write_file(Path(path), self.to_json().encode())
+
+    def to_json(self) -> str:
+        """JSON text, pure ASCII; a token's characters U+0000 to U+00FF stand for its bytes (latin-1)."""
+
+        def column(items: Iterable[str]) -> str:
+            return ",\n".join(f"    {json.dumps(item)}" for item in items)
+
+        return (
+            "{\n"
+            f'  "format": "{FORMAT}",\n'
+            f'  "version": {VERSION},\n'
+            f'  "pattern": {json.dumps(self.pattern)},\n'
+            f'  "tokens": [\n{column(token.decode("latin-1") for token in self.tokens)}\n  ],\n'
+            f'  "special_tokens": [\n{column(SPECIAL_TOKENS)}\n  ]\n'
+            "}\n"
+        )
+
+    def fingerprint(self) -> str:
+        """sha256 of the content: equal fingerprints encode every text equally."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tokenizer) and (self.tokens, self.pattern) == (other.tokens, other.pattern)
+
+    def __hash__(self) -> int:
+        return hash((self.tokens, self.pattern))
+
+    def __repr__(self) -> str:
+        return f"Tokenizer(vocab_size={self.vocab_size})"
+
+    # Using
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of `text`; never a special id. Half of a surrogate pair becomes U+FFFD."""
+        return [i for piece in _slices(text) for i in self._encoding.encode_ordinary(piece)]
+
+    def decode(self, ids: Iterable[int], *, with_special: bool = False) -> str:
+        """Text of `ids`, special tokens left out by default. Broken UTF-8 becomes U+FFFD.
+
+        Raises UsageError for an id outside the vocabulary.
+        """
+        shown = ids if with_special else (i for i in ids if not self.is_special(i))
+        return self.decode_bytes(shown).decode("utf-8", errors="replace")
+
+    def decode_bytes(self, ids: Iterable[int]) -> TokenBytes:
+        """The bytes of `ids`, specials by name; for streaming, where a character may span two tokens."""
+        try:
+            return b"".join([self._token_of[i] for i in ids])
+        except KeyError as error:
+            message = f"Id {error.args[0]} is outside the vocabulary of {self.vocab_size} tokens."
+            raise UsageError(message) from None
+
+    def is_special(self, id: int) -> bool:
+        """Whether `id` is one of SPECIAL_TOKENS."""
+        return len(self.tokens) <= id < self.vocab_size
+
+    def special_ids(self) -> range:
+        """The ids of SPECIAL_TOKENS, in their order."""
+        return range(len(self.tokens), self.vocab_size)
+
+
+def _check_tokens(tokens: Sequence[TokenBytes]) -> None:
+    known = set(tokens)
+    if len(known) != len(tokens):
+        raise UsageError(f"{len(tokens) - len(known)} tokens occur twice.")
+    if missing := [value for value in range(256) if bytes([value]) not in known]:
+        raise UsageError(f"The byte token {missing[0]} is missing, one of {len(missing)}.")
+
+
+def _slices(text: str) -> Iterator[str]:
+    # The regex engine gives up (with a panic) on a million blanks in a row; no page is this long.
+    return (text[start : start + LONGEST_SLICE] for start in range(0, len(text), LONGEST_SLICE))
+
+
+def _encoding(tokens: Sequence[TokenBytes], pattern: str, special: dict[str, int]) -> tiktoken.Encoding:
+    ranks = {token: rank for rank, token in enumerate(tokens)}
+    try:
+        return tiktoken.Encoding(
+            name="nanoocr", pat_str=pattern, mergeable_ranks=ranks, special_tokens=special
+        )
+    except ValueError as error:
+        raise UsageError(f"The split pattern is not a regular expression: {error}.") from error
+
+
+def _train_merges(texts: Iterable[str], count: int) -> list[TokenBytes]:
+    try:
+        import rustbpe
+    except ImportError:
+        raise UsageError(
+            "Training a tokenizer needs rustbpe: pip install 'nano-deepseek-ocr[train]'."
+        ) from None
+    trainer = rustbpe.Tokenizer()
+    slices = (piece for text in texts for piece in _slices(text))
+    trainer.train_from_iterator(slices, vocab_size=count, pattern=PATTERN)
+    ranked = sorted(trainer.get_mergeable_ranks(), key=lambda pair: pair[1])
+    return [bytes(token) for token, _ in ranked]
+
+
+def _parse(text: str) -> tuple[list[TokenBytes], str]:
+    """Tokens and pattern out of the JSON text; ValueError says in one clause what is wrong."""
+    content = json.loads(text)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f'it does not say "format": "{FORMAT}".')
+    if content.get("version") != VERSION:
+        raise ValueError(f"it has version {content.get('version')}, and this program reads {VERSION}.")
+    if content.get("special_tokens") != list(SPECIAL_TOKENS):
+        raise ValueError("its special tokens are not this program's, or stand in another order.")
+    tokens, pattern = content.get("tokens"), content.get("pattern")
+    if not isinstance(pattern, str) or not isinstance(tokens, list):
+        raise ValueError("its pattern or its list of tokens is missing.")
+    if not all(isinstance(token, str) and token for token in tokens):
+        raise ValueError("a token is empty or not a string.")
+    return [token.encode("latin-1") for token in tokens], pattern
+
+
+# ---------------------------------------------------------------------------------------------------
+# Conversations
+
+
+def render_conversation(
+    conversation: Conversation,
+    tokenizer: Tokenizer,
+    *,
+    image_token_counts: Sequence[int] = (),
+    max_length: int | None = None,
+) -> tuple[list[int], list[int]]:
+    """A conversation as (ids, mask); mask 1 = supervised: what the assistant says, and its end token.
+
+        {"messages": [{"role": "user", "content": "<image>\\nRead the text."},
+                      {"role": "assistant", "content": "Hello"}]}
+
+    A leading system message joins the first user message; then user and assistant take strict turns.
+    User content is a string, in which "<image>" marks a picture, or a list of parts {"type": "text",
+    "text": ...} and {"type": "image"}, in which text is literal. The i-th picture becomes
+    image_token_counts[i] `<|image|>` ids. Assistant content is a string or a list of parts of type text,
+    python (both supervised) or python_output (not supervised: a tool wrote it).
+    Raises UsageError for any other form, a count that does not match, or more than `max_length` ids:
+    nothing is ever cut. Source: nanochat's rendering, with pictures added (reference/gpt.md, section 7).
+    """
+    turns = _turns(conversation)
+    counts = _matched_counts(turns, image_token_counts)
+    ids, mask = [tokenizer.bos_id], [0]
+    for role, parts in turns:
+        for token_ids, supervised in _render_turn(role, parts, tokenizer, counts):
+            ids += token_ids
+            mask += [supervised] * len(token_ids)
+    _check_length(len(ids), max_length)
+    return ids, mask
+
+
+def render_for_completion(
+    conversation: Conversation,
+    tokenizer: Tokenizer,
+    *,
+    image_token_counts: Sequence[int] = (),
+    max_length: int | None = None,
+) -> list[int]:
+    """The prompt that makes the model answer the last user message: ids up to `<|assistant_start|>`.
+
+    A final assistant message is left out. Raises UsageError as render_conversation does.
+    """
+    messages = _messages(conversation)
+    if _field(messages, len(messages) - 1, "role") == "assistant":
+        messages = messages[:-1]
+    if not messages or _field(messages, len(messages) - 1, "role") != "user":
+        raise UsageError("The conversation has no user message to answer at its end.")
+    ids, _ = render_conversation({"messages": messages}, tokenizer, image_token_counts=image_token_counts)
+    ids.append(tokenizer.assistant_start_id)
+    _check_length(len(ids), max_length)
+    return ids
+
+
+# A turn is (role, parts); a part is (type, text), neighbouring texts joined.
+Part = tuple[str, str]
+Turn = tuple[str, list[Part]]
+
+
+def _messages(conversation: Conversation) -> list[Any]:
+    messages = conversation.get("messages")
+    if not isinstance(messages, (list, tuple)) or not messages:
+        raise UsageError('A conversation needs "messages": a list with at least one message.')
+    return list(messages)
+
+
+def _field(messages: list[Any], index: int, key: str) -> Any:
+    message = messages[index]
+    if not isinstance(message, Mapping) or key not in message:
+        raise UsageError(f'Message {index} has no "{key}".')
+    return message[key]
+
+
+def _turns(conversation: Conversation) -> list[Turn]:
+    """Checked messages in order; a leading system text stands before the first user's, literally."""
+    messages = _messages(conversation)
+    first, system = 0, ""
+    if _field(messages, 0, "role") == "system":
+        first, system = 1, _system_text(messages)
+    turns: list[Turn] = []
+    for index in range(first, len(messages)):
+        role = _field(messages, index, "role")
+        expected = "assistant" if len(turns) % 2 else "user"
+        if role != expected:
+            raise UsageError(f"Message {index} is from {role!r}, but it is the {expected}'s turn.")
+        parts = _parts(_field(messages, index, "content"), role, index)
+        if system and not turns:
+            parts = [("text", f"{system}\n\n"), *parts]
+        turns.append((role, _joined(parts)))
+    return turns
+
+
+def _system_text(messages: list[Any]) -> str:
+    text = _field(messages, 0, "content")
+    if not isinstance(text, str):
+        raise UsageError("The content of the system message (message 0) must be a string.")
+    if len(messages) == 1:
+        raise UsageError("The conversation holds a system message only: a user message must follow.")
+    return text
+
+
+PART_TYPES = {
+    "user": ("text", "image", "audio", "video"),
+    "assistant": ("text", "python", "python_output"),
+}
+_PLACEHOLDER = re.compile("|".join(MEDIA_PLACEHOLDERS))
+
+
+def _parts(content: Any, role: str, index: int) -> list[Part]:
+    if isinstance(content, str):
+        return _split_placeholders(content) if role == "user" else [("text", content)]
+    if not isinstance(content, (list, tuple)):
+        raise UsageError(f"The content of message {index} must be a string or a list of parts.")
+    return [_part(part, role, index) for part in content]
+
+
+def _split_placeholders(text: str) -> list[Part]:
+    """ "a<image>b" as text, image, text."""
+    parts: list[Part] = []
+    end = 0
+    for match in _PLACEHOLDER.finditer(text):
+        parts += [("text", text[end : match.start()]), (match.group().strip("<>"), "")]
+        end = match.end()
+    return [*parts, ("text", text[end:])]
+
+
+def _part(part: Any, role: str, index: int) -> Part:
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    if kind not in PART_TYPES[role]:
+        allowed = ", ".join(PART_TYPES[role])
+        raise UsageError(f"Message {index} ({role}) holds a part of type {kind!r}; allowed are {allowed}.")
+    if f"<{kind}>" in MEDIA_PLACEHOLDERS:
+        return kind, ""
+    if not isinstance(part.get("text"), str):
+        raise UsageError(f'Message {index} holds a part of type {kind!r} without a string "text".')
+    return kind, part["text"]
+
+
+def _joined(parts: list[Part]) -> list[Part]:
+    # Merges could cross the seam between two texts, so they are encoded as one.
+    joined: list[Part] = []
+    for kind, text in parts:
+        if kind == "text" and joined and joined[-1][0] == "text":
+            joined[-1] = ("text", joined[-1][1] + text)
+        else:
+            joined.append((kind, text))
+    return joined
+
+
+def _matched_counts(turns: list[Turn], image_token_counts: Sequence[int]) -> Iterator[int]:
+    """The counts, one for each picture in the turns, checked."""
+    kinds = [kind for _, parts in turns for kind, _ in parts]
+    for placeholder, token in MEDIA_PLACEHOLDERS.items():
+        if token not in SPECIAL_TOKENS and placeholder.strip("<>") in kinds:
+            raise UsageError(
+                f'{placeholder} is not supported yet; for the literal text, pass {{"type": "text"}} parts.'
+            )
+    found, given = kinds.count("image"), len(image_token_counts)
+    if found != given:
+        raise UsageError(f"The conversation holds {found} <image> placeholders for {given} pictures.")
+    if any(count < 1 for count in image_token_counts):
+        raise UsageError(f"Every picture needs at least one token, found {list(image_token_counts)}.")
+    return iter(image_token_counts)
+
+
+def _render_turn(
+    role: str, parts: list[Part], tokenizer: Tokenizer, counts: Iterator[int]
+) -> Iterator[tuple[list[int], int]]:
+    """Yields (ids, supervised) runs of one turn, its start and end tokens included."""
+    t = tokenizer
+    if role == "user":
+        yield [t.user_start_id], 0
+        for kind, text in parts:
+            yield [t.image_id] * next(counts) if kind == "image" else t.encode(text), 0
+        yield [t.user_end_id], 0
+        return
+    yield [t.assistant_start_id], 0
+    for kind, text in parts:
+        ids = t.encode(text)
+        if kind == "python":
+            yield [t.python_start_id, *ids, t.python_end_id], 1
+        elif kind == "python_output":
+            yield [t.output_start_id, *ids, t.output_end_id], 0
+        else:
+            yield ids, 1
+    yield [t.assistant_end_id], 1
+
+
+def _check_length(length: int, max_length: int | None) -> None:
+    if max_length is not None and length > max_length:
+        raise UsageError(f"The conversation has {length} tokens, but max_length is {max_length}.")
+
+
+def visualize(ids: Sequence[int], mask: Sequence[int], tokenizer: Tokenizer) -> str:
+    """Tokens between bars, supervised ones green, others red (ANSI); a run of image ids as one."""
+    shown: list[str] = []
+    for (token, supervised), run in groupby(zip(ids, mask, strict=True)):
+        length = len(list(run))
+        text = tokenizer.decode([token], with_special=True)
+        texts = [f"{text} x {length}"] if token == tokenizer.image_id else [text] * length
+        shown += [f"\033[{32 if supervised else 31}m{text}\033[0m" for text in texts]
+    return "|".join(shown)

@@ -1,0 +1,229 @@
+"""Model folders, training checkpoints and DeepEncoder files.
+
+A model folder:      model.safetensors  config.json  tokenizer.json  manifest.json
+A training step:     the same and training_state.pt, as checkpoints/<run>/step_000500/
+Stage 1 also leaves: checkpoints/<run>/deepencoder_000500.safetensors, the vision side alone
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from nanoocr.config import ModelConfig, config_from_dict, config_to_dict
+from nanoocr.errors import CheckpointError
+from nanoocr.files import read_folder, read_manifest, write_file, write_folder
+from nanoocr.model.vlm import VLM
+from nanoocr.tokenizer import Tokenizer
+
+FORMAT_VERSION = 1
+WEIGHTS, CONFIG, TOKENIZER, STATE = "model.safetensors", "config.json", "tokenizer.json", "training_state.pt"
+
+
+# ---------------------------------------------------------------------------------------------------------
+# model folders
+
+
+def model_files(
+    model: VLM, tokenizer: Tokenizer, dtype: torch.dtype, about: dict[str, Any]
+) -> dict[str, bytes]:
+    """The files of a model folder, name -> content; weights stored in `dtype`."""
+    weights = {name: tensor.detach().to(dtype).contiguous() for name, tensor in model.state_dict().items()}
+    config = {"format_version": FORMAT_VERSION, "model": config_to_dict(model.config), "about": about}
+    return {
+        WEIGHTS: safetensors.torch.save(weights),
+        CONFIG: json.dumps(config, indent=2).encode(),
+        TOKENIZER: tokenizer.to_json().encode(),
+    }
+
+
+def save_model(
+    folder: str | Path,
+    model: VLM,
+    tokenizer: Tokenizer,
+    *,
+    dtype: torch.dtype = torch.float32,
+    about: dict[str, Any] | None = None,
+) -> None:
+    """Write a model folder; `about` (training stage, step, ...) goes into config.json."""
+    write_folder(Path(folder), model_files(model, tokenizer, dtype, about or {}))
+
+
+def load_model(
+    folder: str | Path, *, device: str | torch.device = "cpu", compute_dtype: torch.dtype = torch.float32
+) -> tuple[VLM, Tokenizer]:
+    """Read a model folder or training step into an fp32 model that computes in `compute_dtype`.
+
+    Raises:
+        CheckpointError: missing, damaged, of another format version, or parts that do not fit together.
+    """
+    folder = Path(folder)
+    files = read_folder(folder, skip=(STATE,))
+    for name in (WEIGHTS, CONFIG, TOKENIZER):
+        if name not in files:
+            raise CheckpointError(f"{folder}: {name} is missing, so this is no model folder")
+    config = read_config(files[CONFIG], folder / CONFIG)
+    tokenizer = Tokenizer.from_json(files[TOKENIZER].decode("utf-8", "replace"), name=str(folder / TOKENIZER))
+    if tokenizer.vocab_size != config.gpt.vocab_size:
+        raise CheckpointError(
+            f"{folder}: the tokenizer has {tokenizer.vocab_size} entries, the model {config.gpt.vocab_size}"
+        )
+    with torch.device("meta"):
+        model = VLM(config, image_id=tokenizer.image_id, compute_dtype=compute_dtype)
+    weights = read_weights(files[WEIGHTS], folder / WEIGHTS)
+    load_strictly(model, weights, folder / WEIGHTS)
+    return model.to(device), tokenizer
+
+
+def read_config(content: bytes, path: Path) -> ModelConfig:
+    """Parse config.json.
+
+    Raises:
+        CheckpointError: not JSON, of another format version, or not a model of this code.
+    """
+    try:
+        data = json.loads(content)
+        version, model = data["format_version"], data["model"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: not a model configuration ({error!r})") from error
+    if version != FORMAT_VERSION:
+        raise CheckpointError(f"{path}: format version {version!r}, this code reads {FORMAT_VERSION}")
+    return config_from_dict(model)
+
+
+def read_weights(content: bytes, path: Path) -> dict[str, Tensor]:
+    """safetensors content as fp32 tensors.
+
+    Raises:
+        CheckpointError: not safetensors, or truncated.
+    """
+    try:
+        return {name: tensor.float() for name, tensor in safetensors.torch.load(content).items()}
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: not a complete safetensors file ({error})") from error
+
+
+def load_strictly(module: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """Put `weights` into `module` (also one on the meta device); every key and shape must match.
+
+    Raises:
+        CheckpointError: names the first missing, unexpected and mis-shaped keys.
+    """
+    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    problems = [f"{name} is missing" for name in wanted.keys() - found.keys()]
+    problems += [f"{name} is unexpected" for name in found.keys() - wanted.keys()]
+    problems += [
+        f"{name} has shape {found[name]} where {wanted[name]} is needed"
+        for name in wanted.keys() & found.keys()
+        if wanted[name] != found[name]
+    ]
+    if problems:
+        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+        raise CheckpointError(f"{path} does not fit this model: {'; '.join(sorted(problems)[:3])}{more}")
+    module.load_state_dict(weights, assign=True)
+    for parameter in module.parameters():
+        parameter.requires_grad_(True)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# DeepEncoder files
+
+
+def save_deepencoder(path: Path, model: VLM) -> None:
+    """The vision side alone, keys as in DeepSeek-OCR (`sam_model.`, `vision_model.`, `projector.`, ...)."""
+    weights = {name: tensor.detach().contiguous() for name, tensor in model.encoder.state_dict().items()}
+    metadata = {"format_version": str(FORMAT_VERSION), "model": json.dumps(config_to_dict(model.config))}
+    write_file(path, safetensors.torch.save(weights, metadata=metadata))
+
+
+def load_deepencoder(path: str | Path, model: VLM) -> None:
+    """Load a DeepEncoder file into `model.encoder`.
+
+    Raises:
+        CheckpointError: missing, damaged, made for another preset, or not a DeepEncoder.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: no such DeepEncoder checkpoint ({error.strerror})") from error
+    made_for = deepencoder_config(content, path)
+    if (made_for.sam, made_for.clip) != (model.config.sam, model.config.clip):
+        raise CheckpointError(
+            f"{path}: a DeepEncoder of preset {made_for.name!r}, this run is of preset {model.config.name!r}"
+        )
+    load_strictly(model.encoder, read_weights(content, path), path)
+
+
+def deepencoder_config(content: bytes, path: Path) -> ModelConfig:
+    """The model configuration in the header of a DeepEncoder file."""
+    try:
+        length = int.from_bytes(content[:8], "little")
+        metadata = json.loads(content[8 : 8 + length])["__metadata__"]
+        return config_from_dict(json.loads(metadata["model"]))
+    except (ValueError, KeyError, TypeError, MemoryError) as error:
+        raise CheckpointError(f"{path}: not a DeepEncoder file of this project ({error!r})") from error
+
+
+# ---------------------------------------------------------------------------------------------------------
+# training steps
+
+
+def step_folder(run: Path, step: int) -> Path:
+    """checkpoints/<run>/step_000500"""
+    return run / f"step_{step:06d}"
+
+
+def save_step(
+    run: Path, step: int, model: VLM, tokenizer: Tokenizer, about: dict[str, Any], state: Any
+) -> Path:
+    """Write a whole training step; `state` holds tensors, numbers, strings and containers of them."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    files = model_files(model, tokenizer, torch.float32, about)
+    folder = step_folder(run, step)
+    write_folder(folder, {**files, STATE: buffer.getvalue()}, {"step": step})
+    return folder
+
+
+def load_state(folder: Path) -> Any:
+    """The training state beside the weights of a step.
+
+    Raises:
+        CheckpointError: missing or damaged, or holding anything but plain data.
+    """
+    files = read_folder(folder, skip=(WEIGHTS,))
+    if STATE not in files:
+        raise CheckpointError(f"{folder}: holds no {STATE}, so training cannot go on from it")
+    return torch.load(io.BytesIO(files[STATE]), weights_only=True)
+
+
+def complete_steps(run: Path) -> list[Path]:
+    """All complete step folders of a run, oldest first (a folder without a readable manifest is none)."""
+    found = []
+    for folder in sorted(run.glob("step_*")) if run.is_dir() else []:
+        if not re.fullmatch(r"step_\d+", folder.name):
+            continue
+        try:
+            read_manifest(folder)
+        except CheckpointError:
+            continue  # a write that a kill cut short: by definition not a checkpoint
+        found.append(folder)
+    return found
+
+
+def drop_old_steps(run: Path, keep_last: int) -> None:
+    """Delete all but the newest `keep_last` steps (0 keeps all)."""
+    if keep_last > 0:
+        for folder in complete_steps(run)[:-keep_last]:
+            shutil.rmtree(folder)

@@ -1,0 +1,96 @@
+"""The flags that both stages share. Each field is a flag, its comment the help."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields
+
+import torch
+
+from nanoocr.errors import UsageError
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that a run can be told; a value of -1 or "" means: what the recipe says."""
+
+    run: str = "run"  # name of the run; its files go to OUT/RUN
+    out: str = "checkpoints"  # folder of all runs
+    preset: str = "nano"  # sizes of the model: nano, small or d20
+    recipe: str = "scratch"  # what trains and how: scratch, deepseek or llava
+    tokenizer: str = ""  # tokenizer.json; empty is the one that the package ships for this preset
+    steps: int = 2000  # optimiser steps in all
+    batch_size: int = 64  # rows per step
+    seed: int = 0  # of weights and data; validation uses other seeds
+    mix: str = "card"  # synthetic kinds and weights, as card:0.8,scene:0.2
+    curriculum: str = "0:3"  # most lines of a card by share of the steps, as 0:1,0.1:2,0.3:3
+    text_ratio: float = 0.0  # share of rows without a picture
+    data: str = ""  # a .parquet or .json file to train on instead of synthetic rows
+    max_length: int = 0  # longest row in tokens; 0 is the model's sequence length
+    optimizer: str = ""  # muon (with AdamW for what is no hidden matrix) or adamw
+    lr: float = -1.0  # AdamW's learning rate
+    muon_lr: float = -1.0  # Muon's learning rate
+    weight_decay: float = 0.0  # AdamW's
+    schedule: str = ""  # cosine, trapezoid, step or constant
+    warmup: float = -1.0  # share of the steps with a rising rate
+    cooldown: float = 0.4  # trapezoid: share of the steps with a falling rate
+    lr_step_every: int = 2000  # step schedule: steps between two drops
+    lr_step_factor: float = 0.1  # step schedule: factor of a drop
+    glyph_weight: float = -1.0  # of the loss that names the characters under each vision token; 0 is off
+    glyph_only: float = 0.0  # share of the steps, at the start, that train by the glyph loss alone
+    dtype: str = "auto"  # compute dtype: auto, float32 or bfloat16
+    device: str = "cpu"  # cpu, cuda, mps
+    threads: int = 0  # torch threads; 0 is the number of CPUs that this process may use
+    workers: int = 1  # processes that make batches ahead
+    log_every: int = 20  # steps between two log lines
+    eval_every: int = 500  # steps between two validations
+    eval_samples: int = 64  # held-out rows of a validation; 0 is none
+    save_every: int = 500  # steps between two checkpoints
+    keep_last: int = 2  # checkpoints that are kept; 0 is all
+    resume: bool = False  # go on from the newest checkpoint of the run
+    wandb: bool = False  # also log to Weights & Biases
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work, before anything is built."""
+        for name in ("steps", "batch_size", "log_every", "eval_every", "save_every"):
+            require(getattr(self, name) > 0, f"--{name} must be above 0")
+        for name in ("eval_samples", "keep_last", "workers", "threads", "max_length"):
+            require(getattr(self, name) >= 0, f"--{name} must not be negative")
+        for name in ("text_ratio", "glyph_only", "cooldown"):
+            require(0 <= getattr(self, name) <= 1, f"--{name} is a share between 0 and 1")
+        require(self.optimizer in ("", "muon", "adamw"), "--optimizer is muon or adamw")
+        require(
+            self.schedule in ("", "cosine", "trapezoid", "step", "constant"),
+            "--schedule is cosine, trapezoid, step or constant",
+        )
+        require(self.dtype in ("auto", "float32", "bfloat16"), "--dtype is auto, float32 or bfloat16")
+        require(self.run not in ("", ".", "..") and "/" not in self.run, "--run is a plain folder name")
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """bf16 where the hardware multiplies it, else fp32."""
+        if self.dtype != "auto":
+            return torch.float32 if self.dtype == "float32" else torch.bfloat16
+        return torch.bfloat16 if has_fast_bf16(self.device) else torch.float32
+
+    @property
+    def num_threads(self) -> int:
+        return self.threads or len(os.sched_getaffinity(0))
+
+
+def has_fast_bf16(device: str) -> bool:
+    """Does the device multiply bf16 in hardware? Emulated bf16 on a CPU is slower than fp32."""
+    if device.startswith("cuda"):
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return device == "cpu" and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise UsageError with `message` unless `condition`."""
+    if not condition:
+        raise UsageError(message)
+
+
+def field_names() -> list[str]:
+    """Names of all flags."""
+    return [field.name for field in fields(TrainConfig)]

@@ -1,0 +1,103 @@
+"""What a run says: a progress bar with ETA on a terminal, plain lines elsewhere, metrics.jsonl always.
+
+Everything for people goes to stderr; stdout stays free for results.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from nanoocr.errors import UsageError
+
+
+class RunLog:
+    """Writes to the console, to <run>/metrics.jsonl and, on demand, to wandb. Use as a context manager."""
+
+    def __init__(self, run: Path, steps: int, config: Mapping[str, Any], *, wandb: bool, start: int) -> None:
+        run.mkdir(parents=True, exist_ok=True)
+        self.metrics = open(run / "metrics.jsonl", "a", encoding="utf-8")  # noqa: SIM115 (closed in __exit__)
+        self.console = Console(stderr=True, soft_wrap=True, highlight=False)
+        self.steps, self.start, self.started = steps, start, time.monotonic()
+        self.tracker = start_wandb(run.name, config) if wandb else None
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not sys.stderr.isatty(),
+        )
+        self.task = self.progress.add_task(run.name, total=steps, completed=start)
+
+    def __enter__(self) -> RunLog:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.stop()
+        self.metrics.close()
+        if self.tracker is not None:
+            self.tracker.finish()
+
+    def say(self, text: str) -> None:
+        """One line for people."""
+        self.console.print(text, markup=False)
+
+    def table(self, rows: list[dict[str, Any]]) -> None:
+        """Rows of equal keys as a table."""
+        table = Table(*rows[0].keys())
+        for row in rows:
+            table.add_row(*(f"{v:,}" if isinstance(v, int) else str(v) for v in row.values()))
+        self.console.print(table)
+
+    def advance(self, step: int) -> None:
+        """Move the bar to `step`."""
+        self.progress.update(self.task, completed=step)
+
+    def record(self, step: int, event: str, values: Mapping[str, Any]) -> None:
+        """One line of metrics.jsonl: {"step", "event", "seconds", ...}; no NaN, null instead."""
+        clean = {key: finite(value) for key, value in values.items()}
+        seconds = round(time.monotonic() - self.started, 3)
+        line = {"step": step, "event": event, "seconds": seconds, **clean}
+        self.metrics.write(json.dumps(line) + "\n")
+        self.metrics.flush()
+        if self.tracker is not None:
+            numbers = {f"{event}/{k}": v for k, v in clean.items() if isinstance(v, int | float)}
+            self.tracker.log(numbers, step=step)
+
+    def time_left(self, step: int) -> str:
+        """Estimate from the pace so far, as 1:02:03."""
+        pace = (time.monotonic() - self.started) / max(1, step - self.start)
+        seconds = round(pace * (self.steps - step))
+        return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+
+def finite(value: Any) -> Any:
+    """NaN and infinity have no JSON: None instead."""
+    is_bad = isinstance(value, float) and (value != value or abs(value) == float("inf"))
+    return None if is_bad else value
+
+
+def start_wandb(name: str, config: Mapping[str, Any]) -> Any:
+    """A wandb run.
+
+    Raises:
+        UsageError: wandb is not installed.
+    """
+    try:
+        import wandb
+    except ImportError as error:
+        raise UsageError("--wandb needs the extra: pip install 'nano-deepseek-ocr[wandb]'") from error
+    return wandb.init(project="nano-deepseek-ocr", name=name, config=dict(config))

@@ -1,0 +1,321 @@
+"""The training loop of both stages: build a state, step, log, validate, save, resume.
+
+A stage script decides what trains and where the weights come from; everything after that happens here.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nanoocr.data.loader import Batch, BatchMaker, training_batches
+from nanoocr.data.rows import Row
+from nanoocr.errors import UsageError
+from nanoocr.eval.reading import ReadingReport, evaluate_reading
+from nanoocr.image_process import normalise
+from nanoocr.model.deepencoder import VisionFeatures, tokens_in_order
+from nanoocr.model.vlm import VLM
+from nanoocr.tokenizer import Tokenizer
+from nanoocr.train.checkpoint import (
+    drop_old_steps,
+    load_model,
+    load_state,
+    save_deepencoder,
+    save_step,
+)
+from nanoocr.train.config import TrainConfig
+from nanoocr.train.glyph import GlyphHeads
+from nanoocr.train.log import RunLog
+from nanoocr.train.optim import learning_rate_factor
+from nanoocr.train.recipes import Recipe, describe, freeze, make_optimizers
+
+EMA = 0.98  # weight of the past in the logged losses, per step
+
+
+@dataclass
+class TrainState:
+    """All that changes while training; what a checkpoint has to hold."""
+
+    model: VLM
+    heads: GlyphHeads | None
+    optimizers: list[torch.optim.Optimizer]
+    step: int = 0
+    ema: dict[str, Tensor] = field(default_factory=dict)  # moving averages of the losses
+    best_cer: float = float("inf")
+
+
+@dataclass(frozen=True)
+class StepStats:
+    """What one step saw; losses are tensors so that a GPU is not waited for."""
+
+    losses: dict[str, Tensor]
+    pictures: int
+    tokens: int  # supervised tokens
+
+
+def build_state(model: VLM, chosen: Recipe, config: TrainConfig) -> TrainState:
+    """Freeze what the recipe freezes, make glyph heads where it wants them, and the optimisers."""
+    freeze(model, chosen.trained)
+    heads = None
+    if chosen.glyph_weight > 0:
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            heads = GlyphHeads(model.config).to(model.device)
+    return TrainState(model, heads, make_optimizers(model, heads, chosen, config.weight_decay))
+
+
+# ---------------------------------------------------------------------------------------------------------
+# one step
+
+
+def train_step(state: TrainState, batch: Batch, chosen: Recipe, config: TrainConfig) -> StepStats:
+    """Forward, backward and one update of every optimiser."""
+    losses = compute_losses(state, batch, chosen, glyph_only=state.step < config.glyph_only * config.steps)
+    losses["total"].backward()
+    factor = learning_rate_factor(
+        state.step,
+        config.steps,
+        schedule=chosen.schedule,
+        warmup=round(chosen.warmup * config.steps),
+        cooldown=config.cooldown,
+        step_every=config.lr_step_every,
+        step_factor=config.lr_step_factor,
+    )
+    for optimizer in state.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    state.step += 1
+    detached = {name: loss.detach() for name, loss in losses.items()}
+    for name, loss in detached.items():
+        state.ema[name] = torch.lerp(loss, state.ema.get(name, loss), EMA)
+    return StepStats(detached, batch.num_pictures, batch.num_supervised)
+
+
+def compute_losses(
+    state: TrainState, batch: Batch, chosen: Recipe, *, glyph_only: bool = False
+) -> dict[str, Tensor]:
+    """The losses of a batch by name; `total` is what is minimised.
+
+    While `glyph_only` holds, the language model is left out: until SAM sees characters it learns little from
+    the decoder and the decoder learns nothing from it.
+    """
+    model = state.model
+    losses: dict[str, Tensor] = {}
+    total = torch.zeros((), device=model.device)
+    encoded: list[tuple[Sequence[int], VisionFeatures]] = []
+    for pictures in batch.pictures:
+        features = model.encoder(normalise(to_device(pictures.pixels, model)).to(model.compute_dtype))
+        encoded.append((pictures.indices, features))
+        if state.heads is not None:
+            share = len(pictures.indices) / batch.num_pictures
+            glyphs = glyph_losses(state.heads, features, to_device(pictures.glyphs, model), chosen)
+            for name, value in glyphs.items():
+                losses[name] = losses.get(name, 0.0) + share * value
+    total = total + chosen.glyph_weight * (losses.get("glyph_patch", 0.0) + losses.get("glyph_token", 0.0))
+    if not glyph_only:
+        vision = tokens_in_order(encoded) if encoded else None
+        hidden = model.gpt(model.embed(to_device(batch.ids, model), vision))
+        losses["loss"] = model.loss(hidden, to_device(batch.targets, model)).mean
+        total = total + losses["loss"]
+    return {**losses, "total": total}
+
+
+def to_device(tensor: Tensor, model: VLM) -> Tensor:
+    """The one way of a batch to the model, in training and in validation."""
+    return tensor.to(model.device, non_blocking=True)
+
+
+def glyph_losses(
+    heads: GlyphHeads, features: VisionFeatures, targets: Tensor, chosen: Recipe
+) -> dict[str, Tensor]:
+    """Losses and accuracies of the heads; those on SAM's patches only while SAM trains."""
+    on_tokens = heads.of_tokens(features, targets)
+    return {**heads.of_patches(features, targets), **on_tokens} if "sam" in chosen.trained else on_tokens
+
+
+# ---------------------------------------------------------------------------------------------------------
+# saving and resuming
+
+
+def save(run: Path, state: TrainState, tokenizer: Tokenizer, config: TrainConfig, stage: int) -> None:
+    """A whole checkpoint of this step, and in stage 1 the DeepEncoder beside it."""
+    content = {
+        "step": state.step,
+        "ema": state.ema,
+        "best_cer": state.best_cer,
+        "heads": None if state.heads is None else state.heads.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in state.optimizers],
+        "torch_rng": torch.get_rng_state(),
+    }
+    about = {"stage": stage, "step": state.step, "run": asdict(config)}
+    save_step(run, state.step, state.model, tokenizer, about, content)
+    if stage == 1:
+        save_deepencoder(run / f"deepencoder_{state.step:06d}.safetensors", state.model)
+    drop_old_steps(run, config.keep_last)
+
+
+def resume(folder: Path, chosen: Recipe, config: TrainConfig) -> tuple[TrainState, Tokenizer]:
+    """The state that `save` left in `folder`."""
+    content = load_state(folder)
+    model, tokenizer = load_model(folder, device=config.device, compute_dtype=config.compute_dtype)
+    state = build_state(model, chosen, config)
+    if (state.heads is None) != (content["heads"] is None):
+        raise UsageError(f"{folder}: was trained with another recipe; start a new --run")
+    if state.heads is not None:
+        state.heads.load_state_dict(content["heads"])
+    for optimizer, saved in zip(state.optimizers, content["optimizers"]):
+        optimizer.load_state_dict(saved)
+    torch.set_rng_state(content["torch_rng"])
+    return replace(state, step=content["step"], ema=content["ema"], best_cer=content["best_cer"]), tokenizer
+
+
+@contextmanager
+def interruptible() -> Iterator[list[bool]]:
+    """SIGTERM and the first Ctrl-C set the flag: the step is finished and saved; a second one ends."""
+    asked = [False]
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked[0]:
+            raise KeyboardInterrupt
+        asked[0] = True
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# the loop
+
+
+def train(
+    state: TrainState,
+    tokenizer: Tokenizer,
+    maker: BatchMaker,
+    validation: list[Row],
+    chosen: Recipe,
+    config: TrainConfig,
+    stage: int,
+) -> ReadingReport | None:
+    """Run from `state.step` to `config.steps`; returns the last validation report.
+
+    Raises:
+        KeyboardInterrupt: the run was asked to stop; its last step is saved.
+    """
+    run = Path(config.out) / config.run
+    report = None
+    with RunLog(run, config.steps, asdict(config), wandb=config.wandb, start=state.step) as log:
+        log.table(describe(state.model, chosen))
+        with interruptible() as asked:
+            clock = Clock()
+            for batch in training_batches(maker, start=state.step, workers=config.workers):
+                clock.waited()
+                stats = train_step(state, batch, chosen, config)
+                clock.stepped(stats)
+                log.advance(state.step)
+                last = state.step == config.steps
+                if state.step % config.log_every == 0 or last:
+                    log_step(log, state, stats, clock)
+                if (state.step % config.eval_every == 0 or last) and validation:
+                    report = validate(log, state, tokenizer, validation)
+                    clock.restart()
+                if state.step % config.save_every == 0 or last or asked[0]:
+                    save(run, state, tokenizer, config, stage)
+                    clock.restart()
+                if asked[0]:
+                    log.say(f"stopped at step {state.step}; go on with --resume=True")
+                    raise KeyboardInterrupt
+    return report
+
+
+class Clock:
+    """Time spent waiting for data and computing since the last log line."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin a new interval, from now."""
+        self.wait = self.busy = 0.0
+        self.pictures = self.tokens = 0
+        self.mark = time.monotonic()
+
+    def waited(self) -> None:
+        """A batch has arrived."""
+        now = time.monotonic()
+        self.wait, self.mark = self.wait + now - self.mark, now
+
+    def stepped(self, stats: StepStats) -> None:
+        """A step is done."""
+        now = time.monotonic()
+        self.busy, self.mark = self.busy + now - self.mark, now
+        self.pictures += stats.pictures
+        self.tokens += stats.tokens
+
+
+def log_step(log: RunLog, state: TrainState, stats: StepStats, clock: Clock) -> None:
+    """One line: step, losses as moving averages, rate, throughput, share of waiting, time left."""
+    ema = {name: float(value) for name, value in state.ema.items()}
+    seconds = max(1e-9, clock.wait + clock.busy)
+    values = {
+        **{name: float(value) for name, value in stats.losses.items()},
+        **{f"{name}_ema": value for name, value in ema.items()},
+        "lr": state.optimizers[0].param_groups[0]["lr"],
+        "samples_per_s": clock.pictures / seconds,
+        "tokens_per_s": clock.tokens / seconds,
+        "data_wait": clock.wait / seconds,
+    }
+    clock.restart()
+    log.record(state.step, "train", values)
+    shown = " ".join(f"{name} {value:.4f}" for name, value in ema.items() if name != "total")
+    log.say(
+        f"step {state.step}/{log.steps} {shown} lr {values['lr']:.2e} "
+        f"{values['samples_per_s']:.0f} samples/s {values['tokens_per_s']:.0f} tok/s "
+        f"wait {values['data_wait']:.1%} left {log.time_left(state.step)}"
+    )
+
+
+def validate(log: RunLog, state: TrainState, tokenizer: Tokenizer, rows: list[Row]) -> ReadingReport:
+    """Read the held-out rows with right and wrong pictures; print what proves that it looks."""
+    state.model.eval()
+    report = evaluate_reading(state.model, tokenizer, rows)
+    state.model.train()
+    state.best_cer = min(state.best_cer, report.cer)
+    health = {
+        f"{stage}_{name}": value
+        for stage, statistics in report.health.items()
+        for name, value in statistics._asdict().items()
+    }
+    values: dict[str, Any] = {
+        "loss": report.loss,
+        "cer": report.cer,
+        "overlap": report.overlap,
+        "grounding_gap": report.grounding_gap,
+        **health,
+    }
+    log.record(state.step, "validation", values)
+    ranks = ", ".join(
+        f"{stage} rank {h.effective_rank:.1f} cosine {h.centred_cosine:.2f}"
+        for stage, h in report.health.items()
+    )
+    log.say(
+        f"validation at {state.step}: loss {report.loss:.4f} CER {report.cer:.2%} "
+        f"overlap {report.overlap:.2%} grounding gap {report.grounding_gap:.3f}; {ranks}"
+    )
+    sample = report.rows[state.step % len(report.rows)]
+    log.say(f"  truth {sample.truth!r}\n  read  {sample.text!r}")
+    return report

@@ -1,0 +1,107 @@
+"""Optimisers and learning-rate schedules.
+
+Muon (momentum, orthogonalised) for the hidden matrices and convolutions, AdamW for everything else; or
+AdamW alone. One learning rate per component, rate 0 means frozen: see nanoocr/train/recipes.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# Quintic iteration X <- aX + (bA + cA^2)X with A = XX': each triple is tuned for its step, so that five
+# steps take singular values from [0.001, 1] to about 1 (Polar Express, arXiv 2505.16932, table of the paper).
+POLAR_STEPS = (
+    (8.156554524902461, -22.48329292557795, 15.878769915207462),
+    (4.042929935166739, -2.808917465908714, 0.5000178451051316),
+    (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
+    (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
+    (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
+)
+
+
+def orthogonalise(matrices: Tensor) -> Tensor:
+    """The nearest (semi-)orthogonal matrices of a stack (n, rows, columns), in bf16."""
+    x = matrices.bfloat16()
+    tall = x.size(-2) > x.size(-1)
+    x = x.mT if tall else x
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) * 1.02 + 1e-6)
+    for a, b, c in POLAR_STEPS:
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Nesterov momentum, orthogonalised per matrix; matrices of one shape go through in one batch.
+
+    A convolution counts as the matrix (out, in * kernel). The update is scaled by sqrt(rows / columns) where
+    that is above one, so that a rate means the same for every shape. (K. Jordan, Muon, 2024.)
+    """
+
+    def __init__(self, groups: Iterable[dict[str, Any]], lr: float = 0.02, momentum: float = 0.95) -> None:
+        super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One update of every parameter that has a gradient."""
+        for group in self.param_groups:
+            by_shape: dict[tuple[int, int], list[nn.Parameter]] = {}
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    rows = parameter.size(0)
+                    by_shape.setdefault((rows, parameter.numel() // rows), []).append(parameter)
+            for shape, parameters in by_shape.items():
+                self._update(group, shape, parameters)
+
+    def _update(self, group: dict[str, Any], shape: tuple[int, int], parameters: list[nn.Parameter]) -> None:
+        directions = torch.stack([self._momentum(p, group["momentum"]).view(shape) for p in parameters])
+        updates = orthogonalise(directions).float()
+        scale = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
+        for parameter, update in zip(parameters, updates):
+            parameter.mul_(1 - group["lr"] * group["weight_decay"])
+            parameter.sub_(update.view_as(parameter), alpha=scale)
+
+    def _momentum(self, parameter: nn.Parameter, momentum: float) -> Tensor:
+        grad, state = parameter.grad, self.state[parameter]
+        assert grad is not None
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(parameter)
+        state["momentum"].lerp_(grad, 1 - momentum)
+        return grad.lerp(state["momentum"], momentum)
+
+
+def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
+    """Muon's parameters: matrices and convolutions inside the networks, neither tables nor the two ends."""
+    ends = ("wte", "lm_head", "pos_embed", "rel_pos", "position_embedding", "patch_embed", "head")
+    return parameter.ndim in (2, 4) and not any(end in name for end in ends)
+
+
+def learning_rate_factor(
+    step: int,
+    steps: int,
+    *,
+    schedule: str,
+    warmup: int,
+    cooldown: float = 0.4,
+    step_every: int = 2000,
+    step_factor: float = 0.1,
+) -> float:
+    """What the base rate is multiplied with at `step` of `steps`.
+
+    schedules: `cosine` to zero; `trapezoid`: constant, then linear to zero over the last share `cooldown`;
+    `step`: times `step_factor` after every `step_every` steps; `constant`. All after a linear warm-up.
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    if schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+    if schedule == "trapezoid":
+        return min(1.0, (steps - step) / max(1.0, cooldown * steps))
+    if schedule == "step":
+        return step_factor ** (step // step_every)
+    return 1.0

@@ -1,0 +1,117 @@
+"""What trains, how fast, in which stage: the three recipes as data.
+
+Stage 1 (`vis_tok_train`) makes the encoder, stage 2 (`vis_mid_train`) starts from it with a fresh GPT.
+`deepseek` follows the paper (arXiv 2510.18234, section 4), `llava` trains only what connects two pretrained
+halves, `scratch` has no pretrained weights anywhere and the glyph loss instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from nanoocr.errors import UsageError
+from nanoocr.model.vlm import VLM, count_parameters
+from nanoocr.train.optim import Muon, is_hidden_matrix
+
+COMPONENTS = ("sam", "compressor", "clip", "projector", "gpt")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Defaults that a flag of the stage script may override; the rest is frozen."""
+
+    trained: tuple[str, ...]  # components
+    optimizer: str  # "muon" (AdamW for what is no hidden matrix) or "adamw"
+    lr: float  # of AdamW
+    muon_lr: float
+    schedule: str  # see optim.learning_rate_factor
+    warmup: float  # share of the steps
+    glyph_weight: float  # of the glyph loss; 0 is off
+
+
+ALL = COMPONENTS
+RECIPES: dict[tuple[str, int], Recipe] = {
+    ("deepseek", 1): Recipe(ALL, "adamw", 5e-5, 0.0, "cosine", 0.03, 0.0),
+    ("deepseek", 2): Recipe(("clip", "projector", "gpt"), "adamw", 3e-5, 0.0, "step", 0.0, 0.0),
+    ("llava", 1): Recipe(("compressor", "projector"), "adamw", 1e-3, 0.0, "cosine", 0.03, 0.0),
+    ("llava", 2): Recipe(("projector", "gpt"), "adamw", 2e-5, 0.0, "cosine", 0.03, 0.0),
+    ("scratch", 1): Recipe(ALL, "muon", 3e-3, 0.02, "trapezoid", 0.01, 1.0),
+    ("scratch", 2): Recipe(("clip", "projector", "gpt"), "muon", 3e-3, 0.02, "trapezoid", 0.01, 0.2),
+}
+
+
+def recipe(name: str, stage: int) -> Recipe:
+    """The recipe called `name` for stage 1 or 2.
+
+    Raises:
+        UsageError: no such recipe.
+    """
+    if (name, stage) not in RECIPES:
+        known = sorted({known for known, _ in RECIPES})
+        raise UsageError(f"unknown recipe {name!r}: choose one of {', '.join(known)}")
+    return RECIPES[name, stage]
+
+
+def component_of(name: str) -> str:
+    """The component that a parameter of a VLM belongs to, by its name."""
+    if name.startswith("gpt."):
+        return "gpt"
+    if name.startswith("encoder.vision_model."):
+        return "clip"
+    if name.startswith(("encoder.sam_model.net_2", "encoder.sam_model.net_3")):
+        return "compressor"
+    return "sam" if name.startswith("encoder.sam_model.") else "projector"  # with the special vectors
+
+
+def freeze(model: VLM, trained: tuple[str, ...]) -> None:
+    """Let gradients reach the parameters of the `trained` components only."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(component_of(name) in trained)
+
+
+def make_optimizers(
+    model: VLM, heads: nn.Module | None, chosen: Recipe, weight_decay: float
+) -> list[torch.optim.Optimizer]:
+    """Muon for the hidden matrices where the recipe says so, and AdamW for the rest and the glyph heads.
+
+    Every group carries `base_lr`, which the schedule multiplies.
+    """
+    matrices: list[nn.Parameter] = []
+    others = [] if heads is None else list(heads.parameters())
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            to_muon = chosen.optimizer == "muon" and is_hidden_matrix(name, parameter)
+            (matrices if to_muon else others).append(parameter)
+    adamw = torch.optim.AdamW(
+        [{"params": others, "lr": chosen.lr, "base_lr": chosen.lr}],
+        betas=(0.9, 0.95),
+        weight_decay=weight_decay,
+        fused=True,
+    )
+    if not matrices:
+        return [adamw]
+    return [Muon([{"params": matrices, "lr": chosen.muon_lr, "base_lr": chosen.muon_lr}]), adamw]
+
+
+def describe(model: VLM, chosen: Recipe) -> list[dict[str, Any]]:
+    """One line per component for the table at the start of a run: parameters, trained, optimiser, rate."""
+    lines = []
+    for component in COMPONENTS:
+        named = [(n, p) for n, p in model.named_parameters() if component_of(n) == component]
+        size = sum(parameter.numel() for _, parameter in named)
+        trained = component in chosen.trained
+        rates = f"{chosen.lr:g}" if chosen.optimizer == "adamw" else f"{chosen.muon_lr:g} / {chosen.lr:g}"
+        optimizer = chosen.optimizer if chosen.optimizer == "adamw" else "muon / adamw"
+        lines.append(
+            {
+                "component": component,
+                "parameters": size,
+                "optimizer": optimizer if trained else "frozen",
+                "lr": rates if trained else "-",
+            }
+        )
+    return [*lines, {"component": "all", "parameters": count_parameters(model), "optimizer": "", "lr": ""}]

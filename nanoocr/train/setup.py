@@ -1,0 +1,137 @@
+"""From flags to the parts of a run: recipe, data, validation rows, resuming. Shared by both stage scripts."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from nanoocr.config import ModelConfig
+from nanoocr.data.loader import BatchMaker, Source, SynthMix, parse_curriculum, parse_mix, rows_source
+from nanoocr.data.rows import Row, read_rows, row_from_synth
+from nanoocr.data.synth import KINDS, find_fonts, make_sample
+from nanoocr.errors import CheckpointError, UsageError
+from nanoocr.model.vlm import VLM
+from nanoocr.tokenizer import Tokenizer
+from nanoocr.train.checkpoint import complete_steps
+from nanoocr.train.config import TrainConfig
+from nanoocr.train.loop import TrainState, resume
+from nanoocr.train.recipes import Recipe, recipe
+
+# Held-out pictures are drawn with seeds from here on; training seeds lie below.
+VALIDATION_SEED = 1_000_000
+
+
+def prepare_machine(config: TrainConfig) -> None:
+    """Threads, seed, and an early word when the device is not there.
+
+    Raises:
+        UsageError: no such device.
+    """
+    torch.set_num_threads(config.num_threads)
+    torch.manual_seed(config.seed)
+    try:
+        torch.empty(0, device=config.device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"--device={config.device} is not available here") from error
+
+
+def resolve_recipe(config: TrainConfig, stage: int) -> Recipe:
+    """The recipe with the flags that were given put over it."""
+    chosen = recipe(config.recipe, stage)
+    over = {
+        "optimizer": config.optimizer or chosen.optimizer,
+        "schedule": config.schedule or chosen.schedule,
+        "lr": chosen.lr if config.lr < 0 else config.lr,
+        "muon_lr": chosen.muon_lr if config.muon_lr < 0 else config.muon_lr,
+        "warmup": chosen.warmup if config.warmup < 0 else config.warmup,
+        "glyph_weight": chosen.glyph_weight if config.glyph_weight < 0 else config.glyph_weight,
+    }
+    if over["optimizer"] == "muon" and over["muon_lr"] == 0:
+        raise UsageError(f"--recipe={config.recipe} has no rate for muon: give --muon_lr as well")
+    return replace(chosen, **over)  # type: ignore[arg-type]
+
+
+def load_tokenizer(config: TrainConfig) -> Tokenizer:
+    """The tokenizer of the run."""
+    return Tokenizer.from_file(config.tokenizer) if config.tokenizer else Tokenizer.bytes()
+
+
+def make_source(config: TrainConfig) -> Source:
+    """Rows of the file that --data names, or synthetic ones drawn live."""
+    if config.data:
+        return rows_source(read_rows(config.data), config.seed)
+    if config.seed >= VALIDATION_SEED:
+        raise UsageError(f"--seed must be below {VALIDATION_SEED}: validation draws from there on")
+    return SynthMix(
+        kinds=parse_mix(config.mix, tuple(KINDS)),
+        fonts=find_fonts(),
+        seed=config.seed,
+        curriculum=parse_curriculum(config.curriculum),
+        text_ratio=config.text_ratio,
+    )
+
+
+def make_batches(config: TrainConfig, model: ModelConfig, tokenizer: Tokenizer) -> BatchMaker:
+    """The training data of the run."""
+    return BatchMaker(
+        source=make_source(config),
+        tokenizer=tokenizer,
+        views=model.views,
+        batch_size=config.batch_size,
+        steps=config.steps,
+        seed=config.seed,
+        max_length=config.max_length or model.gpt.sequence_len,
+    )
+
+
+def validation_rows(config: TrainConfig) -> list[Row]:
+    """A fixed set of held-out rows: the kinds of the mix in turn, seeds that are never trained on.
+
+    A run on a file validates on that file: it is meant to learn it by heart (the ten samples).
+    """
+    if config.data:
+        return read_rows(config.data, limit=config.eval_samples or 1)
+    kinds, fonts = list(parse_mix(config.mix, tuple(KINDS))), find_fonts()
+    return [
+        row_from_synth(
+            make_sample(kinds[i % len(kinds)], VALIDATION_SEED, i, fonts=fonts),
+            f"{kinds[i % len(kinds)]}/{i}",
+        )
+        for i in range(config.eval_samples)
+    ]
+
+
+def find_resume(config: TrainConfig, chosen: Recipe) -> tuple[TrainState, Tokenizer] | None:
+    """The newest complete checkpoint of the run with --resume; None for a fresh run.
+
+    Raises:
+        UsageError: the run exists and --resume was not given, or it was given for other sizes.
+    """
+    run = Path(config.out) / config.run
+    steps = complete_steps(run)
+    if steps and not config.resume:
+        raise UsageError(f"{run} holds checkpoints already: give --resume=True or another --run")
+    if not steps:
+        return None
+    state, tokenizer = resume(steps[-1], chosen, config)
+    if state.model.config.name != config.preset:
+        raise CheckpointError(
+            f"{steps[-1]}: of preset {state.model.config.name!r}, --preset is {config.preset!r}"
+        )
+    if state.step >= config.steps:
+        raise UsageError(f"{run} is at step {state.step} already: give more --steps to go on")
+    return state, tokenizer
+
+
+def new_model(config: TrainConfig, sizes: ModelConfig, tokenizer: Tokenizer) -> VLM:
+    """A model with fresh weights on the run's device."""
+    model = VLM(sizes, image_id=tokenizer.image_id, compute_dtype=config.compute_dtype)
+    model.init_weights(config.seed)
+    return model.to(config.device)
+
+
+def flags_of(config: TrainConfig) -> dict[str, object]:
+    """The resolved flags, for config.json and logs."""
+    return asdict(config)
