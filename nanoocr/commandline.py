@@ -29,6 +29,7 @@ from nanoocr.errors import NanoOCRError, UsageError
 
 T = TypeVar("T")
 
+NOT_WRITABLE = 6  # the output cannot be written
 INTERRUPTED = 130  # 128 + SIGINT, the Unix custom
 
 
@@ -80,6 +81,10 @@ def run(main: Callable[[list[str] | None], int | None], argv: list[str] | None =
         # `nanoocr read ... | head` is no mistake. Python flushes stdout once more at exit; give it a sink.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        # What is read has errors of its own kind; what is left is output: a full disk, a folder not ours.
+        print(f"error: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
+        return NOT_WRITABLE
 
 
 def _program_name() -> str:

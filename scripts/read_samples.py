@@ -54,8 +54,8 @@ def print_table(pages: list[Page], truths: list[str], seconds: float) -> None:
         table.add_row(Path(page.file).name, page.text or f"({page.error})", rate, f"{page.seconds:.2f}")
     console = Console(markup=False, highlight=False)
     console.print(table)
-    rate = corpus_character_error_rate([page.text for page in pages], truths)
-    console.print(f"{len(pages)} pictures, character error rate {rate:.2%}, {seconds:.1f} s in all")
+    overall = corpus_character_error_rate([page.text for page in pages], truths)
+    console.print(f"{len(pages)} pictures, character error rate {overall:.2%}, {seconds:.1f} s in all")
 
 
 def main(argv: list[str] | None = None) -> int:

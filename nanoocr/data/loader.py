@@ -1,7 +1,7 @@
 """Rows -> batches: tokenise, fit the picture into a view, pad, and do it in worker processes.
 
-A training batch is a pure function of (seed, step). Workers prepare POOL batches at a time, so that rows of
-similar length share a batch; the position of the loader is the step, and resuming is starting there.
+A training batch is a pure function of (seed, step). Workers prepare a pool of batches at a time, so that rows
+of similar length share a batch; the position of the loader is the step, and resuming is starting there.
 
 Letters: B rows, T tokens, V pictures of the batch in the order of their runs in `ids`.
 """
@@ -32,7 +32,7 @@ from nanoocr.model.vlm import IGNORE
 from nanoocr.tokenizer import Tokenizer, render_conversation
 from nanoocr.train.glyph import glyph_targets
 
-POOL = 4  # batches that a worker prepares and sorts by length together
+POOL = 4  # batches of drawn rows that a worker prepares and sorts by length together
 
 
 class Example(NamedTuple):
@@ -178,7 +178,10 @@ def rows_source(rows: Sequence[Row], seed: int) -> Source:
 
 @dataclass(frozen=True)
 class BatchMaker(Dataset[list[Batch]]):
-    """Item g is the POOL batches of the steps g * POOL ...: what a worker makes in one go."""
+    """Item g is the `pool` batches of the steps g * pool ...: what a worker makes in one go.
+
+    A small fixed set needs pool 1: sorted, the same few rows would fill whole batches.
+    """
 
     source: Source
     tokenizer: Tokenizer
@@ -187,29 +190,32 @@ class BatchMaker(Dataset[list[Batch]]):
     steps: int
     seed: int
     max_length: int
+    pool: int = POOL
 
     def __len__(self) -> int:
-        return -(-self.steps // POOL)
+        return -(-self.steps // self.pool)
 
     def __getitem__(self, group: int) -> list[Batch]:
-        first = group * POOL * self.batch_size
-        progress = group * POOL / self.steps
+        first = group * self.pool * self.batch_size
+        progress = group * self.pool / self.steps
         examples = [
             prepare(self.source(index, progress), self.tokenizer, self.views, self.max_length)
-            for index in range(first, first + POOL * self.batch_size)
+            for index in range(first, first + self.pool * self.batch_size)
         ]
         examples.sort(key=lambda example: len(example.ids))
         batches = [
             collate(examples[start : start + self.batch_size], self.tokenizer.assistant_end_id)
             for start in range(0, len(examples), self.batch_size)
         ]
-        order = np.random.default_rng([self.seed, group]).permutation(POOL)  # not always short before long
+        order = np.random.default_rng([self.seed, group]).permutation(
+            self.pool
+        )  # not always short before long
         return [batches[i] for i in order]
 
 
 def training_batches(maker: BatchMaker, *, start: int, workers: int) -> Iterator[Batch]:
     """The batches of steps start, start + 1, ... , steps - 1, made ahead in `workers` processes (0: here)."""
-    groups = range(start // POOL, len(maker))
+    groups = range(start // maker.pool, len(maker))
     loader: DataLoader[list[Batch]] = DataLoader(
         maker,
         sampler=groups,
@@ -218,7 +224,7 @@ def training_batches(maker: BatchMaker, *, start: int, workers: int) -> Iterator
         prefetch_factor=4 if workers else None,
         multiprocessing_context="fork" if workers else None,
     )
-    step = start // POOL * POOL
+    step = start // maker.pool * maker.pool
     for batches in loader:
         for batch in batches:
             if start <= step < maker.steps:

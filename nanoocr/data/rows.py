@@ -22,6 +22,8 @@ from nanoocr.data.synth import SynthSample
 from nanoocr.errors import PictureError, UsageError
 from nanoocr.image_process import open_image
 
+NO_BOXES = np.zeros((0, 4), dtype=np.float32)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -34,7 +36,7 @@ class Row:
     source: str
     chars: str = ""
     # (len(chars), 4) x0, y0, x1, y1 in pixels of `image`
-    boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), dtype=np.float32))
+    boxes: np.ndarray = field(default_factory=lambda: NO_BOXES)
 
 
 def row_from_synth(sample: SynthSample, row_id: str) -> Row:

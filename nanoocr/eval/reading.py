@@ -1,6 +1,6 @@
 """Does it read, and does it look? One evaluation for validation, `vision_sample` and the model card.
 
-Every row is answered twice: with its own picture and with another row's picture. The grounding gap is the
+Every row's question is asked twice: about its own picture and about another row's. The grounding gap is the
 mean word overlap with the right picture minus the one with the wrong picture. A model that recites its
 language prior has gap 0, however good its loss looks.
 """
@@ -8,14 +8,14 @@ language prior has gap 0, however good its loss looks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from nanoocr.data.loader import Example, collate, prepare
-from nanoocr.data.rows import Row
+from nanoocr.data.rows import NO_BOXES, Row
 from nanoocr.errors import UsageError
 from nanoocr.eval.metrics import (
     character_error_rate,
@@ -69,7 +69,7 @@ def evaluate_reading(
     tokenizer: Tokenizer,
     rows: Sequence[Row],
     *,
-    max_tokens: int = 256,
+    max_tokens: int = 512,
     wrong_pictures: bool = True,
 ) -> ReadingReport:
     """Read all rows greedily, score them, and repeat with the pictures handed on by one row.
@@ -82,8 +82,11 @@ def evaluate_reading(
     examples = [prepare(row, tokenizer, model.config.views, model.config.gpt.sequence_len) for row in rows]
     losses = row_losses(model, tokenizer, examples)
     right = read_examples(model, tokenizer, examples, max_tokens)
-    other = examples[1:] + examples[:1]
-    wrong = read_examples(model, tokenizer, other, max_tokens) if wrong_pictures else [("", "")] * len(rows)
+    wrong = [("", "")] * len(rows)
+    if wrong_pictures:
+        others = [with_wrong_picture(rows, i) for i in range(len(rows))]
+        asked = [prepare(row, tokenizer, model.config.views, model.config.gpt.sequence_len) for row in others]
+        wrong = read_examples(model, tokenizer, asked, max_tokens)
     results = tuple(
         RowResult(
             id=row.id,
@@ -100,6 +103,16 @@ def evaluate_reading(
         for row, loss, (text, status), (wrong_text, _) in zip(rows, losses, right, wrong)
     )
     return summarise(results, encoder_health(model, examples))
+
+
+def with_wrong_picture(rows: Sequence[Row], i: int) -> Row:
+    """Row i with the picture of the next row that asks the same question about another text.
+
+    Where no other row asks the same, the next row's picture serves.
+    """
+    following = [*rows[i + 1 :], *rows[:i]]
+    same = [row for row in following if row.prompt == rows[i].prompt and row.answer != rows[i].answer]
+    return replace(rows[i], image=(same or following)[0].image, chars="", boxes=NO_BOXES)
 
 
 def summarise(results: tuple[RowResult, ...], health: dict[str, FeatureHealth]) -> ReadingReport:

@@ -139,6 +139,11 @@ def load_strictly(module: nn.Module, weights: dict[str, Tensor], path: Path) -> 
 # DeepEncoder files
 
 
+def deepencoder_file(run: Path, step: int) -> Path:
+    """checkpoints/<run>/deepencoder_000500.safetensors"""
+    return run / f"deepencoder_{step:06d}.safetensors"
+
+
 def save_deepencoder(path: Path, model: VLM) -> None:
     """The vision side alone, keys as in DeepSeek-OCR (`sam_model.`, `vision_model.`, `projector.`, ...)."""
     weights = {name: tensor.detach().contiguous() for name, tensor in model.encoder.state_dict().items()}
@@ -223,7 +228,8 @@ def complete_steps(run: Path) -> list[Path]:
 
 
 def drop_old_steps(run: Path, keep_last: int) -> None:
-    """Delete all but the newest `keep_last` steps (0 keeps all)."""
+    """Delete all but the newest `keep_last` steps and their DeepEncoder files (0 keeps all)."""
     if keep_last > 0:
         for folder in complete_steps(run)[:-keep_last]:
             shutil.rmtree(folder)
+            deepencoder_file(run, int(folder.name.removeprefix("step_"))).unlink(missing_ok=True)

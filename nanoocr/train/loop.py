@@ -26,6 +26,7 @@ from nanoocr.model.deepencoder import VisionFeatures, tokens_in_order
 from nanoocr.model.vlm import VLM
 from nanoocr.tokenizer import Tokenizer
 from nanoocr.train.checkpoint import (
+    deepencoder_file,
     drop_old_steps,
     load_model,
     load_state,
@@ -161,7 +162,7 @@ def save(run: Path, state: TrainState, tokenizer: Tokenizer, config: TrainConfig
     about = {"stage": stage, "step": state.step, "run": asdict(config)}
     save_step(run, state.step, state.model, tokenizer, about, content)
     if stage == 1:
-        save_deepencoder(run / f"deepencoder_{state.step:06d}.safetensors", state.model)
+        save_deepencoder(deepencoder_file(run, state.step), state.model)
     drop_old_steps(run, config.keep_last)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from nanoocr.config import ModelConfig
-from nanoocr.data.loader import BatchMaker, Source, SynthMix, parse_curriculum, parse_mix, rows_source
+from nanoocr.data.loader import POOL, BatchMaker, Source, SynthMix, parse_curriculum, parse_mix, rows_source
 from nanoocr.data.rows import Row, read_rows, row_from_synth
 from nanoocr.data.synth import KINDS, find_fonts, make_sample
 from nanoocr.errors import CheckpointError, UsageError
@@ -83,6 +83,7 @@ def make_batches(config: TrainConfig, model: ModelConfig, tokenizer: Tokenizer) 
         steps=config.steps,
         seed=config.seed,
         max_length=config.max_length or model.gpt.sequence_len,
+        pool=1 if config.data else POOL,
     )
 
 
@@ -92,7 +93,7 @@ def validation_rows(config: TrainConfig) -> list[Row]:
     A run on a file validates on that file: it is meant to learn it by heart (the ten samples).
     """
     if config.data:
-        return read_rows(config.data, limit=config.eval_samples or 1)
+        return read_rows(config.data, limit=config.eval_samples) if config.eval_samples else []
     kinds, fonts = list(parse_mix(config.mix, tuple(KINDS))), find_fonts()
     return [
         row_from_synth(

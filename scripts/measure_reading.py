@@ -1,0 +1,219 @@
+"""How well a model reads what it has never seen: the held-out table of the README and the model card.
+
+python -m scripts.measure_reading --cards=500 --per_kind=100 --json=reading.json
+
+Every set is drawn from VALIDATION_SEED, which no training run can use, at indices far above those that
+training validates on, so that nothing was chosen by these pictures either. Which pictures a seed gives
+depends on the fonts of the machine: numbers compare between machines with the same fonts (runs/fonts.sh).
+The last line on stdout is the same as JSON.
+"""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import json
+import platform
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from rich.table import Table
+
+from nanoocr.commandline import parse, run
+from nanoocr.data.rows import Row, row_from_synth
+from nanoocr.data.synth import HELD_OUT_FAMILIES, KINDS, find_fonts, make_sample
+from nanoocr.data.synth.card import MAX_LINES
+from nanoocr.data.synth.fonts import Font, families
+from nanoocr.errors import UsageError
+from nanoocr.eval.reading import RowResult, evaluate_reading, summarise
+from nanoocr.inference.reader import choose_device, default_model_folder
+from nanoocr.model.vlm import VLM
+from nanoocr.tokenizer import Tokenizer
+from nanoocr.train.checkpoint import load_model
+from nanoocr.train.setup import VALIDATION_SEED
+from scripts.vision_sample import model_folder, result_console, write_json
+
+FIRST_INDEX = 100_000  # a validation set of training takes the indices from 0 on
+CHUNK = 128  # rows in memory at a time
+CATASTROPHIC = 0.5  # a CER above this is not a reading with mistakes, it is none
+
+
+@dataclass(frozen=True)
+class MeasureConfig:
+    """Measures a model on held-out synthetic pictures, kind by kind."""
+
+    model: str = ""  # model folder, training step or run folder; empty is the model in the package
+    cards: int = 500  # cards of 1 to 3 lines, half of them with text that cannot be guessed
+    per_kind: int = 100  # pictures of each further set
+    json: str = ""  # file that gets the JSON too; empty for none
+    max_tokens: int = 512  # most tokens of one answer
+    device: str = "cpu"  # cpu, cuda, mps
+    threads: int = 0  # torch threads; 0 is torch's choice
+
+    def __post_init__(self) -> None:
+        """A picture is only wrong for another one: every set needs two rows."""
+        if self.cards < 4 or self.per_kind < 2 or self.max_tokens < 1 or self.threads < 0:
+            raise UsageError("--cards must be at least 4, --per_kind 2, --max_tokens 1, --threads 0")
+
+
+@dataclass(frozen=True)
+class ReadingSet:
+    """Which held-out pictures belong to one line of the table."""
+
+    name: str
+    kind: str
+    count: int
+    fonts: tuple[Font, ...]
+    guessable: bool | None = None  # only natural text, only text that cannot be guessed, or (None) both
+    lines: tuple[int, int] = (1, 3)  # fewest and most lines of a card
+
+    def rows(self) -> Iterator[Row]:
+        """The first `count` fitting pictures from FIRST_INDEX on."""
+        return itertools.islice(self._fitting(), self.count)
+
+    def _fitting(self) -> Iterator[Row]:
+        low, high = self.lines
+        for index in itertools.count(FIRST_INDEX):
+            sample = make_sample(
+                self.kind, VALIDATION_SEED, index, fonts=self.fonts, min_lines=low, max_lines=high
+            )
+            if self.guessable in (None, sample.guessable):
+                yield row_from_synth(sample, f"{self.name}/{index}")
+
+
+CARD_HALVES = ("cards, natural text", "cards, random text")
+
+
+def reading_sets(config: MeasureConfig) -> list[ReadingSet]:
+    """All sets that can be drawn here; a held-out font family that is missing is said aloud."""
+    fonts = find_fonts()
+    sets = [
+        ReadingSet(CARD_HALVES[0], "card", config.cards // 2, fonts, guessable=True),
+        ReadingSet(CARD_HALVES[1], "card", config.cards - config.cards // 2, fonts, guessable=False),
+    ]
+    try:
+        held_out = find_fonts(held_out=True)
+    except UsageError as error:
+        print(f"cards in new fonts are left out: {error}", file=sys.stderr)
+        held_out = ()
+    # One set per family: fonts differ more than the cards of one font do.
+    for family in HELD_OUT_FAMILIES:
+        of_family = tuple(font for font in held_out if font.family == family)
+        if of_family:
+            sets.append(ReadingSet(f"cards in {family}", "card", config.per_kind, of_family))
+        elif held_out:
+            print(f"cards in {family} are left out: run `bash runs/fonts.sh`", file=sys.stderr)
+    four = (MAX_LINES, MAX_LINES)
+    sets.append(ReadingSet(f"cards of {MAX_LINES} lines", "card", config.per_kind, fonts, lines=four))
+    return sets + [ReadingSet(kind, kind, config.per_kind, fonts) for kind in KINDS if kind != "card"]
+
+
+def read_set(
+    model: VLM, tokenizer: Tokenizer, reading_set: ReadingSet, max_tokens: int
+) -> tuple[RowResult, ...]:
+    """Read a set chunk by chunk; the chunks are nearly equal, so that none is left with a single row."""
+    rows = reading_set.rows()
+    results: list[RowResult] = []
+    chunks = -(-reading_set.count // CHUNK)
+    for i in range(chunks):
+        size = (i + 1) * reading_set.count // chunks - i * reading_set.count // chunks
+        chunk = list(itertools.islice(rows, size))
+        results += evaluate_reading(model, tokenizer, chunk, max_tokens=max_tokens).rows
+    return tuple(results)
+
+
+def statistics(results: Sequence[RowResult]) -> dict[str, float]:
+    """The numbers of one line of the table; rates are shares, not percent."""
+    report = summarise(tuple(results), {})
+    rates = [result.cer for result in results]
+    return {
+        "rows": len(results),
+        "cer": report.cer,  # errors / characters over the whole set
+        "median_cer": median(rates),
+        "perfect": sum(rate == 0 for rate in rates) / len(rates),
+        "catastrophic": sum(rate > CATASTROPHIC for rate in rates) / len(rates),
+        "overlap": report.overlap,
+        "grounding_gap": report.grounding_gap,
+        "loss": report.loss,
+    }
+
+
+def measure(
+    model: VLM, tokenizer: Tokenizer, sets: Sequence[ReadingSet], max_tokens: int
+) -> dict[str, dict[str, float]]:
+    """Statistics by set, the two halves of the cards also together; progress goes to stderr."""
+    results: dict[str, tuple[RowResult, ...]] = {}
+    for reading_set in sets:
+        started = time.monotonic()
+        results[reading_set.name] = read_set(model, tokenizer, reading_set, max_tokens)
+        seconds = time.monotonic() - started
+        print(f"{reading_set.name}: {reading_set.count} pictures in {seconds:.0f} s", file=sys.stderr)
+    together = {"cards": tuple(result for name in CARD_HALVES for result in results[name])}
+    new_fonts = [result for family in HELD_OUT_FAMILIES for result in results.get(f"cards in {family}", ())]
+    if new_fonts:
+        together["cards in new fonts"] = tuple(new_fonts)
+    return {name: statistics(rows) for name, rows in {**together, **results}.items()}
+
+
+def statistics_table(by_set: Mapping[str, Mapping[str, float]]) -> Table:
+    """The table for people."""
+    table = Table("Set", title="Held-out reading")
+    for name in ("Rows", "CER", "Median", "Perfect", "CER > 50 %", "Overlap", "Gap"):
+        table.add_column(name, justify="right")
+    for name, s in by_set.items():
+        shares = (s["cer"], s["median_cer"], s["perfect"], s["catastrophic"], s["overlap"])
+        table.add_row(
+            name, f"{s['rows']}", *(f"{share:.2%}" for share in shares), f"{s['grounding_gap']:.3f}"
+        )
+    return table
+
+
+def machine() -> dict[str, Any]:
+    """When and on what something was measured."""
+    return {
+        "date": datetime.date.today().isoformat(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "cpu": cpu_name(),
+    }
+
+
+def cpu_name() -> str:
+    """The processor as the system calls it."""
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text().splitlines() if about.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure, print the table and the JSON."""
+    config = parse(MeasureConfig, argv)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    folder = model_folder(config.model) if config.model else default_model_folder()
+    model, tokenizer = load_model(folder, device=choose_device(config.device))
+    by_set = measure(model.eval(), tokenizer, reading_sets(config), config.max_tokens)
+    result_console().print(statistics_table(by_set))
+    about = {
+        **machine(),
+        "model": config.model or "shipped",
+        "device": config.device,
+        "seed": VALIDATION_SEED,
+        "first_index": FIRST_INDEX,
+        "font_families": len(families(find_fonts())),
+    }
+    data = {**about, "sets": by_set}
+    if config.json:
+        write_json(config.json, data)
+    print(json.dumps(data))
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

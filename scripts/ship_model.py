@@ -1,0 +1,51 @@
+"""Turn a training step into the model folder that the package ships: weights in bf16, no training state.
+
+python -m scripts.ship_model --checkpoint=checkpoints/nano_mid/step_007000 --out=nanoocr/weights/nano
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from nanoocr.commandline import parse, run
+from nanoocr.errors import UsageError
+from nanoocr.train.checkpoint import load_model, save_model
+
+LIMIT = 20_000_000  # bytes that the package may carry
+
+
+@dataclass(frozen=True)
+class ShipConfig:
+    """Which step, and where to."""
+
+    checkpoint: str = ""  # a training step or model folder; required
+    out: str = "nanoocr/weights/nano"  # the model folder to write; an older one is replaced
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the folder and print its size."""
+    config = parse(ShipConfig, argv)
+    if not config.checkpoint:
+        raise UsageError("name the training step with --checkpoint=DIR")
+    folder = Path(config.checkpoint)
+    model, tokenizer = load_model(folder)
+    about = json.loads((folder / "config.json").read_text())["about"]
+    card = Path(config.out) / "MODEL_CARD.md"
+    text = card.read_bytes() if card.is_file() else None
+    save_model(config.out, model, tokenizer, dtype=torch.bfloat16, about=about)
+    if text is not None:
+        card.write_bytes(text)  # the card is prose beside the model, not part of its manifest
+    size = sum(path.stat().st_size for path in Path(config.out).iterdir())
+    print(json.dumps({"out": config.out, "bytes": size}))
+    if size > LIMIT:
+        raise UsageError(f"{config.out}: {size} bytes, the package may carry {LIMIT}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

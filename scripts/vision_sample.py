@@ -1,0 +1,145 @@
+"""Does a checkpoint read, and does it look? One line per picture, then the proof.
+
+python -m scripts.vision_sample --checkpoint=checkpoints/vis_mid --data=overfit --json=sample.json
+
+Every picture is read twice, the second time with another row's picture: see nanoocr/eval/reading.py. The
+loss is teacher-forced, in nats per supervised token; overlap is the share of the truth's words that were
+read.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from nanoocr.cli import OutputError
+from nanoocr.commandline import parse, run
+from nanoocr.data.rows import read_rows
+from nanoocr.errors import UsageError
+from nanoocr.eval.reading import ReadingReport, RowResult, evaluate_reading
+from nanoocr.files import write_file
+from nanoocr.inference.reader import choose_device
+from nanoocr.train.checkpoint import complete_steps, load_model
+from nanoocr.train.monitor import FeatureHealth
+
+OVERFIT = Path(__file__).resolve().parent.parent / "data" / "overfit_dataset.json"
+
+
+@dataclass(frozen=True)
+class VisionSampleConfig:
+    """Reads a data set and prints loss, word overlap and CER of every picture."""
+
+    checkpoint: str  # model folder, training step, or run folder (its newest step)
+    data: str = "overfit"  # overfit (the ten samples), or a .parquet or .json file
+    json: str = ""  # file that gets everything as JSON; empty for none
+    limit: int = 0  # rows that are read, from the first on; 0 is all
+    max_tokens: int = 512  # most tokens of one answer
+    device: str = "cpu"  # cpu, cuda, mps
+    threads: int = 0  # torch threads; 0 is torch's choice
+
+    def __post_init__(self) -> None:
+        """Refuse numbers without a meaning."""
+        if self.limit < 0 or self.threads < 0 or self.max_tokens < 1:
+            raise UsageError("--limit and --threads must not be negative, --max_tokens must be above 0")
+
+
+def model_folder(checkpoint: str) -> Path:
+    """The newest step of a run folder; any other folder as it is."""
+    steps = complete_steps(Path(checkpoint))
+    return steps[-1] if steps else Path(checkpoint)
+
+
+def write_json(path: str | Path, data: Mapping[str, Any]) -> None:
+    """Write `data` as a JSON file, whole or not at all.
+
+    Raises:
+        OutputError: the place is not writable.
+    """
+    try:
+        write_file(Path(path), json.dumps(data, indent=1, ensure_ascii=False).encode())
+    except OSError as error:
+        raise OutputError(f"--json={path} cannot be written ({error.strerror})") from error
+
+
+def result_console() -> Console:
+    """A console on stdout that does not squeeze its tables into 80 columns when stdout is no terminal."""
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+
+
+def reading_table(rows: tuple[RowResult, ...]) -> Table:
+    """ID, Loss, Overlap, CER of every row, and their averages."""
+    table = Table("ID", title="Reading", show_footer=True)
+    table.columns[0].footer = "average"
+    for name, average in (
+        ("Loss", f"{fmean(row.loss for row in rows):.4f}"),
+        ("Overlap", f"{fmean(row.overlap for row in rows):.1%}"),
+        ("CER", f"{fmean(row.cer for row in rows):.2%}"),
+    ):
+        table.add_column(name, footer=average, justify="right")
+    for row in rows:
+        table.add_row(row.id, f"{row.loss:.4f}", f"{row.overlap:.1%}", f"{row.cer:.2%}")
+    return table
+
+
+def health_table(health: Mapping[str, FeatureHealth]) -> Table:
+    """What the features of the encoder's stages look like over the set (meaning: train/monitor.py)."""
+    table = Table("Features", title="Feature health")
+    for name in ("centred cosine", "effective rank", "spread", "blank distance"):
+        table.add_column(name, justify="right")
+    for stage, numbers in health.items():
+        table.add_row(stage, *(f"{number:.3f}" for number in numbers))
+    return table
+
+
+def worst_and_median(rows: tuple[RowResult, ...]) -> list[tuple[str, RowResult]]:
+    """The rows to look at: by CER, the loss deciding between equals."""
+    ranked = sorted(rows, key=lambda row: (row.cer, row.loss))
+    return [("worst", ranked[-1]), ("median", ranked[len(ranked) // 2])]
+
+
+def print_report(report: ReadingReport, console: Console) -> None:
+    """Tables and samples for people."""
+    console.print(reading_table(report.rows))
+    console.print(f"CER over all characters: {report.cer:.2%}")
+    console.print(
+        f"Grounding gap: {report.grounding_gap:.3f} (overlap with the right picture minus overlap with "
+        "another one; 0 is a model that does not look)"
+    )
+    if report.health:
+        console.print(health_table(report.health))
+    else:
+        console.print("Feature health needs three pictures of one size; this set has fewer.")
+    for name, row in worst_and_median(report.rows):
+        console.print(
+            f"{name}: {row.id}\n  truth {row.truth!r}\n  read  {row.text!r}\n"
+            f"  read from another picture {row.text_wrong_picture!r}",
+            markup=False,
+        )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Read the set, print and store the report."""
+    config = parse(VisionSampleConfig, argv)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    folder = model_folder(config.checkpoint)
+    model, tokenizer = load_model(folder, device=choose_device(config.device))
+    data = OVERFIT if config.data == "overfit" else Path(config.data)
+    rows = read_rows(data, limit=config.limit or None)
+    report = evaluate_reading(model.eval(), tokenizer, rows, max_tokens=config.max_tokens)
+    print_report(report, result_console())
+    if config.json:
+        write_json(config.json, {"checkpoint": str(folder), "data": config.data, **report.to_dict()})
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
