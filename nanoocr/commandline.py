@@ -14,6 +14,7 @@ if __name__ == "__main__":
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import os
 import re
@@ -52,7 +53,7 @@ def parse(
         with contextlib.redirect_stderr(printed):
             return tyro.cli(
                 config_class,
-                args=list(sys.argv[1:] if argv is None else argv),
+                args=spell_out_booleans(config_class, sys.argv[1:] if argv is None else argv),
                 prog=prog,
                 config=(tyro.conf.FlagConversionOff, *config),
                 use_underscores=True,
@@ -61,6 +62,16 @@ def parse(
         if not stop.code:
             raise
         raise UsageError(f"{_sentence(printed.getvalue())} (see {prog} --help)") from None
+
+
+def spell_out_booleans(config_class: type, argv: Sequence[str]) -> list[str]:
+    """`--resume` becomes `--resume=True` where `resume` is a field of type bool."""
+    types = {"--" + field.name: str(field.type) for field in dataclasses.fields(config_class)}
+    following = [*argv[1:], "--"]
+    return [
+        f"{flag}=True" if types.get(flag) in ("bool", str(bool)) and after.startswith("-") else flag
+        for flag, after in zip(argv, following)
+    ]
 
 
 def run(main: Callable[[list[str] | None], int | None], argv: list[str] | None = None) -> int:

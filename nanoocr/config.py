@@ -6,7 +6,7 @@ nothing but numbers. Sizes given as (height, width) are in the unit that the fie
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import Field, asdict, dataclass, fields
 from typing import Any
 
 from nanoocr.errors import CheckpointError, UsageError
@@ -175,6 +175,9 @@ def config_from_dict(data: dict[str, Any]) -> ModelConfig:
         CheckpointError: the dict does not describe a model of this code.
     """
     try:
+        wanted = {field.name for field in fields(ModelConfig)}
+        if set(data) != wanted:
+            raise ValueError(f"it needs the fields {sorted(wanted)}, found {sorted(data)}")
         return ModelConfig(
             name=str(data["name"]),
             sam=_read(SamConfig, data["sam"]),
@@ -182,7 +185,7 @@ def config_from_dict(data: dict[str, Any]) -> ModelConfig:
             gpt=_read(GPTConfig, data["gpt"]),
             views=tuple((int(height), int(width)) for height, width in data["views"]),
         )
-    except (KeyError, TypeError, ValueError, UsageError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, UsageError) as error:
         raise CheckpointError(f"the model configuration is not readable: {error}") from error
 
 
@@ -190,14 +193,21 @@ MAX_SIZE = 1_000_000  # no size of a real model is above; a hostile config must 
 
 
 def _read(kind: type, data: dict[str, Any]) -> Any:
-    """Build one of the size dataclasses, every number a sane positive integer (0 only in tuples)."""
+    """Build one of the size dataclasses: exactly its fields, every number a sane positive integer."""
     names = {field.name for field in fields(kind)}
-    if set(data) != names:
+    if not isinstance(data, dict) or set(data) != names:
         raise ValueError(f"{kind.__name__} needs exactly the fields {sorted(names)}, found {sorted(data)}")
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
-    for key, value in values.items():
-        for number in value if isinstance(value, tuple) else (value,):
-            lowest = 0 if key == "global_blocks" else 1
-            if type(number) is not int or not lowest <= number <= MAX_SIZE:
-                raise ValueError(f"{kind.__name__}.{key} has the impossible value {number!r}")
-    return kind(**values)
+    return kind(**{field.name: _read_size(field, data[field.name]) for field in fields(kind)})
+
+
+def _read_size(field: Field[Any], value: Any) -> Any:
+    """One size: an integer, a (height, width) pair, or a list of blocks (counted from 0)."""
+    numbers = value if isinstance(value, list | tuple) else [value]
+    lowest = 0 if field.name == "global_blocks" else 1
+    length = {"int": 1, "tuple[int, int]": 2}.get(str(field.type), len(numbers))
+    if isinstance(value, list | tuple) == (field.type == "int") or len(numbers) != length:
+        raise ValueError(f"{field.name} has the impossible value {value!r}")
+    for number in numbers:
+        if type(number) is not int or not lowest <= number <= MAX_SIZE:
+            raise ValueError(f"{field.name} has the impossible value {value!r}")
+    return value if field.type == "int" else tuple(numbers)

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nanoocr.errors import CheckpointError
+from nanoocr.errors import CheckpointError, UsageError
 
 MANIFEST = "manifest.json"
 MANIFEST_VERSION = 1
@@ -25,8 +25,12 @@ def write_folder(folder: Path, files: Mapping[str, bytes], about: Mapping[str, A
     """Write `files` (name -> content) and their manifest as `folder`, replacing an older one.
 
     Raises:
+        UsageError: `folder` exists and holds something else.
         OSError: the disk is full or the place not writable; the old folder is then untouched.
     """
+    folder = folder.resolve()
+    if folder.exists() and not (folder / MANIFEST).is_file():
+        raise UsageError(f"{folder} exists and was not written by this code: name another folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = folder.with_name(f".{folder.name}.writing")
     shutil.rmtree(aside, ignore_errors=True)
@@ -38,9 +42,9 @@ def write_folder(folder: Path, files: Mapping[str, bytes], about: Mapping[str, A
     manifest = {"version": MANIFEST_VERSION, **(about or {}), "files": entries}
     _write_through(aside / MANIFEST, json.dumps(manifest, indent=2).encode())
     _flush_folder(aside)
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
+    old = _old(folder)
     if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
         os.rename(folder, old)
     os.rename(aside, folder)
     _flush_folder(folder.parent)
@@ -82,12 +86,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: it is missing, not JSON, or of a version that this code does not know.
     """
+    if not folder.is_dir() and _old(folder).is_dir():
+        os.rename(_old(folder), folder)  # a kill between the two renames of `write_folder`
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such checkpoint folder")
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
         entries = manifest["files"]
-        well_formed = all(Path(name).name == name and "sha256" in entry for name, entry in entries.items())
+        well_formed = all(Path(name).name == name and str(e["sha256"]) for name, e in entries.items())
     except OSError as error:
         raise CheckpointError(f"{folder}: no {MANIFEST}, so this is no complete checkpoint") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -98,6 +104,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{MANIFEST_VERSION}"
         )
     return manifest
+
+
+def _old(folder: Path) -> Path:
+    """Where `write_folder` keeps the folder that it replaces until the new one is in place."""
+    return folder.with_name(f".{folder.name}.old")
 
 
 def _write_through(path: Path, content: bytes) -> None:

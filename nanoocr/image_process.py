@@ -237,8 +237,13 @@ def _pad(image: Image.Image, size: Size) -> Image.Image:
     if (image.height, image.width) == size:
         return image
     canvas = Image.new("RGB", (W, H), (PAD_VALUE,) * 3)
-    canvas.paste(image, (round((W - image.width) * 0.5), round((H - image.height) * 0.5)))
+    canvas.paste(image, (padding_before(image.width, W), padding_before(image.height, H)))
     return canvas
+
+
+def padding_before(length: int, side: int) -> int:
+    """Pixels of padding before `length` pixels that stand centred in `side`, rounded as Pillow does."""
+    return round((side - length) * 0.5)
 
 
 def normalise(pixels_NHWC: torch.Tensor) -> torch.Tensor:

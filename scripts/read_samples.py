@@ -52,7 +52,7 @@ def print_table(pages: list[Page], truths: list[str], seconds: float) -> None:
     for page, truth in zip(pages, truths):
         rate = f"{character_error_rate(page.text, truth):.1%}"
         table.add_row(Path(page.file).name, page.text or f"({page.error})", rate, f"{page.seconds:.2f}")
-    console = Console(markup=False, highlight=False)
+    console = Console(markup=False, emoji=False, highlight=False)
     console.print(table)
     overall = corpus_character_error_rate([page.text for page in pages], truths)
     console.print(f"{len(pages)} pictures, character error rate {overall:.2%}, {seconds:.1f} s in all")

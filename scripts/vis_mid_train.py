@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     config = parse(VisMidConfig, argv)
     prepare_machine(config)
     chosen = resolve_recipe(config, STAGE)
-    resumed = find_resume(config, chosen)
+    resumed = find_resume(config, chosen, STAGE)
     if resumed is None:
         if not config.resume_from_deepencoder:
             raise UsageError("stage 2 needs --resume_from_deepencoder=FILE, a DeepEncoder that stage 1 left")

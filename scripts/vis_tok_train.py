@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     config = parse(VisTokConfig, argv)
     prepare_machine(config)
     chosen = resolve_recipe(config, STAGE)
-    resumed = find_resume(config, chosen)
+    resumed = find_resume(config, chosen, STAGE)
     if resumed is None:
         tokenizer = load_tokenizer(config)
         sizes = preset(config.preset, tokenizer.vocab_size)

@@ -72,7 +72,9 @@ def write_json(path: str | Path, data: Mapping[str, Any]) -> None:
 
 def result_console() -> Console:
     """A console on stdout that does not squeeze its tables into 80 columns when stdout is no terminal."""
-    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+    return Console(
+        highlight=False, markup=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120
+    )
 
 
 def reading_table(rows: tuple[RowResult, ...]) -> Table:

@@ -8,6 +8,8 @@ Letters: B rows, T tokens, V pictures of the batch in the order of their runs in
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,12 +23,13 @@ from torch.utils.data import DataLoader, Dataset
 from nanoocr.data.rows import Row, row_from_synth
 from nanoocr.data.synth import make_sample
 from nanoocr.data.synth.fonts import Font
-from nanoocr.errors import UsageError
+from nanoocr.errors import NanoOCRError, UsageError
 from nanoocr.image_process import (
     choose_view,
     contained_size,
     count_vision_tokens,
     fit_image,
+    padding_before,
 )
 from nanoocr.model.vlm import IGNORE
 from nanoocr.tokenizer import Tokenizer, render_conversation
@@ -72,7 +75,7 @@ def prepare(row: Row, tokenizer: Tokenizer, views: Sequence[tuple[int, int]], ma
     """Tokenise a row and fit its picture into the best of `views` (height, width).
 
     Raises:
-        UsageError: the conversation has more than `max_length` tokens; nothing is cut.
+        UsageError: the conversation has more than `max_length` tokens; nothing is cut. Names the row.
     """
     pixels, glyphs, counts = None, None, []
     content = [{"type": "text", "text": row.prompt}]
@@ -84,9 +87,9 @@ def prepare(row: Row, tokenizer: Tokenizer, views: Sequence[tuple[int, int]], ma
         boxes = boxes_in_view(row.boxes, (row.image.height, row.image.width), view)
         glyphs = torch.from_numpy(glyph_targets(row.chars, boxes, view))
     messages = [{"role": "user", "content": content}, {"role": "assistant", "content": row.answer}]
-    ids, mask = render_conversation(
-        {"messages": messages}, tokenizer, image_token_counts=counts, max_length=max_length
-    )
+    ids, mask = render_conversation({"messages": messages}, tokenizer, image_token_counts=counts)
+    if len(ids) > max_length:
+        raise UsageError(f"{row.id}: {len(ids)} tokens, max_length is {max_length}")
     return Example(ids, mask, pixels, glyphs)
 
 
@@ -96,7 +99,8 @@ def boxes_in_view(boxes: np.ndarray, size: tuple[int, int], view: tuple[int, int
         return boxes
     height, width = contained_size(size, view)
     scale = np.array([width / size[1], height / size[0]] * 2, dtype=np.float32)
-    offset = np.array([(view[1] - width) // 2, (view[0] - height) // 2] * 2, dtype=np.float32)
+    left, top = padding_before(width, view[1]), padding_before(height, view[0])
+    offset = np.array([left, top] * 2, dtype=np.float32)
     return boxes * scale + offset
 
 
@@ -223,13 +227,24 @@ def training_batches(maker: BatchMaker, *, start: int, workers: int) -> Iterator
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         multiprocessing_context="fork" if workers else None,
+        worker_init_fn=leave_signals_to_the_parent,
+        generator=torch.Generator(),  # its own, so that making a loader leaves the run's generator alone
     )
     step = start // maker.pool * maker.pool
-    for batches in loader:
-        for batch in batches:
-            if start <= step < maker.steps:
-                yield batch
-            step += 1
+    try:
+        for batches in loader:
+            for batch in batches:
+                if start <= step < maker.steps:
+                    yield batch
+                step += 1
+    except NanoOCRError as error:
+        # torch puts the worker's whole traceback into the message; its last line is the sentence.
+        raise UsageError(str(error).strip().splitlines()[-1].split("Error: ", 1)[-1]) from error
+
+
+def leave_signals_to_the_parent(worker: int) -> None:
+    """Ctrl-C reaches a process group: leave it. The parent finishes its step, saves, ends the workers."""
+    os.setpgrp()
 
 
 def parse_curriculum(text: str) -> tuple[tuple[float, int], ...]:
@@ -242,8 +257,8 @@ def parse_curriculum(text: str) -> tuple[tuple[float, int], ...]:
         pairs = tuple((float(a), int(b)) for a, b in (item.split(":") for item in text.split(",")))
     except ValueError as error:
         raise UsageError(f"--curriculum={text}: write SHARE:LINES pairs such as 0:1,0.1:2,0.3:3") from error
-    if not pairs or pairs[0][0] != 0 or not all(1 <= lines <= 4 for _, lines in pairs):
-        raise UsageError(f"--curriculum={text}: starts at share 0, and lines are 1 to 4")
+    if pairs[0][0] != 0 or not all(0 <= share <= 1 and 1 <= lines <= 4 for share, lines in pairs):
+        raise UsageError(f"--curriculum={text}: starts at share 0, shares are 0 to 1, lines are 1 to 4")
     return pairs
 
 
@@ -260,6 +275,6 @@ def parse_mix(text: str, known: Sequence[str]) -> dict[str, float]:
             mix[name] = float(weight or 1)
         except ValueError as error:
             raise UsageError(f"--mix={text}: {weight!r} is not a number") from error
-        if name not in known or not mix[name] > 0:
+        if name not in known or not 0 < mix[name] < math.inf:
             raise UsageError(f"--mix={text}: choose positive weights of {', '.join(known)}")
     return mix

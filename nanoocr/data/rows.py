@@ -68,25 +68,26 @@ def read_rows(path: str | Path, limit: int | None = None) -> list[Row]:
 
 
 def json_rows(path: Path) -> Iterator[Row]:
-    """Rows of a JSON list of {id, image, prompt, answer}."""
+    """Rows of a JSON list of {id, image, prompt, answer}, each also with chars and boxes where known."""
     try:
-        entries = json.loads(path.read_text())
+        entries = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UsageError(f"{path}: not JSON ({error})") from error
+    if not isinstance(entries, list):
+        raise UsageError(f"{path}: not a list of rows")
     for number, entry in enumerate(entries):
+        name = f"{path}: row {number}"
         try:
-            name, prompt, answer, row_id = entry["image"], entry["prompt"], entry["answer"], entry["id"]
-            boxes = np.array(entry.get("boxes", []), dtype=np.float32).reshape(-1, 4)
-            chars = str(entry.get("chars", ""))
-        except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(
-                f"{path}: row {number} needs id, image, prompt and answer ({error!r})"
-            ) from error
-        yield Row(row_id, open_image(path.parent / name), prompt, answer, path.stem, chars, boxes)
+            row_id, picture = entry["id"], str(path.parent / entry["image"])
+            prompt, answer, chars = entry["prompt"], entry["answer"], entry.get("chars", "")
+            boxes = entry.get("boxes", [])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UsageError(f"{name} needs id, image, prompt and answer ({error!r})") from error
+        yield checked_row(name, row_id, picture, prompt, answer, path.stem, chars, boxes)
 
 
 def parquet_rows(path: Path) -> Iterator[Row]:
-    """Rows of a Parquet file, read row group by row group."""
+    """Rows of a Parquet file, read in small batches."""
     try:
         with pq.ParquetFile(path) as file:
             number = 0
@@ -94,7 +95,7 @@ def parquet_rows(path: Path) -> Iterator[Row]:
                 for record in batch.to_pylist():
                     yield row_from_record(record, f"{path}: row {number}")
                     number += 1
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:
         raise UsageError(f"{path}: not a readable Parquet file ({error})") from error
 
 
@@ -108,15 +109,40 @@ def row_from_record(record: dict[str, Any], name: str) -> Row:
         turn = record["texts"][0]
         prompt, answer = turn["user"], turn["assistant"]
         images = record["images"] or []
+        picture = images[0]["bytes"] if images else None
         marks = record.get("char_boxes") or []
-        boxes = np.array([[m["x0"], m["y0"], m["x1"], m["y1"]] for m in marks], dtype=np.float32)
-    except (KeyError, TypeError, IndexError) as error:
+        chars = "".join(mark["text"] for mark in marks)
+        boxes = [[mark["x0"], mark["y0"], mark["x1"], mark["y1"]] for mark in marks]
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise UsageError(f"{name}: needs FineVision's columns images and texts ({error!r})") from error
-    if prompt is None or answer is None:
-        raise UsageError(f"{name}: the question or the answer is null")
+    if images and picture is None:
+        raise UsageError(f"{name}: the picture has no bytes")
+    return checked_row(name, name, picture, prompt, answer, str(record.get("source") or ""), chars, boxes)
+
+
+def checked_row(
+    name: str, row_id: Any, picture: Any, prompt: Any, answer: Any, source: str, chars: Any, boxes: Any
+) -> Row:
+    """A row from untrusted parts; `picture` is a path, bytes, or None for a row of text.
+
+    Raises:
+        UsageError: a part is of another kind, the boxes do not match the characters, or the picture is
+            unreadable; names the row.
+    """
+    for what, text in (("id", row_id), ("question", prompt), ("answer", answer), ("chars", chars)):
+        if not isinstance(text, str):
+            raise UsageError(f"{name}: the {what} is {text!r} and not a text")
     try:
-        image = open_image(images[0]["bytes"], name=name) if images else None
-    except PictureError as error:
+        array = np.array(boxes, dtype=np.float32).reshape(-1, 4)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{name}: the boxes are not lists of x0, y0, x1, y1") from error
+    if not np.isfinite(array).all():
+        raise UsageError(f"{name}: a box has a side that is no number")
+    if len(array) != len(chars):
+        raise UsageError(f"{name}: {len(chars)} characters have {len(array)} boxes")
+    try:
+        shown = f"{name}: {picture}" if isinstance(picture, str) else name
+        image = None if picture is None else open_image(picture, name=shown)
+    except (PictureError, TypeError) as error:
         raise UsageError(str(error)) from error
-    chars = "".join(mark["text"] for mark in marks)
-    return Row(name, image, prompt, answer, str(record.get("source") or ""), chars, boxes.reshape(-1, 4))
+    return Row(row_id, image, prompt, answer, source, chars, array)

@@ -106,13 +106,13 @@ def evaluate_reading(
 
 
 def with_wrong_picture(rows: Sequence[Row], i: int) -> Row:
-    """Row i with the picture of the next row that asks the same question about another text.
+    """Row i's question about the picture of the next row that asks the same and has another answer.
 
     Where no other row asks the same, the next row's picture serves.
     """
     following = [*rows[i + 1 :], *rows[:i]]
     same = [row for row in following if row.prompt == rows[i].prompt and row.answer != rows[i].answer]
-    return replace(rows[i], image=(same or following)[0].image, chars="", boxes=NO_BOXES)
+    return replace(rows[i], image=(same or following)[0].image, answer="", chars="", boxes=NO_BOXES)
 
 
 def summarise(results: tuple[RowResult, ...], health: dict[str, FeatureHealth]) -> ReadingReport:

@@ -180,7 +180,8 @@ class Engine:
             if len(going) < len(rows):
                 rows, tokens = [rows[i] for i in going], [tokens[i] for i in going]
                 sampler.keep_rows(going)
-                cache.keep_rows(going)
+                with torch.inference_mode():  # the cache was made in it
+                    cache.keep_rows(going)
             if rows:
                 logits_BV = self._advance(cache, tokens)
 
@@ -262,7 +263,6 @@ def encode_views(model: VLM, views: Sequence[Tensor]) -> Tensor | None:
     return torch.cat([model.encode(chunk) for chunk in chunks]) if chunks else None
 
 
-@torch.inference_mode()
 def stop_ids(tokenizer: Tokenizer) -> frozenset[int]:
     """The ids that end a row."""
     return frozenset((tokenizer.assistant_end_id, tokenizer.bos_id))

@@ -223,16 +223,20 @@ def make_page(picture: Picture, completion: Completion | None, waited: float) ->
     )
 
 
+PACKAGED_MODEL = Path(__file__).parent.parent / "weights" / "nano"
+
+
 def default_model_folder() -> Path:
     """Where the model of the package lies.
 
     Raises:
         CheckpointError: this installation has none.
     """
-    folder = Path(__file__).parent.parent / "weights" / "nano"
-    if not folder.is_dir():
-        raise CheckpointError(f"the package holds no model in {folder}: name a model folder with --model=DIR")
-    return folder
+    if not PACKAGED_MODEL.is_dir():
+        raise CheckpointError(
+            f"the package holds no model in {PACKAGED_MODEL}: train one (README) and name it with --model=DIR"
+        )
+    return PACKAGED_MODEL
 
 
 def choose_device(name: str | None) -> torch.device:

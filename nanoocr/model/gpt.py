@@ -73,7 +73,6 @@ class KVCache:
         self.values[layer][rows, :, positions] = v_BKTD.transpose(1, 2)
         return self.keys[layer, :, :, : self.used], self.values[layer, :, :, : self.used]
 
-    @torch.inference_mode()
     def keep_rows(self, rows: list[int]) -> None:
         """Drop all rows but `rows` (indices, ascending).
 

@@ -7,8 +7,10 @@ Stage 1 also leaves: checkpoints/<run>/deepencoder_000500.safetensors, the visio
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import pickle
 import re
 import shutil
 from pathlib import Path
@@ -97,7 +99,10 @@ def read_config(content: bytes, path: Path) -> ModelConfig:
         raise CheckpointError(f"{path}: not a model configuration ({error!r})") from error
     if version != FORMAT_VERSION:
         raise CheckpointError(f"{path}: format version {version!r}, this code reads {FORMAT_VERSION}")
-    return config_from_dict(model)
+    try:
+        return config_from_dict(model)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def read_weights(content: bytes, path: Path) -> dict[str, Tensor]:
@@ -147,7 +152,11 @@ def deepencoder_file(run: Path, step: int) -> Path:
 def save_deepencoder(path: Path, model: VLM) -> None:
     """The vision side alone, keys as in DeepSeek-OCR (`sam_model.`, `vision_model.`, `projector.`, ...)."""
     weights = {name: tensor.detach().contiguous() for name, tensor in model.encoder.state_dict().items()}
-    metadata = {"format_version": str(FORMAT_VERSION), "model": json.dumps(config_to_dict(model.config))}
+    metadata = {
+        "format_version": str(FORMAT_VERSION),
+        "model": json.dumps(config_to_dict(model.config)),
+        "sha256": digest(weights),  # safetensors has no checksum of its own
+    }
     write_file(path, safetensors.torch.save(weights, metadata=metadata))
 
 
@@ -162,22 +171,43 @@ def load_deepencoder(path: str | Path, model: VLM) -> None:
         content = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: no such DeepEncoder checkpoint ({error.strerror})") from error
-    made_for = deepencoder_config(content, path)
+    metadata = deepencoder_metadata(content, path)
+    made_for = config_from_dict(json.loads(metadata["model"]))
     if (made_for.sam, made_for.clip) != (model.config.sam, model.config.clip):
         raise CheckpointError(
             f"{path}: a DeepEncoder of preset {made_for.name!r}, this run is of preset {model.config.name!r}"
         )
-    load_strictly(model.encoder, read_weights(content, path), path)
+    weights = read_weights(content, path)
+    if digest(weights) != metadata["sha256"]:
+        raise CheckpointError(f"{path}: damaged (the sha256 of its weights is not the one in its header)")
+    load_strictly(model.encoder, weights, path)
 
 
-def deepencoder_config(content: bytes, path: Path) -> ModelConfig:
-    """The model configuration in the header of a DeepEncoder file."""
+def digest(weights: dict[str, Tensor]) -> str:
+    """sha256 over the names and the bytes of fp32 tensors, in the order of the names."""
+    total = hashlib.sha256()
+    for name in sorted(weights):
+        total.update(name.encode())
+        total.update(weights[name].cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()
+
+
+def deepencoder_metadata(content: bytes, path: Path) -> dict[str, str]:
+    """The header of a DeepEncoder file: format_version, model (JSON) and sha256.
+
+    Raises:
+        CheckpointError: no such header, or one of another format version.
+    """
     try:
         length = int.from_bytes(content[:8], "little")
         metadata = json.loads(content[8 : 8 + length])["__metadata__"]
-        return config_from_dict(json.loads(metadata["model"]))
+        version = metadata["format_version"]
+        json.loads(metadata["model"]), metadata["sha256"]
     except (ValueError, KeyError, TypeError, MemoryError) as error:
         raise CheckpointError(f"{path}: not a DeepEncoder file of this project ({error!r})") from error
+    if version != str(FORMAT_VERSION):
+        raise CheckpointError(f"{path}: format version {version}, this code reads {FORMAT_VERSION}")
+    return metadata
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -201,6 +231,13 @@ def save_step(
     return folder
 
 
+def read_about(folder: Path) -> dict[str, Any]:
+    """What `save_step` was told about the step: stage, step and the run's flags."""
+    files = read_folder(folder, skip=(WEIGHTS, STATE))
+    read_config(files.get(CONFIG, b""), folder / CONFIG)
+    return json.loads(files[CONFIG]).get("about", {})
+
+
 def load_state(folder: Path) -> Any:
     """The training state beside the weights of a step.
 
@@ -210,15 +247,17 @@ def load_state(folder: Path) -> Any:
     files = read_folder(folder, skip=(WEIGHTS,))
     if STATE not in files:
         raise CheckpointError(f"{folder}: holds no {STATE}, so training cannot go on from it")
-    return torch.load(io.BytesIO(files[STATE]), weights_only=True)
+    try:
+        return torch.load(io.BytesIO(files[STATE]), weights_only=True, map_location="cpu")
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{folder / STATE}: not a training state of plain data") from error
 
 
 def complete_steps(run: Path) -> list[Path]:
     """All complete step folders of a run, oldest first (a folder without a readable manifest is none)."""
     found = []
-    for folder in sorted(run.glob("step_*")) if run.is_dir() else []:
-        if not re.fullmatch(r"step_\d+", folder.name):
-            continue
+    numbered = [folder for folder in run.glob("step_*") if re.fullmatch(r"step_\d+", folder.name)]
+    for folder in sorted(numbered, key=step_number):
         try:
             read_manifest(folder)
         except CheckpointError:
@@ -232,4 +271,9 @@ def drop_old_steps(run: Path, keep_last: int) -> None:
     if keep_last > 0:
         for folder in complete_steps(run)[:-keep_last]:
             shutil.rmtree(folder)
-            deepencoder_file(run, int(folder.name.removeprefix("step_"))).unlink(missing_ok=True)
+            deepencoder_file(run, step_number(folder)).unlink(missing_ok=True)
+
+
+def step_number(folder: Path) -> int:
+    """500 for .../step_000500."""
+    return int(folder.name.removeprefix("step_"))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 
@@ -18,7 +19,7 @@ class TrainConfig:
     out: str = "checkpoints"  # folder of all runs
     preset: str = "nano"  # sizes of the model: nano, small or d20
     recipe: str = "scratch"  # what trains and how: scratch, deepseek or llava
-    tokenizer: str = ""  # tokenizer.json; empty is the one that the package ships for this preset
+    tokenizer: str = ""  # tokenizer.json of scripts.tok_train; empty is bytes, one token each
     steps: int = 2000  # optimiser steps in all
     batch_size: int = 64  # rows per step
     seed: int = 0  # of weights and data; validation uses other seeds
@@ -52,12 +53,17 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work, before anything is built."""
-        for name in ("steps", "batch_size", "log_every", "eval_every", "save_every"):
+        for name in ("steps", "batch_size", "log_every", "eval_every", "save_every", "lr_step_every"):
             require(getattr(self, name) > 0, f"--{name} must be above 0")
-        for name in ("eval_samples", "keep_last", "workers", "threads", "max_length"):
+        for name in ("seed", "eval_samples", "keep_last", "workers", "threads", "max_length", "weight_decay"):
             require(getattr(self, name) >= 0, f"--{name} must not be negative")
         for name in ("text_ratio", "glyph_only", "cooldown"):
             require(0 <= getattr(self, name) <= 1, f"--{name} is a share between 0 and 1")
+        for name in ("lr", "muon_lr", "warmup", "glyph_weight"):
+            value = getattr(self, name)
+            require(value == -1 or 0 <= value < math.inf, f"--{name} must not be negative (-1: the recipe's)")
+        require(self.warmup <= 1, "--warmup is a share between 0 and 1")
+        require(self.eval_samples != 1, "--eval_samples is 0 or at least 2: wrong pictures are other rows'")
         require(self.optimizer in ("", "muon", "adamw"), "--optimizer is muon or adamw")
         require(
             self.schedule in ("", "cosine", "trapezoid", "step", "constant"),
@@ -75,7 +81,10 @@ class TrainConfig:
 
     @property
     def num_threads(self) -> int:
-        return self.threads or len(os.sched_getaffinity(0))
+        if self.threads:
+            return self.threads
+        allowed = getattr(os, "sched_getaffinity", None)  # not on macOS
+        return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def has_fast_bf16(device: str) -> bool:
@@ -89,8 +98,3 @@ def require(condition: bool, message: str) -> None:
     """Raise UsageError with `message` unless `condition`."""
     if not condition:
         raise UsageError(message)
-
-
-def field_names() -> list[str]:
-    """Names of all flags."""
-    return [field.name for field in fields(TrainConfig)]

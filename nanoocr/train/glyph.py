@@ -36,7 +36,7 @@ def glyph_targets(chars: str, boxes: np.ndarray, size: tuple[int, int]) -> np.nd
     """
     height, width = size[0] // PATCH, size[1] // PATCH
     targets = np.full((height, width * SLOTS), 0 if chars else UNKNOWN, dtype=np.uint8)
-    codes = np.frombuffer(chars.encode("latin-1", "replace"), dtype=np.uint8).astype(np.int64) - 31
+    codes = np.array([ord(char) for char in chars], dtype=np.int64) - 31
     columns = np.floor((boxes[:, 0] + boxes[:, 2]) / 2 / (PATCH / SLOTS)).astype(np.int64)
     rows = np.floor((boxes[:, 1] + boxes[:, 3]) / 2 / PATCH).astype(np.int64)
     good = (codes > 0) & (codes < CLASSES)
@@ -89,6 +89,7 @@ def weighted_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 @torch.no_grad()
 def accuracy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Share of the slots with a character whose character is named."""
+    """Share of the slots with a character whose character is named; 0 where there is none."""
     present = (targets > 0) & (targets != UNKNOWN)
-    return (logits.argmax(-1) == targets)[present].float().mean()
+    right = (logits.argmax(-1) == targets) & present
+    return right.sum() / present.sum().clamp_min(1)

@@ -26,7 +26,7 @@ class RunLog:
     def __init__(self, run: Path, steps: int, config: Mapping[str, Any], *, wandb: bool, start: int) -> None:
         run.mkdir(parents=True, exist_ok=True)
         self.metrics = open(run / "metrics.jsonl", "a", encoding="utf-8")  # noqa: SIM115 (closed in __exit__)
-        self.console = Console(stderr=True, soft_wrap=True, highlight=False)
+        self.console = Console(stderr=True, soft_wrap=True, markup=False, emoji=False, highlight=False)
         self.steps, self.start, self.started = steps, start, time.monotonic()
         self.tracker = start_wandb(run.name, config) if wandb else None
         self.progress = Progress(
@@ -53,7 +53,7 @@ class RunLog:
 
     def say(self, text: str) -> None:
         """One line for people."""
-        self.console.print(text, markup=False)
+        self.console.print(text)
 
     def table(self, rows: list[dict[str, Any]]) -> None:
         """Rows of equal keys as a table."""

@@ -30,6 +30,7 @@ from nanoocr.train.checkpoint import (
     drop_old_steps,
     load_model,
     load_state,
+    read_about,
     save_deepencoder,
     save_step,
 )
@@ -51,7 +52,6 @@ class TrainState:
     optimizers: list[torch.optim.Optimizer]
     step: int = 0
     ema: dict[str, Tensor] = field(default_factory=dict)  # moving averages of the losses
-    best_cer: float = float("inf")
 
 
 @dataclass(frozen=True)
@@ -154,31 +154,48 @@ def save(run: Path, state: TrainState, tokenizer: Tokenizer, config: TrainConfig
     content = {
         "step": state.step,
         "ema": state.ema,
-        "best_cer": state.best_cer,
         "heads": None if state.heads is None else state.heads.state_dict(),
         "optimizers": [optimizer.state_dict() for optimizer in state.optimizers],
         "torch_rng": torch.get_rng_state(),
     }
     about = {"stage": stage, "step": state.step, "run": asdict(config)}
-    save_step(run, state.step, state.model, tokenizer, about, content)
-    if stage == 1:
+    if stage == 1:  # first, so that a complete step always has its DeepEncoder
         save_deepencoder(deepencoder_file(run, state.step), state.model)
+    save_step(run, state.step, state.model, tokenizer, about, content)
     drop_old_steps(run, config.keep_last)
 
 
-def resume(folder: Path, chosen: Recipe, config: TrainConfig) -> tuple[TrainState, Tokenizer]:
-    """The state that `save` left in `folder`."""
+# What a resumed run may not change: another value would be another run, not the same one continued.
+FIXED = ("preset", "recipe", "tokenizer", "seed", "batch_size", "mix", "data", "optimizer", "glyph_weight")
+
+
+def resume(folder: Path, chosen: Recipe, config: TrainConfig, stage: int) -> tuple[TrainState, Tokenizer]:
+    """The state that `save` left in `folder`; rates and schedule follow the flags of today.
+
+    Raises:
+        UsageError: the run is of another stage, or a flag of FIXED has changed.
+        CheckpointError: the step is damaged.
+    """
+    about = read_about(folder)
+    if about.get("stage") != stage:
+        raise UsageError(f"{folder}: a run of stage {about.get('stage')}; start a new --run")
+    for name in FIXED:
+        before, now = about.get("run", {}).get(name), getattr(config, name)
+        if before != now:
+            raise UsageError(f"{folder}: was trained with --{name}={before}, not {now}; start a new --run")
     content = load_state(folder)
     model, tokenizer = load_model(folder, device=config.device, compute_dtype=config.compute_dtype)
     state = build_state(model, chosen, config)
-    if (state.heads is None) != (content["heads"] is None):
-        raise UsageError(f"{folder}: was trained with another recipe; start a new --run")
     if state.heads is not None:
         state.heads.load_state_dict(content["heads"])
-    for optimizer, saved in zip(state.optimizers, content["optimizers"]):
+    for optimizer, saved in zip(state.optimizers, content["optimizers"], strict=True):
+        rates = [(group["base_lr"], group["weight_decay"]) for group in optimizer.param_groups]
         optimizer.load_state_dict(saved)
+        for group, (base_lr, weight_decay) in zip(optimizer.param_groups, rates):
+            group.update(base_lr=base_lr, weight_decay=weight_decay)
     torch.set_rng_state(content["torch_rng"])
-    return replace(state, step=content["step"], ema=content["ema"], best_cer=content["best_cer"]), tokenizer
+    ema = {name: to_device(value, model) for name, value in content["ema"].items()}
+    return replace(state, step=content["step"], ema=ema), tokenizer
 
 
 @contextmanager
@@ -231,11 +248,12 @@ def train(
                 last = state.step == config.steps
                 if state.step % config.log_every == 0 or last:
                     log_step(log, state, stats, clock)
-                if (state.step % config.eval_every == 0 or last) and validation:
-                    report = validate(log, state, tokenizer, validation)
-                    clock.restart()
+                # Save first: nothing that goes wrong in a validation may cost the steps before it.
                 if state.step % config.save_every == 0 or last or asked[0]:
                     save(run, state, tokenizer, config, stage)
+                    clock.restart()
+                if (state.step % config.eval_every == 0 or last) and validation and not asked[0]:
+                    report = validate(log, state, tokenizer, validation)
                     clock.restart()
                 if asked[0]:
                     log.say(f"stopped at step {state.step}; go on with --resume=True")
@@ -295,7 +313,6 @@ def validate(log: RunLog, state: TrainState, tokenizer: Tokenizer, rows: list[Ro
     state.model.eval()
     report = evaluate_reading(state.model, tokenizer, rows)
     state.model.train()
-    state.best_cer = min(state.best_cer, report.cer)
     health = {
         f"{stage}_{name}": value
         for stage, statistics in report.health.items()

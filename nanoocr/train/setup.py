@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,7 +11,7 @@ from nanoocr.config import ModelConfig
 from nanoocr.data.loader import POOL, BatchMaker, Source, SynthMix, parse_curriculum, parse_mix, rows_source
 from nanoocr.data.rows import Row, read_rows, row_from_synth
 from nanoocr.data.synth import KINDS, find_fonts, make_sample
-from nanoocr.errors import CheckpointError, UsageError
+from nanoocr.errors import UsageError
 from nanoocr.model.vlm import VLM
 from nanoocr.tokenizer import Tokenizer
 from nanoocr.train.checkpoint import complete_steps
@@ -50,6 +50,8 @@ def resolve_recipe(config: TrainConfig, stage: int) -> Recipe:
     }
     if over["optimizer"] == "muon" and over["muon_lr"] == 0:
         raise UsageError(f"--recipe={config.recipe} has no rate for muon: give --muon_lr as well")
+    if config.glyph_only > 0 and not over["glyph_weight"]:
+        raise UsageError("--glyph_only needs a glyph loss: give --glyph_weight or --recipe=scratch")
     return replace(chosen, **over)  # type: ignore[arg-type]
 
 
@@ -61,6 +63,8 @@ def load_tokenizer(config: TrainConfig) -> Tokenizer:
 def make_source(config: TrainConfig) -> Source:
     """Rows of the file that --data names, or synthetic ones drawn live."""
     if config.data:
+        if config.mix != TrainConfig.mix or config.curriculum != TrainConfig.curriculum or config.text_ratio:
+            raise UsageError("--mix, --curriculum and --text_ratio shape drawn rows: not with --data")
         return rows_source(read_rows(config.data), config.seed)
     if config.seed >= VALIDATION_SEED:
         raise UsageError(f"--seed must be below {VALIDATION_SEED}: validation draws from there on")
@@ -104,7 +108,7 @@ def validation_rows(config: TrainConfig) -> list[Row]:
     ]
 
 
-def find_resume(config: TrainConfig, chosen: Recipe) -> tuple[TrainState, Tokenizer] | None:
+def find_resume(config: TrainConfig, chosen: Recipe, stage: int) -> tuple[TrainState, Tokenizer] | None:
     """The newest complete checkpoint of the run with --resume; None for a fresh run.
 
     Raises:
@@ -116,11 +120,7 @@ def find_resume(config: TrainConfig, chosen: Recipe) -> tuple[TrainState, Tokeni
         raise UsageError(f"{run} holds checkpoints already: give --resume=True or another --run")
     if not steps:
         return None
-    state, tokenizer = resume(steps[-1], chosen, config)
-    if state.model.config.name != config.preset:
-        raise CheckpointError(
-            f"{steps[-1]}: of preset {state.model.config.name!r}, --preset is {config.preset!r}"
-        )
+    state, tokenizer = resume(steps[-1], chosen, config, stage)
     if state.step >= config.steps:
         raise UsageError(f"{run} is at step {state.step} already: give more --steps to go on")
     return state, tokenizer
@@ -131,8 +131,3 @@ def new_model(config: TrainConfig, sizes: ModelConfig, tokenizer: Tokenizer) -> 
     model = VLM(sizes, image_id=tokenizer.image_id, compute_dtype=config.compute_dtype)
     model.init_weights(config.seed)
     return model.to(config.device)
-
-
-def flags_of(config: TrainConfig) -> dict[str, object]:
-    """The resolved flags, for config.json and logs."""
-    return asdict(config)

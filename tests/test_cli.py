@@ -1,0 +1,318 @@
+"""The command line: results on stdout, one sentence per mistake on stderr, and every exit code."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from test_engine import TOKENIZER, one_thread, random_model  # noqa: F401 - a fixture
+from test_reader import encoded, encrypted_pdf, huge_png, pdf, picture
+
+from nanoocr import cli
+from nanoocr.inference.reader import Reader
+from nanoocr.train.checkpoint import save_model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    save_model(folder, random_model(sequence_len=128), TOKENIZER)
+    return folder
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Good and bad files, and the working directory in which they are named."""
+    contents = {
+        "a.png": encoded(picture(0)),
+        "b.jpg": encoded(picture(1), "JPEG"),
+        "text.png": b"not a picture",
+        "cut.png": encoded(picture(0))[:200],
+        "zero.png": b"",
+        "huge.png": huge_png(),
+        "locked.pdf": encrypted_pdf(),
+        "two.pdf": pdf((200, 90), (90, 200)),
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    return tmp_path
+
+
+@pytest.fixture
+def nanoocr(files, folder, monkeypatch, capsys):
+    """Run the command in the folder of the files: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(files)
+
+    def call(*arguments: str, model: bool = True) -> tuple[int, str, str]:
+        flags = [f"--model={folder}", "--device=cpu", "--max_tokens=5"] if model else []
+        code = cli.main(["read", *arguments, *flags])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def expected_text(folder, path) -> str:
+    return Reader(folder, device="cpu").read(path, max_tokens=5).text
+
+
+# Good input
+
+
+def test_one_picture_gives_its_text_alone(nanoocr, folder, files):
+    code, out, err = nanoocr("a.png")
+    assert (code, out) == (0, expected_text(folder, files / "a.png") + "\n")
+    assert "a.png" in err  # progress, a plain line where stderr is no terminal
+    assert "\x1b" not in err
+
+
+def test_several_pictures_have_headers_and_keep_their_order(nanoocr, folder, files):
+    texts = [expected_text(folder, files / name) for name in ("b.jpg", "a.png")]
+    code, out, err = nanoocr("b.jpg", "a.png", "--max_batch=1")
+    assert code == 0
+    assert out == f"==> b.jpg <==\n{texts[0]}\n\n==> a.png <==\n{texts[1]}\n"
+    assert "read 2 of 2 pages" in err
+    assert nanoocr("b.jpg", "a.png", "--max_batch=2")[1] == out
+
+
+def test_json_lines(nanoocr):
+    code, out, _ = nanoocr("--json", "a.png", "none.png", "two.pdf")
+    records = [json.loads(line) for line in out.splitlines()]
+    assert code == 5
+    assert [(r["file"], r["page"], r["status"]) for r in records] == [
+        ("a.png", 1, "truncated"),
+        ("none.png", 1, "error"),
+        ("two.pdf", 1, "truncated"),
+        ("two.pdf", 2, "truncated"),
+    ]
+    for record in records:
+        keys = ["file", "page", "text", "status", "error", "seconds", "tokens", "confidence"]
+        assert list(record) == keys
+        assert list(record["tokens"]) == ["vision", "prompt", "text"]
+    assert 0 < records[0]["confidence"] <= 1
+    assert "none.png" in records[1]["error"]
+
+
+def test_pdf_pages_are_chosen_and_set_apart(nanoocr):
+    code, out, _ = nanoocr("two.pdf")
+    first, second = out.split("\n\f")
+    assert code == 0
+    assert nanoocr("two.pdf", "--pages=2,1")[1] == f"{second.rstrip(chr(10))}\n\f{first}\n"
+    code, out, err = nanoocr("two.pdf", "a.png", "--pages=3", "-q")
+    assert code == 5
+    assert "two.pdf has 2 pages, so there is no page 3" in err
+    assert out.startswith("==> a.png <==")  # pages are a matter of PDFs only
+
+
+def test_folder_is_read_recursively_in_name_order(nanoocr, files, tmp_path):
+    for name in ("in/z.png", "in/m/2.PNG", "in/m/10.png", "in/a.png", "in/.hidden.png", "in/.git/x.png"):
+        (files / name).parent.mkdir(parents=True, exist_ok=True)
+        (files / name).write_bytes(encoded(picture(0)))
+    (files / "in/notes.txt").write_text("no picture")
+    code, out, _ = nanoocr("--json", "in")
+    names = [json.loads(line)["file"] for line in out.splitlines()]
+    assert (code, names) == (0, ["in/a.png", "in/m/10.png", "in/m/2.PNG", "in/z.png"])
+    (files / "one").mkdir()
+    (files / "one/a.png").write_bytes(encoded(picture(0)))
+    assert nanoocr("one")[1].startswith("==> one/a.png <==\n")
+
+
+@pytest.mark.parametrize("name", ["a.png", "two.pdf"])
+def test_stdin_equals_the_file(nanoocr, files, monkeypatch, name):
+    expected = nanoocr(name)[1]
+    stdin = io.TextIOWrapper(io.BytesIO((files / name).read_bytes()))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    assert nanoocr("-")[:2] == (0, expected)
+
+
+def test_quiet_says_nothing_on_success(nanoocr):
+    assert nanoocr("-q", "a.png", "b.jpg")[2] == ""
+
+
+def test_output_file(nanoocr, files):
+    expected = nanoocr("a.png", "b.jpg")[1]
+    assert nanoocr("a.png", "b.jpg", "--output=out.txt")[:2] == (0, "")
+    assert (files / "out.txt").read_text() == expected
+
+
+def test_prompt_changes_the_text(nanoocr):
+    assert nanoocr("a.png", "--prompt=What is the total?")[1] != nanoocr("a.png")[1]
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("text.png", "not a picture"),
+        ("cut.png", "damaged or cut off"),
+        ("zero.png", "zero bytes"),
+        ("huge.png", "too large: 60000 x 60000"),
+        ("none.png", "does not exist"),
+        ("locked.pdf", "encrypted"),
+        ("empty_folder", "no pictures"),
+    ],
+)
+def test_bad_input_is_named_in_one_sentence(nanoocr, files, name, reason):
+    (files / "empty_folder").mkdir()
+    code, out, err = nanoocr(name)
+    assert (code, out) == (3, "")
+    assert err.count("\n") == 1
+    assert err.startswith("error: ")
+    assert name in err
+    assert reason in err
+    code, out, err = nanoocr(name, "a.png", "--json", "-q")
+    assert code == 5
+    assert [json.loads(line)["status"] for line in out.splitlines()] == ["error", "truncated"]
+    assert json.loads(out.splitlines()[0])["error"] in err
+    assert err.count("\n") == 1
+
+
+def test_nothing_to_read_needs_no_model(nanoocr, monkeypatch):
+    monkeypatch.setattr(Reader, "__init__", lambda *_, **__: pytest.fail("loaded a model for nothing"))
+    assert nanoocr("none.png")[0] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], "COMMAND"),
+        (["read"], "FILE"),
+        (["write", "a.png"], "write"),
+        (["read", "a.png", "--jsno"], "--jsno"),
+        (["read", "a.png", "--mod=x"], "--mod=x"),  # no guessing from a beginning
+        (["read", "a.png", "--max_tokens=many"], "many"),
+        (["read", "a.png", "--max_tokens=0"], "'0'"),
+        (["read", "a.png", "--pages=3-1"], "3-1"),
+        (["read", "-", "-"], "stdin"),
+        (["read", "a.png", "--dtype=int8"], "int8"),
+        (["read", "a.png", "--device=abacus"], "abacus"),
+    ],
+)
+def test_wrong_usage(nanoocr, capsys, arguments, named):
+    assert cli.main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert named in err
+
+
+def test_missing_model(nanoocr, capsys, files):
+    assert cli.main(["read", "a.png", "--model=nowhere"]) == 4
+    assert re.fullmatch(r"error: [^\n]*nowhere[^\n]*\n", capsys.readouterr().err)
+    assert cli.main(["info", "--model=nowhere"]) == 4
+
+
+def test_damaged_model(folder, files, capsys, monkeypatch):
+    monkeypatch.chdir(files)
+    (files / "model").mkdir()
+    for path in folder.iterdir():
+        content = bytearray(path.read_bytes())
+        if path.name == "model.safetensors":
+            content[-1] ^= 1
+        (files / "model" / path.name).write_bytes(content)
+    assert cli.main(["read", "a.png", "--model=model"]) == 4
+    assert "sha256" in capsys.readouterr().err
+
+
+def test_output_that_cannot_be_written(nanoocr):
+    code, out, err = nanoocr("a.png", "--output=no/such/folder/out.txt")
+    assert (code, out) == (6, "")
+    assert re.fullmatch(r"error: no/such/folder/out.txt cannot be written: [^\n]*\n", err)
+
+
+def test_interrupted(nanoocr, monkeypatch):
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Reader, "read_pictures", interrupt)
+    assert nanoocr("a.png") == (130, "", "interrupted\n")
+
+
+# As a process
+
+
+def run(arguments: list[str], folder, **kwargs) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "nanoocr", *arguments, f"--model={folder}", "--device=cpu"]
+    kwargs["env"] = {**os.environ, "OMP_NUM_THREADS": "1", **kwargs.get("env", {})}
+    return subprocess.run(command, capture_output="stdout" not in kwargs, timeout=120, **kwargs)
+
+
+def test_module_with_stdin_and_an_ascii_locale(folder, files):
+    environment = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+    content = (files / "a.png").read_bytes()
+    done = run(["read", "-", "--max_tokens=20"], folder, input=content, env=environment)
+    text = Reader(folder, device="cpu").read(content, max_tokens=20).text
+    assert not text.isascii()  # otherwise this proves nothing
+    assert (done.returncode, done.stdout.decode("utf-8")) == (0, text + "\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_full_disk(folder, files):
+    with open("/dev/full", "w") as full:
+        done = run(
+            ["read", str(files / "a.png"), "-q", "--max_tokens=5"],
+            folder,
+            stdout=full,
+            stderr=subprocess.PIPE,
+        )
+    assert done.returncode == 6
+    assert re.fullmatch(rb"error: stdout cannot be written: [^\n]*\n", done.stderr)
+
+
+def test_broken_pipe_is_quiet(folder, files):
+    reading, writing = os.pipe()
+    os.close(reading)  # as if `head` had gone already
+    with os.fdopen(writing, "w") as pipe:
+        done = run(
+            ["read", str(files / "a.png"), "-q", "--max_tokens=5"],
+            folder,
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+        )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_bar_on_a_terminal_leaves_the_results_alone(folder, files, monkeypatch, capsys):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    names = [str(files / "a.png"), str(files / "none.png")]
+    assert cli.main(["read", *names, "--json", "--max_tokens=5", f"--model={folder}"]) == 5
+    assert [json.loads(line)["status"] for line in capsys.readouterr().out.splitlines()] == [
+        "truncated",
+        "error",
+    ]
+    assert "reading" in terminal.getvalue()
+    assert "does not exist" in terminal.getvalue()
+
+
+# info, version, help
+
+
+def test_info(folder, capsys):
+    assert cli.main(["info", f"--model={folder}", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    parameters = facts["parameters"]
+    assert facts["preset"] == "tiny"
+    assert parameters["total"] == sum(p.numel() for p in random_model().parameters())
+    special_vectors = 2 * 32  # newline and separator
+    assert sum(parameters.values()) + special_vectors == 2 * parameters["total"]
+    assert re.fullmatch("[0-9a-f]{64}", facts["sha256"]["model.safetensors"])
+    assert cli.main(["info", f"--model={folder}"]) == 0
+    assert re.search(r"^parameters total +\d+$", capsys.readouterr().out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["read", "--help"], ["--version"]])
+def test_help_and_version(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert not stop.value.code
+    assert "nanoocr" in capsys.readouterr().out

@@ -1,0 +1,368 @@
+"""Number for number: transformers' models of the same architectures, and a slow encoder of our own.
+
+transformers is a development dependency and a reference only. Its `unlimited_ocr` vision model is
+DeepSeek-OCR's encoder (it gives the released code's numbers to 2e-5), its NanoChat is nanochat's original
+GPT. Only square pictures exist there; the slow encoder below covers the others.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nanoocr.config import ClipConfig, GPTConfig, ModelConfig, SamConfig
+from nanoocr.model.deepencoder import DeepEncoder
+from nanoocr.model.gpt import GPT, KVCache
+
+# ---------------------------------------------------------------------------------------------------------
+# DeepEncoder
+
+# 448 pixels is native for SAM (28 patches), and 7 x 7 is then the final grid; CLIP's native one is 8 x 8.
+CONFIG = ModelConfig(
+    name="parity",
+    sam=SamConfig(
+        width=48,
+        depth=3,
+        heads=4,
+        window=14,
+        global_blocks=(2,),
+        grid=(28, 28),
+        neck=16,
+        compressor=(24, 32),
+    ),
+    clip=ClipConfig(width=32, depth=2, heads=4, grid=(8, 8)),
+    gpt=GPTConfig(vocab_size=16, sequence_len=64, n_layer=1, n_head=1, n_kv_head=1, n_embd=8),
+    views=((448, 448),),
+)
+
+TO_OURS = [
+    (r"^sam_encoder\.", "sam_model."),
+    (r"^vision_encoder\.encoder\.", "vision_model.transformer."),
+    (r"^vision_encoder\.", "vision_model."),
+    (r"^sam_model\.layers\.(\d+)\.layer_norm", r"sam_model.blocks.\1.norm"),
+    (r"^sam_model\.layers\.", "sam_model.blocks."),
+    (r"patch_embed\.projection", "patch_embed.proj"),
+    (r"neck\.conv1", "neck.0"),
+    (r"neck\.layer_norm1", "neck.1"),
+    (r"neck\.conv2", "neck.2"),
+    (r"neck\.layer_norm2", "neck.3"),
+    (r"^sam_model\.proj\.conv1", "sam_model.net_2"),
+    (r"^sam_model\.proj\.conv2", "sam_model.net_3"),
+]
+
+
+def translated(reference: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The reference's keys as ours; q, k and v one behind the other."""
+    ours: dict[str, Tensor] = {}
+    for name, tensor in reference.items():
+        if re.search(r"self_attn\.[kv]_proj", name):
+            continue
+        if "self_attn.q_proj" in name:
+            tensor = torch.cat([reference[name.replace("q_proj", f"{part}_proj")] for part in "qkv"])
+            name = name.replace("q_proj", "qkv_proj")
+        for pattern, replacement in TO_OURS:
+            name = re.sub(pattern, replacement, name)
+        ours[name] = tensor
+    return ours
+
+
+@pytest.fixture(scope="module")
+def reference_encoder():
+    """transformers' encoder; every weight random, since many of its own start at zero or at 1e-10."""
+    module = pytest.importorskip("transformers.models.unlimited_ocr.modeling_unlimited_ocr")
+    sam, clip = CONFIG.sam, CONFIG.clip
+    config = module.UnlimitedOcrVisionConfig(
+        sam_config={
+            "hidden_size": sam.width,
+            "output_channels": sam.neck,
+            "num_hidden_layers": sam.depth,
+            "num_attention_heads": sam.heads,
+            "image_size": sam.grid[0] * 16,
+            "patch_size": 16,
+            "window_size": sam.window,
+            "global_attn_indexes": list(sam.global_blocks),
+            "mlp_dim": 4 * sam.width,
+            "downsample_channels": list(sam.compressor),
+        },
+        encoder_config={
+            "hidden_size": clip.width,
+            "intermediate_size": 4 * clip.width,
+            "num_hidden_layers": clip.depth,
+            "num_attention_heads": clip.heads,
+            "image_size": clip.grid[0] * 14,
+            "patch_size": 14,
+        },
+    )
+    reference = module.UnlimitedOcrVisionModel._from_config(config, attn_implementation="sdpa").eval()
+    generator = torch.Generator().manual_seed(3)
+    for parameter in reference.parameters():
+        std = 0.5 if parameter.ndim == 1 else 1.5 * parameter[0].numel() ** -0.5
+        torch.nn.init.normal_(parameter, std=std, generator=generator)
+    return reference
+
+
+@pytest.fixture(scope="module")
+def encoder(reference_encoder) -> DeepEncoder:
+    """Ours with the reference's weights; strictly all of them."""
+    encoder = DeepEncoder(CONFIG)
+    own = {name: tensor for name, tensor in encoder.state_dict().items() if "_model." not in name}
+    encoder.load_state_dict({**translated(reference_encoder.state_dict()), **own}, strict=True)
+    return encoder.requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    "side",
+    [
+        448,  # SAM's native size, a multiple of the window of 14 patches; CLIP's grid is shrunk
+        512,  # larger than native, windows padded; CLIP's native grid
+        256,  # smaller
+        320,
+        640,  # both larger
+    ],
+)
+def test_encoder_equals_transformers(reference_encoder, encoder, side):
+    pixels = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(side)) * 2 - 1
+    with torch.inference_mode():
+        expected = reference_encoder(pixels).last_hidden_state
+        features = encoder(pixels)
+    ours = torch.cat([features.clip, features.sam], dim=-1)
+    assert ours.std() > 0.1 and (ours[0] - ours[1]).abs().max() > 0.1  # there is something to compare
+    torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-4)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# an encoder for reading, not for speed: one query at a time, explicit borders, float64
+
+
+def linear(x: Tensor, weights: dict[str, Tensor], name: str) -> Tensor:
+    return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+
+def layer_norm(x: Tensor, weights: dict[str, Tensor], name: str, eps: float) -> Tensor:
+    centred = x - x.mean(-1, keepdim=True)
+    normed = centred / (centred.square().mean(-1, keepdim=True) + eps).sqrt()
+    return normed * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+
+def convolve(x_HWC: Tensor, kernel_OCYX: Tensor, stride: int) -> Tensor:
+    """3 x 3 with a border of one zero, as a sum over the nine places of the kernel."""
+    H, W, _ = x_HWC.shape
+    padded = torch.zeros(H + 2, W + 2, x_HWC.size(2), dtype=x_HWC.dtype)
+    padded[1:-1, 1:-1] = x_HWC
+    out = 0
+    for y in range(3):
+        for x in range(3):
+            out = out + padded[y : y + H : stride, x : x + W : stride] @ kernel_OCYX[:, :, y, x].T
+    return out
+
+
+def table_row(table: Tensor, length: int, distance: int) -> Tensor:
+    """Row for `distance` of a relative-position table, linearly resized to 2 * length - 1 rows."""
+    place = (distance + length - 0.5) * table.size(0) / (2 * length - 1) - 0.5
+    place = min(max(place, 0.0), table.size(0) - 1.0)
+    low = int(place)
+    return table[low] * (low + 1 - place) + table[min(low + 1, table.size(0) - 1)] * (place - low)
+
+
+def attention(x_HWC: Tensor, weights: dict[str, Tensor], name: str, heads: int) -> Tensor:
+    """SAM's: bias from the row distance and from the column distance."""
+    H, W, C = x_HWC.shape
+    D = C // heads
+    q, k, v = linear(x_HWC.reshape(H * W, C), weights, f"{name}.qkv").split(C, -1)
+    rows, columns = torch.arange(H * W) // W, torch.arange(H * W) % W
+    by_row, by_column = weights[f"{name}.rel_pos_h"], weights[f"{name}.rel_pos_w"]
+    out = torch.zeros(H * W, C, dtype=x_HWC.dtype)
+    for i in range(H * W):
+        near_h = torch.stack([table_row(by_row, H, int(rows[i]) - j) for j in range(H)])[rows]
+        near_w = torch.stack([table_row(by_column, W, int(columns[i]) - j) for j in range(W)])[columns]
+        for head in range(heads):
+            part = slice(head * D, head * D + D)
+            scores = k[:, part] @ q[i, part] / D**0.5 + near_h @ q[i, part] + near_w @ q[i, part]
+            out[i, part] = scores.softmax(0) @ v[:, part]
+    return linear(out, weights, f"{name}.proj").view(H, W, C)
+
+
+def windowed(x_HWC: Tensor, weights: dict[str, Tensor], name: str, heads: int, side: int) -> Tensor:
+    """Window after window; what lies outside of the picture is a zero vector that takes part."""
+    H, W, C = x_HWC.shape
+    out = torch.zeros_like(x_HWC)
+    for top in range(0, H, side):
+        for left in range(0, W, side):
+            window = torch.zeros(side, side, C, dtype=x_HWC.dtype)
+            inside = x_HWC[top : top + side, left : left + side]
+            window[: inside.size(0), : inside.size(1)] = inside
+            attended = attention(window, weights, name, heads)
+            out[top : top + side, left : left + side] = attended[: inside.size(0), : inside.size(1)]
+    return out
+
+
+def resized(table_HWC: Tensor, size: tuple[int, int]) -> Tensor:
+    """Antialiased bicubic, from Keys' kernel with a = -0.5, one axis after the other (as in Pillow)."""
+
+    def matrix(old: int, new: int) -> Tensor:
+        rows = torch.zeros(new, old, dtype=torch.float64)
+        stretch = max(1.0, old / new)
+        for i in range(new):
+            centre = (i + 0.5) * old / new
+            first, last = int(max(0, centre - 2 * stretch + 0.5)), int(min(old, centre + 2 * stretch + 0.5))
+            for j in range(first, last):
+                t = abs((j + 0.5 - centre) / stretch)
+                inner, outer = 1.5 * t**3 - 2.5 * t**2 + 1, -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2
+                rows[i, j] = inner if t < 1 else outer if t < 2 else 0.0
+        return rows / rows.sum(1, keepdim=True)
+
+    if tuple(table_HWC.shape[:2]) == size:
+        return table_HWC
+    down, across = (matrix(old, new) for old, new in zip(table_HWC.shape, size))
+    return torch.einsum("yh,xw,hwc->yxc", down, across, table_HWC)
+
+
+def slow_sam(picture: Tensor, weights: dict[str, Tensor], config: SamConfig) -> Tensor:
+    """(3, 16H, 16W) -> (H/4, W/4, compressor[1])."""
+    H, W = picture.size(1) // 16, picture.size(2) // 16
+    patches = picture.view(3, H, 16, W, 16).permute(1, 3, 0, 2, 4).reshape(H, W, -1)
+    x = patches @ weights["patch_embed.proj.weight"].flatten(1).T + weights["patch_embed.proj.bias"]
+    x = x + resized(weights["pos_embed"][0], (H, W))
+    for i in range(config.depth):
+        name = f"blocks.{i}"
+        y = layer_norm(x, weights, f"{name}.norm1", 1e-6)
+        if i in config.global_blocks:
+            x = x + attention(y, weights, f"{name}.attn", config.heads)
+        else:
+            x = x + windowed(y, weights, f"{name}.attn", config.heads, config.window)
+        hidden = linear(layer_norm(x, weights, f"{name}.norm2", 1e-6), weights, f"{name}.mlp.lin1")
+        x = x + linear(hidden * (1 + torch.erf(hidden / 2**0.5)) / 2, weights, f"{name}.mlp.lin2")
+    x = layer_norm(x @ weights["neck.0.weight"][:, :, 0, 0].T, weights, "neck.1", 1e-6)
+    x = layer_norm(convolve(x, weights["neck.2.weight"], 1), weights, "neck.3", 1e-6)
+    return convolve(convolve(x, weights["net_2.weight"], 2), weights["net_3.weight"], 2)
+
+
+def slow_clip(grid_HWC: Tensor, weights: dict[str, Tensor], config: ClipConfig) -> Tensor:
+    """(H, W, C) -> (H*W, C)."""
+    H, W, C = grid_HWC.shape
+    table = weights["embeddings.position_embedding.weight"]
+    x = grid_HWC + resized(table[1:].view(*config.grid, C), (H, W))
+    x = torch.cat([(weights["embeddings.class_embedding"] + table[0])[None], x.view(H * W, C)])
+    x = layer_norm(x, weights, "pre_layrnorm", 1e-5)
+    for i in range(config.depth):
+        name = f"transformer.layers.{i}"
+        y = layer_norm(x, weights, f"{name}.layer_norm1", 1e-5)
+        q, k, v = linear(y, weights, f"{name}.self_attn.qkv_proj").split(C, -1)
+        D = C // config.heads
+        parts = [slice(head * D, head * D + D) for head in range(config.heads)]
+        mixed = [(q[:, p] @ k[:, p].T / D**0.5).softmax(-1) @ v[:, p] for p in parts]
+        x = x + linear(torch.cat(mixed, -1), weights, f"{name}.self_attn.out_proj")
+        hidden = linear(layer_norm(x, weights, f"{name}.layer_norm2", 1e-5), weights, f"{name}.mlp.fc1")
+        x = x + linear(hidden * torch.sigmoid(1.702 * hidden), weights, f"{name}.mlp.fc2")
+    return x[1:]
+
+
+def part_of(module: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.double() for name, tensor in module.state_dict().items()}
+
+
+@pytest.mark.parametrize("size", [(64, 128), (128, 64), (64, 256), (192, 128), (128, 128)])
+def test_encoder_equals_the_slow_one_at_any_size(tiny_model, size):
+    encoder, config = tiny_model.encoder, tiny_model.config
+    picture = torch.rand(3, *size) * 2 - 1
+    grid = slow_sam(picture.double(), part_of(encoder.sam_model), config.sam)
+    clip = slow_clip(grid, part_of(encoder.vision_model), config.clip)
+    sam = grid.flatten(0, 1)
+    features = encoder(picture[None])
+    for ours, expected in ((features.sam, sam), (features.clip, clip)):
+        torch.testing.assert_close(ours[0].double(), expected, atol=1e-4, rtol=1e-4)
+    expected = linear(torch.cat([clip, sam], -1), part_of(encoder.projector), "layers")
+    torch.testing.assert_close(features.projected[0].flatten(0, 1).double(), expected, atol=1e-4, rtol=1e-4)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# GPT
+
+NAMES = {"c_q": "q_proj", "c_k": "k_proj", "c_v": "v_proj", "c_proj": "o_proj"}
+
+
+def nanochat_keys(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Our keys (nanochat's) as transformers names them."""
+    out = {}
+    for name, tensor in weights.items():
+        name = name.replace("transformer.wte", "model.embed_tokens").replace("transformer.h", "model.layers")
+        name = name.replace("mlp.c_fc", "mlp.fc1").replace("mlp.c_proj", "mlp.fc2")
+        name = re.sub(r"attn\.(c_\w+)\.", lambda match: f"self_attn.{NAMES[match[1]]}.", name)
+        out[name] = tensor
+    return out
+
+
+@pytest.fixture(params=[4, 2, 1], ids=lambda heads: f"{heads}_kv_heads")
+def gpt_pair(request):
+    """Ours and transformers' with the same random weights."""
+    transformers = pytest.importorskip("transformers", minversion="5.0")
+    heads = request.param
+    gpt = GPT(GPTConfig(vocab_size=97, sequence_len=64, n_layer=3, n_head=4, n_kv_head=heads, n_embd=64))
+    generator = torch.Generator().manual_seed(5)
+    for parameter in gpt.parameters():
+        torch.nn.init.normal_(parameter, std=1.5 * parameter.size(1) ** -0.5, generator=generator)
+    config = transformers.NanoChatConfig(
+        vocab_size=97,
+        hidden_size=64,
+        intermediate_size=256,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=heads,
+        max_position_embeddings=64,
+        rms_norm_eps=torch.finfo(torch.float32).eps,
+        pad_token_id=None,
+        attn_implementation="sdpa",
+    )
+    reference = transformers.NanoChatForCausalLM(config).eval()
+    reference.load_state_dict(nanochat_keys(gpt.state_dict()), strict=True)
+    return gpt, reference
+
+
+IDS = torch.randint(0, 97, (2, 48), generator=torch.Generator().manual_seed(6))
+
+
+def test_gpt_equals_transformers(gpt_pair):
+    gpt, reference = gpt_pair
+    with torch.inference_mode():
+        ours, expected = gpt.logits(gpt(gpt.embed(IDS))), reference(input_ids=IDS).logits
+    assert ours.std() > 0.5
+    torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_embeddings_enter_before_the_first_norm(gpt_pair):
+    """The way that vision tokens take: any vector in the place of an embedding."""
+    gpt, reference = gpt_pair
+    x = torch.randn(2, 20, 64) * 7
+    with torch.inference_mode():
+        ours, expected = gpt.logits(gpt(x)), reference(inputs_embeds=x).logits
+    torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_cached_decoding_equals_transformers(gpt_pair):
+    """A prefill, a second chunk on top, then one token at a time, against the reference without a cache."""
+    gpt, reference = gpt_pair
+    cache = KVCache(gpt.config, batch=2, capacity=48, dtype=torch.float32, device="cpu")
+    outputs = []
+    with torch.inference_mode():
+        expected = reference(input_ids=IDS).logits
+        for chunk in IDS.split([20, 12, *[1] * 16], dim=1):
+            outputs.append(gpt.logits(gpt(gpt.embed(chunk), cache)))
+            cache.lengths += chunk.size(1)
+    torch.testing.assert_close(torch.cat(outputs, 1), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_gradients_equal_transformers(gpt_pair):
+    gpt, reference = gpt_pair
+    ours = gpt.logits(gpt(gpt.embed(IDS[:, :-1])))
+    expected = reference(input_ids=IDS[:, :-1]).logits
+    for logits in (ours, expected):
+        F.cross_entropy(logits.flatten(0, 1).float(), IDS[:, 1:].flatten()).backward()
+    theirs = dict(reference.named_parameters())
+    found = nanochat_keys({name: parameter.grad for name, parameter in gpt.named_parameters()})
+    assert found.keys() == theirs.keys()
+    for name, grad in found.items():
+        torch.testing.assert_close(grad, theirs[name].grad, atol=1e-5, rtol=1e-4)

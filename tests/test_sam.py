@@ -1,0 +1,191 @@
+"""SAM: windows, relative positions and the compressor, against slow code that shares nothing with it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from nanoocr.config import preset
+from nanoocr.model.sam import (
+    Attention,
+    Block,
+    PatchEmbed,
+    Sam,
+    relative_table,
+    window_partition,
+    window_unpartition,
+)
+from nanoocr.model.vlm import count_parameters
+
+# ---------------------------------------------------------------------------------------------------------
+# windows
+
+
+@pytest.mark.parametrize("grid", [(6, 6), (4, 8), (7, 5), (2, 9), (1, 1)])
+def test_window_round_trip(grid):
+    x = torch.randn(2, *grid, 5)
+    windows = window_partition(x, 3)
+    assert windows.shape == (2 * -(-grid[0] // 3) * -(-grid[1] // 3), 3, 3, 5)
+    assert torch.equal(window_unpartition(windows, grid), x)
+
+
+def test_windows_run_row_by_row_and_padding_is_right_and_bottom():
+    x = torch.arange(1.0, 21).view(1, 4, 5, 1)
+    windows = window_partition(x, 3)[..., 0]
+    assert windows[0].tolist() == [[1, 2, 3], [6, 7, 8], [11, 12, 13]]
+    assert windows[1].tolist() == [[4, 5, 0], [9, 10, 0], [14, 15, 0]]
+    assert windows[2].tolist() == [[16, 17, 18], [0, 0, 0], [0, 0, 0]]
+
+
+def test_windows_of_two_pictures_do_not_mix():
+    a, b = torch.randn(2, 4, 8, 3)
+    both = window_partition(torch.stack([a, b]), 3)
+    assert torch.equal(both, torch.cat([window_partition(a[None], 3), window_partition(b[None], 3)]))
+
+
+# ---------------------------------------------------------------------------------------------------------
+# relative positions
+
+
+def test_relative_table_indices():
+    table = torch.arange(9.0)[:, None].expand(9, 2)  # native length 5: row r stands for the distance r - 4
+    looked_up = relative_table(table, 5)
+    assert looked_up.shape == (5, 5, 2)
+    for i in range(5):
+        for j in range(5):
+            assert looked_up[i, j, 0] == i - j + 4
+
+
+@pytest.mark.parametrize("length", [2, 3, 8, 20])
+def test_relative_table_of_another_length_is_resized_linearly(length):
+    """Against the definition of linear interpolation with half-pixel centres, entry by entry."""
+    table = torch.randn(9, 3)
+    looked_up = relative_table(table, length)
+    assert looked_up.shape == (length, length, 3)
+    for i in range(length):
+        for j in range(length):
+            place = (i - j + length - 1 + 0.5) * 9 / (2 * length - 1) - 0.5
+            low = int(min(max(place, 0), 8))
+            share = min(max(place, 0.0), 8.0) - low
+            expected = (1 - share) * table[low] + share * table[min(low + 1, 8)]
+            torch.testing.assert_close(looked_up[i, j], expected, atol=1e-5, rtol=0)
+
+
+def slow_attention(layer: Attention, x_HWC: torch.Tensor) -> torch.Tensor:
+    """One picture, one query and one head at a time, in float64; tables must be of native length."""
+    H, W, C = x_HWC.shape
+    D = C // layer.heads
+    weights = {name: tensor.double() for name, tensor in layer.state_dict().items()}
+    qkv = x_HWC.double().reshape(H * W, C) @ weights["qkv.weight"].T + weights["qkv.bias"]
+    out = torch.zeros(H * W, C, dtype=torch.float64)
+    for head in range(layer.heads):
+        q, k, v = (qkv[:, part * C + head * D : part * C + (head + 1) * D] for part in range(3))
+        for i in range(H * W):
+            scores = k @ q[i] * D**-0.5
+            for j in range(H * W):
+                scores[j] += q[i] @ weights["rel_pos_h"][i // W - j // W + H - 1]
+                scores[j] += q[i] @ weights["rel_pos_w"][i % W - j % W + W - 1]
+            out[i, head * D : (head + 1) * D] = scores.softmax(0) @ v
+    return (out @ weights["proj.weight"].T + weights["proj.bias"]).view(H, W, C).float()
+
+
+@pytest.mark.parametrize("grid", [(3, 3), (2, 5), (4, 3)])
+def test_attention_equals_the_slow_one(grid, randomise):
+    layer = Attention(8, heads=2, grid=grid)
+    randomise(layer)
+    x = torch.randn(2, *grid, 8)
+    expected = torch.stack([slow_attention(layer, picture) for picture in x])
+    torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_windowed_block_equals_the_slow_one_padding_included(tiny_config, randomise):
+    """Padded positions are zeros before the qkv layer and take part in attention with its bias."""
+    block = Block(tiny_config.sam, window=3)
+    randomise(block)
+    x = torch.randn(1, 4, 5, 16)
+    normed = F.pad(block.norm1(x)[0], (0, 0, 0, 1, 0, 2))
+    attended = torch.zeros(6, 6, 16)
+    for top in (0, 3):
+        for left in (0, 3):
+            window = normed[top : top + 3, left : left + 3]
+            attended[top : top + 3, left : left + 3] = slow_attention(block.attn, window)
+    y = x + attended[None, :4, :5]
+    hidden = F.layer_norm(y, (16,), block.norm2.weight, block.norm2.bias, eps=1e-6)
+    hidden = F.gelu(hidden @ block.mlp.lin1.weight.T + block.mlp.lin1.bias)
+    expected = y + hidden @ block.mlp.lin2.weight.T + block.mlp.lin2.bias
+    torch.testing.assert_close(block(x), expected, atol=2e-5, rtol=1e-5)
+
+
+def test_windowed_block_sees_its_window_and_a_global_one_the_picture(tiny_config, randomise):
+    for window in (3, 0):
+        block = Block(tiny_config.sam, window=window)
+        randomise(block)
+        x = torch.randn(1, 4, 8, 16)
+        other = x.clone()
+        other[0, 0, 0] = torch.randn(16)  # no constant: a norm would not see it
+        changed = (block(x) != block(other)).any(-1)[0]
+        inside = torch.zeros(4, 8, dtype=torch.bool)
+        inside[:3, :3] = True
+        assert torch.equal(changed, inside if window else torch.ones_like(inside))
+
+
+# ---------------------------------------------------------------------------------------------------------
+# the whole
+
+
+def test_patches_are_cut_row_by_row(randomise):
+    embed = PatchEmbed(4)
+    randomise(embed)
+    pixels = torch.randn(1, 3, 32, 48)
+    for row in range(2):
+        for column in range(3):
+            patch = pixels[0, :, row * 16 : row * 16 + 16, column * 16 : column * 16 + 16]
+            expected = (embed.proj.weight * patch).sum((1, 2, 3)) + embed.proj.bias
+            torch.testing.assert_close(embed(pixels)[0, row, column], expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("grid", [(4, 8), (8, 4), (8, 8), (12, 4)])
+def test_shapes_of_any_view(tiny_config, randomise, grid):
+    sam = Sam(tiny_config.sam)
+    randomise(sam)
+    patches, compressed = sam(torch.randn(2, 3, grid[0] * 16, grid[1] * 16))
+    assert patches.shape == (2, 8, *grid)
+    assert compressed.shape == (2, 24, grid[0] // 4, grid[1] // 4)
+    assert compressed.isfinite().all()
+
+
+def test_nothing_stands_between_neck_and_compressor(tiny_config, randomise):
+    """The compressor is linear and without bias: no norm, no activation."""
+    sam = Sam(tiny_config.sam)
+    randomise(sam)
+    patches, compressed = sam(torch.randn(1, 3, 64, 128))
+    torch.testing.assert_close(sam.net_3(sam.net_2(3 * patches)), 3 * compressed, atol=1e-4, rtol=1e-4)
+    assert sam.net_2.bias is None and sam.net_3.bias is None
+
+
+def test_windows_and_global_blocks_are_where_the_config_puts_them(tiny_config):
+    sam = Sam(tiny_config.sam)
+    assert [block.window for block in sam.blocks] == [3, 0]
+    assert sam.blocks[0].attn.rel_pos_h.shape == sam.blocks[0].attn.rel_pos_w.shape == (5, 8)
+    assert sam.blocks[1].attn.rel_pos_h.shape == (7, 8)
+    assert sam.blocks[1].attn.rel_pos_w.shape == (15, 8)
+
+
+def test_d20_size_with_the_compressor():
+    with torch.device("meta"):
+        sam = Sam(preset("d20").sam)
+    assert count_parameters(sam) == 95_569_152
+    assert count_parameters(sam.net_2) == 1_179_648 and count_parameters(sam.net_3) == 4_718_592
+    assert sam.blocks[0].attn.rel_pos_h.shape == (27, 64)
+    assert sam.blocks[2].attn.rel_pos_h.shape == (127, 64)
+
+
+def test_fresh_weights_let_the_picture_through(tiny_config):
+    """Of a fresh encoder different pictures give different features, of a size that training can use."""
+    sam = Sam(tiny_config.sam)
+    sam.init_weights(torch.Generator().manual_seed(0))
+    a, b = sam(torch.rand(2, 3, 64, 128) * 2 - 1).grid
+    assert 0.1 < a.std() < 10
+    assert (a - b).norm() > 0.05 * a.norm()
+    assert all(parameter.isfinite().all() for parameter in sam.parameters())

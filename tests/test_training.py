@@ -1,0 +1,533 @@
+"""Both stages end to end at the nano size, resuming bit for bit, and what a user can do wrong."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+from torch import Tensor
+
+from nanoocr.commandline import run
+from nanoocr.data.loader import collate, prepare
+from nanoocr.eval.reading import evaluate_reading
+from nanoocr.files import read_manifest
+from nanoocr.model.vlm import VLM
+from nanoocr.train.checkpoint import load_model, load_state
+from nanoocr.train.config import TrainConfig
+from nanoocr.train.loop import build_state, compute_losses, train_step
+from nanoocr.train.recipes import component_of, recipe
+from scripts import vis_mid_train, vis_tok_train
+
+SHORT = [
+    "--preset=nano",
+    "--batch_size=4",
+    "--eval_samples=2",
+    "--workers=0",
+    "--threads=1",
+    "--dtype=float32",
+]
+
+
+def stage_1(out: Path, *flags: str) -> int:
+    return run(vis_tok_train.main, [*SHORT, f"--out={out}", *flags])
+
+
+def stage_2(out: Path, *flags: str) -> int:
+    return run(vis_mid_train.main, [*SHORT, f"--out={out}", *flags])
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    return safetensors.torch.load_file(folder / "model.safetensors")
+
+
+def metrics(run_folder: Path, event: str) -> list[dict]:
+    lines = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["event"] == event]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """Stage 1 for four steps with a checkpoint at two, then stage 2 for three."""
+    out = tmp_path_factory.mktemp("checkpoints")
+    flags = ["--steps=4", "--save_every=2", "--eval_every=2", "--keep_last=0", "--log_every=1"]
+    assert stage_1(out, "--run=tok", *flags) == 0
+    encoder = out / "tok" / "deepencoder_000004.safetensors"
+    assert stage_2(out, "--run=mid", "--steps=3", f"--resume_from_deepencoder={encoder}") == 0
+    return out
+
+
+def copy_of_the_first_half(trained: Path, out: Path, name: str = "tok") -> Path:
+    """The folder of stage 1 as it was after step 2: what an interrupted run leaves."""
+    shutil.copytree(trained / "tok", out / name)
+    shutil.rmtree(out / name / "step_000004")
+    (out / name / "deepencoder_000004.safetensors").unlink()
+    return out / name
+
+
+# ---------------------------------------------------------------------------------------------------------
+# the two stages
+
+
+def test_stage_1_leaves_steps_and_encoders(trained):
+    names = {path.name for path in (trained / "tok").iterdir()}
+    assert names == {
+        "step_000002",
+        "step_000004",
+        "deepencoder_000002.safetensors",
+        "deepencoder_000004.safetensors",
+        "metrics.jsonl",
+    }
+    manifest = read_manifest(trained / "tok" / "step_000004")
+    assert manifest["step"] == 4 and set(manifest["files"]) == {
+        "model.safetensors",
+        "config.json",
+        "tokenizer.json",
+        "training_state.pt",
+    }
+    about = json.loads((trained / "tok" / "step_000004" / "config.json").read_bytes())["about"]
+    assert (about["stage"], about["step"], about["run"]["batch_size"]) == (1, 4, 4)
+
+
+def test_the_encoder_file_is_the_vision_side_of_its_step(trained):
+    encoder = safetensors.torch.load_file(trained / "tok" / "deepencoder_000004.safetensors")
+    step = weights(trained / "tok" / "step_000004")
+    assert encoder.keys() == {name[8:] for name in step if name.startswith("encoder.")}
+    assert all(torch.equal(tensor, step[f"encoder.{name}"]) for name, tensor in encoder.items())
+
+
+def test_everything_trains_in_stage_1(trained):
+    before = VLM(load_model(trained / "tok" / "step_000004")[0].config)
+    before.init_weights(0)
+    after = weights(trained / "tok" / "step_000004")
+    unmoved = [name for name, tensor in before.state_dict().items() if torch.equal(tensor, after[name])]
+    assert unmoved == []
+
+
+def test_stage_2_starts_from_the_encoder_and_keeps_sam_bit_for_bit(trained):
+    encoder = safetensors.torch.load_file(trained / "tok" / "deepencoder_000004.safetensors")
+    after = weights(trained / "mid" / "step_000003")
+    moved = {name for name, tensor in encoder.items() if not torch.equal(tensor, after[f"encoder.{name}"])}
+    parts = {component_of(f"encoder.{name}") for name in encoder if name not in moved}
+    assert parts == {"sam", "compressor"}
+    assert {component_of(f"encoder.{name}") for name in moved} == {"clip", "projector"}
+    assert not any(name.startswith("sam_model.") for name in moved)
+
+
+def test_stage_2_starts_from_a_fresh_gpt(trained):
+    """Its first loss is that of a model that knows nothing: stage 1's would know a little."""
+    first = weights(trained / "tok" / "step_000004")["gpt.lm_head.weight"]
+    assert first.abs().sum() > 0  # stage 1 did train it
+    fresh = VLM(load_model(trained / "mid" / "step_000003")[0].config)
+    fresh.init_weights(0)
+    start = fresh.gpt.state_dict()["transformer.wte.weight"]
+    after = weights(trained / "mid" / "step_000003")["gpt.transformer.wte.weight"]
+    assert (after - start).abs().max() <= 3 * 0.003 * 1.01  # three steps of AdamW from the fresh one
+    assert not (trained / "mid" / "deepencoder_000003.safetensors").exists()
+
+
+def test_metrics_are_json_lines_with_the_documented_numbers(trained):
+    lines = metrics(trained / "tok", "train")
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert lines[0]["loss"] == pytest.approx(math.log(266), abs=1e-3)  # a fresh GPT is uniform
+    assert {"glyph_patch", "glyph_token", "lr", "samples_per_s", "tokens_per_s"} <= set(lines[0])
+    assert all(math.isfinite(value) for line in lines for value in line.values() if type(value) is float)
+    validations = metrics(trained / "tok", "validation")
+    assert [line["step"] for line in validations] == [2, 4]
+    assert {"loss", "cer", "overlap", "grounding_gap"} <= set(validations[0])
+
+
+def test_nothing_goes_to_stdout(tmp_path, capsys):
+    assert stage_1(tmp_path, "--steps=1", "--eval_samples=0") == 0
+    out, err = capsys.readouterr()
+    assert out == "" and "step 1/1" in err
+
+
+def test_the_model_of_a_step_can_be_loaded(trained):
+    model, tokenizer = load_model(trained / "mid" / "step_000003")
+    ids = torch.tensor([[tokenizer.bos_id, *[tokenizer.image_id] * 11, tokenizer.user_end_id]])
+    assert model(ids, views=torch.zeros(1, 3, 128, 256)).shape == (1, 13, 266)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# resuming
+
+
+def flat(state: object, path: str = "") -> dict[str, object]:
+    """Nested containers as {path: leaf}."""
+    if isinstance(state, dict):
+        items = state.items()
+    elif isinstance(state, list | tuple):
+        items = enumerate(state)
+    else:
+        return {path: state}
+    return {name: leaf for key, value in items for name, leaf in flat(value, f"{path}/{key}").items()}
+
+
+def differences(a: Path, b: Path) -> list[str]:
+    """Names of all weights and of all training state that are not bit-equal."""
+    ours, theirs = weights(a), weights(b)
+    assert ours.keys() == theirs.keys()
+    names = [name for name in ours if not torch.equal(ours[name], theirs[name])]
+    one, other = flat(load_state(a)), flat(load_state(b))
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        equal = torch.equal(value, other[name]) if isinstance(value, Tensor) else value == other[name]
+        names += [] if equal else [name]
+    return names
+
+
+def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(trained, tmp_path):
+    copied = copy_of_the_first_half(trained, tmp_path)
+    assert stage_1(tmp_path, "--run=tok", "--steps=4", "--resume=True") == 0
+    assert differences(copied / "step_000004", trained / "tok" / "step_000004") == []
+    names = [path / "deepencoder_000004.safetensors" for path in (copied, trained / "tok")]
+    ours, theirs = (safetensors.torch.load_file(name) for name in names)
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+
+
+def test_the_comparison_above_can_fail(trained):
+    assert len(differences(trained / "tok" / "step_000002", trained / "tok" / "step_000004")) > 100
+
+
+def test_resuming_passes_over_an_incomplete_step(trained, tmp_path):
+    copied = copy_of_the_first_half(trained, tmp_path)
+    shutil.copytree(copied / "step_000002", copied / "step_000003")
+    (copied / "step_000003" / "manifest.json").unlink()
+    assert stage_1(tmp_path, "--run=tok", "--steps=4", "--resume=True") == 0
+    assert differences(copied / "step_000004", trained / "tok" / "step_000004") == []
+
+
+def test_resume_of_a_run_that_does_not_exist_starts_it(tmp_path):
+    assert stage_1(tmp_path, "--run=new", "--steps=1", "--eval_samples=0", "--resume=True") == 0
+    assert (tmp_path / "new" / "step_000001").is_dir()
+
+
+def refused(capsys, code: int, *words: str) -> None:
+    """The last command said one sentence on stderr that holds `words`."""
+    err = capsys.readouterr().err.strip()
+    last = err.splitlines()[-1]
+    assert last.startswith("error: ") and "Traceback" not in err
+    for word in words:
+        assert word in last
+    assert code in (2, 4)
+
+
+def test_a_run_is_not_overwritten(trained, capsys):
+    code = stage_1(trained, "--run=tok", "--steps=4")
+    assert code == 2
+    refused(capsys, code, "tok", "--resume")
+
+
+def test_a_finished_run_wants_more_steps(trained, capsys):
+    code = stage_1(trained, "--run=tok", "--steps=4", "--resume=True")
+    assert code == 2
+    refused(capsys, code, "--steps")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--preset=small"],
+        ["--optimizer=adamw"],
+        ["--recipe=deepseek"],
+        ["--glyph_weight=0"],
+    ],
+)
+def test_resuming_as_something_else_is_refused(trained, tmp_path, capsys, flags):
+    copy_of_the_first_half(trained, tmp_path)
+    code = stage_1(tmp_path, "--run=tok", "--steps=4", "--resume=True", *flags)
+    assert code in (2, 4)
+    refused(capsys, code, "step_000002")
+
+
+def test_stage_2_does_not_resume_a_run_of_stage_1(trained, tmp_path, capsys):
+    copy_of_the_first_half(trained, tmp_path)
+    code = stage_2(tmp_path, "--run=tok", "--steps=4", "--resume=True")
+    assert code in (2, 4)
+    refused(capsys, code, "step_000002")
+
+
+def test_damaged_checkpoint_is_refused_by_name(trained, tmp_path, capsys):
+    copied = copy_of_the_first_half(trained, tmp_path)
+    with open(copied / "step_000002" / "training_state.pt", "r+b") as file:
+        file.seek(5000)
+        file.write(b"damage")
+    code = stage_1(tmp_path, "--run=tok", "--steps=4", "--resume=True")
+    assert code == 4
+    refused(capsys, code, "step_000002", "training_state.pt")
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path):
+    flags = ["--steps=3", "--save_every=1", "--keep_last=2", "--eval_samples=0", "--batch_size=1"]
+    assert stage_1(tmp_path, "--run=r", *flags) == 0
+    steps = sorted(path.name for path in (tmp_path / "r").glob("step_*"))
+    assert steps == ["step_000002", "step_000003"]
+
+
+ROOT = Path(__file__).parents[1]
+COMMAND = [sys.executable, "-m", "scripts.vis_tok_train", *SHORT, "--workers=1", "--log_every=1"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_stop_it_saves_and_leaves(tmp_path, number):
+    flags = [f"--out={tmp_path}", "--run=r", "--steps=100000", "--eval_samples=0"]
+    process = subprocess.Popen([*COMMAND, *flags], stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    try:
+        log, deadline = tmp_path / "r" / "metrics.jsonl", time.monotonic() + 300
+        while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
+            time.sleep(0.1)
+            assert process.poll() is None, process.stderr.read()
+        process.send_signal(number)
+        err = process.communicate(timeout=300)[1]
+    finally:
+        process.kill()
+    assert process.returncode == 130 and "Traceback" not in err
+    (folder,) = (tmp_path / "r").glob("step_*")
+    step = read_manifest(folder)["step"]
+    assert f"stopped at step {step}" in err
+    assert load_state(folder)["step"] == step == metrics(tmp_path / "r", "train")[-1]["step"]
+    load_model(folder)
+    assert (tmp_path / "r" / f"deepencoder_{step:06d}.safetensors").exists()
+
+
+# ---------------------------------------------------------------------------------------------------------
+# wrong usage
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "words"),
+    [
+        (["--stepz=3"], 2, ["--stepz"]),
+        (["--steps=many"], 2, ["--steps"]),
+        (["--steps=-1"], 2, ["--steps"]),
+        (["--preset=huge"], 2, ["huge", "nano, small, d20"]),
+        (["--recipe=magic"], 2, ["magic", "scratch"]),
+        (["--mix=poem"], 2, ["--mix=poem"]),
+        (["--mix=card:inf"], 2, ["--mix"]),
+        (["--curriculum=1"], 2, ["--curriculum"]),
+        (["--device=quantum"], 2, ["--device=quantum"]),
+        (["--data=nowhere.json"], 2, ["nowhere.json"]),
+        (["--data=nowhere.csv"], 2, ["nowhere.csv"]),
+        (["--tokenizer=nowhere.json"], 4, ["nowhere.json"]),
+        (["--optimizer=sgd"], 2, ["--optimizer"]),
+        (["--seed=1000000"], 2, ["--seed"]),
+        (["--seed=-1"], 2, ["--seed"]),
+        (["--max_length=5"], 2, ["max_length"]),
+    ],
+)
+def test_wrong_usage_is_one_sentence(tmp_path, capsys, flags, code, words):
+    assert stage_1(tmp_path, "--steps=2", "--eval_samples=0", *flags) == code
+    refused(capsys, code, *words)
+    assert not list(tmp_path.glob("**/step_*"))
+
+
+def test_stage_2_requires_an_encoder(tmp_path, capsys):
+    assert stage_2(tmp_path, "--steps=2") == 2
+    refused(capsys, 2, "--resume_from_deepencoder")
+    assert stage_2(tmp_path, "--steps=2", "--resume_from_deepencoder=nowhere.safetensors") == 4
+    refused(capsys, 4, "nowhere.safetensors")
+
+
+def test_stage_2_refuses_an_encoder_of_another_preset(trained, tmp_path, capsys):
+    encoder = trained / "tok" / "deepencoder_000004.safetensors"
+    flags = ["--steps=2", "--preset=small", f"--resume_from_deepencoder={encoder}"]
+    assert stage_2(tmp_path, *flags) == 4
+    refused(capsys, 4, "deepencoder_000004", "'nano'", "'small'")
+
+
+def test_help_names_every_flag(capsys):
+    with pytest.raises(SystemExit) as caught:
+        run(vis_mid_train.main, ["--help"])
+    assert not caught.value.code
+    text = capsys.readouterr().out
+    assert all(
+        f"--{flag}" in text for flag in ("steps", "text_ratio", "resume_from_deepencoder", "glyph_only")
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------
+# other data
+
+
+@pytest.fixture
+def ten(tmp_path) -> Path:
+    """A JSON file of pictures without character boxes, as the ten samples have."""
+    rng = np.random.default_rng(0)
+    entries = []
+    for i in range(3):
+        array = rng.integers(0, 256, (60 + 30 * i, 120, 3), dtype=np.uint8)
+        Image.fromarray(array).save(tmp_path / f"{i}.png")
+        entries.append(
+            {"id": f"chart_{i}", "image": f"{i}.png", "prompt": f"Chart {i}?", "answer": f"is {i}"}
+        )
+    (tmp_path / "ten.json").write_text(json.dumps(entries))
+    return tmp_path / "ten.json"
+
+
+@pytest.mark.parametrize("flags", [["--eval_samples=2"], ["--eval_samples=0"]])
+def test_training_on_a_file_without_boxes(ten, tmp_path, flags):
+    assert stage_1(tmp_path, "--run=f", "--steps=2", f"--data={ten}", "--log_every=1", *flags) == 0
+    lines = metrics(tmp_path / "f", "train")
+    assert len(lines) == 2 and all(line["loss"] is not None for line in lines)
+    assert (tmp_path / "f" / "step_000002").is_dir()
+    wanted = 0 if flags == ["--eval_samples=0"] else 1
+    assert len(metrics(tmp_path / "f", "validation")) == wanted
+
+
+def test_one_validation_row_is_enough_or_refused_before_training(tmp_path):
+    code = stage_1(tmp_path, "--run=r", "--steps=1", "--eval_samples=1", "--batch_size=1")
+    assert (tmp_path / "r" / "step_000001").is_dir() == (code == 0)
+    assert code == 0 or not (tmp_path / "r" / "metrics.jsonl").exists()
+
+
+def test_glyph_loss_alone_needs_boxes(ten, tmp_path, capsys):
+    """Refused, or trained on something: never a traceback."""
+    code = stage_1(tmp_path, "--steps=1", "--glyph_only=1", f"--data={ten}", "--eval_samples=0")
+    assert code in (0, 2)
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_text_alone(trained, tmp_path):
+    """Rows without pictures train the GPT and leave the encoder as it is."""
+    encoder = trained / "tok" / "deepencoder_000004.safetensors"
+    flags = [f"--resume_from_deepencoder={encoder}", "--text_ratio=1.0", "--eval_samples=0"]
+    assert stage_2(tmp_path, "--run=t", "--steps=2", *flags) == 0
+    after = weights(tmp_path / "t" / "step_000002")
+    before = safetensors.torch.load_file(encoder)
+    assert all(torch.equal(tensor, after[f"encoder.{name}"]) for name, tensor in before.items())
+    assert after["gpt.lm_head.weight"].abs().sum() > 0
+
+
+# ---------------------------------------------------------------------------------------------------------
+# one step
+
+
+@pytest.fixture
+def batch(byte_tokenizer, make_row, tiny_config):
+    """Two sizes, a row without boxes and one without a picture."""
+    rows = [
+        make_row(0, chars="abcdef"),
+        make_row(1, size=(128, 128), chars="xyz"),
+        make_row(2),
+        make_row(3, chars="ABC"),
+    ]
+    rows.append(replace(make_row(4), image=None))
+    return collate([prepare(row, byte_tokenizer, tiny_config.views, 128) for row in rows], 0)
+
+
+def losses_of(model: VLM, batch, name: str = "scratch", stage: int = 1, **options) -> dict[str, Tensor]:
+    chosen = recipe(name, stage)
+    state = build_state(model, chosen, TrainConfig())
+    return compute_losses(state, batch, chosen, **options)
+
+
+def test_total_is_the_weighted_sum(make_model, batch):
+    losses = losses_of(make_model(), batch)
+    chosen = recipe("scratch", 1)
+    expected = losses["loss"] + chosen.glyph_weight * (losses["glyph_patch"] + losses["glyph_token"])
+    torch.testing.assert_close(losses["total"], expected)
+    assert all(value.isfinite() for value in losses.values())
+
+
+def test_the_loss_of_a_step_is_the_models_loss(make_model, batch):
+    """The grouped way of training against the plain forward of the model."""
+    model = make_model()
+    losses = losses_of(model, batch)
+    views: list[Tensor] = [torch.empty(0)] * batch.num_pictures
+    for group in batch.pictures:
+        for place, pixels in zip(group.indices, group.pixels):
+            views[place] = (pixels.permute(2, 0, 1).float() - 127.5) / 127.5
+    torch.testing.assert_close(losses["loss"], model(batch.ids, batch.targets, views).mean)
+
+
+def test_a_frozen_sam_has_no_glyph_loss_on_its_patches(make_model, batch):
+    losses = losses_of(make_model(), batch, stage=2)
+    assert "glyph_token" in losses and "glyph_patch" not in losses
+
+
+def test_glyph_only_leaves_the_language_model_out(make_model, batch):
+    model = make_model()
+    losses = losses_of(model, batch, glyph_only=True)
+    assert "loss" not in losses
+    losses["total"].backward()
+    assert all(p.grad is None for p in model.gpt.parameters())
+    assert all(p.grad is not None for p in model.encoder.sam_model.parameters())
+
+
+def test_recipes_without_glyph_loss_have_no_heads(make_model, batch):
+    assert set(losses_of(make_model(), batch, "deepseek")) == {"loss", "total"}
+
+
+def test_glyph_loss_does_not_depend_on_how_pictures_are_grouped(make_model, byte_tokenizer, make_row):
+    """The mean over the pictures: each as its own group, or all in one."""
+    rows = [make_row(i, chars="abc") for i in range(3)]
+    together = collate([prepare(row, byte_tokenizer, ((64, 128),), 128) for row in rows], 0)
+    (group,) = together.pictures
+    alone = tuple(
+        group._replace(indices=(i,), pixels=group.pixels[i : i + 1], glyphs=group.glyphs[i : i + 1])
+        for i in range(3)
+    )
+    a, b = (losses_of(make_model(), g) for g in (together, together._replace(pictures=alone)))
+    torch.testing.assert_close(a["glyph_patch"], b["glyph_patch"], atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(a["loss"], b["loss"])
+
+
+def test_moving_averages(make_model, batch):
+    config = TrainConfig(steps=10)
+    chosen = recipe("deepseek", 1)
+    state = build_state(make_model(), chosen, config)
+    first = train_step(state, batch, chosen, config).losses["loss"]
+    assert state.ema["loss"] == first and state.step == 1
+    second = train_step(state, batch, chosen, config).losses["loss"]
+    torch.testing.assert_close(state.ema["loss"], 0.98 * first + 0.02 * second)
+
+
+def test_frozen_parameters_stay_bit_equal(make_model, batch):
+    model = make_model()
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    config, chosen = TrainConfig(steps=10), recipe("llava", 1)
+    state = build_state(model, chosen, config)
+    for _ in range(3):
+        train_step(state, batch, chosen, config)
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name]) == (component_of(name) not in chosen.trained), name
+
+
+def test_rate_follows_the_schedule(make_model, batch):
+    config = TrainConfig(steps=10)
+    chosen = replace(recipe("deepseek", 1), schedule="trapezoid", warmup=0.2, lr=1e-4)
+    state = build_state(make_model(), chosen, config)
+    rates = []
+    for _ in range(10):
+        train_step(state, batch, chosen, config)
+        rates.append(state.optimizers[0].param_groups[0]["lr"])
+    assert rates == pytest.approx([5e-5, *[1e-4] * 6, 7.5e-5, 5e-5, 2.5e-5])
+
+
+def test_it_learns_to_read_what_it_looks_at(tiny_config, byte_tokenizer, make_row):
+    """Four pictures with the same question and other answers: only who looks can tell them apart."""
+    rows = [make_row(i, answer=word) for i, word in enumerate(["apple pie", "red", "12.5 kg", "x"])]
+    model = VLM(tiny_config)
+    model.init_weights(0)
+    batch = collate([prepare(row, byte_tokenizer, tiny_config.views, 128) for row in rows], 0)
+    config = TrainConfig(steps=160)
+    chosen = replace(recipe("scratch", 1), glyph_weight=0.0, lr=1e-2)
+    state = build_state(model, chosen, config)
+    for _ in range(config.steps):
+        stats = train_step(state, batch, chosen, config)
+    assert stats.losses["loss"] < 0.03
+    report = evaluate_reading(model.eval(), byte_tokenizer, rows)
+    assert report.overlap == report.grounding_gap == 1.0 and report.cer == 0
