@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TextIO
 
 from nanoocr.commandline import run
-from nanoocr.errors import NanoOCRError, PictureError, UsageError
+from nanoocr.errors import OutputError, PictureError, UsageError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -36,12 +36,6 @@ Text goes to stdout. One input gives its text alone; several inputs, or a folder
 "==> name <==" before each text. Pages of one PDF are separated by a form feed. With --json every page is
 one line: file, page, text, status (ok, truncated, repetition, error), error, seconds, tokens, confidence.
 """
-
-
-class OutputError(NanoOCRError):
-    """The results cannot be written. Exit code 6."""
-
-    exit_code = 6
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -26,11 +26,10 @@ from typing import Any, TypeVar
 
 import tyro
 
-from nanoocr.errors import NanoOCRError, UsageError
+from nanoocr.errors import NanoOCRError, OutputError, UsageError
 
 T = TypeVar("T")
 
-NOT_WRITABLE = 6  # the output cannot be written
 INTERRUPTED = 130  # 128 + SIGINT, the Unix custom
 
 
@@ -95,7 +94,7 @@ def run(main: Callable[[list[str] | None], int | None], argv: list[str] | None =
     except OSError as error:
         # What is read has errors of its own kind; what is left is output: a full disk, a folder not ours.
         print(f"error: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
-        return NOT_WRITABLE
+        return OutputError.exit_code
 
 
 def _program_name() -> str:

@@ -32,3 +32,9 @@ class CheckpointError(NanoOCRError):
     """A model or checkpoint that is missing, damaged, or of another kind or version. Exit code 4."""
 
     exit_code = 4
+
+
+class OutputError(NanoOCRError):
+    """The results cannot be written. Exit code 6."""
+
+    exit_code = 6

@@ -29,9 +29,9 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from nanoocr.config import CELL
 from nanoocr.errors import PictureError, UsageError
 
-TOKEN_SIDE = 64  # pixels per vision token, in each direction
 MAX_PIXELS = 50_000_000  # A4 at 600 dpi has 35 million
 PAD_VALUE = 127  # the released model's grey: nearest to 0 after normalising
 
@@ -294,12 +294,12 @@ def count_vision_tokens(size: Size) -> int:
     positive multiple of 64.
     """
     height, width = size
-    if height <= 0 or width <= 0 or height % TOKEN_SIDE or width % TOKEN_SIDE:
+    if height <= 0 or width <= 0 or height % CELL or width % CELL:
         raise UsageError(
             f"A view of {height} x {width} (height x width) cannot be encoded: "
-            f"both sides must be positive multiples of {TOKEN_SIDE}."
+            f"both sides must be positive multiples of {CELL}."
         )
-    return (height // TOKEN_SIDE) * (width // TOKEN_SIDE + 1) + 1
+    return (height // CELL) * (width // CELL + 1) + 1
 
 
 def expand_image_tokens(ids: list[int], image_id: int, counts: Sequence[int]) -> list[int]:

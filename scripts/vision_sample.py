@@ -21,10 +21,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from nanoocr.cli import OutputError
 from nanoocr.commandline import parse, run
 from nanoocr.data.rows import read_rows
-from nanoocr.errors import UsageError
+from nanoocr.errors import OutputError, UsageError
 from nanoocr.eval.reading import ReadingReport, RowResult, evaluate_reading
 from nanoocr.files import write_file
 from nanoocr.inference.reader import choose_device

@@ -211,9 +211,8 @@ class BatchMaker(Dataset[list[Batch]]):
             collate(examples[start : start + self.batch_size], self.tokenizer.assistant_end_id)
             for start in range(0, len(examples), self.batch_size)
         ]
-        order = np.random.default_rng([self.seed, group]).permutation(
-            self.pool
-        )  # not always short before long
+        # Not always short before long.
+        order = np.random.default_rng([self.seed, group]).permutation(self.pool)
         return [batches[i] for i in order]
 
 

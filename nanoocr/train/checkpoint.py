@@ -171,14 +171,13 @@ def load_deepencoder(path: str | Path, model: VLM) -> None:
         content = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: no such DeepEncoder checkpoint ({error.strerror})") from error
-    metadata = deepencoder_metadata(content, path)
-    made_for = config_from_dict(json.loads(metadata["model"]))
+    made_for, sha256 = read_deepencoder_header(content, path)
     if (made_for.sam, made_for.clip) != (model.config.sam, model.config.clip):
         raise CheckpointError(
             f"{path}: a DeepEncoder of preset {made_for.name!r}, this run is of preset {model.config.name!r}"
         )
     weights = read_weights(content, path)
-    if digest(weights) != metadata["sha256"]:
+    if digest(weights) != sha256:
         raise CheckpointError(f"{path}: damaged (the sha256 of its weights is not the one in its header)")
     load_strictly(model.encoder, weights, path)
 
@@ -192,8 +191,8 @@ def digest(weights: dict[str, Tensor]) -> str:
     return total.hexdigest()
 
 
-def deepencoder_metadata(content: bytes, path: Path) -> dict[str, str]:
-    """The header of a DeepEncoder file: format_version, model (JSON) and sha256.
+def read_deepencoder_header(content: bytes, path: Path) -> tuple[ModelConfig, str]:
+    """What the header of a DeepEncoder file says: the sizes of its model, and the `digest` of its weights.
 
     Raises:
         CheckpointError: no such header, or one of another format version.
@@ -201,13 +200,12 @@ def deepencoder_metadata(content: bytes, path: Path) -> dict[str, str]:
     try:
         length = int.from_bytes(content[:8], "little")
         metadata = json.loads(content[8 : 8 + length])["__metadata__"]
-        version = metadata["format_version"]
-        json.loads(metadata["model"]), metadata["sha256"]
+        version, sizes, sha256 = metadata["format_version"], json.loads(metadata["model"]), metadata["sha256"]
     except (ValueError, KeyError, TypeError, MemoryError) as error:
         raise CheckpointError(f"{path}: not a DeepEncoder file of this project ({error!r})") from error
     if version != str(FORMAT_VERSION):
         raise CheckpointError(f"{path}: format version {version}, this code reads {FORMAT_VERSION}")
-    return metadata
+    return config_from_dict(sizes), sha256
 
 
 # ---------------------------------------------------------------------------------------------------------
