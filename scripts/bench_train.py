@@ -58,6 +58,7 @@ class BenchConfig:
     batch_size: int = 64  # rows per step
     mix: str = "card"  # synthetic kinds and weights, as card:0.8,scene:0.2
     dtype: str = "auto"  # compute dtype: auto, float32 or bfloat16
+    compile: bool = False  # let torch.compile fuse the step: needs a C++ compiler
     device: str = "cpu"  # cpu, cuda, mps
     threads: int = 0  # torch threads; 0 is the number of CPUs that this process may use
     workers: int = 1  # processes that make batches ahead
@@ -80,6 +81,7 @@ class BenchConfig:
             batch_size=self.batch_size,
             mix=self.mix,
             dtype=self.dtype,
+            compile=self.compile,
             device=self.device,
             threads=self.threads,
             workers=self.workers,
@@ -124,8 +126,8 @@ def time_calls(watch: Stopwatch, phase: str, owner: object, method: str) -> None
 
 def time_parts(state: TrainState, watch: Stopwatch) -> None:
     """Time the parts of the forward pass wherever the training loop calls them."""
-    time_calls(watch, "vision forward", state.model.encoder, "forward")
-    time_calls(watch, "GPT forward and loss", state.model.gpt, "forward")
+    time_calls(watch, "vision forward", state, "encode")
+    time_calls(watch, "GPT forward and loss", state, "decode")
     time_calls(watch, "GPT forward and loss", state.model, "loss")
     if state.heads is not None:
         time_calls(watch, "glyph forward", state.heads, "of_patches")

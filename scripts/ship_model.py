@@ -37,13 +37,14 @@ def main(argv: list[str] | None = None) -> int:
     about = json.loads((folder / "config.json").read_text())["about"]
     card = Path(config.out) / "MODEL_CARD.md"
     text = card.read_bytes() if card.is_file() else None
+    weights = sum(2 * parameter.numel() for parameter in model.parameters())
+    if weights > LIMIT:  # what stands beside the weights is a few kilobytes
+        raise UsageError(f"{folder}: {weights} bytes of weights in bf16, the package may carry {LIMIT}")
     save_model(config.out, model, tokenizer, dtype=torch.bfloat16, about=about)
     if text is not None:
         card.write_bytes(text)  # the card is prose beside the model, not part of its manifest
     size = sum(path.stat().st_size for path in Path(config.out).iterdir())
     print(json.dumps({"out": config.out, "bytes": size}))
-    if size > LIMIT:
-        raise UsageError(f"{config.out}: {size} bytes, the package may carry {LIMIT}")
     return 0
 
 

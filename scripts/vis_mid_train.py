@@ -12,22 +12,11 @@ import sys
 from dataclasses import dataclass
 
 from nanoocr.commandline import parse, run
-from nanoocr.config import preset
 from nanoocr.errors import UsageError
+from nanoocr.model.vlm import VLM
 from nanoocr.train.checkpoint import load_deepencoder
 from nanoocr.train.config import TrainConfig
-from nanoocr.train.loop import build_state, train
-from nanoocr.train.setup import (
-    find_resume,
-    load_tokenizer,
-    make_batches,
-    new_model,
-    prepare_machine,
-    resolve_recipe,
-    validation_rows,
-)
-
-STAGE = 2
+from nanoocr.train.setup import run_stage
 
 
 @dataclass(frozen=True)
@@ -41,20 +30,13 @@ class VisMidConfig(TrainConfig):
 def main(argv: list[str] | None = None) -> int:
     """Train stage 2."""
     config = parse(VisMidConfig, argv)
-    prepare_machine(config)
-    chosen = resolve_recipe(config, STAGE)
-    resumed = find_resume(config, chosen, STAGE)
-    if resumed is None:
+
+    def load_encoder(model: VLM) -> None:
         if not config.resume_from_deepencoder:
             raise UsageError("stage 2 needs --resume_from_deepencoder=FILE, a DeepEncoder that stage 1 left")
-        tokenizer = load_tokenizer(config)
-        model = new_model(config, preset(config.preset, tokenizer.vocab_size), tokenizer)
         load_deepencoder(config.resume_from_deepencoder, model)
-        state = build_state(model.to(config.device), chosen, config)
-    else:
-        state, tokenizer = resumed
-    maker = make_batches(config, state.model.config, tokenizer)
-    train(state, tokenizer, maker, validation_rows(config), chosen, config, STAGE)
+
+    run_stage(config, stage=2, load_encoder=load_encoder)
     return 0
 
 

@@ -11,20 +11,8 @@ import sys
 from dataclasses import dataclass
 
 from nanoocr.commandline import parse, run
-from nanoocr.config import preset
 from nanoocr.train.config import TrainConfig
-from nanoocr.train.loop import build_state, train
-from nanoocr.train.setup import (
-    find_resume,
-    load_tokenizer,
-    make_batches,
-    new_model,
-    prepare_machine,
-    resolve_recipe,
-    validation_rows,
-)
-
-STAGE = 1
+from nanoocr.train.setup import run_stage
 
 
 @dataclass(frozen=True)
@@ -36,18 +24,7 @@ class VisTokConfig(TrainConfig):
 
 def main(argv: list[str] | None = None) -> int:
     """Train stage 1."""
-    config = parse(VisTokConfig, argv)
-    prepare_machine(config)
-    chosen = resolve_recipe(config, STAGE)
-    resumed = find_resume(config, chosen, STAGE)
-    if resumed is None:
-        tokenizer = load_tokenizer(config)
-        sizes = preset(config.preset, tokenizer.vocab_size)
-        state = build_state(new_model(config, sizes, tokenizer), chosen, config)
-    else:
-        state, tokenizer = resumed
-    maker = make_batches(config, state.model.config, tokenizer)
-    train(state, tokenizer, maker, validation_rows(config), chosen, config, STAGE)
+    run_stage(parse(VisTokConfig, argv), stage=1)
     return 0
 
 

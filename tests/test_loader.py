@@ -264,6 +264,18 @@ def test_a_row_that_does_not_fit_is_one_sentence(maker, workers):
     assert "max_length is 5" in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_drawn_rows_that_do_not_fit_are_skipped_and_counted(maker, make_row):
+    rows = [make_row(i, answer="x" * (40 if i % 3 == 0 else 4)) for i in range(9)]
+    maker = replace(maker, source=rows_source(rows, 0), batch_size=9, pool=2, steps=4, skip_long=True)
+    short = replace(maker, max_length=len(prepare(rows[0], maker.tokenizer, VIEWS, 100).ids) - 1)
+    for first, second in (batches(short)[:2], batches(short)[2:]):
+        assert (first.skipped, second.skipped) == (6, 0)
+        assert len(first.ids) == len(second.ids) == 6
+    assert all(batch.skipped == 0 and len(batch.ids) == 9 for batch in batches(maker))
+    with pytest.raises(UsageError, match="only 0 fit --max_length"):
+        batches(replace(maker, max_length=5))
+
+
 # ---------------------------------------------------------------------------------------------------------
 # synthetic rows
 
@@ -288,6 +300,12 @@ def test_curriculum_bounds_the_lines_of_a_card():
     assert lines(source, 0.0) == lines(source, 0.49) == {1}
     assert lines(source, 0.5) == {1, 2}
     assert lines(source, 1.0) == {1, 2, 3, 4}
+
+
+def test_a_curriculum_may_become_easier_again():
+    source = synth(curriculum=((0.0, 3), (0.5, 1)))
+    assert lines(source, 0.0) == {1, 2, 3}
+    assert lines(source, 0.5) == {1}
 
 
 def test_mix_and_text_ratio():
@@ -318,7 +336,9 @@ def test_parse_curriculum():
     assert parse_curriculum("0:1,0.1:2,0.3:3") == ((0.0, 1), (0.1, 2), (0.3, 3))
 
 
-@pytest.mark.parametrize("text", ["", "3", "0:0", "0:5", "0.5:2", "0:1.5", "0:x", "0:1:2", "0:1,"])
+@pytest.mark.parametrize(
+    "text", ["", "3", "0:0", "0:5", "0.5:2", "0:1.5", "0:x", "0:1:2", "0:1,", "0:1,0:2", "0:1,0.5:2,0.4:3"]
+)
 def test_parse_curriculum_refuses(text):
     with pytest.raises(UsageError, match="--curriculum"):
         parse_curriculum(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -239,6 +240,18 @@ def test_the_loss_of_a_step_is_the_models_loss(make_model, batch):
         for place, pixels in zip(group.indices, group.pixels):
             views[place] = (pixels.permute(2, 0, 1).float() - 127.5) / 127.5
     torch.testing.assert_close(losses["loss"], model(batch.ids, batch.targets, views).mean)
+
+
+def test_a_compiled_step_is_the_same_step(make_model, batch, monkeypatch):
+    """--compile goes through torch.compile; its tracing is checked here, without a C++ compiler."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    chosen, model = recipe("scratch", 1), make_model()
+    plain = build_state(model, chosen, TrainConfig())
+    compiled = build_state(model, chosen, TrainConfig(compile=True))
+    assert compiled.encode is not plain.encode and compiled.decode is not plain.decode
+    compiled.heads = plain.heads
+    expected, found = (compute_losses(state, batch, chosen)["total"] for state in (plain, compiled))
+    torch.testing.assert_close(found, expected)
 
 
 def test_a_frozen_sam_has_no_glyph_loss_on_its_patches(make_model, batch):

@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from nanoocr.commandline import run
+from nanoocr.data.rows import read_rows
 from nanoocr.files import read_manifest
 from nanoocr.model.vlm import VLM
 from nanoocr.train.checkpoint import load_model, load_state
@@ -329,6 +330,15 @@ def test_wrong_usage_is_one_sentence(tmp_path, capsys, flags, code, words):
     assert not list(tmp_path.glob("**/step_*"))
 
 
+def test_compile_where_it_does_not_work_is_refused_before_training(tmp_path, capsys, monkeypatch):
+    def broken(function):
+        raise RuntimeError("no compiler\nand a long story")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    assert stage_1(tmp_path, "--steps=2", "--compile=True") == 2
+    refused(capsys, 2, "--compile", "no compiler")
+
+
 def test_stage_2_requires_an_encoder(tmp_path, capsys):
     assert stage_2(tmp_path, "--steps=2") == 2
     refused(capsys, 2, "--resume_from_deepencoder")
@@ -380,6 +390,15 @@ def test_training_on_a_file_without_boxes(ten, tmp_path, flags):
     assert (tmp_path / "f" / "step_000002").is_dir()
     wanted = 0 if flags == ["--eval_samples=0"] else 1
     assert len(metrics(tmp_path / "f", "validation")) == wanted
+
+
+def test_validation_on_a_file_of_its_own(ten, tmp_path):
+    """Every row's numbers are kept."""
+    flags = ["--steps=1", "--batch_size=2", "--glyph_only=0", f"--eval_data={ten}", "--eval_samples=3"]
+    assert stage_1(tmp_path, *flags, "--run=other") == 0
+    (seen,) = metrics(tmp_path / "other", "validation")
+    assert [row["id"] for row in seen["rows"]] == [row.id for row in read_rows(ten)][:3]
+    assert all({"loss", "overlap", "cer"} <= set(row) for row in seen["rows"])
 
 
 def test_one_validation_row_is_enough_or_refused_before_training(tmp_path):

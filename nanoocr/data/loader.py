@@ -12,7 +12,8 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from nanoocr.data.rows import Row, row_from_synth
 from nanoocr.data.synth import make_sample
+from nanoocr.data.synth.card import MAX_LINES
 from nanoocr.data.synth.fonts import Font
 from nanoocr.errors import NanoOCRError, UsageError
 from nanoocr.image_process import (
@@ -61,6 +63,7 @@ class Batch(NamedTuple):
     ids: Tensor  # (B, T) int64
     targets: Tensor  # (B, T) int64, shifted by one, IGNORE where not supervised
     pictures: tuple[Pictures, ...]  # one entry per size
+    skipped: int = 0  # drawn rows that did not fit and are not in the batch
 
     @property
     def num_supervised(self) -> int:
@@ -71,11 +74,15 @@ class Batch(NamedTuple):
         return sum(len(group.indices) for group in self.pictures)
 
 
+class TooLongError(UsageError):
+    """A row that needs more tokens than it may have."""
+
+
 def prepare(row: Row, tokenizer: Tokenizer, views: Sequence[tuple[int, int]], max_length: int) -> Example:
     """Tokenise a row and fit its picture into the best of `views` (height, width).
 
     Raises:
-        UsageError: the conversation has more than `max_length` tokens; nothing is cut. Names the row.
+        TooLongError: the conversation has more than `max_length` tokens; nothing is cut. Names the row.
     """
     pixels, glyphs, counts = None, None, []
     content = [{"type": "text", "text": row.prompt}]
@@ -89,7 +96,7 @@ def prepare(row: Row, tokenizer: Tokenizer, views: Sequence[tuple[int, int]], ma
     messages = [{"role": "user", "content": content}, {"role": "assistant", "content": row.answer}]
     ids, mask = render_conversation({"messages": messages}, tokenizer, image_token_counts=counts)
     if len(ids) > max_length:
-        raise UsageError(f"{row.id}: {len(ids)} tokens, max_length is {max_length}")
+        raise TooLongError(f"{row.id}: {len(ids)} tokens, max_length is {max_length}")
     return Example(ids, mask, pixels, glyphs)
 
 
@@ -141,7 +148,7 @@ Source = Callable[[int, float], Row]
 
 @dataclass(frozen=True)
 class SynthMix:
-    """Drawn live: kinds by weight, cards of more lines as training progresses, some rows of text alone."""
+    """Drawn live: kinds by weight, cards with as many lines as the curriculum says, some rows text alone."""
 
     kinds: dict[str, float]
     fonts: tuple[Font, ...]
@@ -154,7 +161,7 @@ class SynthMix:
         names = list(self.kinds)
         weights = np.array([self.kinds[name] for name in names])
         kind = names[rng.choice(len(names), p=weights / weights.sum())]
-        max_lines = max(lines for start, lines in self.curriculum if progress >= start)
+        max_lines = [lines for start, lines in self.curriculum if progress >= start][-1]
         sample = make_sample(kind, self.seed, index, fonts=self.fonts, max_lines=max_lines)
         row = row_from_synth(sample, f"{kind}/{self.seed}/{index}")
         return as_text_row(row) if rng.random() < self.text_ratio else row
@@ -168,7 +175,13 @@ def as_text_row(row: Row) -> Row:
 def draw_from_rows(index: int, progress: float, *, rows: Sequence[Row], seed: int) -> Row:
     """A fixed set, permuted anew in every epoch."""
     epoch, position = divmod(index, len(rows))
-    return rows[int(np.random.default_rng([seed, epoch]).permutation(len(rows))[position])]
+    return rows[epoch_order(len(rows), seed, epoch)[position]]
+
+
+@lru_cache(maxsize=2)  # a pool may span two epochs
+def epoch_order(count: int, seed: int, epoch: int) -> list[int]:
+    """The order of `count` rows in an epoch."""
+    return np.random.default_rng([seed, epoch]).permutation(count).tolist()
 
 
 def rows_source(rows: Sequence[Row], seed: int) -> Source:
@@ -181,10 +194,11 @@ def rows_source(rows: Sequence[Row], seed: int) -> Source:
 
 
 @dataclass(frozen=True)
-class BatchMaker(Dataset[list[Batch]]):
+class BatchMaker(Dataset[list[Batch] | NanoOCRError]):
     """Item g is the `pool` batches of the steps g * pool ...: what a worker makes in one go.
 
-    A small fixed set needs pool 1: sorted, the same few rows would fill whole batches.
+    A small fixed set needs pool 1: sorted, the same few rows would fill whole batches. Rows longer than
+    `max_length` are skipped and counted where `skip_long` holds, else they are an error.
     """
 
     source: Source
@@ -195,31 +209,51 @@ class BatchMaker(Dataset[list[Batch]]):
     seed: int
     max_length: int
     pool: int = POOL
+    skip_long: bool = False
 
     def __len__(self) -> int:
         return -(-self.steps // self.pool)
 
-    def __getitem__(self, group: int) -> list[Batch]:
-        first = group * self.pool * self.batch_size
-        progress = group * self.pool / self.steps
-        examples = [
-            prepare(self.source(index, progress), self.tokenizer, self.views, self.max_length)
-            for index in range(first, first + self.pool * self.batch_size)
-        ]
-        examples.sort(key=lambda example: len(example.ids))
-        batches = [
-            collate(examples[start : start + self.batch_size], self.tokenizer.assistant_end_id)
-            for start in range(0, len(examples), self.batch_size)
-        ]
-        # Not always short before long.
+    def __getitem__(self, group: int) -> list[Batch] | NanoOCRError:
+        # A worker's exception reaches the parent as a text with a traceback; a value arrives as it is.
+        try:
+            return self.batches(group)
+        except NanoOCRError as error:
+            return error
+
+    def batches(self, group: int) -> list[Batch]:
+        """The batches of the pool `group`, not always the short rows before the long ones."""
+        examples = sorted(self.examples(group), key=lambda example: len(example.ids))
+        skipped = self.pool * self.batch_size - len(examples)
+        if len(examples) < self.pool:
+            raise UsageError(f"of {self.pool * self.batch_size} rows only {len(examples)} fit --max_length")
+        cuts = [len(examples) * i // self.pool for i in range(self.pool + 1)]
+        batches = [collate(examples[a:b], self.tokenizer.assistant_end_id) for a, b in pairwise(cuts)]
         order = np.random.default_rng([self.seed, group]).permutation(self.pool)
-        return [batches[i] for i in order]
+        first, *others = (batches[i] for i in order)
+        return [first._replace(skipped=skipped), *others]
+
+    def examples(self, group: int) -> Iterator[Example]:
+        """The rows of the pool `group` that fit."""
+        count = self.pool * self.batch_size
+        progress = group * self.pool / self.steps
+        for index in range(group * count, (group + 1) * count):
+            row = self.source(index, progress)
+            try:
+                yield prepare(row, self.tokenizer, self.views, self.max_length)
+            except TooLongError:
+                if not self.skip_long:
+                    raise
 
 
 def training_batches(maker: BatchMaker, *, start: int, workers: int) -> Iterator[Batch]:
-    """The batches of steps start, start + 1, ... , steps - 1, made ahead in `workers` processes (0: here)."""
+    """The batches of steps start, start + 1, ... , steps - 1, made ahead in `workers` processes (0: here).
+
+    Raises:
+        NanoOCRError: what went wrong with a row, as the worker found it.
+    """
     groups = range(start // maker.pool, len(maker))
-    loader: DataLoader[list[Batch]] = DataLoader(
+    loader: DataLoader[list[Batch] | NanoOCRError] = DataLoader(
         maker,
         sampler=groups,
         batch_size=None,
@@ -230,15 +264,13 @@ def training_batches(maker: BatchMaker, *, start: int, workers: int) -> Iterator
         generator=torch.Generator(),  # its own, so that making a loader leaves the run's generator alone
     )
     step = start // maker.pool * maker.pool
-    try:
-        for batches in loader:
-            for batch in batches:
-                if start <= step < maker.steps:
-                    yield batch
-                step += 1
-    except NanoOCRError as error:
-        # torch puts the worker's whole traceback into the message; its last line is the sentence.
-        raise UsageError(str(error).strip().splitlines()[-1].split("Error: ", 1)[-1]) from error
+    for batches in loader:
+        if isinstance(batches, NanoOCRError):
+            raise batches
+        for batch in batches:
+            if start <= step < maker.steps:
+                yield batch
+            step += 1
 
 
 def leave_signals_to_the_parent(worker: int) -> None:
@@ -250,14 +282,17 @@ def parse_curriculum(text: str) -> tuple[tuple[float, int], ...]:
     """`0:1,0.1:2,0.3:3` -> ((0.0, 1), (0.1, 2), (0.3, 3)): from that share of the steps, that many lines.
 
     Raises:
-        UsageError: not of that form, not starting at 0, or more than 4 lines.
+        UsageError: not of that form, not rising from 0, or more than 4 lines.
     """
     try:
         pairs = tuple((float(a), int(b)) for a, b in (item.split(":") for item in text.split(",")))
     except ValueError as error:
         raise UsageError(f"--curriculum={text}: write SHARE:LINES pairs such as 0:1,0.1:2,0.3:3") from error
-    if pairs[0][0] != 0 or not all(0 <= share <= 1 and 1 <= lines <= 4 for share, lines in pairs):
-        raise UsageError(f"--curriculum={text}: starts at share 0, shares are 0 to 1, lines are 1 to 4")
+    shares = [share for share, _ in pairs]
+    if shares[0] != 0 or shares[-1] > 1 or any(a >= b for a, b in pairwise(shares)):
+        raise UsageError(f"--curriculum={text}: the shares start at 0 and rise, none is above 1")
+    if not all(1 <= lines <= MAX_LINES for _, lines in pairs):
+        raise UsageError(f"--curriculum={text}: a card has 1 to {MAX_LINES} lines")
     return pairs
 
 

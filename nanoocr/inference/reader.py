@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import torch
 from PIL import Image
@@ -105,9 +105,24 @@ class Reader:
         self.sampling = sampling or SamplingConfig()
         self.max_batch = max_batch
 
+    @overload
+    def read(
+        self, source: Source, prompt: str = ..., *, max_tokens: int | None = ..., pages: PageRanges = ...
+    ) -> Page | list[Page]: ...
+
+    @overload
     def read(
         self,
-        source: Source | Sequence[Source],
+        source: list[Source] | tuple[Source, ...],
+        prompt: str = ...,
+        *,
+        max_tokens: int | None = ...,
+        pages: PageRanges = ...,
+    ) -> list[Page]: ...
+
+    def read(
+        self,
+        source: Source | list[Source] | tuple[Source, ...],
         prompt: str = PROMPT,
         *,
         max_tokens: int | None = None,

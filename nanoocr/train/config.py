@@ -24,14 +24,15 @@ class TrainConfig:
     batch_size: int = 64  # rows per step
     seed: int = 0  # of weights and data; validation uses other seeds
     mix: str = "card"  # synthetic kinds and weights, as card:0.8,scene:0.2
-    curriculum: str = "0:3"  # most lines of a card by share of the steps, as 0:1,0.1:2,0.3:3
+    curriculum: str = "0:3"  # most lines of a card from a share of the steps on, as 0:1,0.1:2,0.3:3
     text_ratio: float = 0.0  # share of rows without a picture
     data: str = ""  # a .parquet or .json file to train on instead of synthetic rows
+    eval_data: str = ""  # a .parquet or .json file to validate on; empty: synthetic rows, or those of --data
     max_length: int = 0  # longest row in tokens; 0 is the model's sequence length
     optimizer: str = ""  # muon (with AdamW for what is no hidden matrix) or adamw
     lr: float = -1.0  # AdamW's learning rate
     muon_lr: float = -1.0  # Muon's learning rate
-    weight_decay: float = 0.0  # AdamW's
+    weight_decay: float = 0.0  # of both optimisers, times their rate
     schedule: str = ""  # cosine, trapezoid, step or constant
     warmup: float = -1.0  # share of the steps with a rising rate
     cooldown: float = 0.4  # trapezoid: share of the steps with a falling rate
@@ -40,6 +41,7 @@ class TrainConfig:
     glyph_weight: float = -1.0  # of the loss that names the characters under each vision token; 0 is off
     glyph_only: float = 0.0  # share of the steps, at the start, that train by the glyph loss alone
     dtype: str = "auto"  # compute dtype: auto, float32 or bfloat16
+    compile: bool = False  # let torch.compile fuse the step: faster, after a minute; needs a C++ compiler
     device: str = "cpu"  # cpu, cuda, mps
     threads: int = 0  # torch threads; 0 is the number of CPUs that this process may use
     workers: int = 1  # processes that make batches ahead

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -41,6 +41,7 @@ from nanoocr.train.optim import learning_rate_factor
 from nanoocr.train.recipes import Recipe, describe, freeze, make_optimizers
 
 EMA = 0.98  # weight of the past in the logged losses, per step
+ROWS_SHOWN = 10  # pictures that a validation prints, worst first; metrics.jsonl has all of them
 
 
 @dataclass
@@ -50,6 +51,8 @@ class TrainState:
     model: VLM
     heads: GlyphHeads | None
     optimizers: list[torch.optim.Optimizer]
+    encode: Callable[[Tensor], VisionFeatures]  # the model's encoder and GPT, or their compiled twins:
+    decode: Callable[[Tensor], Tensor]  # the same weights, for the training step only
     step: int = 0
     ema: dict[str, Tensor] = field(default_factory=dict)  # moving averages of the losses
 
@@ -61,6 +64,7 @@ class StepStats:
     losses: dict[str, Tensor]
     pictures: int
     tokens: int  # supervised tokens
+    skipped: int  # drawn rows that did not fit
 
 
 def build_state(model: VLM, chosen: Recipe, config: TrainConfig) -> TrainState:
@@ -71,7 +75,11 @@ def build_state(model: VLM, chosen: Recipe, config: TrainConfig) -> TrainState:
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             heads = GlyphHeads(model.config).to(model.device)
-    return TrainState(model, heads, make_optimizers(model, heads, chosen, config.weight_decay))
+    encode, decode = model.encoder.__call__, model.gpt.__call__
+    if config.compile:  # views have few sizes, the text has another length in every batch
+        encode, decode = torch.compile(encode), torch.compile(decode, dynamic=True)
+    optimizers = make_optimizers(model, heads, chosen, config.weight_decay)
+    return TrainState(model, heads, optimizers, encode, decode)
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -100,7 +108,7 @@ def train_step(state: TrainState, batch: Batch, chosen: Recipe, config: TrainCon
     detached = {name: loss.detach() for name, loss in losses.items()}
     for name, loss in detached.items():
         state.ema[name] = torch.lerp(loss, state.ema.get(name, loss), EMA)
-    return StepStats(detached, batch.num_pictures, batch.num_supervised)
+    return StepStats(detached, batch.num_pictures, batch.num_supervised, batch.skipped)
 
 
 def compute_losses(
@@ -116,7 +124,7 @@ def compute_losses(
     total = torch.zeros((), device=model.device)
     encoded: list[tuple[Sequence[int], VisionFeatures]] = []
     for pictures in batch.pictures:
-        features = model.encoder(normalise(to_device(pictures.pixels, model)).to(model.compute_dtype))
+        features = state.encode(normalise(to_device(pictures.pixels, model)).to(model.compute_dtype))
         encoded.append((pictures.indices, features))
         if state.heads is not None:
             share = len(pictures.indices) / batch.num_pictures
@@ -126,7 +134,7 @@ def compute_losses(
     total = total + chosen.glyph_weight * (losses.get("glyph_patch", 0.0) + losses.get("glyph_token", 0.0))
     if not glyph_only:
         vision = tokens_in_order(encoded) if encoded else None
-        hidden = model.gpt(model.embed(to_device(batch.ids, model), vision))
+        hidden = state.decode(model.embed(to_device(batch.ids, model), vision))
         losses["loss"] = model.loss(hidden, to_device(batch.targets, model)).mean
         total = total + losses["loss"]
     return {**losses, "total": total}
@@ -270,7 +278,7 @@ class Clock:
     def restart(self) -> None:
         """Begin a new interval, from now."""
         self.wait = self.busy = 0.0
-        self.pictures = self.tokens = 0
+        self.pictures = self.tokens = self.skipped = 0
         self.mark = time.monotonic()
 
     def waited(self) -> None:
@@ -284,6 +292,7 @@ class Clock:
         self.busy, self.mark = self.busy + now - self.mark, now
         self.pictures += stats.pictures
         self.tokens += stats.tokens
+        self.skipped += stats.skipped
 
 
 def log_step(log: RunLog, state: TrainState, stats: StepStats, clock: Clock) -> None:
@@ -297,6 +306,7 @@ def log_step(log: RunLog, state: TrainState, stats: StepStats, clock: Clock) -> 
         "samples_per_s": clock.pictures / seconds,
         "tokens_per_s": clock.tokens / seconds,
         "data_wait": clock.wait / seconds,
+        "skipped_rows": clock.skipped,
     }
     clock.restart()
     log.record(state.step, "train", values)
@@ -305,6 +315,7 @@ def log_step(log: RunLog, state: TrainState, stats: StepStats, clock: Clock) -> 
         f"step {state.step}/{log.steps} {shown} lr {values['lr']:.2e} "
         f"{values['samples_per_s']:.0f} samples/s {values['tokens_per_s']:.0f} tok/s "
         f"wait {values['data_wait']:.1%} left {log.time_left(state.step)}"
+        + (f" too long, skipped: {values['skipped_rows']} rows" if values["skipped_rows"] else "")
     )
 
 
@@ -325,7 +336,10 @@ def validate(log: RunLog, state: TrainState, tokenizer: Tokenizer, rows: list[Ro
         "grounding_gap": report.grounding_gap,
         **health,
     }
-    log.record(state.step, "validation", values)
+    rows_seen = [
+        {"id": row.id, "loss": row.loss, "overlap": row.overlap, "cer": row.cer} for row in report.rows
+    ]
+    log.record(state.step, "validation", {**values, "rows": rows_seen})
     ranks = ", ".join(
         f"{stage} rank {h.effective_rank:.1f} cosine {h.centred_cosine:.2f}"
         for stage, h in report.health.items()
@@ -334,6 +348,8 @@ def validate(log: RunLog, state: TrainState, tokenizer: Tokenizer, rows: list[Ro
         f"validation at {state.step}: loss {report.loss:.4f} CER {report.cer:.2%} "
         f"overlap {report.overlap:.2%} grounding gap {report.grounding_gap:.3f}; {ranks}"
     )
+    for row in sorted(report.rows, key=lambda row: -row.loss)[:ROWS_SHOWN]:
+        log.say(f"  {row.id} loss {row.loss:.4f} overlap {row.overlap:.0%} CER {row.cer:.0%}")
     sample = report.rows[state.step % len(report.rows)]
     log.say(f"  truth {sample.truth!r}\n  read  {sample.text!r}")
     return report

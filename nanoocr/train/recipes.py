@@ -94,7 +94,8 @@ def make_optimizers(
     )
     if not matrices:
         return [adamw]
-    return [Muon([{"params": matrices, "lr": chosen.muon_lr, "base_lr": chosen.muon_lr}]), adamw]
+    rates = {"lr": chosen.muon_lr, "base_lr": chosen.muon_lr, "weight_decay": weight_decay}
+    return [Muon([{"params": matrices, **rates}]), adamw]
 
 
 def describe(model: VLM, chosen: Recipe) -> list[dict[str, Any]]:

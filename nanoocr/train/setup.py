@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from nanoocr.config import ModelConfig
+from nanoocr.config import ModelConfig, preset
 from nanoocr.data.loader import POOL, BatchMaker, Source, SynthMix, parse_curriculum, parse_mix, rows_source
 from nanoocr.data.rows import Row, read_rows, row_from_synth
 from nanoocr.data.synth import KINDS, find_fonts, make_sample
@@ -16,18 +17,39 @@ from nanoocr.model.vlm import VLM
 from nanoocr.tokenizer import Tokenizer
 from nanoocr.train.checkpoint import complete_steps
 from nanoocr.train.config import TrainConfig
-from nanoocr.train.loop import TrainState, resume
+from nanoocr.train.loop import TrainState, build_state, resume, train
 from nanoocr.train.recipes import Recipe, recipe
+
+
+def run_stage(config: TrainConfig, stage: int, load_encoder: Callable[[VLM], None] | None = None) -> None:
+    """Train stage 1 or 2 as the flags say, from nothing or from the newest checkpoint of the run.
+
+    `load_encoder` puts weights into the encoder of a fresh run: stage 2 starts from what stage 1 left.
+    """
+    prepare_machine(config)
+    chosen = resolve_recipe(config, stage)
+    resumed = find_resume(config, chosen, stage)
+    if resumed is None:
+        tokenizer = load_tokenizer(config)
+        model = new_model(config, preset(config.preset, tokenizer.vocab_size), tokenizer)
+        if load_encoder is not None:
+            load_encoder(model)
+        state = build_state(model, chosen, config)
+    else:
+        state, tokenizer = resumed
+    maker = make_batches(config, state.model.config, tokenizer)
+    train(state, tokenizer, maker, validation_rows(config), chosen, config, stage)
+
 
 # Held-out pictures are drawn with seeds from here on; training seeds lie below.
 VALIDATION_SEED = 1_000_000
 
 
 def prepare_machine(config: TrainConfig) -> None:
-    """Threads, seed, and an early word when the device is not there.
+    """Threads, seed, and an early word when the device or the compiler is not there.
 
     Raises:
-        UsageError: no such device.
+        UsageError: no such device, or --compile where torch.compile does not work.
     """
     torch.set_num_threads(config.num_threads)
     torch.manual_seed(config.seed)
@@ -35,6 +57,12 @@ def prepare_machine(config: TrainConfig) -> None:
         torch.empty(0, device=config.device)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"--device={config.device} is not available here") from error
+    if config.compile:
+        try:
+            torch.compile(torch.neg)(torch.ones(1, device=config.device))
+        except Exception as error:  # torch has no common class for what its compilers raise
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise UsageError(f"--compile does not work here ({reason}): leave the flag out") from error
 
 
 def resolve_recipe(config: TrainConfig, stage: int) -> Recipe:
@@ -88,16 +116,20 @@ def make_batches(config: TrainConfig, model: ModelConfig, tokenizer: Tokenizer) 
         seed=config.seed,
         max_length=config.max_length or model.gpt.sequence_len,
         pool=1 if config.data else POOL,
+        skip_long=not config.data,  # a row that the user gave is never left out
     )
 
 
 def validation_rows(config: TrainConfig) -> list[Row]:
-    """A fixed set of held-out rows: the kinds of the mix in turn, seeds that are never trained on.
+    """A fixed set of held-out rows: of --eval_data, or the kinds of the mix in turn with seeds of their own.
 
-    A run on a file validates on that file: it is meant to learn it by heart (the ten samples).
+    A run on a file without --eval_data validates on that file: it is meant to learn it by heart, as the ten
+    samples.
     """
-    if config.data:
-        return read_rows(config.data, limit=config.eval_samples) if config.eval_samples else []
+    if not config.eval_samples:
+        return []
+    if config.eval_data or config.data:
+        return read_rows(config.eval_data or config.data, limit=config.eval_samples)
     kinds, fonts = list(parse_mix(config.mix, tuple(KINDS))), find_fonts()
     return [
         row_from_synth(
