@@ -1,4 +1,4 @@
-"""The command `nanoocr`: read pictures, or show what a model is.
+"""The command `nanoocr`: read pictures, show what a model is, take weights in and give them out.
 
 Results on stdout, everything else on stderr. Exit codes: 0 all read, 2 wrong usage, 3 nothing could be read,
 4 model unusable, 5 some inputs failed and the others were read, 6 output not writable, 130 interrupted.
@@ -38,6 +38,12 @@ one line: file, page, text, status (ok, truncated, repetition, error), error, se
 """
 
 
+CONVERT_HELP = """\
+SRC is a hub name OWNER/NAME@REVISION (without a revision: the newest), a folder, or a file. What no source
+brings is fresh. Every key of a source is loaded or known to be useless; anything else ends the conversion.
+"""
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     return run(_main, argv)
@@ -72,7 +78,47 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("--model", metavar="DIR", type=Path, help="model folder (default: the package's)")
     info.add_argument("--json", action="store_true", help="print one JSON object")
     info.set_defaults(command=info_command)
+    convert = commands.add_parser(
+        "convert", help="make a model folder of others' weights", description=CONVERT_HELP, allow_abbrev=False
+    )
+    _add_convert_flags(convert)
+    convert.set_defaults(command=convert_command)
+    export = commands.add_parser("export", help="give a model to others' tools", allow_abbrev=False)
+    export.add_argument("--model", metavar="DIR", type=Path, help="model folder (default: the package's)")
+    export.add_argument(
+        "--out",
+        metavar="DIR",
+        required=True,
+        help="gets gpt/ (transformers) and encoder/ (DeepSeek-OCR keys)",
+    )
+    export.set_defaults(command=export_command)
     return parser
+
+
+def _add_convert_flags(convert: argparse.ArgumentParser) -> None:
+    convert.add_argument("--out", metavar="DIR", required=True, help="the model folder to write")
+    convert.add_argument("--preset", default="d20", help="sizes of the encoder (default: %(default)s)")
+    convert.add_argument("--sam", metavar="SRC", default="", help="SAM-ViT, as facebook/sam-vit-base")
+    convert.add_argument(
+        "--clip", metavar="SRC", default="", help="CLIP-ViT, as openai/clip-vit-large-patch14"
+    )
+    convert.add_argument(
+        "--deepseek_ocr",
+        "--deepseek-ocr",
+        metavar="SRC",
+        default="",
+        help="the whole encoder, as deepseek-ai/DeepSeek-OCR",
+    )
+    convert.add_argument(
+        "--gpt", metavar="SRC", default="", help="nanochat's GPT, as nanochat-students/base-d20"
+    )
+    convert.add_argument(
+        "--tokenizer", metavar="FILE", default="", help="tokenizer.json of ours or nanochat's tokenizer.pkl"
+    )
+    convert.add_argument("--seed", metavar="N", type=int, default=0, help="of the weights no source brings")
+    convert.add_argument(
+        "--verify", action="store_true", help="refuse a GPT that does not know English; print what it says"
+    )
 
 
 def _add_read_flags(read: argparse.ArgumentParser) -> None:
@@ -378,3 +424,41 @@ def model_facts(folder: Path | None) -> dict[str, Any]:
         "sha256": {name: entry["sha256"] for name, entry in read_manifest(folder)["files"].items()},
         "torch": torch.__version__,
     }
+
+
+# ---------------------------------------------------------------------------------------------------
+# nanoocr convert, nanoocr export
+
+
+def convert_command(arguments: argparse.Namespace) -> int:
+    """Others' weights as a model folder; says what was loaded, what is new and what was dropped."""
+    from nanoocr.convert import Sources, convert
+
+    sources = Sources(
+        sam=arguments.sam,
+        clip=arguments.clip,
+        deepseek_ocr=arguments.deepseek_ocr,
+        gpt=arguments.gpt,
+        tokenizer=arguments.tokenizer,
+    )
+    reports, check = convert(
+        sources, arguments.out, preset_name=arguments.preset, seed=arguments.seed, verify=arguments.verify
+    )
+    with _opened("-") as out:
+        for line in [*reports, *([] if check is None else [check])]:
+            _write(out, f"{line}\n", "-")
+    print(f"wrote {arguments.out}", file=sys.stderr)
+    return 0
+
+
+def export_command(arguments: argparse.Namespace) -> int:
+    """A model folder as a transformers folder and a DeepSeek-OCR encoder."""
+    from nanoocr.convert import export
+    from nanoocr.inference.reader import default_model_folder
+
+    counts = export(str(arguments.model or default_model_folder()), arguments.out)
+    with _opened("-") as out:
+        _write(
+            out, "".join(f"{Path(arguments.out) / part}: {n} tensors\n" for part, n in counts.items()), "-"
+        )
+    return 0

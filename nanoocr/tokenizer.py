@@ -9,7 +9,9 @@ them, so a literal "<|bos|>" in a user's text stays seven harmless characters.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import pickle
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -136,6 +138,26 @@ class Tokenizer:
         except (ValueError, UsageError) as error:  # JSON and Unicode errors are ValueErrors
             raise CheckpointError(f"{name} is not a usable tokenizer file: {error}") from error
 
+    @classmethod
+    def from_nanochat(cls, path: str | Path) -> Tokenizer:
+        """nanochat's tokenizer.pkl, read without running anything of it; our `<|image|>` follows its tokens.
+
+        Raises CheckpointError for a pickle of anything but a tiktoken encoding, and for other special tokens.
+        """
+        try:
+            state = _EncodingUnpickler(io.BytesIO(Path(path).read_bytes())).load()
+            ranks, special = state.content["mergeable_ranks"], state.content["special_tokens"]
+            tokens, pattern = sorted(ranks, key=ranks.__getitem__), state.content["pat_str"]
+            places = {token: len(tokens) + place for place, token in enumerate(SPECIAL_TOKENS[:-1])}
+            if [ranks[token] for token in tokens] != list(range(len(tokens))) or special != places:
+                raise ValueError("its ranks have gaps, or its special tokens are not nanochat's")
+            return cls(tokens, pattern)
+        except OSError as error:
+            raise CheckpointError(f"The tokenizer file {path} cannot be read: {error}.") from error
+        except Exception as error:  # hostile bytes can make the unpickler raise anything
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise CheckpointError(f"{path} is not a tokenizer.pkl of nanochat ({reason}).") from error
+
     def save(self, path: str | Path) -> None:
         """Writes the readable file: JSON with one token per line. It appears whole or not at all."""
         write_file(Path(path), self.to_json().encode())
@@ -198,6 +220,24 @@ class Tokenizer:
     def special_ids(self) -> range:
         """The ids of SPECIAL_TOKENS, in their order."""
         return range(len(self.tokens), self.vocab_size)
+
+
+class _EncodingState:
+    """Stands in for `tiktoken.core.Encoding` while a pickle is read: keeps its state, runs nothing."""
+
+    content: Mapping[str, Any]
+
+    def __setstate__(self, content: Mapping[str, Any]) -> None:
+        self.content = content
+
+
+class _EncodingUnpickler(pickle.Unpickler):
+    """Admits the one name that a pickled tiktoken encoding refers to, and gives it a harmless stand-in."""
+
+    def find_class(self, module: str, name: str) -> type:
+        if (module, name) != ("tiktoken.core", "Encoding"):
+            raise pickle.UnpicklingError(f"it refers to {module}.{name}, which no tokenizer needs")
+        return _EncodingState
 
 
 def _check_tokens(tokens: Sequence[TokenBytes]) -> None:

@@ -19,6 +19,7 @@ class TrainConfig:
     out: str = "checkpoints"  # folder of all runs
     preset: str = "nano"  # sizes of the model: nano, small or d20
     recipe: str = "scratch"  # what trains and how: scratch, deepseek or llava
+    init: str = ""  # model folder to start from, as `nanoocr convert` makes; empty: fresh weights
     tokenizer: str = ""  # tokenizer.json of scripts.tok_train; empty is bytes, one token each
     steps: int = 2000  # optimiser steps in all
     batch_size: int = 64  # rows per step

@@ -15,7 +15,7 @@ from nanoocr.data.synth import KINDS, find_fonts, make_sample
 from nanoocr.errors import UsageError
 from nanoocr.model.vlm import VLM
 from nanoocr.tokenizer import Tokenizer
-from nanoocr.train.checkpoint import complete_steps
+from nanoocr.train.checkpoint import complete_steps, load_model
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.loop import TrainState, build_state, resume, train
 from nanoocr.train.recipes import Recipe, recipe
@@ -30,8 +30,7 @@ def run_stage(config: TrainConfig, stage: int, load_encoder: Callable[[VLM], Non
     chosen = resolve_recipe(config, stage)
     resumed = find_resume(config, chosen, stage)
     if resumed is None:
-        tokenizer = load_tokenizer(config)
-        model = new_model(config, preset(config.preset, tokenizer.vocab_size), tokenizer)
+        model, tokenizer = starting_model(config)
         if load_encoder is not None:
             load_encoder(model)
         state = build_state(model, chosen, config)
@@ -39,6 +38,23 @@ def run_stage(config: TrainConfig, stage: int, load_encoder: Callable[[VLM], Non
         state, tokenizer = resumed
     maker = make_batches(config, state.model.config, tokenizer)
     train(state, tokenizer, maker, validation_rows(config), chosen, config, stage)
+
+
+def starting_model(config: TrainConfig) -> tuple[VLM, Tokenizer]:
+    """The model folder that --init names, or fresh weights of the preset.
+
+    Raises:
+        UsageError: the folder holds another preset, or --tokenizer was given as well.
+    """
+    if not config.init:
+        tokenizer = load_tokenizer(config)
+        return new_model(config, preset(config.preset, tokenizer.vocab_size), tokenizer), tokenizer
+    if config.tokenizer:
+        raise UsageError("--init brings its own tokenizer: leave --tokenizer out")
+    model, tokenizer = load_model(config.init, device=config.device, compute_dtype=config.compute_dtype)
+    if model.config.name != config.preset:
+        raise UsageError(f"--init={config.init} is of preset {model.config.name}: give --preset as well")
+    return model, tokenizer
 
 
 # Held-out pictures are drawn with seeds from here on; training seeds lie below.

@@ -1,0 +1,473 @@
+"""Weights that others trained, under our names, and ours under theirs.
+
+One table per source: their name on the left, ours on the right, N a layer's number; what follows the name
+(`.weight`, `.bias` or nothing) is the same on both sides. Every key of a source is loaded, or known to be of
+no use and dropped; anything else ends the load before a single weight is set.
+
+hub name or local files -> `open_weights` -> a table -> the module -> Report
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from nanoocr.config import GPTConfig
+from nanoocr.errors import CheckpointError
+from nanoocr.model.deepencoder import DeepEncoder
+from nanoocr.model.gpt import GPT, ROPE_BASE, SOFTCAP
+
+Names = tuple[tuple[str, str], ...]  # (theirs, ours)
+
+
+@dataclass(frozen=True)
+class WeightSource:
+    """What one published checkpoint calls the weights of one of our modules."""
+
+    title: str  # what messages call it
+    names: Names = ()  # "#0", "#1", ... behind a name of ours: the parts of one tensor, joined on axis 0
+    ours_behind: str | None = None  # instead of a table: their keys are ours behind this prefix
+    dropped: tuple[str, ...] = ()  # patterns over their keys: weights that our module has no use for
+    new: tuple[str, ...] = ()  # our keys that the source does not have: they stay as initialised
+
+
+# ---------------------------------------------------------------------------------------------------------
+# the tables
+
+# facebook/sam-vit-base, transformers' names (SamModel). Its neck is ours; the 16x compressor is not in it.
+SAM = WeightSource(
+    "SAM-ViT (transformers' SamModel)",
+    (
+        ("vision_encoder.pos_embed", "pos_embed"),
+        ("vision_encoder.patch_embed.projection", "patch_embed.proj"),
+        ("vision_encoder.layers.N.layer_norm1", "blocks.N.norm1"),
+        ("vision_encoder.layers.N.layer_norm2", "blocks.N.norm2"),
+        ("vision_encoder.layers.N.attn.qkv", "blocks.N.attn.qkv"),
+        ("vision_encoder.layers.N.attn.proj", "blocks.N.attn.proj"),
+        ("vision_encoder.layers.N.attn.rel_pos_h", "blocks.N.attn.rel_pos_h"),
+        ("vision_encoder.layers.N.attn.rel_pos_w", "blocks.N.attn.rel_pos_w"),
+        ("vision_encoder.layers.N.mlp.lin1", "blocks.N.mlp.lin1"),
+        ("vision_encoder.layers.N.mlp.lin2", "blocks.N.mlp.lin2"),
+        ("vision_encoder.neck.conv1", "neck.0"),
+        ("vision_encoder.neck.layer_norm1", "neck.1"),
+        ("vision_encoder.neck.conv2", "neck.2"),
+        ("vision_encoder.neck.layer_norm2", "neck.3"),
+    ),
+    dropped=(r"(shared_image_embedding|prompt_encoder|mask_decoder)\..*",),
+    new=("net_2.weight", "net_3.weight"),
+)
+
+# openai/clip-vit-large-patch14, transformers' names (CLIPModel). A CLIPVisionModel of transformers 5 saves
+# the same keys without the leading "vision_model.": `strip_prefixes` makes both spellings one.
+CLIP = WeightSource(
+    "CLIP-ViT (transformers' CLIPModel)",
+    (
+        ("embeddings.class_embedding", "embeddings.class_embedding"),
+        ("embeddings.position_embedding", "embeddings.position_embedding"),
+        ("pre_layrnorm", "pre_layrnorm"),
+        ("encoder.layers.N.layer_norm1", "transformer.layers.N.layer_norm1"),
+        ("encoder.layers.N.layer_norm2", "transformer.layers.N.layer_norm2"),
+        ("encoder.layers.N.self_attn.q_proj", "transformer.layers.N.self_attn.qkv_proj#0"),
+        ("encoder.layers.N.self_attn.k_proj", "transformer.layers.N.self_attn.qkv_proj#1"),
+        ("encoder.layers.N.self_attn.v_proj", "transformer.layers.N.self_attn.qkv_proj#2"),
+        ("encoder.layers.N.self_attn.out_proj", "transformer.layers.N.self_attn.out_proj"),
+        ("encoder.layers.N.mlp.fc1", "transformer.layers.N.mlp.fc1"),
+        ("encoder.layers.N.mlp.fc2", "transformer.layers.N.mlp.fc2"),
+    ),
+    dropped=(
+        r"embeddings\.patch_embedding\.weight",  # dead here: the compressed SAM grid takes its place
+        r"(text_model\.)?embeddings\.position_ids",
+        r"post_layernorm\..*",
+        r"text_model\..*|text_projection\..*|visual_projection\..*|logit_scale",
+    ),
+)
+
+# deepseek-ai/DeepSeek-OCR: the trained DeepEncoder. Our names are its names without "model.", the special
+# vector "view_seperator" included; its language model is not ours.
+DEEPSEEK_OCR = WeightSource(
+    "DeepSeek-OCR",
+    ours_behind="model.",
+    dropped=(
+        r"model\.vision_model\.embeddings\.(patch_embedding\.weight|position_ids)",
+        r"model\.(embed_tokens|layers|norm)\..*|lm_head\.weight",
+    ),
+)
+
+# nanochat's own checkpoints (model_021400.pt): our names are its names.
+NANOCHAT = WeightSource("nanochat's GPT", ours_behind="")
+
+# transformers' NanoChatForCausalLM: what `nanoocr export` writes.
+NANOCHAT_TRANSFORMERS = WeightSource(
+    "transformers' NanoChat",
+    (
+        ("model.embed_tokens", "transformer.wte"),
+        ("model.layers.N.self_attn.q_proj", "transformer.h.N.attn.c_q"),
+        ("model.layers.N.self_attn.k_proj", "transformer.h.N.attn.c_k"),
+        ("model.layers.N.self_attn.v_proj", "transformer.h.N.attn.c_v"),
+        ("model.layers.N.self_attn.o_proj", "transformer.h.N.attn.c_proj"),
+        ("model.layers.N.mlp.fc1", "transformer.h.N.mlp.c_fc"),
+        ("model.layers.N.mlp.fc2", "transformer.h.N.mlp.c_proj"),
+        ("lm_head", "lm_head"),
+    ),
+)
+
+
+def translate(key: str, names: Names) -> str | None:
+    """The right name of a table for a left key, with its number and suffix; None where no row fits."""
+    for left, right in names:
+        pattern = re.escape(left).replace("N", r"(?P<N>\d+)") + r"(?P<suffix>\.weight|\.bias|)"
+        if match := re.fullmatch(pattern, key):
+            name, mark, part = right.partition("#")
+            found = match.groupdict()
+            return name.replace("N", found.get("N", "")) + found["suffix"] + mark + part
+    return None
+
+
+# ---------------------------------------------------------------------------------------------------------
+# loading one source into one module
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a load did: our keys that were set, our keys that stay fresh, their keys that were not needed."""
+
+    source: str
+    loaded: tuple[str, ...]
+    new: tuple[str, ...]
+    dropped: tuple[str, ...]
+
+    def __str__(self) -> str:
+        new = f" ({', '.join(self.new)})" if self.new else ""
+        return (
+            f"{self.source}: {len(self.loaded)} loaded, {len(self.new)} new{new}, {len(self.dropped)} dropped"
+        )
+
+
+Reader = Callable[[], Tensor]  # reads one tensor when it is needed: a checkpoint may be larger than memory
+
+
+def load_sam(encoder: DeepEncoder, source: str) -> Report:
+    """SAM's blocks and neck from a SamModel checkpoint; the compressor (net_2, net_3) stays fresh."""
+    return load_component(encoder.sam_model, SAM, source)
+
+
+def load_clip(encoder: DeepEncoder, source: str) -> Report:
+    """The CLIP half from a CLIPModel or CLIPVisionModel checkpoint."""
+    return load_component(encoder.vision_model, CLIP, source)
+
+
+def load_deepseek_ocr_encoder(encoder: DeepEncoder, source: str) -> Report:
+    """The whole DeepEncoder, projector and special vectors included, from DeepSeek-OCR's checkpoint."""
+    return load_component(encoder, DEEPSEEK_OCR, source)
+
+
+def load_gpt(gpt: GPT, source: str) -> Report:
+    """nanochat's GPT from its own checkpoint or a transformers NanoChat folder, for one row more.
+
+    `gpt` has the sizes of `read_gpt_config(source)` but `vocab_size` larger by the rows that are ours
+    (`<|image|>`). A new row of wte is the mean of the old ones (it is never looked up: a vision vector stands
+    in its place), a new row of lm_head is zero (it is never a target and never sampled).
+    """
+    files = find_files(source)
+    table = NANOCHAT_TRANSFORMERS if any(file.name == "config.json" for file in files) else NANOCHAT
+    config = read_gpt_config(source)
+    for name in ("n_layer", "n_head", "n_kv_head", "n_embd"):
+        theirs, ours = getattr(config, name), getattr(gpt.config, name)
+        if theirs != ours:
+            raise CheckpointError(f"{source}: its {name} is {theirs}, the model here has {ours}")
+    readers = open_weights(files)
+    rows = gpt.config.vocab_size - config.vocab_size
+    for key, reader in readers.items():
+        if key.endswith(("wte.weight", "embed_tokens.weight", "lm_head.weight")):
+            zero = key.endswith("lm_head.weight")
+            readers[key] = partial(extend_rows, reader, rows=rows, zero=zero)
+    return set_weights(gpt, table, readers, source)
+
+
+def extend_rows(reader: Reader, *, rows: int, zero: bool) -> Tensor:
+    """(V, D) -> (V + rows, D) fp32; the old rows keep every bit, the new ones are zero or their mean."""
+    table = reader().float()
+    new = torch.zeros(rows, table.size(1)) if zero else table.mean(0, keepdim=True).expand(rows, -1)
+    return torch.cat([table, new])
+
+
+def load_component(module: nn.Module, table: WeightSource, source: str) -> Report:
+    """Put the weights at `source` (hub name or path) into `module`, whole or not at all."""
+    return set_weights(module, table, open_weights(find_files(source)), source)
+
+
+def set_weights(module: nn.Module, table: WeightSource, readers: Mapping[str, Reader], source: str) -> Report:
+    """Account for every key of a source, then set the weights in fp32.
+
+    Raises:
+        CheckpointError: a key that the table does not know, a weight that is missing, or another shape.
+    """
+    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    parts: dict[str, dict[int, Reader]] = {}
+    dropped, unknown = [], []
+    for key, reader in readers.items():
+        bare = strip_prefixes(key, table)
+        name, _, part = own_name(bare, table).partition("#")
+        if name in wanted:
+            parts.setdefault(name, {})[int(part or 0)] = reader
+        elif any(re.fullmatch(pattern, bare) for pattern in table.dropped):
+            dropped.append(key)
+        else:
+            unknown.append(key)
+    if unknown:
+        raise CheckpointError(
+            f"{source}: {shortened(unknown)} of {len(readers)} keys do not belong to {table.title} "
+            "of this size: is it the right file?"
+        )
+    new = tuple(name for name in wanted if name not in parts)
+    if missing := [name for name in new if name not in table.new]:
+        raise CheckpointError(f"{source}: {shortened(missing)} missing, so it is no whole {table.title}")
+    loaded = {}
+    for name, readers_of_parts in parts.items():
+        tensors = [readers_of_parts[i]().float() for i in sorted(readers_of_parts)]
+        loaded[name] = torch.cat(tensors) if len(tensors) > 1 else tensors[0]
+        if tuple(loaded[name].shape) != wanted[name]:
+            found = tuple(loaded[name].shape)
+            raise CheckpointError(f"{source}: {name} has shape {found} where {wanted[name]} is needed")
+    module.load_state_dict(loaded, strict=False, assign=True)
+    return Report(f"{table.title} from {source}", tuple(loaded), new, tuple(dropped))
+
+
+def own_name(key: str, table: WeightSource) -> str:
+    """Our name of a key; empty where the table has none."""
+    if table.ours_behind is None:
+        return translate(key, table.names) or ""
+    return key.removeprefix(table.ours_behind) if key.startswith(table.ours_behind) else ""
+
+
+def strip_prefixes(key: str, table: WeightSource) -> str:
+    """A key without what a compiled model or the whole CLIP model puts before it."""
+    key = key.removeprefix("_orig_mod.")
+    return key.removeprefix("vision_model.") if table is CLIP else key
+
+
+def shortened(keys: Sequence[str]) -> str:
+    """The first of many keys and their number: `a, b, ... (12)`."""
+    return f"{', '.join(keys[:2])}{', ...' if len(keys) > 2 else ''} ({len(keys)})"
+
+
+# ---------------------------------------------------------------------------------------------------------
+# files: local, or of the hub at a pinned revision
+
+HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w.-]+))?")
+HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "config.json", "model_*.pt", "meta_*.json", "*.pkl"]
+
+
+def find_files(source: str) -> list[Path]:
+    """The files of a source: a file, a folder, or a hub repository `OWNER/NAME@REVISION`.
+
+    Of a folder: its safetensors files, else its only model_NNNNNN.pt or pytorch_model.bin, and beside them
+    meta_NNNNNN.json or the config.json of transformers.
+
+    Raises:
+        CheckpointError: nothing there, more than one candidate, or the hub cannot be reached.
+    """
+    path = Path(source)
+    if not path.exists():
+        path = fetch(source)
+    if path.is_file():
+        return [path, *sidecars(path)]
+    tensors = sorted(path.glob("*.safetensors"))
+    if not tensors:
+        tensors = sorted(path.glob("model_*.pt")) or sorted(path.glob("pytorch_model.bin"))
+        if len(tensors) > 1:
+            names = ", ".join(file.name for file in tensors)
+            raise CheckpointError(f"{source}: holds {names}: name one of these files")
+    if not tensors:
+        raise CheckpointError(f"{source}: holds no .safetensors, model_*.pt or pytorch_model.bin")
+    return [*tensors, *sidecars(tensors[0])]
+
+
+def sidecars(weights: Path) -> list[Path]:
+    """What describes a file of GPT weights: its own meta file, or the folder's config.json."""
+    meta = weights.with_name(f"meta_{weights.stem.removeprefix('model_')}.json")
+    return [file for file in (meta, weights.with_name("config.json")) if file.is_file()][:1]
+
+
+def fetch(source: str) -> Path:
+    """The local snapshot of a hub repository; its folder is called after the commit.
+
+    Raises:
+        CheckpointError: not a hub name, no huggingface_hub, or no network and no earlier download.
+    """
+    match = HUB_NAME.fullmatch(source)
+    if match is None:
+        raise CheckpointError(f"{source}: no such file or folder, and no hub name (OWNER/NAME@REVISION)")
+    name, revision = match.groups()
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError
+    except ImportError as error:
+        raise CheckpointError(
+            f"{source}: the hub needs the extra: pip install 'nano-deepseek-ocr[hub]'"
+        ) from error
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
+    except (OSError, ValueError, HfHubHTTPError) as error:  # no network, no such repository or revision
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise CheckpointError(
+            f"{source} cannot be fetched from the hub ({type(error).__name__}: {reason}): download "
+            f"https://huggingface.co/{name}/tree/{revision or 'main'} elsewhere and name that folder"
+        ) from error
+
+
+def open_weights(files: Sequence[Path]) -> dict[str, Reader]:
+    """Key -> reader over the weight files among `files`; nothing is read yet but their headers.
+
+    Raises:
+        CheckpointError: damaged or truncated, not plain tensors, or a key in two files.
+    """
+    readers: dict[str, Reader] = {}
+    for file in files:
+        if file.suffix == ".json":
+            continue
+        for key, reader in weights_of(file):
+            if key in readers:
+                raise CheckpointError(f"{file}: {key} stands in another file of the folder as well")
+            readers[key] = reader
+    return readers
+
+
+def weights_of(file: Path) -> Iterator[tuple[str, Reader]]:
+    """The keys of one file, each with its reader; pickles are read as plain tensors only."""
+    if file.suffix == ".safetensors":
+        try:
+            opened = safe_open(file, "pt")
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{file}: not a complete safetensors file ({error})") from error
+        for key in opened.keys():  # noqa: SIM118 (not a dict)
+            yield key, partial(opened.get_tensor, key)
+        return
+    try:
+        weights = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{file}: not a file of plain tensors, or damaged") from error
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise CheckpointError(f"{file}: holds more than named tensors")
+    for key in weights:
+        yield key, partial(weights.__getitem__, key)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# sizes of a GPT: read from its files, never guessed from its shapes
+
+NANOCHAT_HEAD_WIDTH = 128  # of every nanochat d* model: heads = width / 128
+
+
+def read_gpt_config(source: str) -> GPTConfig:
+    """The sizes that meta_NNNNNN.json or config.json states.
+
+    Shapes cannot tell the number of heads: every divisor of the width loads without complaint, and all but
+    one of them scramble the model.
+
+    Raises:
+        CheckpointError: no such file, a missing or impossible number, or an architecture that is not ours.
+    """
+    described = [file for file in find_files(source) if file.suffix == ".json"]
+    if not described:
+        raise CheckpointError(f"{source}: has no meta_NNNNNN.json or config.json beside the weights")
+    try:
+        data = json.loads(described[0].read_text(encoding="utf-8"))
+        if described[0].name != "config.json":
+            sizes = data["model_config"]
+            config = GPTConfig(**{field: int(sizes[field]) for field in GPTConfig.__dataclass_fields__})
+        else:
+            config = gpt_config_from_transformers(data)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{described[0]}: does not state the sizes of a GPT ({error!r})") from error
+    if described[0].name != "config.json" and config.n_head * NANOCHAT_HEAD_WIDTH != config.n_embd:
+        raise CheckpointError(
+            f"{described[0]}: {config.n_head} heads in a width of {config.n_embd}: "
+            f"nanochat's heads are {NANOCHAT_HEAD_WIDTH} wide"
+        )
+    if config.n_embd % config.n_head or config.n_head % config.n_kv_head:
+        raise CheckpointError(f"{described[0]}: {config.n_head} heads do not divide {config.n_embd}")
+    return config
+
+
+def gpt_config_from_transformers(data: Mapping[str, Any]) -> GPTConfig:
+    """config.json of a NanoChatForCausalLM.
+
+    Raises:
+        ValueError: another architecture, or constants that are not nanochat's.
+    """
+    rope = data.get("rope_parameters") or {}
+    stated = {
+        "model_type": (data.get("model_type"), "nanochat"),
+        "final_logit_softcapping": (data.get("final_logit_softcapping", SOFTCAP), SOFTCAP),
+        "rope_theta": (rope.get("rope_theta", data.get("rope_theta", ROPE_BASE)), ROPE_BASE),
+        "hidden_act": (data.get("hidden_act", "relu2"), "relu2"),
+        "intermediate_size": (data["intermediate_size"], 4 * data["hidden_size"]),
+    }
+    for name, (found, needed) in stated.items():
+        if found != needed:
+            raise ValueError(f"{name} is {found!r}, this GPT has {needed!r}")
+    return GPTConfig(
+        vocab_size=int(data["vocab_size"]),
+        sequence_len=int(data["max_position_embeddings"]),
+        n_layer=int(data["num_hidden_layers"]),
+        n_head=int(data["num_attention_heads"]),
+        n_kv_head=int(data.get("num_key_value_heads") or data["num_attention_heads"]),
+        n_embd=int(data["hidden_size"]),
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------
+# the other direction
+
+
+def gpt_for_transformers(gpt: GPT) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """(weights, config.json) of a transformers NanoChatForCausalLM that computes what `gpt` does."""
+    reversed_names = tuple((ours, theirs) for theirs, ours in NANOCHAT_TRANSFORMERS.names)
+    weights = {}
+    for name, tensor in gpt.state_dict().items():
+        key = translate(name, reversed_names)
+        assert key is not None, name
+        weights[key] = tensor.detach().contiguous()
+    config = gpt.config
+    return weights, {
+        "architectures": ["NanoChatForCausalLM"],
+        "model_type": "nanochat",
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.n_embd,
+        "intermediate_size": 4 * config.n_embd,
+        "num_hidden_layers": config.n_layer,
+        "num_attention_heads": config.n_head,
+        "num_key_value_heads": config.n_kv_head,
+        "max_position_embeddings": config.sequence_len,
+        "hidden_act": "relu2",
+        "rms_norm_eps": torch.finfo(torch.float32).eps,
+        "rope_parameters": {"rope_type": "default", "rope_theta": ROPE_BASE},
+        "final_logit_softcapping": SOFTCAP,
+        "tie_word_embeddings": False,
+        "pad_token_id": None,
+        "dtype": "float32",
+    }
+
+
+DEAD_PATCH_EMBEDDING = "model.vision_model.embeddings.patch_embedding.weight"
+
+
+def encoder_for_deepseek_ocr(encoder: DeepEncoder) -> dict[str, Tensor]:
+    """The encoder's weights under DeepSeek-OCR's keys, as its own code loads them strictly.
+
+    CLIP's patch convolution, 3 x 14 x 14 pixels to a vector, is in that code but never used: zeros.
+    """
+    width = encoder.vision_model.embeddings.class_embedding.numel()
+    weights = {f"model.{name}": tensor.detach().contiguous() for name, tensor in encoder.state_dict().items()}
+    return {**weights, DEAD_PATCH_EMBEDDING: torch.zeros(width, 3, 14, 14)}
