@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from nanoocr.config import PATCH, SamConfig
 from nanoocr.model.layers import Conv2d, LayerNorm, Linear, attend, resize_grid
 
+SCORES_AT_ONCE = 2**24  # attention scores of a block that are in memory together; measured: docs/log.md
+
 
 class SamFeatures(NamedTuple):
     patches: Tensor  # (B, neck, H, W), one vector per 16-pixel patch, after the neck
@@ -63,19 +65,26 @@ class Attention(nn.Module):
         B, H, W, C = x_BHWC.shape
         qkv = self.qkv(x_BHWC).view(B, H * W, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.unbind(0)  # each (B, N, T, D) with T = H * W
-        out = attend(q, k, v, bias=self.position_bias(q, H, W))
+        by_row, by_column = self.position_scores(q.unflatten(2, (H, W)))
+        # The bias of all queries at once is 201 million numbers in a global block at 1024 pixels: some rows
+        # of queries at a time bound it, and keep the scores in the cache of a CPU.
+        step = max(1, SCORES_AT_ONCE // (B * self.heads * W * H * W))
+        parts = []
+        for y in range(0, H, step):
+            bias = by_row[:, :, y : y + step, :, :, None] + by_column[:, :, y : y + step, :, None, :]
+            queries = q[:, :, y * W : (y + step) * W]
+            parts.append(attend(queries, k, v, bias=bias.flatten(4).flatten(2, 3)))
+        out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
         return self.proj(out.transpose(1, 2).reshape(B, H, W, C))
 
-    def position_bias(self, q_BNTD: Tensor, H: int, W: int) -> Tensor:
-        """(B, N, T, S): q . R_h[row of key] + q . R_w[column of key], with the unscaled q as in SAM."""
-        B, N, T, D = q_BNTD.shape
-        rows = relative_table(self.rel_pos_h, H).to(q_BNTD.dtype)  # (H, H, D)
-        columns = relative_table(self.rel_pos_w, W).to(q_BNTD.dtype)  # (W, W, D)
-        q_BNHWD = q_BNTD.reshape(B, N, H, W, D)
-        by_row = q_BNHWD @ rows.transpose(1, 2)[None, None]  # (B, N, H, W, H)
+    def position_scores(self, q_BNHWD: Tensor) -> tuple[Tensor, Tensor]:
+        """q . R_h[row of key] (B, N, H, W, H) and q . R_w[column of key] (B, N, H, W, W); q is unscaled."""
+        H, W = q_BNHWD.shape[2:4]
+        rows = relative_table(self.rel_pos_h, H).to(q_BNHWD.dtype)  # (H, H, D)
+        columns = relative_table(self.rel_pos_w, W).to(q_BNHWD.dtype)  # (W, W, D)
+        by_row = q_BNHWD @ rows.transpose(1, 2)[None, None]
         by_column = (q_BNHWD.transpose(2, 3) @ columns.transpose(1, 2)[None, None]).transpose(2, 3)
-        bias = by_row[..., :, None] + by_column[..., None, :]  # (B, N, H, W, H, W)
-        return bias.reshape(B, N, T, T)
+        return by_row, by_column
 
 
 class Mlp(nn.Module):

@@ -1,0 +1,71 @@
+"""Floating-point operations of a forward pass, component by component, from the sizes alone.
+
+A multiply-add counts as two. Element-wise work (norms, softmax, activations) is left out, as everywhere in
+the field. The text formula 6 * parameters * tokens is wrong here: SAM sees a picture as 4096 patches, CLIP as
+256 tokens, the GPT as 273; so each component counts its own.
+
+Letters: H W grid in patches, T tokens of one attention, C width.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from nanoocr.config import CELL, PATCH, ClipConfig, GPTConfig, ModelConfig, SamConfig
+
+
+class EncoderFlops(NamedTuple):
+    """Forward operations for one view."""
+
+    sam: int  # with the compressor
+    clip: int
+    projector: int
+
+    @property
+    def total(self) -> int:
+        return sum(self)
+
+
+def encoder_flops(config: ModelConfig, view: tuple[int, int]) -> EncoderFlops:
+    """Operations of the DeepEncoder for one view of (height, width) pixels."""
+    tokens = (view[0] // CELL) * (view[1] // CELL)
+    return EncoderFlops(
+        sam=sam_flops(config.sam, (view[0] // PATCH, view[1] // PATCH)),
+        clip=clip_flops(config.clip, tokens),
+        projector=2 * tokens * 2 * config.clip.width * config.gpt.n_embd,
+    )
+
+
+def sam_flops(config: SamConfig, grid: tuple[int, int]) -> int:
+    """SAM and the compressor; windows count with their padding, which is computed like the rest."""
+    (H, W), C = grid, config.width
+    patches = H * W
+    total = 2 * patches * C * 3 * PATCH**2
+    for block in range(config.depth):
+        side = 0 if block in config.global_blocks else config.window
+        windows, h, w = (1, H, W) if not side else (-(-H // side) * -(-W // side), side, side)
+        T = h * w
+        total += windows * (2 * T * 4 * C * C + 4 * T * T * C + 2 * T * (h + w) * C)
+        total += 2 * patches * 8 * C * C  # the MLP sees no padding
+    middle, last = config.compressor
+    total += 2 * patches * config.neck * (C + 9 * config.neck)
+    total += 2 * (patches // 4) * 9 * config.neck * middle
+    return total + 2 * (patches // 16) * 9 * middle * last
+
+
+def clip_flops(config: ClipConfig, tokens: int) -> int:
+    """CLIP's blocks over `tokens` and the class token."""
+    T, C = tokens + 1, config.width
+    return config.depth * (2 * T * 12 * C * C + 4 * T * T * C)
+
+
+def gpt_flops(config: GPTConfig, tokens: int, logits: int | None = None) -> int:
+    """The GPT over a row of `tokens`, with logits at `logits` positions (None: at all of them).
+
+    Attention counts in full, though it is causal: what is skipped depends on the kernel.
+    """
+    C, K = config.n_embd, config.n_kv_head * (config.n_embd // config.n_head)
+    per_token = 2 * (2 * C * C + 2 * C * K + 8 * C * C)
+    linear = config.n_layer * tokens * per_token
+    attention = config.n_layer * 4 * tokens * tokens * C
+    return linear + attention + 2 * (tokens if logits is None else logits) * C * config.vocab_size
