@@ -128,6 +128,11 @@ def _add_read_flags(read: argparse.ArgumentParser) -> None:
     read.add_argument("--json", action="store_true", help="print one JSON object per page")
     read.add_argument("--model", metavar="DIR", type=Path, help="model folder (default: the package's)")
     read.add_argument("--prompt", metavar="TEXT", default="Read.", help="what to ask (default: %(default)s)")
+    read.add_argument(
+        "--mode",
+        metavar="NAME",
+        help="tiny, small, base, large, gundam or gundam-m (default: the model's own views)",
+    )
     read.add_argument("--pages", metavar="LIST", default="1-end", help="of PDFs, from 1, as in 1-3,7,end")
     read.add_argument(
         "--max_tokens",
@@ -257,7 +262,11 @@ def _read_pages(
         yield from (make_page(picture, None, 0.0) for picture in pictures)
         return
     reader = Reader(
-        arguments.model, device=arguments.device, dtype=arguments.dtype, max_batch=arguments.max_batch
+        arguments.model,
+        device=arguments.device,
+        dtype=arguments.dtype,
+        max_batch=arguments.max_batch,
+        mode=arguments.mode,
     )
     yield from reader.read_pictures(pictures, arguments.prompt, max_tokens=arguments.max_tokens)
 

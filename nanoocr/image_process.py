@@ -1,9 +1,10 @@
-"""Pictures in, views out: open safely, lay on white, fit into the view, count the tokens it costs.
+"""Pictures in, views out: open safely, lay on white, fit or tile, count the tokens it costs.
 
 A *view* is one picture tensor the encoder sees, (3, height, width) in [-1, 1]; both sides are multiples
 of 64, because 64 x 64 pixels end up as one vision token (patches of 16, then 4 x 4 patches merged).
+A picture is seen in one view, or in the Gundam modes in one and a grid of tiles.
 Every size here is (height, width), as in tensors; only Pillow's own calls take (width, height).
-Letters: N pictures, H height, W width, C = 3 channels.
+Letters: N pictures, H height, W width, C = 3 channels; R rows and K columns of tiles, h w their size.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -266,21 +268,161 @@ def to_pixels(view_CHW: torch.Tensor) -> torch.Tensor:
 
 
 def choose_view(image_size: Size, views: Sequence[Size]) -> Size:
-    """The view of which the contained picture covers most; of equals the one with fewer pixels.
+    """The view of which the contained picture covers most; of equals the smallest that need not shrink it.
 
-    All sizes are (height, width). Raises UsageError when there is no view to choose from.
+    Where all of the equals would shrink it, the largest. All sizes are (height, width). Raises UsageError
+    when there is no view to choose from.
     """
     if not views:
         raise UsageError("There is no view to choose from: name at least one (height, width).")
     h, w = image_size
 
-    def rank(view: Size) -> tuple[Fraction, int]:
+    def rank(view: Size) -> tuple[Fraction, bool, int]:
         # The covered share is the ratio of the two aspect ratios; as a fraction, so that equals are equal.
         H, W = view
         covered = Fraction(min(w * H, h * W), max(w * H, h * W))
-        return -covered, H * W
+        shrinks = h > H or w > W
+        return -covered, shrinks, -H * W if shrinks else H * W
 
     return min(views, key=rank)
+
+
+# ---------------------------------------------------------------------------------------------------
+# Resolution modes
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A resolution mode of DeepSeek-OCR (arXiv 2510.18234, section 3.2.2), by its square view and tiles."""
+
+    side: int  # of the view of the whole picture
+    tile: int = 0  # side of a tile; 0 is no tiling
+
+    @property
+    def stretch(self) -> bool:
+        """The released code squashes a page into the small squares and letterboxes it in the large ones."""
+        return not self.tile and self.side <= 640
+
+
+MODES = {
+    "tiny": Mode(512),
+    "small": Mode(640),
+    "base": Mode(1024),
+    "large": Mode(1280),
+    "gundam": Mode(1024, tile=640),
+    "gundam-m": Mode(1280, tile=1024),
+}
+MIN_TILES, MAX_TILES = 2, 9  # of a tiled picture, as in the paper and the released code
+
+
+def mode(name: str) -> Mode:
+    """The mode called `name`. Raises UsageError for any other word."""
+    if name not in MODES:
+        raise UsageError(f"unknown mode {name!r}: choose one of {', '.join(MODES)}")
+    return MODES[name]
+
+
+class PictureViews(NamedTuple):
+    """What the encoder sees of one picture: the whole, and tiles in the Gundam modes.
+
+    As float views (3, H, W) and (R, K, 3, h, w), or as uint8 pixels (H, W, 3) and (R, K, h, w, 3).
+    """
+
+    overview: torch.Tensor
+    tiles: torch.Tensor | None = None
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of tiles; (0, 0) without."""
+        return (0, 0) if self.tiles is None else (self.tiles.shape[0], self.tiles.shape[1])
+
+    def flat(self) -> list[torch.Tensor]:
+        """The tiles in reading order, then the overview: the order of the encoder's features."""
+        return [*(() if self.tiles is None else self.tiles.flatten(0, 1)), self.overview]
+
+
+def as_picture(view: torch.Tensor | PictureViews) -> PictureViews:
+    """A bare view is a picture without tiles."""
+    return view if isinstance(view, PictureViews) else PictureViews(view)
+
+
+def count_picture_tokens(picture: PictureViews) -> int:
+    """Vision tokens of a picture: its overview's, and (h R)(w K + 1) for a mosaic of R x K tiles of h x w."""
+    channels_last = picture.overview.dtype == torch.uint8
+
+    def cells(view: torch.Tensor) -> tuple[int, int]:
+        height, width = view.shape[-3:-1] if channels_last else view.shape[-2:]
+        return height // CELL, width // CELL
+
+    rows, columns = cells(picture.overview)
+    tokens = count_vision_tokens((rows * CELL, columns * CELL))
+    if picture.tiles is not None:
+        (R, K), (h, w) = picture.grid, cells(picture.tiles)
+        tokens += R * h * (K * w + 1)
+    return tokens
+
+
+def fit_picture(image: Image.Image, views: Sequence[Size], mode: Mode | None = None) -> PictureViews:
+    """The uint8 pixels of a picture in the best of `views`, or as `mode` says.
+
+    Raises UsageError for a size the encoder cannot take.
+    """
+    image = to_rgb(image)
+    if mode is None:
+        return PictureViews(_pixels(fit_image(image, choose_view((image.height, image.width), views))))
+    overview = _pixels(fit_image(image, (mode.side, mode.side), stretch=mode.stretch))
+    grid = tile_grid((image.height, image.width), mode)
+    return PictureViews(overview, None if grid == (0, 0) else _cut(image, grid, mode.tile))
+
+
+def picture_views(image: Image.Image, views: Sequence[Size], mode: Mode | None = None) -> PictureViews:
+    """`fit_picture`, normalised."""
+    return normalise_picture(fit_picture(image, views, mode))
+
+
+def normalise_picture(pixels: PictureViews) -> PictureViews:
+    """uint8 pixels of a picture to float views in [-1, 1]."""
+    overview = normalise(pixels.overview[None])[0]
+    if pixels.tiles is None:
+        return PictureViews(overview)
+    tiles = normalise(pixels.tiles.flatten(0, 1)).unflatten(0, pixels.grid)
+    return PictureViews(overview, tiles)
+
+
+def tile_grid(image_size: Size, mode: Mode) -> tuple[int, int]:
+    """(rows, columns) of tiles for a picture (height, width); (0, 0) where it is not tiled.
+
+    A picture that fits one tile is not tiled. Of all grids of MIN_TILES to MAX_TILES tiles, by rising number
+    of tiles, then columns, then rows, the one whose columns / rows is nearest to width / height; of two that
+    are equally near the later one, if the picture has more than half of its pixels. In floating point, as
+    the released code, so that near ties fall the same way.
+    """
+    (h, w), side = image_size, mode.tile
+    if not side or max(h, w) <= side:
+        return 0, 0
+    best, nearest = (0, 0), float("inf")
+    for rows, columns in _grids():
+        distance = abs(w / h - columns / rows)
+        fills = w * h > 0.5 * side * side * rows * columns
+        if distance < nearest or (distance == nearest and fills):
+            best, nearest = (rows, columns), distance
+    return best
+
+
+def _grids() -> list[tuple[int, int]]:
+    pairs = [(k * r, k, r) for k in range(1, MAX_TILES + 1) for r in range(1, MAX_TILES // k + 1)]
+    return [(r, k) for tiles, k, r in sorted(pairs) if tiles >= MIN_TILES]
+
+
+def _cut(image: Image.Image, grid: tuple[int, int], side: int) -> torch.Tensor:
+    """(R, K, side, side, 3): the picture stretched over the whole grid, cut in reading order."""
+    R, K = grid
+    mosaic = _pixels(image.resize((K * side, R * side), Image.Resampling.BICUBIC))
+    return mosaic.view(R, side, K, side, 3).transpose(1, 2).contiguous()
+
+
+def _pixels(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(image))
 
 
 # ---------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ class VisMidConfig(TrainConfig):
     """Stage 2: SAM and compressor are frozen (recipe scratch and deepseek), the GPT starts fresh."""
 
     run: str = "vis_mid"  # name of the run; its files go to OUT/RUN
-    resume_from_deepencoder: str = ""  # deepencoder_NNNNNN.safetensors of stage 1; required
+    resume_from_deepencoder: str = ""  # deepencoder_NNNNNN.safetensors of stage 1; required without --init
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,9 +32,10 @@ def main(argv: list[str] | None = None) -> int:
     config = parse(VisMidConfig, argv)
 
     def load_encoder(model: VLM) -> None:
-        if not config.resume_from_deepencoder:
+        if config.resume_from_deepencoder:
+            load_deepencoder(config.resume_from_deepencoder, model)
+        elif not config.init:
             raise UsageError("stage 2 needs --resume_from_deepencoder=FILE, a DeepEncoder that stage 1 left")
-        load_deepencoder(config.resume_from_deepencoder, model)
 
     run_stage(config, stage=2, load_encoder=load_encoder)
     return 0

@@ -7,7 +7,7 @@ import torch
 
 from nanoocr.config import preset
 from nanoocr.image_process import count_vision_tokens
-from nanoocr.model.deepencoder import DeepEncoder, tokens_in_order
+from nanoocr.model.deepencoder import DeepEncoder
 from nanoocr.model.vlm import VLM, count_parameters
 
 
@@ -119,7 +119,7 @@ def test_views_of_several_sizes_come_back_in_their_order(tiny_config, randomise)
     groups = encoder.encode_groups(views)
     assert [indices for indices, _ in groups] == [[0, 2], [1, 4], [3]]
     expected = torch.cat([encoder(view[None]).tokens[0] for view in views])
-    torch.testing.assert_close(tokens_in_order(groups), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(encoder.picture_tokens(groups, [(0, 0)] * 5), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_one_tensor_of_views_is_one_group(tiny_config, randomise):

@@ -378,10 +378,12 @@ def test_choose_view_wastes_least():
     assert choose_view((50, 50), views) == (256, 256)
 
 
-def test_choose_view_ties_go_to_the_smaller():
+def test_choose_view_ties_go_to_the_smallest_that_need_not_shrink_the_picture():
     for views in ([(512, 512), (256, 256)], [(256, 256), (512, 512)]):
-        assert choose_view((333, 333), views) == (256, 256)
-        assert choose_view((333, 334), views) == (256, 256)
+        assert choose_view((200, 256), views) == (256, 256)
+        assert choose_view((333, 333), views) == (512, 512)
+        assert choose_view((257, 100), views) == (512, 512)
+        assert choose_view((2000, 2000), views) == (512, 512)  # none is large enough: the largest
 
 
 def test_choose_view_without_views():

@@ -49,18 +49,18 @@ def test_a_row_takes_the_view_that_fits_it(byte_tokenizer, make_row):
     wide, square = (make_row(1, size=size) for size in ((30, 70), (90, 80)))
     for row, view in ((wide, (64, 128)), (square, (128, 128))):
         example = prepare(row, byte_tokenizer, VIEWS, 100)
-        assert torch.equal(example.pixels, to_pixels(process_image(row.image, view)))
+        assert torch.equal(example.pixels.overview, to_pixels(process_image(row.image, view)))
         assert example.ids.count(byte_tokenizer.image_id) == count_vision_tokens(view)
-        assert example.glyphs.shape == (view[0] // 16, view[1] // 16, 2)
+        assert example.glyphs.overview.shape == (view[0] // 16, view[1] // 16, 2)
 
 
 def test_glyphs_are_where_the_characters_are(byte_tokenizer, make_row):
     row = make_row(5, chars="abc")
     assert torch.equal(
-        prepare(row, byte_tokenizer, VIEWS, 100).glyphs,
+        prepare(row, byte_tokenizer, VIEWS, 100).glyphs.overview,
         torch.from_numpy(glyph_targets("abc", row.boxes, (64, 128))),
     )
-    assert (prepare(make_row(5), byte_tokenizer, VIEWS, 100).glyphs == UNKNOWN).all()
+    assert (prepare(make_row(5), byte_tokenizer, VIEWS, 100).glyphs.overview == UNKNOWN).all()
 
 
 def test_a_row_of_text_alone(byte_tokenizer, make_row):
@@ -155,19 +155,19 @@ def test_pictures_are_grouped_by_size_and_keep_their_places(byte_tokenizer, make
     rows[1] = replace(rows[1], image=None)
     examples = [prepare(row, byte_tokenizer, VIEWS, 200) for row in rows]
     batch = collate(examples, 7)
-    assert [group.indices for group in batch.pictures] == [(0, 2), (1, 3)]  # counted without the text row
+    assert [group.indices for group in batch.views] == [(0, 2), (1, 3)]  # counted without the text row
     assert batch.num_pictures == 4
     in_order = [example for example in examples if example.pixels is not None]
-    for group in batch.pictures:
+    for group in batch.views:
         for place, pixels, glyphs in zip(group.indices, group.pixels, group.glyphs):
-            assert torch.equal(pixels, in_order[place].pixels)
-            assert torch.equal(glyphs, in_order[place].glyphs)
+            assert torch.equal(pixels, in_order[place].pixels.overview)
+            assert torch.equal(glyphs, in_order[place].glyphs.overview)
 
 
 def test_a_batch_of_text_alone_has_no_pictures(byte_tokenizer, make_row):
     row = replace(make_row(0), image=None)
     batch = collate([prepare(row, byte_tokenizer, VIEWS, 100)], 7)
-    assert batch.pictures == () and batch.num_pictures == 0
+    assert batch.views == () and batch.num_pictures == 0
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ def same(a: Batch, b: Batch) -> bool:
         return [
             batch.ids,
             batch.targets,
-            *(t for group in batch.pictures for t in (group.pixels, group.glyphs)),
+            *(t for group in batch.views for t in (group.pixels, group.glyphs)),
         ]
 
     pairs = list(zip(tensors(a), tensors(b), strict=True))

@@ -113,7 +113,7 @@ def test_row_loss_is_the_mean_over_the_supervised_tokens(tiny_model, byte_tokeni
     """The answer's bytes and the end token, one by one."""
     report = evaluate_reading(tiny_model, byte_tokenizer, rows, max_tokens=1)
     example = reading.prepare(rows[2], byte_tokenizer, tiny_model.config.views, 128)
-    vision = tiny_model.encode(reading.normalise(example.pixels[None]))
+    vision = tiny_model.encode([reading.normalise_picture(example.pixels)])
     hidden = tiny_model.gpt(tiny_model.embed(torch.tensor([example.ids]), vision))
     log_p = tiny_model.gpt.logits(hidden)[0].log_softmax(-1)
     answer = [*rows[2].answer.encode(), byte_tokenizer.assistant_end_id]
@@ -128,7 +128,7 @@ def answers_by(looks: bool, rows, tokenizer):
 
     def key(example) -> object:
         question = example.ids[: example.ids.index(tokenizer.user_end_id)]
-        return example.pixels.numpy().tobytes() if looks else tuple(question)
+        return example.pixels.overview.numpy().tobytes() if looks else tuple(question)
 
     known = {key(example): row.answer for example, row in zip(prepared, rows)}
     return lambda model, tok, examples, max_tokens: [(known.get(key(e), ""), "ok") for e in examples]

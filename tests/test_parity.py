@@ -7,7 +7,8 @@ GPT. Only square pictures exist there; the slow encoder below covers the others.
 
 from __future__ import annotations
 
-import re
+import inspect
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +18,8 @@ from torch import Tensor
 from nanoocr.config import ClipConfig, GPTConfig, ModelConfig, SamConfig
 from nanoocr.model.deepencoder import DeepEncoder
 from nanoocr.model.gpt import GPT, KVCache
+from nanoocr.model.pretrained import transformers_names
+from scripts import reference
 
 # ---------------------------------------------------------------------------------------------------------
 # DeepEncoder
@@ -39,78 +42,20 @@ CONFIG = ModelConfig(
     views=((448, 448),),
 )
 
-TO_OURS = [
-    (r"^sam_encoder\.", "sam_model."),
-    (r"^vision_encoder\.encoder\.", "vision_model.transformer."),
-    (r"^vision_encoder\.", "vision_model."),
-    (r"^sam_model\.layers\.(\d+)\.layer_norm", r"sam_model.blocks.\1.norm"),
-    (r"^sam_model\.layers\.", "sam_model.blocks."),
-    (r"patch_embed\.projection", "patch_embed.proj"),
-    (r"neck\.conv1", "neck.0"),
-    (r"neck\.layer_norm1", "neck.1"),
-    (r"neck\.conv2", "neck.2"),
-    (r"neck\.layer_norm2", "neck.3"),
-    (r"^sam_model\.proj\.conv1", "sam_model.net_2"),
-    (r"^sam_model\.proj\.conv2", "sam_model.net_3"),
-]
-
-
-def translated(reference: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The reference's keys as ours; q, k and v one behind the other."""
-    ours: dict[str, Tensor] = {}
-    for name, tensor in reference.items():
-        if re.search(r"self_attn\.[kv]_proj", name):
-            continue
-        if "self_attn.q_proj" in name:
-            tensor = torch.cat([reference[name.replace("q_proj", f"{part}_proj")] for part in "qkv"])
-            name = name.replace("q_proj", "qkv_proj")
-        for pattern, replacement in TO_OURS:
-            name = re.sub(pattern, replacement, name)
-        ours[name] = tensor
-    return ours
-
 
 @pytest.fixture(scope="module")
 def reference_encoder():
-    """transformers' encoder; every weight random, since many of its own start at zero or at 1e-10."""
-    module = pytest.importorskip("transformers.models.unlimited_ocr.modeling_unlimited_ocr")
-    sam, clip = CONFIG.sam, CONFIG.clip
-    config = module.UnlimitedOcrVisionConfig(
-        sam_config={
-            "hidden_size": sam.width,
-            "output_channels": sam.neck,
-            "num_hidden_layers": sam.depth,
-            "num_attention_heads": sam.heads,
-            "image_size": sam.grid[0] * 16,
-            "patch_size": 16,
-            "window_size": sam.window,
-            "global_attn_indexes": list(sam.global_blocks),
-            "mlp_dim": 4 * sam.width,
-            "downsample_channels": list(sam.compressor),
-        },
-        encoder_config={
-            "hidden_size": clip.width,
-            "intermediate_size": 4 * clip.width,
-            "num_hidden_layers": clip.depth,
-            "num_attention_heads": clip.heads,
-            "image_size": clip.grid[0] * 14,
-            "patch_size": 14,
-        },
-    )
-    reference = module.UnlimitedOcrVisionModel._from_config(config, attn_implementation="sdpa").eval()
-    generator = torch.Generator().manual_seed(3)
-    for parameter in reference.parameters():
-        std = 0.5 if parameter.ndim == 1 else 1.5 * parameter[0].numel() ** -0.5
-        torch.nn.init.normal_(parameter, std=std, generator=generator)
-    return reference
+    """transformers' encoder with random weights."""
+    pytest.importorskip("transformers.models.unlimited_ocr.modeling_unlimited_ocr")
+    return reference.reference_encoder(CONFIG)
 
 
 @pytest.fixture(scope="module")
 def encoder(reference_encoder) -> DeepEncoder:
     """Ours with the reference's weights; strictly all of them."""
     encoder = DeepEncoder(CONFIG)
-    own = {name: tensor for name, tensor in encoder.state_dict().items() if "_model." not in name}
-    encoder.load_state_dict({**translated(reference_encoder.state_dict()), **own}, strict=True)
+    report = reference.copy_weights(reference_encoder, encoder)
+    assert report.dropped == () and all("_model." not in name for name in report.new)
     return encoder.requires_grad_(False)
 
 
@@ -132,6 +77,30 @@ def test_encoder_equals_transformers(reference_encoder, encoder, side):
     ours = torch.cat([features.clip, features.sam], dim=-1)
     assert ours.std() > 0.1 and (ours[0] - ours[1]).abs().max() > 0.1  # there is something to compare
     torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_tokens_of_tiled_pictures_equal_transformers(reference_encoder, encoder):
+    """Its `get_image_features`: tiles stitched to a mosaic, newlines, the order of the parts."""
+    module = pytest.importorskip("transformers.models.unlimited_ocr.modeling_unlimited_ocr")
+    torch.nn.init.normal_(encoder.projector.layers.weight, std=0.2)
+    torch.nn.init.normal_(encoder.image_newline)
+    torch.nn.init.normal_(encoder.view_seperator)
+    host = SimpleNamespace(
+        vision_tower=reference_encoder,
+        multi_modal_projector=encoder.projector,
+        image_newline=encoder.image_newline,
+        view_separator=encoder.view_seperator,
+    )
+    generator = torch.Generator().manual_seed(6)
+    overviews = torch.rand(2, 3, 256, 256, generator=generator) * 2 - 1
+    tiles = torch.rand(6, 3, 192, 192, generator=generator) * 2 - 1
+    get_image_features = inspect.unwrap(module.UnlimitedOcrModel.get_image_features)
+    with torch.inference_mode():
+        expected = get_image_features(host, overviews, tiles, [6, 0], [[2, 3], [1, 1]]).pooler_output
+        groups = encoder.encode_groups([*tiles, *overviews])
+        ours = encoder.picture_tokens(groups, [(3, 2), (0, 0)])
+    assert len(expected[0]) == 9 * 7 + 4 * 5 + 1 and len(expected[1]) == 4 * 5 + 1
+    torch.testing.assert_close(ours, torch.cat(expected), atol=1e-4, rtol=1e-4)
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -282,19 +251,6 @@ def test_encoder_equals_the_slow_one_at_any_size(tiny_model, size):
 # ---------------------------------------------------------------------------------------------------------
 # GPT
 
-NAMES = {"c_q": "q_proj", "c_k": "k_proj", "c_v": "v_proj", "c_proj": "o_proj"}
-
-
-def nanochat_keys(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Our keys (nanochat's) as transformers names them."""
-    out = {}
-    for name, tensor in weights.items():
-        name = name.replace("transformer.wte", "model.embed_tokens").replace("transformer.h", "model.layers")
-        name = name.replace("mlp.c_fc", "mlp.fc1").replace("mlp.c_proj", "mlp.fc2")
-        name = re.sub(r"attn\.(c_\w+)\.", lambda match: f"self_attn.{NAMES[match[1]]}.", name)
-        out[name] = tensor
-    return out
-
 
 @pytest.fixture(params=[4, 2, 1], ids=lambda heads: f"{heads}_kv_heads")
 def gpt_pair(request):
@@ -318,7 +274,7 @@ def gpt_pair(request):
         attn_implementation="sdpa",
     )
     reference = transformers.NanoChatForCausalLM(config).eval()
-    reference.load_state_dict(nanochat_keys(gpt.state_dict()), strict=True)
+    reference.load_state_dict(transformers_names(gpt.state_dict()), strict=True)
     return gpt, reference
 
 
@@ -362,7 +318,7 @@ def test_gradients_equal_transformers(gpt_pair):
     for logits in (ours, expected):
         F.cross_entropy(logits.flatten(0, 1).float(), IDS[:, 1:].flatten()).backward()
     theirs = dict(reference.named_parameters())
-    found = nanochat_keys({name: parameter.grad for name, parameter in gpt.named_parameters()})
+    found = transformers_names({name: parameter.grad for name, parameter in gpt.named_parameters()})
     assert found.keys() == theirs.keys()
     for name, grad in found.items():
         torch.testing.assert_close(grad, theirs[name].grad, atol=1e-5, rtol=1e-4)

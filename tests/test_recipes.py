@@ -236,7 +236,7 @@ def test_the_loss_of_a_step_is_the_models_loss(make_model, batch):
     model = make_model()
     losses = losses_of(model, batch)
     views: list[Tensor] = [torch.empty(0)] * batch.num_pictures
-    for group in batch.pictures:
+    for group in batch.views:
         for place, pixels in zip(group.indices, group.pixels):
             views[place] = (pixels.permute(2, 0, 1).float() - 127.5) / 127.5
     torch.testing.assert_close(losses["loss"], model(batch.ids, batch.targets, views).mean)
@@ -252,6 +252,26 @@ def test_a_compiled_step_is_the_same_step(make_model, batch, monkeypatch):
     compiled.heads = plain.heads
     expected, found = (compute_losses(state, batch, chosen)["total"] for state in (plain, compiled))
     torch.testing.assert_close(found, expected)
+
+
+def test_recomputed_blocks_save_memory_and_change_no_gradient(make_model, batch):
+    kept, gradients = [], []
+    for recompute in (False, True):
+        model, chosen, saved = make_model(), recipe("deepseek", 1), []
+
+        def note(tensor: Tensor, saved=saved) -> Tensor:
+            saved.append(tensor.numel())
+            return tensor
+
+        state = build_state(model, chosen, TrainConfig(recompute=recompute))
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            total = compute_losses(state, batch, chosen)["total"]
+        kept.append(sum(saved))
+        total.backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    assert kept[1] < 0.6 * kept[0]
+    for before, after in zip(*gradients):
+        torch.testing.assert_close(after, before)
 
 
 def test_a_frozen_sam_has_no_glyph_loss_on_its_patches(make_model, batch):
@@ -276,12 +296,12 @@ def test_glyph_loss_does_not_depend_on_how_pictures_are_grouped(make_model, byte
     """The mean over the pictures: each as its own group, or all in one."""
     rows = [make_row(i, chars="abc") for i in range(3)]
     together = collate([prepare(row, byte_tokenizer, ((64, 128),), 128) for row in rows], 0)
-    (group,) = together.pictures
+    (group,) = together.views
     alone = tuple(
         group._replace(indices=(i,), pixels=group.pixels[i : i + 1], glyphs=group.glyphs[i : i + 1])
         for i in range(3)
     )
-    a, b = (losses_of(make_model(), g) for g in (together, together._replace(pictures=alone)))
+    a, b = (losses_of(make_model(), g) for g in (together, together._replace(views=alone)))
     torch.testing.assert_close(a["glyph_patch"], b["glyph_patch"], atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(a["loss"], b["loss"])
 

@@ -346,6 +346,21 @@ def test_stage_2_requires_an_encoder(tmp_path, capsys):
     refused(capsys, 4, "nowhere.safetensors")
 
 
+def test_init_starts_from_a_model_folder_and_trained_says_what_moves(trained, tmp_path, capsys):
+    start = trained / "mid" / "step_000003"
+    flags = ["--steps=1", "--eval_samples=0", "--save_every=1", f"--init={start}", "--run=fine"]
+    assert stage_2(tmp_path, *flags, "--trained=sam,gpt") == 0
+    before, after = weights(start), weights(tmp_path / "fine" / "step_000001")
+    moved = {component_of(name) for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {"sam", "gpt"}
+    assert stage_2(tmp_path, *flags, "--run=x", "--trained=sam,brain") == 2
+    refused(capsys, 2, "--trained", "'brain'", "compressor")
+    assert stage_2(tmp_path, *flags, "--run=x", "--preset=small") == 2
+    refused(capsys, 2, "--init", "nano")
+    assert stage_2(tmp_path, *flags, "--run=x", "--init=nowhere") == 4
+    refused(capsys, 4, "nowhere")
+
+
 def test_stage_2_refuses_an_encoder_of_another_preset(trained, tmp_path, capsys):
     encoder = trained / "tok" / "deepencoder_000004.safetensors"
     flags = ["--steps=2", "--preset=small", f"--resume_from_deepencoder={encoder}"]

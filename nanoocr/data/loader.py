@@ -21,16 +21,19 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from nanoocr.config import PATCH
 from nanoocr.data.rows import Row, row_from_synth
 from nanoocr.data.synth import make_sample
 from nanoocr.data.synth.card import MAX_LINES
 from nanoocr.data.synth.fonts import Font
 from nanoocr.errors import NanoOCRError, UsageError
 from nanoocr.image_process import (
-    choose_view,
+    MODES,
+    Mode,
+    PictureViews,
     contained_size,
-    count_vision_tokens,
-    fit_image,
+    count_picture_tokens,
+    fit_picture,
     padding_before,
 )
 from nanoocr.model.vlm import IGNORE
@@ -45,14 +48,14 @@ class Example(NamedTuple):
 
     ids: list[int]
     mask: list[int]  # 1 where the token is supervised
-    pixels: Tensor | None  # (H, W, 3) uint8
-    glyphs: Tensor | None  # (H/16, W/16, slots) uint8; all UNKNOWN where the row has no character boxes
+    pixels: PictureViews | None  # uint8, channels last
+    glyphs: PictureViews | None  # the same views as uint8 classes: (H/16, W/16, slots), tiles (R, K, ...)
 
 
-class Pictures(NamedTuple):
-    """The equally sized pictures of a batch; uint8 until they are on the device."""
+class Views(NamedTuple):
+    """The equally sized views of a batch; uint8 until they are on the device."""
 
-    indices: tuple[int, ...]  # places among all pictures of the batch, counted in the order of their runs
+    indices: tuple[int, ...]  # places among all views of the batch: picture by picture, tiles first
     pixels: Tensor  # (k, H, W, 3) uint8
     glyphs: Tensor  # (k, H/16, W/16, slots) uint8
 
@@ -62,7 +65,8 @@ class Batch(NamedTuple):
 
     ids: Tensor  # (B, T) int64
     targets: Tensor  # (B, T) int64, shifted by one, IGNORE where not supervised
-    pictures: tuple[Pictures, ...]  # one entry per size
+    views: tuple[Views, ...]  # one entry per size
+    grids: tuple[tuple[int, int], ...]  # rows and columns of tiles of every picture, (0, 0) without
     skipped: int = 0  # drawn rows that did not fit and are not in the batch
 
     @property
@@ -71,15 +75,25 @@ class Batch(NamedTuple):
 
     @property
     def num_pictures(self) -> int:
-        return sum(len(group.indices) for group in self.pictures)
+        return len(self.grids)
+
+    @property
+    def num_views(self) -> int:
+        return sum(len(group.indices) for group in self.views)
 
 
 class TooLongError(UsageError):
     """A row that needs more tokens than it may have."""
 
 
-def prepare(row: Row, tokenizer: Tokenizer, views: Sequence[tuple[int, int]], max_length: int) -> Example:
-    """Tokenise a row and fit its picture into the best of `views` (height, width).
+def prepare(
+    row: Row,
+    tokenizer: Tokenizer,
+    views: Sequence[tuple[int, int]],
+    max_length: int,
+    mode: Mode | None = None,
+) -> Example:
+    """Tokenise a row and fit its picture into the best of `views` (height, width), or as `mode` says.
 
     Raises:
         TooLongError: the conversation has more than `max_length` tokens; nothing is cut. Names the row.
@@ -87,12 +101,10 @@ def prepare(row: Row, tokenizer: Tokenizer, views: Sequence[tuple[int, int]], ma
     pixels, glyphs, counts = None, None, []
     content = [{"type": "text", "text": row.prompt}]
     if row.image is not None:
-        view = choose_view((row.image.height, row.image.width), views)
-        pixels = torch.from_numpy(np.array(fit_image(row.image, view)))
-        counts = [count_vision_tokens(view)]
+        pixels = fit_picture(row.image, views, mode)
+        glyphs = picture_glyphs(row, pixels, mode)
+        counts = [count_picture_tokens(pixels)]
         content.insert(0, {"type": "image"})
-        boxes = boxes_in_view(row.boxes, (row.image.height, row.image.width), view)
-        glyphs = torch.from_numpy(glyph_targets(row.chars, boxes, view))
     messages = [{"role": "user", "content": content}, {"role": "assistant", "content": row.answer}]
     ids, mask = render_conversation({"messages": messages}, tokenizer, image_token_counts=counts)
     if len(ids) > max_length:
@@ -100,11 +112,29 @@ def prepare(row: Row, tokenizer: Tokenizer, views: Sequence[tuple[int, int]], ma
     return Example(ids, mask, pixels, glyphs)
 
 
-def boxes_in_view(boxes: np.ndarray, size: tuple[int, int], view: tuple[int, int]) -> np.ndarray:
-    """Character boxes of a picture of `size` after the contain-resize and padding of `process_image`."""
+def picture_glyphs(row: Row, pixels: PictureViews, mode: Mode | None) -> PictureViews:
+    """The glyph targets of a picture's views: one for the overview, one for every tile."""
+    assert row.image is not None
+    size = (row.image.height, row.image.width)
+    view = (pixels.overview.size(0), pixels.overview.size(1))
+    boxes = boxes_in_view(row.boxes, size, view, stretch=mode is not None and mode.stretch)
+    overview = torch.from_numpy(glyph_targets(row.chars, boxes, view))
+    if pixels.tiles is None:
+        return PictureViews(overview)
+    (R, K), (h, w) = pixels.grid, pixels.tiles.shape[2:4]
+    boxes = boxes_in_view(row.boxes, size, (R * h, K * w), stretch=True)
+    mosaic = torch.from_numpy(glyph_targets(row.chars, boxes, (R * h, K * w)))
+    tiles = mosaic.view(R, h // PATCH, K, w // PATCH, -1).transpose(1, 2).contiguous()
+    return PictureViews(overview, tiles)
+
+
+def boxes_in_view(
+    boxes: np.ndarray, size: tuple[int, int], view: tuple[int, int], *, stretch: bool = False
+) -> np.ndarray:
+    """Character boxes of a picture of `size` after the resize and padding of `fit_image`."""
     if size == view:
         return boxes
-    height, width = contained_size(size, view)
+    height, width = view if stretch else contained_size(size, view)
     scale = np.array([width / size[1], height / size[0]] * 2, dtype=np.float32)
     left, top = padding_before(width, view[1]), padding_before(height, view[0])
     offset = np.array([left, top] * 2, dtype=np.float32)
@@ -121,17 +151,23 @@ def collate(examples: Sequence[Example], pad_id: int) -> Batch:
         supervised = torch.tensor(example.mask[1:], dtype=torch.bool)
         ids[i, : len(row) - 1] = row[:-1]
         targets[i, : len(row) - 1] = torch.where(supervised, row[1:], IGNORE)
-    return Batch(ids, targets, group_pictures(examples))
+    grids = tuple(example.pixels.grid for example in examples if example.pixels is not None)
+    return Batch(ids, targets, group_views(examples), grids)
 
 
-def group_pictures(examples: Sequence[Example]) -> tuple[Pictures, ...]:
-    """Stack the pictures size by size: few large tensors travel fast between processes."""
-    pairs = [(e.pixels, e.glyphs) for e in examples if e.pixels is not None and e.glyphs is not None]
+def group_views(examples: Sequence[Example]) -> tuple[Views, ...]:
+    """Stack the views size by size: few large tensors travel fast between processes."""
+    pairs = [
+        pair
+        for example in examples
+        if example.pixels is not None and example.glyphs is not None
+        for pair in zip(example.pixels.flat(), example.glyphs.flat(), strict=True)
+    ]
     sizes: dict[tuple[int, ...], list[int]] = {}
     for i, (pixels, _) in enumerate(pairs):
         sizes.setdefault(tuple(pixels.shape), []).append(i)
     return tuple(
-        Pictures(
+        Views(
             tuple(indices),
             torch.stack([pairs[i][0] for i in indices]),
             torch.stack([pairs[i][1] for i in indices]),
@@ -210,6 +246,7 @@ class BatchMaker(Dataset[list[Batch] | NanoOCRError]):
     max_length: int
     pool: int = POOL
     skip_long: bool = False
+    modes: tuple[tuple[str, float], ...] = ()  # resolution modes and weights; empty: the model's views
 
     def __len__(self) -> int:
         return -(-self.steps // self.pool)
@@ -240,10 +277,18 @@ class BatchMaker(Dataset[list[Batch] | NanoOCRError]):
         for index in range(group * count, (group + 1) * count):
             row = self.source(index, progress)
             try:
-                yield prepare(row, self.tokenizer, self.views, self.max_length)
+                yield prepare(row, self.tokenizer, self.views, self.max_length, self.mode_of(index))
             except TooLongError:
                 if not self.skip_long:
                     raise
+
+    def mode_of(self, index: int) -> Mode | None:
+        """The resolution mode that row `index` is seen in; None without modes."""
+        if not self.modes:
+            return None
+        weights = np.array([weight for _, weight in self.modes])
+        place = np.random.default_rng([self.seed, index, 1]).choice(len(weights), p=weights / weights.sum())
+        return MODES[self.modes[place][0]]
 
 
 def training_batches(maker: BatchMaker, *, start: int, workers: int) -> Iterator[Batch]:
@@ -296,8 +341,8 @@ def parse_curriculum(text: str) -> tuple[tuple[float, int], ...]:
     return pairs
 
 
-def parse_mix(text: str, known: Sequence[str]) -> dict[str, float]:
-    """`card:0.8,scene:0.2` -> weights; a bare name weighs 1.
+def parse_mix(text: str, known: Sequence[str], flag: str = "--mix") -> dict[str, float]:
+    """`card:0.8,scene:0.2` -> weights; a bare name weighs 1. `flag` is what errors call it.
 
     Raises:
         UsageError: an unknown kind or a weight that is not a positive number.
@@ -308,7 +353,7 @@ def parse_mix(text: str, known: Sequence[str]) -> dict[str, float]:
         try:
             mix[name] = float(weight or 1)
         except ValueError as error:
-            raise UsageError(f"--mix={text}: {weight!r} is not a number") from error
+            raise UsageError(f"{flag}={text}: {weight!r} is not a number") from error
         if name not in known or not 0 < mix[name] < math.inf:
-            raise UsageError(f"--mix={text}: choose positive weights of {', '.join(known)}")
+            raise UsageError(f"{flag}={text}: choose positive weights of {', '.join(known)}")
     return mix

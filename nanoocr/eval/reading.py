@@ -23,7 +23,7 @@ from nanoocr.eval.metrics import (
     grounding_gap,
     word_overlap,
 )
-from nanoocr.image_process import normalise
+from nanoocr.image_process import normalise, normalise_picture
 from nanoocr.inference.engine import Engine, Request
 from nanoocr.model.vlm import VLM
 from nanoocr.tokenizer import Tokenizer
@@ -135,7 +135,7 @@ def read_examples(
     requests = []
     for example in examples:
         start = len(example.ids) - example.ids[::-1].index(tokenizer.assistant_start_id)
-        views = () if example.pixels is None else (normalise(example.pixels[None])[0],)
+        views = () if example.pixels is None else (normalise_picture(example.pixels),)
         room = model.config.gpt.sequence_len - start
         requests.append(Request(tuple(example.ids[:start]), views, min(max_tokens, room)))
     return [(c.text, c.status) for c in Engine(model, tokenizer).generate(requests, max_batch=BATCH)]
@@ -147,7 +147,7 @@ def row_losses(model: VLM, tokenizer: Tokenizer, examples: Sequence[Example]) ->
     losses = []
     for example in examples:
         batch = collate([example], tokenizer.assistant_end_id)
-        views = None if example.pixels is None else normalise(example.pixels[None]).to(model.device)
+        views = None if example.pixels is None else [normalise_picture(example.pixels)]
         loss = model(batch.ids.to(model.device), batch.targets.to(model.device), views)
         losses.append(float(loss.mean))
     return losses
@@ -156,7 +156,7 @@ def row_losses(model: VLM, tokenizer: Tokenizer, examples: Sequence[Example]) ->
 @torch.inference_mode()
 def encoder_health(model: VLM, examples: Sequence[Example]) -> dict[str, FeatureHealth]:
     """Feature health of SAM, CLIP and the projector over the pictures of the most frequent size."""
-    pictures = [example.pixels for example in examples if example.pixels is not None]
+    pictures = [example.pixels.overview for example in examples if example.pixels is not None]
     sizes = [tuple(picture.shape) for picture in pictures]
     size = max(set(sizes), key=lambda candidate: (sizes.count(candidate), candidate))
     chosen = [picture for picture in pictures if tuple(picture.shape) == size]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from nanoocr.errors import UsageError
-from nanoocr.image_process import count_vision_tokens
+from nanoocr.image_process import PictureViews, as_picture, count_picture_tokens
 from nanoocr.inference.sampling import Sampler, SamplingConfig, surplus_of_loop
 from nanoocr.model.gpt import KVCache
 from nanoocr.model.vlm import VLM
@@ -35,13 +35,14 @@ MAX_BATCH = 32
 class Request:
     """One prompt with its pictures.
 
-    `ids` ends in assistant_start and holds a run of `<|image|>` ids per view, as long as the view has vision
-    tokens. `views` are (3, H, W) float in [-1, 1], in the order of the runs. Without `max_tokens` a row may
-    go on to the end of the sequence length that the model was trained for.
+    `ids` ends in assistant_start and holds a run of `<|image|>` ids per picture, as long as the picture has
+    vision tokens. `views` are the pictures in the order of the runs, each (3, H, W) float in [-1, 1] or with
+    tiles. Without `max_tokens` a row may go on to the end of the sequence length that the model was trained
+    for.
     """
 
     ids: tuple[int, ...]
-    views: tuple[Tensor, ...] = ()
+    views: tuple[Tensor | PictureViews, ...] = ()
     max_tokens: int | None = None
 
 
@@ -145,7 +146,7 @@ class Engine:
     def _limit(self, index: int, request: Request) -> int:
         """The most tokens a request may generate; refuses what cannot be run."""
         wanted = request.ids.count(self.model.image_id)
-        found = sum(count_vision_tokens((view.size(1), view.size(2))) for view in request.views)
+        found = sum(count_picture_tokens(as_picture(view)) for view in request.views)
         # Checked row by row: over a whole batch, a surplus here could hide a lack there.
         if wanted != found:
             raise UsageError(f"request {index} holds {wanted} <|image|> ids but {found} vision tokens")
@@ -206,7 +207,7 @@ class Engine:
         for ids_T, row in zip(ids_BT, rows):
             ids_T[: len(row.request.ids)] = torch.tensor(row.request.ids)
         lengths, ids_BT = lengths.to(device), ids_BT.to(device)
-        vision = encode_views(model, [view for row in rows for view in row.request.views])
+        vision = encode_pictures(model, [as_picture(view) for row in rows for view in row.request.views])
         # The last generated token is never fed back, hence the - 1.
         capacity = max(len(row.request.ids) + row.limit - 1 for row in rows)
         cache = model.new_cache(batch=len(rows), capacity=capacity)
@@ -250,15 +251,15 @@ class Engine:
 
 
 @torch.inference_mode()
-def encode_views(model: VLM, views: Sequence[Tensor]) -> Tensor | None:
-    """Vision tokens of all views in order, (sum of N_i, C), ENCODE_PIXELS at a time; None without views."""
-    chunks: list[list[Tensor]] = []
+def encode_pictures(model: VLM, pictures: Sequence[PictureViews]) -> Tensor | None:
+    """Vision tokens of all pictures in order, (sum of N_i, C), ENCODE_PIXELS or so at a time."""
+    chunks: list[list[PictureViews]] = []
     pixels = 0
-    for view in views:
-        size = view.size(1) * view.size(2)
+    for picture in pictures:
+        size = sum(view[0].numel() for view in picture.flat())
         if not chunks or pixels + size > ENCODE_PIXELS:
             chunks, pixels = [*chunks, []], 0
-        chunks[-1].append(view.to(model.device))
+        chunks[-1].append(picture)
         pixels += size
     return torch.cat([model.encode(chunk) for chunk in chunks]) if chunks else None
 

@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 
 from nanoocr.errors import CheckpointError, UsageError
-from nanoocr.image_process import choose_view, count_vision_tokens, process_image
+from nanoocr.image_process import Mode, count_picture_tokens, picture_views
+from nanoocr.image_process import mode as find_mode
 from nanoocr.inference.engine import MAX_BATCH, Completion, Engine, Request, TokenCount
 from nanoocr.inference.sampling import SamplingConfig
 from nanoocr.inference.sources import ALL_PAGES, PageRanges, Picture, Source, open_source
@@ -82,6 +83,7 @@ class Reader:
         dtype: str = "auto",
         sampling: SamplingConfig | None = None,
         max_batch: int = MAX_BATCH,
+        mode: str | None = None,
     ) -> None:
         """Load a model folder; None is the model in the package.
 
@@ -90,11 +92,14 @@ class Reader:
             dtype: of the computation: `float32`, `bfloat16`, or `auto` (see `choose_dtype`).
             sampling: None is greedy.
             max_batch: pages that are decoded together.
+            mode: a resolution mode (tiny, small, base, large, gundam, gundam-m); None is the best of the
+                views that the model was made for.
 
         Raises:
             CheckpointError: the folder is missing, damaged, or of another format version.
-            UsageError: an unknown device or dtype.
+            UsageError: an unknown device, dtype or mode.
         """
+        self.mode = None if mode is None else find_mode(mode)
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device)
         folder = default_model_folder() if model is None else Path(model)
@@ -168,7 +173,7 @@ class Reader:
         """The request of a picture, and the picture without its pixels: a batch of scans fills gigabytes."""
         if picture.image is None:
             return picture, None
-        request = make_request(self.model, self.tokenizer, picture.image, prompt, max_tokens)
+        request = make_request(self.model, self.tokenizer, picture.image, prompt, max_tokens, self.mode)
         return picture._replace(image=None), request
 
     def stream(
@@ -208,17 +213,22 @@ def _demand(picture: Picture) -> Picture:
 
 
 def make_request(
-    model: VLM, tokenizer: Tokenizer, image: Image.Image, prompt: str, max_tokens: int | None = None
+    model: VLM,
+    tokenizer: Tokenizer,
+    image: Image.Image,
+    prompt: str,
+    max_tokens: int | None = None,
+    mode: Mode | None = None,
 ) -> Request:
     """One picture and what is asked about it, in the form that the model was trained on: picture first."""
-    view = choose_view((image.height, image.width), model.config.views)
+    picture = picture_views(image, model.config.views, mode)
     content = [{"type": "image"}, {"type": "text", "text": prompt}]
     ids = render_for_completion(
         {"messages": [{"role": "user", "content": content}]},
         tokenizer,
-        image_token_counts=[count_vision_tokens(view)],
+        image_token_counts=[count_picture_tokens(picture)],
     )
-    return Request(tuple(ids), (process_image(image, view),), max_tokens)
+    return Request(tuple(ids), (picture,), max_tokens)
 
 
 def make_page(picture: Picture, completion: Completion | None, waited: float) -> Page:

@@ -31,6 +31,9 @@ class VisionFeatures(NamedTuple):
     tokens: Tensor  # (V, N, D) as the language model gets them
 
 
+Groups = Sequence[tuple[Sequence[int], VisionFeatures]]  # (indices of the views, their features)
+
+
 class Projector(nn.Module):
     """A single linear map, (..., 2C) -> (..., D)."""
 
@@ -63,13 +66,17 @@ class DeepEncoder(nn.Module):
 
     def arrange(self, projected_VHWD: Tensor) -> Tensor:
         """Lay a grid out as the sequence sees it: newline after every row, separator last -> (V, N, D)."""
+        V, _, _, D = projected_VHWD.shape
+        separator = self.view_seperator.to(projected_VHWD.dtype).expand(V, 1, D)
+        return torch.cat([self.rows(projected_VHWD), separator], dim=1)
+
+    def rows(self, projected_VHWD: Tensor) -> Tensor:
+        """(V, H, W, D) -> (V, H * (W + 1), D): the newline vector behind every row."""
         V, H, _, D = projected_VHWD.shape
         newline = self.image_newline.to(projected_VHWD.dtype).expand(V, H, 1, D)
-        rows = torch.cat([projected_VHWD, newline], dim=2).flatten(1, 2)
-        separator = self.view_seperator.to(projected_VHWD.dtype).expand(V, 1, D)
-        return torch.cat([rows, separator], dim=1)
+        return torch.cat([projected_VHWD, newline], dim=2).flatten(1, 2)
 
-    def encode_groups(self, views: Tensor | Sequence[Tensor]) -> list[tuple[Sequence[int], VisionFeatures]]:
+    def encode_groups(self, views: Tensor | Sequence[Tensor]) -> Groups:
         """Encode views of any sizes, equally sized ones together: [(their indices, their features)].
 
         `views` is (V, 3, H, W), or a sequence of (3, H_i, W_i).
@@ -78,6 +85,24 @@ class DeepEncoder(nn.Module):
         for i, view in enumerate(views):
             groups.setdefault(tuple(view.shape), []).append(i)
         return [(indices, self(torch.stack([views[i] for i in indices]))) for indices in groups.values()]
+
+    def picture_tokens(self, groups: Groups, grids: Sequence[tuple[int, int]]) -> Tensor:
+        """The vision tokens of all pictures, one behind the other: (sum of their N, D).
+
+        `grids` are each picture's (rows, columns) of tiles, (0, 0) without. Its views stand together in the
+        order of the groups' indices: the tiles in reading order, then the overview. A tiled picture's
+        tokens are [mosaic of the tiles, overview, separator], with one newline behind every row of each.
+        """
+        tokens = {i: one for indices, features in groups for i, one in zip(indices, features.tokens)}
+        projected = {i: one for indices, features in groups for i, one in zip(indices, features.projected)}
+        parts, first = [], 0
+        for R, K in grids:
+            if R * K:
+                tiles_THWD = torch.stack([projected[i] for i in range(first, first + R * K)])
+                parts.append(self.rows(stitch(tiles_THWD, (R, K))[None])[0])
+            parts.append(tokens[first + R * K])  # of the overview, with the separator at its end
+            first += R * K + 1
+        return torch.cat(parts)
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:
         """Fresh weights for every part; the special vectors are normal with std D^-0.5."""
@@ -90,7 +115,7 @@ class DeepEncoder(nn.Module):
             nn.init.normal_(vector, std=vector.numel() ** -0.5, generator=generator)
 
 
-def tokens_in_order(groups: Sequence[tuple[Sequence[int], VisionFeatures]]) -> Tensor:
-    """The vision tokens of `encode_groups`, one view behind the other in the views' order: (sum of N, D)."""
-    by_view = {i: tokens for indices, features in groups for i, tokens in zip(indices, features.tokens)}
-    return torch.cat([by_view[i] for i in range(len(by_view))])
+def stitch(tiles_THWD: Tensor, grid: tuple[int, int]) -> Tensor:
+    """R * K tiles in reading order -> one mosaic (R * H, K * W, D)."""
+    R, K = grid
+    return tiles_THWD.unflatten(0, (R, K)).transpose(1, 2).flatten(0, 1).flatten(1, 2)

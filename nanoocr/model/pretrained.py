@@ -431,16 +431,16 @@ def gpt_config_from_transformers(data: Mapping[str, Any]) -> GPTConfig:
 # the other direction
 
 
+def transformers_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors under a GPT's names, under those of NanoChatForCausalLM."""
+    names = tuple((ours, theirs) for theirs, ours in NANOCHAT_TRANSFORMERS.names)
+    return {str(translate(name, names)): tensor.detach().contiguous() for name, tensor in weights.items()}
+
+
 def gpt_for_transformers(gpt: GPT) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(weights, config.json) of a transformers NanoChatForCausalLM that computes what `gpt` does."""
-    reversed_names = tuple((ours, theirs) for theirs, ours in NANOCHAT_TRANSFORMERS.names)
-    weights = {}
-    for name, tensor in gpt.state_dict().items():
-        key = translate(name, reversed_names)
-        assert key is not None, name
-        weights[key] = tensor.detach().contiguous()
     config = gpt.config
-    return weights, {
+    return transformers_names(gpt.state_dict()), {
         "architectures": ["NanoChatForCausalLM"],
         "model_type": "nanochat",
         "vocab_size": config.vocab_size,

@@ -17,12 +17,13 @@ from torch import Tensor, nn
 
 from nanoocr.config import ModelConfig
 from nanoocr.errors import UsageError
-from nanoocr.model.deepencoder import DeepEncoder, tokens_in_order
+from nanoocr.image_process import PictureViews, as_picture
+from nanoocr.model.deepencoder import DeepEncoder
 from nanoocr.model.gpt import GPT, KVCache
 
 IGNORE = -1  # target of a position that is not supervised (nanochat's value)
 
-Views = Tensor | Sequence[Tensor]  # (V, 3, H, W), or V tensors (3, H_i, W_i)
+Views = Tensor | Sequence[Tensor | PictureViews]  # (V, 3, H, W), or one by one, (3, H_i, W_i) or tiled
 
 
 class Loss(NamedTuple):
@@ -70,7 +71,11 @@ class VLM(nn.Module):
 
     def encode(self, views: Views) -> Tensor:
         """All vision tokens of `views` one behind the other, (sum of N_i, C), in the compute dtype."""
-        return tokens_in_order(self.encoder.encode_groups([view.to(self.compute_dtype) for view in views]))
+        pictures = [as_picture(view) for view in views]
+        flat = [view.to(self.device, self.compute_dtype) for picture in pictures for view in picture.flat()]
+        return self.encoder.picture_tokens(
+            self.encoder.encode_groups(flat), [picture.grid for picture in pictures]
+        )
 
     def embed(self, ids: Tensor, vision: Tensor | None = None) -> Tensor:
         """(B, T) ids and (number of `<|image|>` ids, C) vision tokens -> (B, T, C) in the compute dtype."""

@@ -29,7 +29,9 @@ class TrainConfig:
     text_ratio: float = 0.0  # share of rows without a picture
     data: str = ""  # a .parquet or .json file to train on instead of synthetic rows
     eval_data: str = ""  # a .parquet or .json file to validate on; empty: synthetic rows, or those of --data
+    modes: str = ""  # resolution modes and weights, as base:0.5,gundam:0.5; empty: the preset's views
     max_length: int = 0  # longest row in tokens; 0 is the model's sequence length
+    trained: str = ""  # components that train, as sam,compressor,clip,projector,gpt; empty: the recipe's
     optimizer: str = ""  # muon (with AdamW for what is no hidden matrix) or adamw
     lr: float = -1.0  # AdamW's learning rate
     muon_lr: float = -1.0  # Muon's learning rate
@@ -43,6 +45,7 @@ class TrainConfig:
     glyph_only: float = 0.0  # share of the steps, at the start, that train by the glyph loss alone
     dtype: str = "auto"  # compute dtype: auto, float32 or bfloat16
     compile: bool = False  # let torch.compile fuse the step: faster, after a minute; needs a C++ compiler
+    recompute: bool = False  # compute each block's activations again in backward: less memory, more work
     device: str = "cpu"  # cpu, cuda, mps
     threads: int = 0  # torch threads; 0 is the number of CPUs that this process may use
     workers: int = 1  # processes that make batches ahead

@@ -10,19 +10,21 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from nanoocr.data.loader import Batch, BatchMaker, training_batches
 from nanoocr.data.rows import Row
 from nanoocr.errors import UsageError
 from nanoocr.eval.reading import ReadingReport, evaluate_reading
 from nanoocr.image_process import normalise
-from nanoocr.model.deepencoder import VisionFeatures, tokens_in_order
+from nanoocr.model.deepencoder import VisionFeatures
 from nanoocr.model.vlm import VLM
 from nanoocr.tokenizer import Tokenizer
 from nanoocr.train.checkpoint import (
@@ -75,11 +77,24 @@ def build_state(model: VLM, chosen: Recipe, config: TrainConfig) -> TrainState:
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             heads = GlyphHeads(model.config).to(model.device)
+    if config.recompute:
+        recompute_blocks(model)
     encode, decode = model.encoder.__call__, model.gpt.__call__
     if config.compile:  # views have few sizes, the text has another length in every batch
         encode, decode = torch.compile(encode), torch.compile(decode, dynamic=True)
     optimizers = make_optimizers(model, heads, chosen, config.weight_decay)
     return TrainState(model, heads, optimizers, encode, decode)
+
+
+def recompute_blocks(model: VLM) -> None:
+    """From now on a block keeps only its input while gradients are taken, and runs again in backward."""
+    encoder = model.encoder
+    for block in (
+        *encoder.sam_model.blocks,
+        *encoder.vision_model.transformer.layers,
+        *model.gpt.transformer.h,
+    ):
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -123,17 +138,17 @@ def compute_losses(
     losses: dict[str, Tensor] = {}
     total = torch.zeros((), device=model.device)
     encoded: list[tuple[Sequence[int], VisionFeatures]] = []
-    for pictures in batch.pictures:
-        features = state.encode(normalise(to_device(pictures.pixels, model)).to(model.compute_dtype))
-        encoded.append((pictures.indices, features))
+    for views in batch.views:
+        features = state.encode(normalise(to_device(views.pixels, model)).to(model.compute_dtype))
+        encoded.append((views.indices, features))
         if state.heads is not None:
-            share = len(pictures.indices) / batch.num_pictures
-            glyphs = glyph_losses(state.heads, features, to_device(pictures.glyphs, model), chosen)
+            share = len(views.indices) / batch.num_views
+            glyphs = glyph_losses(state.heads, features, to_device(views.glyphs, model), chosen)
             for name, value in glyphs.items():
                 losses[name] = losses.get(name, 0.0) + share * value
     total = total + chosen.glyph_weight * (losses.get("glyph_patch", 0.0) + losses.get("glyph_token", 0.0))
     if not glyph_only:
-        vision = tokens_in_order(encoded) if encoded else None
+        vision = model.encoder.picture_tokens(encoded, batch.grids) if encoded else None
         hidden = state.decode(model.embed(to_device(batch.ids, model), vision))
         losses["loss"] = model.loss(hidden, to_device(batch.targets, model)).mean
         total = total + losses["loss"]
@@ -174,7 +189,18 @@ def save(run: Path, state: TrainState, tokenizer: Tokenizer, config: TrainConfig
 
 
 # What a resumed run may not change: another value would be another run, not the same one continued.
-FIXED = ("preset", "recipe", "tokenizer", "seed", "batch_size", "mix", "data", "optimizer", "glyph_weight")
+FIXED = (
+    "preset",
+    "recipe",
+    "tokenizer",
+    "seed",
+    "batch_size",
+    "mix",
+    "data",
+    "optimizer",
+    "glyph_weight",
+    "trained",
+)
 
 
 def resume(folder: Path, chosen: Recipe, config: TrainConfig, stage: int) -> tuple[TrainState, Tokenizer]:
@@ -188,7 +214,7 @@ def resume(folder: Path, chosen: Recipe, config: TrainConfig, stage: int) -> tup
     if about.get("stage") != stage:
         raise UsageError(f"{folder}: a run of stage {about.get('stage')}; start a new --run")
     for name in FIXED:
-        before, now = about.get("run", {}).get(name), getattr(config, name)
+        before, now = about.get("run", {}).get(name, getattr(TrainConfig, name)), getattr(config, name)
         if before != now:
             raise UsageError(f"{folder}: was trained with --{name}={before}, not {now}; start a new --run")
     content = load_state(folder)

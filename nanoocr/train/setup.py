@@ -13,12 +13,13 @@ from nanoocr.data.loader import POOL, BatchMaker, Source, SynthMix, parse_curric
 from nanoocr.data.rows import Row, read_rows, row_from_synth
 from nanoocr.data.synth import KINDS, find_fonts, make_sample
 from nanoocr.errors import UsageError
+from nanoocr.image_process import MODES
 from nanoocr.model.vlm import VLM
 from nanoocr.tokenizer import Tokenizer
 from nanoocr.train.checkpoint import complete_steps, load_model
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.loop import TrainState, build_state, resume, train
-from nanoocr.train.recipes import Recipe, recipe
+from nanoocr.train.recipes import COMPONENTS, Recipe, recipe
 
 
 def run_stage(config: TrainConfig, stage: int, load_encoder: Callable[[VLM], None] | None = None) -> None:
@@ -85,6 +86,7 @@ def resolve_recipe(config: TrainConfig, stage: int) -> Recipe:
     """The recipe with the flags that were given put over it."""
     chosen = recipe(config.recipe, stage)
     over = {
+        "trained": parse_components(config.trained) or chosen.trained,
         "optimizer": config.optimizer or chosen.optimizer,
         "schedule": config.schedule or chosen.schedule,
         "lr": chosen.lr if config.lr < 0 else config.lr,
@@ -97,6 +99,18 @@ def resolve_recipe(config: TrainConfig, stage: int) -> Recipe:
     if config.glyph_only > 0 and not over["glyph_weight"]:
         raise UsageError("--glyph_only needs a glyph loss: give --glyph_weight or --recipe=scratch")
     return replace(chosen, **over)  # type: ignore[arg-type]
+
+
+def parse_components(text: str) -> tuple[str, ...]:
+    """`clip,gpt` -> ("clip", "gpt").
+
+    Raises:
+        UsageError: a word that is no component.
+    """
+    names = tuple(text.split(",")) if text else ()
+    if unknown := [name for name in names if name not in COMPONENTS]:
+        raise UsageError(f"--trained={text}: {unknown[0]!r} is none of {', '.join(COMPONENTS)}")
+    return names
 
 
 def load_tokenizer(config: TrainConfig) -> Tokenizer:
@@ -132,6 +146,7 @@ def make_batches(config: TrainConfig, model: ModelConfig, tokenizer: Tokenizer) 
         seed=config.seed,
         max_length=config.max_length or model.gpt.sequence_len,
         pool=1 if config.data else POOL,
+        modes=tuple(parse_mix(config.modes, tuple(MODES), "--modes").items()) if config.modes else (),
         skip_long=not config.data,  # a row that the user gave is never left out
     )
 
