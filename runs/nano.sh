@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# From nothing to the model in the package, on two CPU cores: both stages, then all parts together.
+# Each command goes on from its newest checkpoint, so an interrupted run is simply started again.
+# For the same numbers: the fonts of runs/fonts.sh, and nothing else on the machine.
+#
+# Usage: bash runs/nano.sh [hour]
+#   hour  stop after the two stages: the from-scratch run of about an hour
+#   OUT   folder of the runs (default: checkpoints)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+bash runs/env.sh dev
+python=.venv/bin/python
+out="${OUT:-checkpoints}"
+
+# OpenMP's threads wait for each other by spinning. Short spins leave the core to the process that draws cards.
+export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-20000}"
+
+compile=()
+if command -v c++ >/dev/null; then
+    compile=(--compile=True)
+fi
+
+run() { # NAME STEPS SCRIPT FLAGS...
+    local name="$1" steps="$2" script="$3"
+    shift 3
+    if [[ -d "$(printf '%s/%s/step_%06d' "$out" "$name" "$steps")" ]]; then
+        echo "nano.sh: $name is there already" >&2
+        return
+    fi
+    "$python" -m "$script" --run="$name" --out="$out" --steps="$steps" --resume=True "${compile[@]}" "$@"
+}
+
+# Stage 1: the encoder. Half of the steps by the glyph loss alone; then a GPT guides it, with easy cards first.
+run nano_tok 3200 scripts.vis_tok_train --glyph_only=0.5 --curriculum=0:3,0.5:1,0.55:2,0.65:3
+# Stage 2: SAM and compressor are frozen, the GPT starts fresh.
+run nano_mid 3000 scripts.vis_mid_train --muon_lr=0.01 --glyph_weight=0.5 --curriculum=0:1,0.08:2,0.2:3 \
+    --resume_from_deepencoder="$out/nano_tok/deepencoder_003200.safetensors"
+"$python" -m scripts.measure_reading --model="$out/nano_mid" --json="$out/nano_mid/reading.json"
+if [[ "${1:-}" == hour ]]; then
+    exit 0
+fi
+# The finish: the reader of stage 2, all parts together.
+run nano_all 4800 scripts.vis_mid_train --init="$out/nano_mid/step_003000" --muon_lr=0.01 --glyph_weight=0.5 \
+    --cooldown=0.6 --trained=sam,compressor,clip,projector,gpt
+"$python" -m scripts.measure_reading --model="$out/nano_all" --json="$out/nano_all/reading.json"
