@@ -41,5 +41,5 @@ if [[ "${1:-}" == hour ]]; then
 fi
 # The finish: the reader of stage 2, all parts together.
 run nano_all 4800 scripts.vis_mid_train --init="$out/nano_mid/step_003000" --muon_lr=0.01 --glyph_weight=0.5 \
-    --cooldown=0.6 --trained=sam,compressor,clip,projector,gpt
+    --cooldown=1 --trained=sam,compressor,clip,projector,gpt
 "$python" -m scripts.measure_reading --model="$out/nano_all" --json="$out/nano_all/reading.json"

@@ -6,11 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nanoocr.eval.fox import FoxScores, fox_scores, mean_scores
 from nanoocr.eval.metrics import (
+    anls,
+    bootstrap_interval,
     character_error_rate,
     corpus_character_error_rate,
     grounding_gap,
     normalised_edit_distance,
+    relaxed_accuracy,
+    word_bag_f1,
     word_error_rate,
     word_overlap,
 )
@@ -77,3 +82,107 @@ def test_ranges(prediction, truth):
     assert 0 <= normalised_edit_distance(prediction, truth) <= 1
     assert 0 <= word_overlap(prediction, truth) <= 1
     assert character_error_rate(truth, truth) == 0
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Fox
+
+
+def test_fox_precision_is_official_and_true_under_two_names():
+    """Truth of four words, output of two, one in common: the official script prints 0.25 as precision."""
+    scores = fox_scores(output="a x", truth="a b c d")
+    assert scores.fox_precision_official == scores.recall == 0.25
+    assert scores.precision == 0.5
+    assert scores.f1 == pytest.approx(2 * 0.25 * 0.5 / 0.75)
+    assert scores.ned == pytest.approx(5 / 7)  # keep "a ", write x for "b c d" or the like
+
+
+def test_fox_words_are_sets_and_nothing_is_normalised():
+    assert fox_scores("b a a a", "a b").f1 == 1.0
+    assert fox_scores("A", "a").f1 == 0.0
+    assert fox_scores("a.", "a").recall == 0.0
+    assert fox_scores("a\nb", "a b") == FoxScores(1.0, 1.0, 1.0, 1.0, pytest.approx(1 / 3))
+
+
+def test_fox_of_empty_texts_is_defined():
+    assert fox_scores("", "a b") == FoxScores(0.0, 0.0, 0.0, 0.0, 1.0)
+    assert fox_scores("a", "") == FoxScores(0.0, 0.0, 0.0, 0.0, 1.0)
+    assert fox_scores("", "") == FoxScores(1.0, 1.0, 1.0, 1.0, 0.0)
+
+
+def test_fox_means_are_over_pages():
+    mean = mean_scores([fox_scores("a b", "a b"), fox_scores("", "a b")])
+    assert (mean.precision, mean.ned) == (0.5, 0.5)
+    with pytest.raises(ValueError, match="no pages"):
+        mean_scores([])
+
+
+@given(st.text(alphabet="ab \n", max_size=30), st.text(alphabet="ab \n", max_size=30))
+def test_fox_swaps_with_its_arguments(output, truth):
+    one, other = fox_scores(output, truth), fox_scores(truth, output)
+    assert (one.precision, one.recall, one.f1, one.ned) == (
+        other.recall,
+        other.precision,
+        other.f1,
+        other.ned,
+    )
+    assert 0 <= one.f1 <= 1 and 0 <= one.ned <= 1
+
+
+# ---------------------------------------------------------------------------------------------------------
+# answers
+
+
+@pytest.mark.parametrize(
+    ("prediction", "truths", "expected"),
+    [
+        ("Paris", ["paris"], 1.0),
+        ("pariz", ["rome", "Paris"], 0.8),
+        ("ab", ["ax"], 0.5),  # exactly one half stays
+        ("abc", ["axy"], 0.0),
+        ("", ["a"], 0.0),
+        ("", [""], 1.0),
+        ("a  b", ["a b"], 1.0),
+        ("a   b", ["a c"], 0.8),  # one error over the longer raw length of five
+    ],
+)
+def test_anls(prediction, truths, expected):
+    assert anls(prediction, truths) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "truth", "expected"),
+    [
+        ("105", "100", 1.0),
+        ("105.1", "100", 0.0),
+        ("96%", "1", 1.0),
+        ("94%", "1", 0.0),
+        ("-10", "10", 0.0),
+        ("0", "0", 1.0),
+        ("0.0", "0", 0.0),  # a truth of 0 is compared as text
+        ("1,000", "1000", 0.0),
+        ("Yes", " yes ", 1.0),
+        ("nan", "nan", 1.0),
+        ("inf", "5", 0.0),
+    ],
+)
+def test_relaxed_accuracy(prediction, truth, expected):
+    assert relaxed_accuracy(prediction, truth) == expected
+
+
+@pytest.mark.parametrize(
+    ("prediction", "truth", "expected"),
+    [("a b", "b a", 1.0), ("a a", "a", 2 / 3), ("", "", 1.0), ("", "a", 0.0), ("x", "a", 0.0)],
+)
+def test_word_bag_f1(prediction, truth, expected):
+    assert word_bag_f1(prediction, truth) == pytest.approx(expected)
+
+
+def test_bootstrap_interval():
+    low, high = bootstrap_interval([0.0, 1.0] * 200)
+    # The mean of 400 coins has a standard deviation of 0.025.
+    assert low == pytest.approx(0.451, abs=0.01) and high == pytest.approx(0.549, abs=0.01)
+    assert bootstrap_interval([0.3]) == (0.3, 0.3)
+    assert bootstrap_interval([1.0, 2.0], seed=1) == bootstrap_interval([1.0, 2.0], seed=1)
+    with pytest.raises(ValueError, match="no values"):
+        bootstrap_interval([])

@@ -8,6 +8,7 @@ GPT. Only square pictures exist there; the slow encoder below covers the others.
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -18,7 +19,7 @@ from torch import Tensor
 from nanoocr.config import ClipConfig, GPTConfig, ModelConfig, SamConfig
 from nanoocr.model.deepencoder import DeepEncoder
 from nanoocr.model.gpt import GPT, KVCache
-from nanoocr.model.pretrained import transformers_names
+from nanoocr.model.pretrained import set_weights, transformers_names
 from scripts import reference
 
 # ---------------------------------------------------------------------------------------------------------
@@ -77,6 +78,30 @@ def test_encoder_equals_transformers(reference_encoder, encoder, side):
     ours = torch.cat([features.clip, features.sam], dim=-1)
     assert ours.std() > 0.1 and (ours[0] - ours[1]).abs().max() > 0.1  # there is something to compare
     torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_gradients_of_the_encoder_equal_transformers():
+    """Of every weight, after one scalar of all features."""
+    pytest.importorskip("transformers.models.unlimited_ocr.modeling_unlimited_ocr")
+    theirs = reference.reference_encoder(CONFIG).requires_grad_(True)
+    ours, grads = DeepEncoder(CONFIG), DeepEncoder(CONFIG)
+    reference.copy_weights(theirs, ours)
+    generator = torch.Generator().manual_seed(8)
+    pixels = torch.rand(1, 3, 256, 256, generator=generator) * 2 - 1
+    weights = torch.randn(1, 16, 64, generator=generator)
+    (theirs(pixels).last_hidden_state * weights).sum().backward()
+    features = ours(pixels)
+    (torch.cat([features.clip, features.sam], dim=-1) * weights).sum().backward()
+    # Their gradients take the way of their weights: renamed, q k v joined.
+    readers = {name: partial(torch.clone, parameter.grad) for name, parameter in theirs.named_parameters()}
+    set_weights(grads, reference.UNLIMITED_OCR, readers, "transformers")
+    expected = dict(grads.named_parameters())
+    compared = {name: p.grad for name, p in ours.named_parameters() if "_model." in name}
+    assert len(compared) > 50
+    for name, grad in compared.items():
+        scale = float(expected[name].detach().abs().max())
+        assert scale > 0, name
+        torch.testing.assert_close(grad, expected[name].detach(), atol=1e-4 * scale, rtol=1e-3)
 
 
 def test_tokens_of_tiled_pictures_equal_transformers(reference_encoder, encoder):

@@ -7,10 +7,12 @@ Levenshtein: insertions, deletions and substitutions cost 1 each.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean
 
+import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 
@@ -64,6 +66,74 @@ def word_overlap(prediction: str, truth: str) -> float:
     if not wanted:
         return float(not found)
     return (wanted & found).total() / wanted.total()
+
+
+def word_bag_f1(prediction: str, truth: str) -> float:
+    """F1 over words as multisets, for forms and scenes with an open reading order; 1 when both are empty."""
+    wanted, found = Counter(truth.split()), Counter(prediction.split())
+    if not wanted or not found:
+        return float(wanted == found)
+    return 2 * (wanted & found).total() / (wanted.total() + found.total())
+
+
+def anls(prediction: str, truths: Sequence[str]) -> float:
+    """ANLS of one answer (DocVQA): the best of the truths, in [0, 1].
+
+    Both are lower-cased with white space collapsed; the distance is divided by the longer *raw* length; a
+    similarity below 0.5 counts as 0, one of exactly 0.5 stays (as in lmms-eval).
+
+    Raises:
+        ValueError: there is no truth.
+    """
+    return max(_anls_similarity(prediction, truth) for truth in truths)
+
+
+def _anls_similarity(prediction: str, truth: str) -> float:
+    longest = max(len(prediction), len(truth))
+    if not longest:
+        return 1.0
+    distance = Levenshtein.distance(*(" ".join(text.lower().split()) for text in (prediction, truth)))
+    similarity = 1.0 - distance / longest
+    return similarity if similarity >= 0.5 else 0.0
+
+
+RELAXED_TOLERANCE = 0.05  # relative error that ChartQA forgives
+
+
+def relaxed_accuracy(prediction: str, truth: str) -> float:
+    """1 or 0 for one answer (ChartQA, as in lmms-eval): numbers within 5 %, other texts equal but for case.
+
+    A trailing % divides by 100; thousands separators are not numbers; a truth of 0 is compared as text.
+    """
+    found, wanted = _as_number(prediction), _as_number(truth)
+    if found is not None and wanted:
+        return float(abs(found - wanted) / abs(wanted) <= RELAXED_TOLERANCE)
+    return float(prediction.strip().lower() == truth.strip().lower())
+
+
+def _as_number(text: str) -> float | None:
+    text = text.strip()
+    try:
+        number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def bootstrap_interval(
+    values: Sequence[float], *, share: float = 0.95, draws: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """Where the mean of `values` lies in `share` of `draws` resamplings: (low, high).
+
+    Raises:
+        ValueError: there are no values.
+    """
+    if not values:
+        raise ValueError("no values to resample")
+    data, rng = np.asarray(values, dtype=np.float64), np.random.default_rng(seed)
+    means = [data[rng.integers(0, len(data), len(data))].mean() for _ in range(draws)]
+    low, high = np.quantile(means, [(1 - share) / 2, (1 + share) / 2])
+    return float(low), float(high)
 
 
 def grounding_gap(scores_right: Sequence[float], scores_wrong: Sequence[float]) -> float:
