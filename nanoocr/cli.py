@@ -450,11 +450,15 @@ def convert_command(arguments: argparse.Namespace) -> int:
         gpt=arguments.gpt,
         tokenizer=arguments.tokenizer,
     )
-    reports, check = convert(
+    done = convert(
         sources, arguments.out, preset_name=arguments.preset, seed=arguments.seed, verify=arguments.verify
     )
+    lines = [
+        *map(str, done.reports),
+        f"random from seed {arguments.seed}: {', '.join(done.fresh) or 'nothing'}",
+    ]
     with _opened("-") as out:
-        for line in [*reports, *([] if check is None else [check])]:
+        for line in lines if done.check is None else [*lines, str(done.check)]:
             _write(out, f"{line}\n", "-")
     print(f"wrote {arguments.out}", file=sys.stderr)
     return 0

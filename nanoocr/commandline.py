@@ -91,6 +91,11 @@ def run(main: Callable[[list[str] | None], int | None], argv: list[str] | None =
         # `nanoocr read ... | head` is no mistake. Python flushes stdout once more at exit; give it a sink.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
+            raise
+        print("error: out of memory: take a smaller batch, or train with --recompute", file=sys.stderr)
+        return UsageError.exit_code
     except OSError as error:
         # What is read has errors of its own kind; what is left is output: a full disk, a folder not ours.
         print(f"error: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)

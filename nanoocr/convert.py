@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors.torch
 
 from nanoocr.config import ModelConfig, preset
-from nanoocr.errors import UsageError
+from nanoocr.errors import CheckpointError, UsageError
 from nanoocr.eval.text_check import TextCheck, check_text
 from nanoocr.files import write_folder
 from nanoocr.model.pretrained import (
     Report,
     encoder_for_deepseek_ocr,
+    fetch,
     find_files,
     gpt_for_transformers,
+    is_our_export,
     load_clip,
     load_deepseek_ocr_encoder,
     load_gpt,
@@ -31,6 +34,9 @@ from nanoocr.model.pretrained import (
 from nanoocr.model.vlm import VLM
 from nanoocr.tokenizer import Tokenizer
 from nanoocr.train.checkpoint import load_model, save_model
+from nanoocr.train.recipes import COMPONENTS
+
+EXPORTED_TOKENIZER = "nanoocr_tokenizer.json"
 
 
 @dataclass(frozen=True)
@@ -50,45 +56,82 @@ class Sources:
         if not (self.sam or self.clip or self.deepseek_ocr or self.gpt):
             raise UsageError("name at least one source: --sam, --clip, --deepseek_ocr or --gpt")
 
+    def local(self) -> Sources:
+        """Every hub name resolved to its snapshot, once: "the newest" must not move between two looks."""
+        found = {
+            part: str(fetch(source))
+            if source and part != "tokenizer" and not Path(source).exists()
+            else source
+            for part, source in asdict(self).items()
+        }
+        return Sources(**found)
+
+
+class Converted(NamedTuple):
+    """What a conversion did."""
+
+    reports: list[Report]  # one per source
+    fresh: tuple[str, ...]  # components that no source brought: random from the seed
+    check: TextCheck | None  # with `verify`
+
 
 def convert(
     sources: Sources, out: str, *, preset_name: str = "d20", seed: int = 0, verify: bool = False
-) -> tuple[list[Report], TextCheck | None]:
+) -> Converted:
     """Write a model folder whose parts come from `sources`; what no source brings is fresh from `seed`.
 
     Raises:
-        CheckpointError: a source is missing, damaged, or not what it is given as.
-        UsageError: tokenizer and GPT do not fit, or with `verify` the GPT does not know English.
+        CheckpointError: a source is missing, damaged, or not what it is given as, or with `verify` a GPT that
+            does not know English.
+        UsageError: `out` exists, or tokenizer and GPT do not fit.
     """
-    tokenizer = find_tokenizer(sources)
-    config = sizes(sources, preset_name, tokenizer)
-    model = VLM(config, image_id=tokenizer.image_id)
+    refuse_existing(out)
+    if verify and not sources.gpt:
+        raise UsageError("--verify reads text with the GPT: name one with --gpt")
+    if not 0 <= seed < 2**31:
+        raise UsageError("--seed must be from 0 to 2147483647")
+    preset(preset_name)  # a wrong word costs no download
+    local = sources.local()
+    tokenizer = find_tokenizer(local)
+    model = VLM(sizes(local, preset_name, tokenizer), image_id=tokenizer.image_id)
     model.init_weights(seed)
     loads = (
-        (sources.deepseek_ocr, lambda source: load_deepseek_ocr_encoder(model.encoder, source)),
-        (sources.sam, lambda source: load_sam(model.encoder, source)),
-        (sources.clip, lambda source: load_clip(model.encoder, source)),
-        (sources.gpt, lambda source: load_gpt(model.gpt, source)),
+        (
+            "sam compressor clip projector",
+            local.deepseek_ocr,
+            partial(load_deepseek_ocr_encoder, model.encoder),
+        ),
+        ("sam", local.sam, partial(load_sam, model.encoder)),
+        ("clip", local.clip, partial(load_clip, model.encoder)),
+        ("gpt", local.gpt, partial(load_gpt, model.gpt)),
     )
-    reports = [load(source) for source, load in loads if source]
+    reports = [load(source) for _, source, load in loads if source]
+    brought = {part for parts, source, _ in loads if source for part in parts.split()}
     check = check_text(model, tokenizer) if verify else None
     if check is not None and not check.passed:
-        raise UsageError(f"the GPT of {sources.gpt or 'no source'} does not know English: {check}")
-    about = {"converted_from": asdict(sources), "commits": commits(sources), "seed": seed}
+        raise CheckpointError(f"the GPT of {sources.gpt} does not know English: {check}")
+    about = {"converted_from": asdict(sources), "read_from": asdict(local), "seed": seed}
     save_model(out, model, tokenizer, about=about)
-    return reports, check
+    return Converted(reports, tuple(part for part in COMPONENTS if part not in brought), check)
+
+
+def refuse_existing(out: str | Path) -> None:
+    """Raises UsageError where there is something already: looked at before the work, not after it."""
+    if Path(out).exists():
+        raise UsageError(f"{out} exists already: name another folder")
 
 
 def find_tokenizer(sources: Sources) -> Tokenizer:
-    """The tokenizer that was named, else the tokenizer.pkl beside the GPT, else bytes."""
-    path = Path(sources.tokenizer) if sources.tokenizer else None
-    if path is None and sources.gpt:
-        beside = find_files(sources.gpt)[0].with_name("tokenizer.pkl")
-        if not beside.is_file():
-            raise UsageError(f"{sources.gpt}: no tokenizer.pkl beside the weights: name one with --tokenizer")
-        path = beside
-    if path is None:
+    """The tokenizer that was named, else the one beside the GPT, nanochat's or ours; without a GPT bytes."""
+    if not sources.tokenizer and not sources.gpt:
         return Tokenizer.bytes()
+    path = Path(sources.tokenizer)
+    if not sources.tokenizer:
+        weights = find_files(sources.gpt)[0]
+        beside = [weights.with_name(name) for name in ("tokenizer.pkl", EXPORTED_TOKENIZER)]
+        path = next((file for file in beside if file.is_file()), weights)
+        if path == weights:
+            raise UsageError(f"{sources.gpt}: no tokenizer.pkl beside the weights: name one with --tokenizer")
     return Tokenizer.from_nanochat(path) if path.suffix == ".pkl" else Tokenizer.from_file(path)
 
 
@@ -102,20 +145,14 @@ def sizes(sources: Sources, preset_name: str, tokenizer: Tokenizer) -> ModelConf
     if not sources.gpt:
         return config
     gpt = read_gpt_config(sources.gpt)
-    if gpt.vocab_size not in (tokenizer.vocab_size, tokenizer.vocab_size - 1):
+    # nanochat's last row is <|output_end|>: it must never become <|image|> because the sizes happen to match.
+    wanted = tokenizer.vocab_size - (0 if is_our_export(sources.gpt) else 1)
+    if gpt.vocab_size != wanted:
         raise UsageError(
-            f"{sources.gpt} has {gpt.vocab_size} tokens, the tokenizer {tokenizer.vocab_size} with <|image|>"
+            f"{sources.gpt} has {gpt.vocab_size} tokens where {wanted} are needed: "
+            f"the tokenizer has {tokenizer.vocab_size} with <|image|>"
         )
     return replace(config, gpt=replace(gpt, vocab_size=tokenizer.vocab_size))
-
-
-def commits(sources: Sources) -> dict[str, str]:
-    """The commit of every source that came from the hub: the name of its snapshot folder."""
-    found = {}
-    for part, source in asdict(sources).items():
-        if source and part != "tokenizer" and not Path(source).exists():
-            found[part] = find_files(source)[0].parent.name
-    return found
 
 
 def export(folder: str, out: str) -> dict[str, Any]:
@@ -124,6 +161,8 @@ def export(folder: str, out: str) -> dict[str, Any]:
     The GPT computes the same as ours in transformers (NanoChatForCausalLM); the encoder's file holds the keys
     that DeepSeek-OCR's own code loads. The tokenizer goes along in this project's readable form.
     """
+    for part in ("gpt", "encoder"):
+        refuse_existing(Path(out) / part)
     model, tokenizer = load_model(folder)
     gpt, config = gpt_for_transformers(model.gpt)
     special = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.assistant_end_id}
@@ -133,7 +172,7 @@ def export(folder: str, out: str) -> dict[str, Any]:
         {
             "model.safetensors": safetensors.torch.save(gpt, metadata=header),
             "config.json": json.dumps({**config, **special}, indent=2).encode(),
-            "nanoocr_tokenizer.json": tokenizer.to_json().encode(),
+            EXPORTED_TOKENIZER: tokenizer.to_json().encode(),
         },
     )
     encoder = encoder_for_deepseek_ocr(model.encoder)

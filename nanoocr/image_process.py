@@ -377,11 +377,13 @@ def fit_picture(image: Image.Image, views: Sequence[Size], mode: Mode | None = N
 
 def picture_views(image: Image.Image, views: Sequence[Size], mode: Mode | None = None) -> PictureViews:
     """`fit_picture`, normalised."""
-    return normalise_picture(fit_picture(image, views, mode))
+    return normalised(fit_picture(image, views, mode))
 
 
-def normalise_picture(pixels: PictureViews) -> PictureViews:
-    """uint8 pixels of a picture to float views in [-1, 1]."""
+def normalised(pixels: PictureViews) -> PictureViews:
+    """uint8 pixels of a picture as float views in [-1, 1]; float views as they are."""
+    if pixels.overview.dtype != torch.uint8:
+        return pixels
     overview = normalise(pixels.overview[None])[0]
     if pixels.tiles is None:
         return PictureViews(overview)

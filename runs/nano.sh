@@ -23,11 +23,13 @@ fi
 run() { # NAME STEPS SCRIPT FLAGS...
     local name="$1" steps="$2" script="$3"
     shift 3
-    if [[ -d "$(printf '%s/%s/step_%06d' "$out" "$name" "$steps")" ]]; then
-        echo "nano.sh: $name is there already" >&2
+    local newest
+    newest="$(find "$out/$name" -maxdepth 1 -name 'step_*' 2>/dev/null | sort | tail -n 1 | sed 's/.*step_0*//' || true)"
+    if [[ "${newest:-0}" -ge "$steps" ]]; then
+        echo "nano.sh: $name is at step $newest already" >&2
         return
     fi
-    "$python" -m "$script" --run="$name" --out="$out" --steps="$steps" --resume=True "${compile[@]}" "$@"
+    "$python" -m "$script" --run="$name" --out="$out" --steps="$steps" --resume=True ${compile[@]+"${compile[@]}"} "$@"
 }
 
 # Stage 1: the encoder. Half of the steps by the glyph loss alone; then a GPT guides it, with easy cards first.
@@ -39,7 +41,9 @@ run nano_mid 3000 scripts.vis_mid_train --muon_lr=0.01 --glyph_weight=0.5 --curr
 if [[ "${1:-}" == hour ]]; then
     exit 0
 fi
-# The finish: the reader of stage 2, all parts together.
-run nano_all 4800 scripts.vis_mid_train --init="$out/nano_mid/step_003000" --muon_lr=0.01 --glyph_weight=0.5 \
-    --cooldown=1 --trained=sam,compressor,clip,projector,gpt
+# The finish: the reader of stage 2, all parts together, with a rate that falls to zero twice.
+for steps in 4800 5700; do
+    run nano_all "$steps" scripts.vis_mid_train --init="$out/nano_mid/step_003000" --muon_lr=0.01 \
+        --glyph_weight=0.5 --cooldown=1 --trained=sam,compressor,clip,projector,gpt
+done
 "$python" -m scripts.measure_reading --model="$out/nano_all" --json="$out/nano_all/reading.json"

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +29,9 @@ from torch import Tensor
 from nanoocr.commandline import parse, run
 from nanoocr.config import PATCH, preset
 from nanoocr.errors import UsageError
+from nanoocr.inference.reader import choose_device
 from nanoocr.model.layers import attend
+from scripts.bench_encoder import timed
 from scripts.measure_reading import machine
 from scripts.vision_sample import result_console
 
@@ -52,6 +53,8 @@ class BenchAttentionConfig:
         """Refuse what cannot be run."""
         if self.dtype not in ("float32", "bfloat16"):
             raise UsageError("--dtype is float32 or bfloat16")
+        if self.threads < 0:
+            raise UsageError("--threads must not be negative")
         if self.repeats < 1 or any(side < PATCH or side % PATCH for side in self.sides):
             raise UsageError(f"--repeats must be at least 1, --sides multiples of {PATCH}")
 
@@ -115,27 +118,16 @@ def ways(budgets: tuple[int, ...]) -> dict[str, Callable[[Inputs], Tensor]]:
 
 def make_inputs(config: BenchAttentionConfig, side: int) -> Inputs:
     """Random inputs of a view of `side` pixels that take gradients."""
-    sam, grid = preset(config.preset).sam, side // PATCH
+    sam, grid, device = preset(config.preset).sam, side // PATCH, choose_device(config.device)
     generator = torch.Generator().manual_seed(side)
 
     def random(*shape: int) -> Tensor:
         values = torch.randn(1, sam.heads, *shape, generator=generator)
-        return values.to(config.device, getattr(torch, config.dtype)).requires_grad_(config.backward)
+        return values.to(device, getattr(torch, config.dtype)).requires_grad_(config.backward)
 
     width = sam.width // sam.heads
     q, k, v = (random(grid * grid, width) for _ in range(3))
     return Inputs(q, k, v, by_row=random(grid, grid, grid), by_column=random(grid, grid, grid))
-
-
-def seconds(function: Callable[[], Any], device: str) -> float:
-    """Of one call."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-    started = time.perf_counter()
-    function()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
 
 
 def forward_and_backward(way: Callable[[Inputs], Tensor], x: Inputs) -> None:
@@ -154,9 +146,9 @@ def measure_side(config: BenchAttentionConfig, side: int) -> list[dict[str, Any]
     for _ in range(config.repeats):
         for name, way in each.items():
             with torch.no_grad():
-                forward[name].append(seconds(partial(way, x), config.device))
+                forward[name].append(timed(partial(way, x), x.q.device))
             if config.backward:
-                both[name].append(seconds(partial(forward_and_backward, way, x), config.device))
+                both[name].append(timed(partial(forward_and_backward, way, x), x.q.device))
     return [
         {
             "side": side,
@@ -183,7 +175,17 @@ def main(argv: list[str] | None = None) -> None:
         difference = f"{line['max_difference']:.1e}"
         table.add_row(f"{line['side']}", line["way"], f"{line['forward']:.3f}", backward, difference)
     result_console().print(table)
-    print(json.dumps({**machine(), "preset": config.preset, "dtype": config.dtype, "lines": lines}))
+    print(
+        json.dumps(
+            {
+                **machine(),
+                "preset": config.preset,
+                "device": config.device,
+                "dtype": config.dtype,
+                "lines": lines,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -13,11 +13,11 @@ from __future__ import annotations
 import copy
 import json
 import multiprocessing
-import resource
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from nanoocr.commandline import parse, run
 from nanoocr.config import CELL, ModelConfig, preset
 from nanoocr.errors import UsageError
+from nanoocr.inference.reader import choose_device
 from nanoocr.model.deepencoder import DeepEncoder
 from nanoocr.model.flops import encoder_flops
 from nanoocr.train.config import has_fast_bf16
@@ -46,7 +47,7 @@ class BenchEncoderConfig:
     batch: int = 1  # pictures per pass
     threads: int = 0  # torch threads; 0 is torch's choice
     device: str = "cpu"  # cpu or cuda
-    memory: bool = True  # measure peak memory too (CPU: in processes of their own)
+    memory: bool = True  # on a Linux CPU measure peak memory too, in processes of their own
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
@@ -67,11 +68,10 @@ def build(config: ModelConfig) -> tuple[nn.Module, DeepEncoder]:
     return reference, encoder.requires_grad_(False)
 
 
-def picture(side: int, batch: int, device: str) -> Tensor:
+def picture(side: int, batch: int, device: torch.device) -> Tensor:
     """Random pixels in [-1, 1], (batch, 3, side, side)."""
-    return (torch.rand(batch, 3, side, side, generator=torch.Generator().manual_seed(side)) * 2 - 1).to(
-        device
-    )
+    pixels = torch.rand(batch, 3, side, side, generator=torch.Generator().manual_seed(side))
+    return (pixels * 2 - 1).to(device)
 
 
 def runners(
@@ -94,31 +94,32 @@ def runners(
     return found
 
 
-def timed(function: Any, device: str) -> float:
-    """Seconds of one call."""
-    if device == "cuda":
-        torch.cuda.synchronize()
+def timed(function: Callable[[], Any], device: torch.device) -> float:
+    """Seconds of one call; on a GPU until its work is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
     started = time.perf_counter()
     function()
-    if device == "cuda":
-        torch.cuda.synchronize()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
     return time.perf_counter() - started
 
 
 @torch.inference_mode()
 def compare(config: BenchEncoderConfig, sizes: ModelConfig) -> list[dict[str, Any]]:
     """Times and differences of every side, interleaved."""
+    device = choose_device(config.device)
     reference, encoder = build(sizes)
-    reference, encoder = reference.to(config.device), encoder.to(config.device)
+    reference, encoder = reference.to(device), encoder.to(device)
     lines = []
     for side in config.sides:
-        views = picture(side, config.batch, config.device)
-        each = runners(reference, encoder, views, has_fast_bf16(config.device))
+        views = picture(side, config.batch, device)
+        each = runners(reference, encoder, views, has_fast_bf16(device.type))
         outputs = {name: function().float() for name, function in each.items()}  # also warms up
         seconds: dict[str, list[float]] = {name: [] for name in each}
         for _ in range(config.repeats):
             for name, function in each.items():
-                seconds[name].append(timed(function, config.device))
+                seconds[name].append(timed(function, device))
         flops = config.batch * (encoder_flops(sizes, (side, side)).total)
         expected = outputs["transformers"]
         for name in each:
@@ -137,16 +138,26 @@ def compare(config: BenchEncoderConfig, sizes: ModelConfig) -> list[dict[str, An
 
 
 def peak_memory(name: str, side: int, batch: int, sizes: ModelConfig, pipe: Any) -> None:
-    """In a process of its own: sends the MB that one forward pass adds to the loaded weights."""
+    """In a process of its own: sends the MB that one forward pass adds to the loaded weights.
+
+    By Linux's own counters, reset after loading: a child inherits the peak that getrusage reports.
+    """
     model: nn.Module = reference_encoder(sizes) if name.startswith("transformers") else DeepEncoder(sizes)
-    views = picture(side, batch, "cpu")
+    views = picture(side, batch, torch.device("cpu"))
     if name.endswith("bf16"):
         views = views.bfloat16()
         model = model.bfloat16() if name.startswith("transformers") else model
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")
+    before = resident("VmRSS")
     with torch.inference_mode():
         model(views)
-    pipe.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    pipe.send(resident("VmHWM") - before)
+
+
+def resident(counter: str) -> float:
+    """MB of one of the counters in /proc/self/status."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(counter)) / 1024
 
 
 def measure_memory(name: str, side: int, batch: int, sizes: ModelConfig) -> float:

@@ -16,6 +16,7 @@ import torch
 
 from nanoocr.commandline import parse, run
 from nanoocr.config import d20
+from nanoocr.errors import UsageError
 from nanoocr.model.vlm import VLM, count_parameters
 from scripts.bench_encoder import build, picture
 
@@ -37,6 +38,11 @@ class CheckConfig:
     threads: int = 0  # torch threads; 0 is torch's choice
     equality: bool = True  # also hold the encoder against transformers'
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run."""
+        if self.threads < 0:
+            raise UsageError("--threads must not be negative")
+
 
 def check(name: str, passed: bool, found: str) -> bool:
     """One line per check."""
@@ -55,7 +61,7 @@ def check_counts(model: VLM) -> bool:
 @torch.inference_mode()
 def check_forward(model: VLM) -> bool:
     """One picture through everything, and what it took."""
-    vision = model.encode(picture(SIDE, 1, "cpu"))
+    vision = model.encode(picture(SIDE, 1, torch.device("cpu")))
     passed = check("vision tokens", len(vision) == TOKENS, f"{len(vision)} at {SIDE} x {SIDE}")
     ids = torch.tensor([[0, *[model.image_id] * TOKENS, 1, 2, 3]])
     logits = model.logits(model.gpt(model.embed(ids, vision)))
@@ -71,7 +77,7 @@ def check_forward(model: VLM) -> bool:
 def check_equality() -> bool:
     """Our encoder and transformers', the same weights, the same picture."""
     reference, encoder = build(d20())
-    views = picture(SIDE, 1, "cpu")
+    views = picture(SIDE, 1, torch.device("cpu"))
     expected = reference(views).last_hidden_state
     features = encoder(views)
     difference = float((torch.cat([features.clip, features.sam], -1) - expected).abs().max())

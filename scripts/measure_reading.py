@@ -32,6 +32,8 @@ from nanoocr.data.synth.card import MAX_LINES
 from nanoocr.data.synth.fonts import Font, families
 from nanoocr.errors import UsageError
 from nanoocr.eval.reading import RowResult, evaluate_reading, summarise
+from nanoocr.image_process import Mode
+from nanoocr.image_process import mode as find_mode
 from nanoocr.inference.reader import choose_device, default_model_folder
 from nanoocr.model.vlm import VLM
 from nanoocr.tokenizer import Tokenizer
@@ -52,6 +54,7 @@ class MeasureConfig:
     cards: int = 500  # cards of 1 to 3 lines, half of them with text that cannot be guessed
     per_kind: int = 100  # pictures of each further set
     json: str = ""  # file that gets the JSON too; empty for none
+    mode: str = ""  # resolution mode, as base; empty is the best of the model's views
     max_tokens: int = 512  # most tokens of one answer
     device: str = "cpu"  # cpu, cuda, mps
     threads: int = 0  # torch threads; 0 is torch's choice
@@ -115,7 +118,7 @@ def reading_sets(config: MeasureConfig) -> list[ReadingSet]:
 
 
 def read_set(
-    model: VLM, tokenizer: Tokenizer, reading_set: ReadingSet, max_tokens: int
+    model: VLM, tokenizer: Tokenizer, reading_set: ReadingSet, max_tokens: int, mode: Mode | None
 ) -> tuple[RowResult, ...]:
     """Read a set chunk by chunk; the chunks are nearly equal, so that none is left with a single row."""
     rows = reading_set.rows()
@@ -124,7 +127,8 @@ def read_set(
     for i in range(chunks):
         size = (i + 1) * reading_set.count // chunks - i * reading_set.count // chunks
         chunk = list(itertools.islice(rows, size))
-        results += evaluate_reading(model, tokenizer, chunk, max_tokens=max_tokens).rows
+        modes = [mode] * len(chunk)
+        results += evaluate_reading(model, tokenizer, chunk, max_tokens=max_tokens, modes=modes).rows
     return tuple(results)
 
 
@@ -145,13 +149,13 @@ def statistics(results: Sequence[RowResult]) -> dict[str, float]:
 
 
 def measure(
-    model: VLM, tokenizer: Tokenizer, sets: Sequence[ReadingSet], max_tokens: int
+    model: VLM, tokenizer: Tokenizer, sets: Sequence[ReadingSet], max_tokens: int, mode: Mode | None
 ) -> dict[str, dict[str, float]]:
     """Statistics by set, the two halves of the cards also together; progress goes to stderr."""
     results: dict[str, tuple[RowResult, ...]] = {}
     for reading_set in sets:
         started = time.monotonic()
-        results[reading_set.name] = read_set(model, tokenizer, reading_set, max_tokens)
+        results[reading_set.name] = read_set(model, tokenizer, reading_set, max_tokens, mode)
         seconds = time.monotonic() - started
         print(f"{reading_set.name}: {reading_set.count} pictures in {seconds:.0f} s", file=sys.stderr)
     together = {"cards": tuple(result for name in CARD_HALVES for result in results[name])}
@@ -199,7 +203,8 @@ def main(argv: list[str] | None = None) -> None:
         torch.set_num_threads(config.threads)
     folder = model_folder(config.model) if config.model else default_model_folder()
     model, tokenizer = load_model(folder, device=choose_device(config.device))
-    by_set = measure(model.eval(), tokenizer, reading_sets(config), config.max_tokens)
+    mode = find_mode(config.mode) if config.mode else None
+    by_set = measure(model.eval(), tokenizer, reading_sets(config), config.max_tokens, mode)
     result_console().print(statistics_table(by_set))
     about = {
         **machine(),

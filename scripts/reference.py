@@ -86,8 +86,9 @@ def reference_encoder(config: ModelConfig, seed: int = 3) -> nn.Module:
         module.UnlimitedOcrVisionConfig(**reference_sizes(config)), attn_implementation="sdpa"
     ).eval()
     generator = torch.Generator().manual_seed(seed)
-    for parameter in reference.parameters():
-        std = 0.5 if parameter.ndim == 1 else 1.5 * parameter[0].numel() ** -0.5
+    for name, parameter in reference.named_parameters():
+        is_table = parameter.ndim == 1 or "pos_embed" in name
+        std = 0.5 if is_table else 1.5 * parameter[0].numel() ** -0.5
         nn.init.normal_(parameter, std=std, generator=generator)
     return reference.requires_grad_(False)
 

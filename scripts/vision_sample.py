@@ -26,6 +26,7 @@ from nanoocr.data.rows import read_rows
 from nanoocr.errors import OutputError, UsageError
 from nanoocr.eval.reading import ReadingReport, RowResult, evaluate_reading
 from nanoocr.files import write_file
+from nanoocr.image_process import mode as find_mode
 from nanoocr.inference.reader import choose_device
 from nanoocr.train.checkpoint import complete_steps, load_model
 from nanoocr.train.monitor import FeatureHealth
@@ -41,6 +42,7 @@ class VisionSampleConfig:
     data: str = "overfit"  # overfit (the ten samples), or a .parquet or .json file
     json: str = ""  # file that gets everything as JSON; empty for none
     limit: int = 0  # rows that are read, from the first on; 0 is all
+    mode: str = ""  # resolution mode, as base; empty is the best of the model's views
     max_tokens: int = 512  # most tokens of one answer
     device: str = "cpu"  # cpu, cuda, mps
     threads: int = 0  # torch threads; 0 is torch's choice
@@ -136,7 +138,8 @@ def main(argv: list[str] | None = None) -> None:
     model, tokenizer = load_model(folder, device=choose_device(config.device))
     data = OVERFIT if config.data == "overfit" else Path(config.data)
     rows = read_rows(data, limit=config.limit or None)
-    report = evaluate_reading(model.eval(), tokenizer, rows, max_tokens=config.max_tokens)
+    modes = [find_mode(config.mode) if config.mode else None] * len(rows)
+    report = evaluate_reading(model.eval(), tokenizer, rows, max_tokens=config.max_tokens, modes=modes)
     print_report(report, result_console())
     if config.json:
         write_json(config.json, {"checkpoint": str(folder), "data": config.data, **report.to_dict()})

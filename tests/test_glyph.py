@@ -15,10 +15,9 @@ from nanoocr.train.glyph import (
     SLOTS,
     UNKNOWN,
     GlyphHeads,
-    accuracy,
+    glyph_sums,
     glyph_targets,
     split_into_tokens,
-    weighted_cross_entropy,
 )
 
 NONE = np.zeros((0, 4), dtype=np.float32)
@@ -93,25 +92,25 @@ def test_split_into_tokens_gives_each_token_its_16_patches():
 def test_accuracy_is_one_for_perfect_logits_and_counts_characters_alone():
     targets = torch.tensor([[0, 5, 0, 95], [0, 0, 7, UNKNOWN]])
     perfect = torch.nn.functional.one_hot(targets.clamp_max(95), CLASSES).float()
-    assert accuracy(perfect, targets) == 1
+    assert glyph_sums(perfect, targets).accuracy == 1
     silent = torch.zeros_like(perfect)
     silent[..., 0] = 1  # right on every empty slot, and worth nothing
-    assert accuracy(silent, targets) == 0
+    assert glyph_sums(silent, targets).accuracy == 0
     perfect[0, 1] = silent[0, 1]
-    torch.testing.assert_close(accuracy(perfect, targets), torch.tensor(2 / 3))
+    torch.testing.assert_close(glyph_sums(perfect, targets).accuracy, torch.tensor(2 / 3))
 
 
 def test_loss_by_hand():
     """One character and one empty slot: the empty one counts EMPTY_WEIGHT."""
     logits = torch.randn(1, 2, CLASSES)
     log_p = logits.log_softmax(-1)
-    loss = weighted_cross_entropy(logits, torch.tensor([[40, 0]]))
+    loss = glyph_sums(logits, torch.tensor([[40, 0]])).loss
     expected = -(log_p[0, 0, 40] + EMPTY_WEIGHT * log_p[0, 1, 0]) / (1 + EMPTY_WEIGHT)
     torch.testing.assert_close(loss, expected)
 
 
 def test_uniform_logits_cost_log_of_the_classes():
-    loss = weighted_cross_entropy(torch.zeros(3, 50, CLASSES), torch.randint(0, CLASSES, (3, 50)))
+    loss = glyph_sums(torch.zeros(3, 50, CLASSES), torch.randint(0, CLASSES, (3, 50))).loss
     assert loss.item() == pytest.approx(math.log(CLASSES), rel=1e-5)
 
 
@@ -119,15 +118,15 @@ def test_unknown_slots_do_not_count():
     logits = torch.randn(2, 30, CLASSES, requires_grad=True)
     targets = torch.randint(0, CLASSES, (2, 30))
     targets[1] = UNKNOWN
-    loss = weighted_cross_entropy(logits, targets)
-    torch.testing.assert_close(loss, weighted_cross_entropy(logits[:1], targets[:1]))
+    loss = glyph_sums(logits, targets).loss
+    torch.testing.assert_close(loss, glyph_sums(logits[:1], targets[:1]).loss)
     loss.backward()
     assert (logits.grad[1] == 0).all() and logits.grad[0].abs().sum() > 0
 
 
 def test_without_any_known_slot_there_is_no_loss_and_no_nan():
     logits = torch.randn(2, 3, CLASSES, requires_grad=True)
-    loss = weighted_cross_entropy(logits, torch.full((2, 3), UNKNOWN))
+    loss = glyph_sums(logits, torch.full((2, 3), UNKNOWN)).loss
     loss.backward()
     assert loss == 0 and (logits.grad == 0).all()
 
@@ -135,7 +134,7 @@ def test_without_any_known_slot_there_is_no_loss_and_no_nan():
 def test_accuracy_without_any_character_is_a_number():
     """It goes into a moving average, which one NaN would spoil for the rest of the run."""
     for targets in (torch.full((2, 3), UNKNOWN), torch.zeros(2, 3, dtype=torch.long)):
-        assert accuracy(torch.randn(2, 3, CLASSES), targets).isfinite()
+        assert glyph_sums(torch.randn(2, 3, CLASSES), targets).accuracy.isfinite()
 
 
 def test_heads_learn_to_name_what_the_features_show(tiny_model):
@@ -152,13 +151,12 @@ def test_heads_learn_to_name_what_the_features_show(tiny_model):
     )
     optimizer = torch.optim.Adam(heads.parameters(), lr=0.1)
     for _ in range(60):
-        losses = {**heads.of_patches(features, targets), **heads.of_tokens(features, targets)}
-        (losses["glyph_patch"] + losses["glyph_token"]).backward()
+        on_patches, on_tokens = heads.of_patches(features, targets), heads.of_tokens(features, targets)
+        (on_patches.loss + on_tokens.loss).backward()
         optimizer.step()
         optimizer.zero_grad()
-    assert set(losses) == {"glyph_patch", "glyph_token", "glyph_patch_accuracy", "glyph_token_accuracy"}
-    assert losses["glyph_patch_accuracy"] == losses["glyph_token_accuracy"] == 1
-    assert losses["glyph_patch"] < 0.1 and losses["glyph_token"] < 0.1
+    assert on_patches.accuracy == on_tokens.accuracy == 1
+    assert on_patches.loss < 0.1 and on_tokens.loss < 0.1
 
 
 def test_token_head_does_not_see_the_scale_of_the_projector(tiny_model):
@@ -166,6 +164,4 @@ def test_token_head_does_not_see_the_scale_of_the_projector(tiny_model):
     features = tiny_model.encoder(torch.rand(1, 3, 64, 128))
     targets = torch.randint(0, CLASSES, (1, 4, 8, SLOTS))
     scaled = features._replace(projected=features.projected * 15)
-    torch.testing.assert_close(
-        heads.of_tokens(features, targets)["glyph_token"], heads.of_tokens(scaled, targets)["glyph_token"]
-    )
+    torch.testing.assert_close(heads.of_tokens(features, targets).loss, heads.of_tokens(scaled, targets).loss)

@@ -272,8 +272,10 @@ def test_drawn_rows_that_do_not_fit_are_skipped_and_counted(maker, make_row):
         assert (first.skipped, second.skipped) == (6, 0)
         assert len(first.ids) == len(second.ids) == 6
     assert all(batch.skipped == 0 and len(batch.ids) == 9 for batch in batches(maker))
-    with pytest.raises(UsageError, match="only 0 fit --max_length"):
+    with pytest.raises(UsageError, match=r"none of 18 rows fits into 5 tokens.*--max_length"):
         batches(replace(maker, max_length=5))
+    alone = replace(maker, batch_size=1, pool=4, max_length=short.max_length)  # some pools hold one that fits
+    assert all(len(batch.ids) == 1 for batch in batches(alone))
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -324,7 +326,7 @@ def test_parse_mix():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "poem", "card:x", "card:0", "card:-1", "card:nan", "card:inf", "card,,", ":1"]
+    "text", ["", "poem", "card:x", "card:0", "card:-1", "card:nan", "card:inf", "card,,", ":1", "card,card:2"]
 )
 def test_parse_mix_refuses(text):
     with pytest.raises(UsageError, match="--mix"):

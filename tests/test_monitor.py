@@ -113,7 +113,7 @@ def test_row_loss_is_the_mean_over_the_supervised_tokens(tiny_model, byte_tokeni
     """The answer's bytes and the end token, one by one."""
     report = evaluate_reading(tiny_model, byte_tokenizer, rows, max_tokens=1)
     example = reading.prepare(rows[2], byte_tokenizer, tiny_model.config.views, 128)
-    vision = tiny_model.encode([reading.normalise_picture(example.pixels)])
+    vision = tiny_model.encode([example.pixels])
     hidden = tiny_model.gpt(tiny_model.embed(torch.tensor([example.ids]), vision))
     log_p = tiny_model.gpt.logits(hidden)[0].log_softmax(-1)
     answer = [*rows[2].answer.encode(), byte_tokenizer.assistant_end_id]

@@ -145,6 +145,29 @@ def test_clip_loads_in_both_spellings(encoder, clip_model, tmp_path, whole):
     assert report.new == () and any("patch_embedding" in key for key in report.dropped)
 
 
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [
+        ("clip", "num_attention_heads", 4),
+        ("clip", "hidden_act", "gelu"),
+        ("sam", "window_size", 5),
+        ("sam", "global_attn_indexes", [0]),
+        ("sam", "num_attention_heads", 1),
+    ],
+)
+def test_what_shapes_cannot_show_is_read_from_the_configuration(
+    encoder, clip_model, sam_model, tmp_path, part, field, value
+):
+    (clip_model if part == "clip" else sam_model).save_pretrained(tmp_path)
+    load = load_clip if part == "clip" else load_sam
+    load(encoder, str(tmp_path))
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["vision_config"][field] = value
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=field):
+        load(encoder, str(tmp_path))
+
+
 def test_keys_of_a_compiled_model_and_a_pickle(encoder, clip_model, tmp_path):
     weights = {f"_orig_mod.{name}": tensor for name, tensor in clip_model.state_dict().items()}
     torch.save(weights, tmp_path / "pytorch_model.bin")
@@ -155,6 +178,12 @@ def test_mixed_up_sources_are_refused_and_nothing_is_set(encoder, clip_model, sa
     clip_model.save_pretrained(tmp_path / "clip")
     sam_model.save_pretrained(tmp_path / "sam")
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    with pytest.raises(CheckpointError, match=r"type 'clip', not 'sam': is it the right file"):
+        load_sam(encoder, str(tmp_path / "clip"))
+    with pytest.raises(CheckpointError, match=r"type 'sam', not 'clip'"):
+        load_clip(encoder, str(tmp_path / "sam"))
+    for name in ("clip", "sam"):
+        (tmp_path / name / "config.json").unlink()  # then the keys tell
     with pytest.raises(CheckpointError, match=r"keys do not belong to SAM-ViT.*right file"):
         load_sam(encoder, str(tmp_path / "clip"))
     with pytest.raises(CheckpointError, match=r"keys do not belong to CLIP-ViT"):
@@ -231,6 +260,11 @@ def test_deepseek_ocrs_encoder_loads_from_shards(encoder, tmp_path):
     assert "view_seperator" in report.loaded
 
 
+def test_the_full_size_encoder_exports_the_477_published_keys():
+    with torch.device("meta"):
+        assert len(encoder_for_deepseek_ocr(DeepEncoder(d20()))) == 477
+
+
 def test_a_key_in_two_shards_is_refused(encoder, tmp_path):
     weights = deepseek_weights(encoder)
     safetensors.torch.save_file(weights, tmp_path / "a.safetensors")
@@ -297,6 +331,58 @@ def test_several_steps_in_a_folder_are_not_guessed_between(gpt, tmp_path):
     with pytest.raises(CheckpointError, match=r"model_000007\.pt, model_000009\.pt: name one"):
         read_gpt_config(source)
     assert read_gpt_config(f"{source}/model_000007.pt") == SIZES
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("n_kv_head", 0, "n_kv_head is 0"),
+        ("n_layer", 2.5, "n_layer is 2.5"),
+        ("n_embd", "256", "n_embd is '256'"),
+        ("n_layer", 10**9, "n_layer is 1000000000"),
+    ],
+)
+def test_impossible_sizes_are_named(gpt, tmp_path, field, value, message):
+    source = nanochat_folder(tmp_path / "d4", gpt, **{field: value})
+    with pytest.raises(CheckpointError, match=message):
+        read_gpt_config(source)
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "{", '{"model_config": []}', '{"model_config": {}}'])
+def test_meta_files_of_another_form_are_refused(gpt, tmp_path, content):
+    source = nanochat_folder(tmp_path / "d4", gpt)
+    (tmp_path / "d4" / "meta_000007.json").write_text(content)
+    with pytest.raises(CheckpointError, match="does not state the sizes"):
+        read_gpt_config(source)
+
+
+def test_a_smaller_vocabulary_here_or_another_one_there_is_refused(gpt, tmp_path):
+    source = nanochat_folder(tmp_path / "d4", gpt)
+    with pytest.raises(CheckpointError, match="vocabulary of 300 is larger"):
+        load_gpt(GPT(replace(SIZES, vocab_size=299)), source)
+    source = nanochat_folder(tmp_path / "d4", gpt, vocab_size=290)
+    with pytest.raises(CheckpointError, match=r"do not fit \(shape \(300, 256\) for 290 tokens\)"):
+        load_gpt(GPT(replace(SIZES, vocab_size=291)), source)
+
+
+def test_two_sets_of_weights_for_one_place_are_refused(gpt, tmp_path):
+    source = nanochat_folder(tmp_path / "d4", gpt)
+    weights = torch.load(tmp_path / "d4" / "model_000007.pt", weights_only=True)
+    weights["lm_head.weight"] = torch.zeros(300, 256)
+    torch.save(weights, tmp_path / "d4" / "model_000007.pt")
+    with pytest.raises(CheckpointError, match=r"second set of weights for lm_head\.weight"):
+        load_gpt(GPT(replace(SIZES, vocab_size=301)), source)
+
+
+def test_nanochats_last_token_never_becomes_the_picture(gpt, tmp_path):
+    """A tokenizer that happens to have as many tokens as the GPT: its last row is not <|image|>."""
+    from nanoocr.convert import Sources, sizes
+
+    source = nanochat_folder(tmp_path / "d4", gpt)
+    tokens = [bytes([value]) for value in range(256)] + [bytes([65, value]) for value in range(34)]
+    assert Tokenizer(tokens).vocab_size == 300
+    with pytest.raises(UsageError, match="300 tokens where 299 are needed"):
+        sizes(Sources(gpt=source), "nano", Tokenizer(tokens))
 
 
 def test_the_gpt_goes_to_transformers_and_back(gpt, tmp_path):
@@ -411,7 +497,7 @@ def test_a_hub_name_is_fetched_at_its_revision(monkeypatch, tmp_path, clip_model
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     load_clip(encoder, "openai/clip-vit-large-patch14@abc123")
-    assert asked == [("openai/clip-vit-large-patch14", "abc123")]
+    assert set(asked) == {("openai/clip-vit-large-patch14", "abc123")}
 
 
 def test_without_a_network_one_sentence_says_what_to_download(monkeypatch):
@@ -428,7 +514,7 @@ def test_without_a_network_one_sentence_says_what_to_download(monkeypatch):
 
 
 def test_what_is_neither_file_nor_hub_name_is_refused(tmp_path):
-    with pytest.raises(CheckpointError, match="no such file or folder, and no hub name"):
+    with pytest.raises(CheckpointError, match="no such file or folder here, and no hub name"):
         find_files(str(tmp_path / "nowhere" / "at" / "all"))
     with pytest.raises(CheckpointError, match=r"holds no \.safetensors"):
         find_files(str(tmp_path))
@@ -457,16 +543,17 @@ def nano_folder(tmp_path_factory) -> Path:
 def test_export_and_convert_are_each_others_inverse(nano_folder, tmp_path, capsys):
     assert cli.main(["export", "--model", str(nano_folder), "--out", str(tmp_path / "out")]) == 0
     assert "26 tensors" in capsys.readouterr().out
+    assert cli.main(["export", "--model", str(nano_folder), "--out", str(tmp_path / "out")]) == 2
+    assert "exists already" in capsys.readouterr().err
     flags = [
         "--preset=nano",
         f"--deepseek_ocr={tmp_path / 'out' / 'encoder'}",
-        f"--gpt={tmp_path / 'out' / 'gpt'}",
-        f"--tokenizer={nano_folder / 'tokenizer.json'}",
+        f"--gpt={tmp_path / 'out' / 'gpt'}",  # with its tokenizer beside it
         f"--out={tmp_path / 'back'}",
     ]
     assert cli.main(["convert", *flags]) == 0
     out = capsys.readouterr().out
-    assert "DeepSeek-OCR from" in out and "0 new, 1 dropped" in out
+    assert "DeepSeek-OCR from" in out and "0 new, 2 dropped" in out and "random from seed 0: nothing" in out
     (before, tokenizer), (after, same) = load_model(nano_folder), load_model(tmp_path / "back")
     assert tokenizer == same and before.config == after.config
     pairs = zip(before.state_dict().items(), after.state_dict().items(), strict=True)
@@ -478,6 +565,9 @@ def test_export_and_convert_are_each_others_inverse(nano_folder, tmp_path, capsy
     [
         ([], 2, ["at least one source"]),
         (["--deepseek_ocr=x", "--sam=y"], 2, ["--deepseek_ocr", "--sam"]),
+        (["--sam=x", "--verify"], 2, ["--verify", "--gpt"]),
+        (["--sam=x", "--seed=99999999999999999999"], 2, ["--seed"]),
+        (["--sam=../nowhere/else"], 4, ["no such file or folder"]),
         (["--sam=nowhere"], 4, ["nowhere", "no such file or folder"]),
         (["--preset=huge", "--sam=x"], 2, ["huge", "d20"]),
     ],
@@ -493,7 +583,7 @@ def test_a_fresh_gpt_does_not_verify(nano_folder, tmp_path, capsys):
     cli.main(["export", "--model", str(nano_folder), "--out", str(tmp_path / "out")])
     flags = [f"--gpt={tmp_path / 'out' / 'gpt'}", f"--tokenizer={nano_folder / 'tokenizer.json'}"]
     code = cli.main(["convert", "--preset=nano", "--verify", f"--out={tmp_path / 'm'}", *flags])
-    assert code == 2 and "does not know English" in capsys.readouterr().err
+    assert code == 4 and "does not know English" in capsys.readouterr().err
     assert not (tmp_path / "m").exists()
 
 
@@ -502,5 +592,5 @@ def test_a_vocabulary_that_does_not_fit_is_refused(gpt, tmp_path):
 
     source = nanochat_folder(tmp_path / "d4", gpt)
     Tokenizer.bytes().save(tmp_path / "t.json")
-    with pytest.raises(UsageError, match="has 300 tokens, the tokenizer 266"):
+    with pytest.raises(UsageError, match="has 300 tokens where 265 are needed"):
         convert(Sources(gpt=source, tokenizer=str(tmp_path / "t.json")), str(tmp_path / "m"))

@@ -259,7 +259,7 @@ def test_page_to_json():
 def test_missing_and_damaged_models(folder, tmp_path, monkeypatch):
     with pytest.raises(CheckpointError):
         Reader(tmp_path / "none")
-    monkeypatch.setattr(reader_module, "__file__", str(tmp_path / "a" / "b" / "reader.py"))
+    monkeypatch.setattr(reader_module, "PACKAGED_MODEL", tmp_path / "none")
     with pytest.raises(CheckpointError, match="holds no model"):
         default_model_folder()
 

@@ -260,10 +260,17 @@ class BatchMaker(Dataset[list[Batch] | NanoOCRError]):
 
     def batches(self, group: int) -> list[Batch]:
         """The batches of the pool `group`, not always the short rows before the long ones."""
-        examples = sorted(self.examples(group), key=lambda example: len(example.ids))
-        skipped = self.pool * self.batch_size - len(examples)
-        if len(examples) < self.pool:
-            raise UsageError(f"of {self.pool * self.batch_size} rows only {len(examples)} fit --max_length")
+        examples = list(self.examples(group))
+        drawn = self.pool * self.batch_size
+        skipped = drawn - len(examples)
+        if not examples:
+            raise UsageError(
+                f"none of {drawn} rows fits into {self.max_length} tokens: "
+                "change --max_length, --mix or --modes"
+            )
+        while len(examples) < self.pool:  # no batch may be empty
+            examples += examples[: self.pool - len(examples)]
+        examples.sort(key=lambda example: len(example.ids))
         cuts = [len(examples) * i // self.pool for i in range(self.pool + 1)]
         batches = [collate(examples[a:b], self.tokenizer.assistant_end_id) for a, b in pairwise(cuts)]
         order = np.random.default_rng([self.seed, group]).permutation(self.pool)
@@ -350,6 +357,8 @@ def parse_mix(text: str, known: Sequence[str], flag: str = "--mix") -> dict[str,
     mix: dict[str, float] = {}
     for item in text.split(","):
         name, _, weight = item.partition(":")
+        if name in mix:
+            raise UsageError(f"{flag}={text}: {name} stands there twice")
         try:
             mix[name] = float(weight or 1)
         except ValueError as error:

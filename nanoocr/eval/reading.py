@@ -23,7 +23,7 @@ from nanoocr.eval.metrics import (
     grounding_gap,
     word_overlap,
 )
-from nanoocr.image_process import normalise, normalise_picture
+from nanoocr.image_process import Mode, normalise
 from nanoocr.inference.engine import Engine, Request
 from nanoocr.model.vlm import VLM
 from nanoocr.tokenizer import Tokenizer
@@ -71,21 +71,26 @@ def evaluate_reading(
     *,
     max_tokens: int = 512,
     wrong_pictures: bool = True,
+    modes: Sequence[Mode | None] | None = None,
 ) -> ReadingReport:
     """Read all rows greedily, score them, and repeat with the pictures handed on by one row.
+
+    `modes` are the rows' resolution modes; None is the best of the model's views.
 
     Raises:
         UsageError: a row has no picture, or there is only one row to hand pictures on.
     """
     if any(row.image is None for row in rows) or (wrong_pictures and len(rows) < 2):
         raise UsageError("reading is measured on at least two rows, each with a picture")
-    examples = [prepare(row, tokenizer, model.config.views, model.config.gpt.sequence_len) for row in rows]
+    views, length = model.config.views, model.config.gpt.sequence_len
+    modes = [None] * len(rows) if modes is None else modes
+    examples = [prepare(row, tokenizer, views, length, mode) for row, mode in zip(rows, modes, strict=True)]
     losses = row_losses(model, tokenizer, examples)
     right = read_examples(model, tokenizer, examples, max_tokens)
     wrong = [("", "")] * len(rows)
     if wrong_pictures:
         others = [with_wrong_picture(rows, i) for i in range(len(rows))]
-        asked = [prepare(row, tokenizer, model.config.views, model.config.gpt.sequence_len) for row in others]
+        asked = [prepare(row, tokenizer, views, length, mode) for row, mode in zip(others, modes)]
         wrong = read_examples(model, tokenizer, asked, max_tokens)
     results = tuple(
         RowResult(
@@ -135,7 +140,7 @@ def read_examples(
     requests = []
     for example in examples:
         start = len(example.ids) - example.ids[::-1].index(tokenizer.assistant_start_id)
-        views = () if example.pixels is None else (normalise_picture(example.pixels),)
+        views = () if example.pixels is None else (example.pixels,)
         room = model.config.gpt.sequence_len - start
         requests.append(Request(tuple(example.ids[:start]), views, min(max_tokens, room)))
     return [(c.text, c.status) for c in Engine(model, tokenizer).generate(requests, max_batch=BATCH)]
@@ -147,7 +152,7 @@ def row_losses(model: VLM, tokenizer: Tokenizer, examples: Sequence[Example]) ->
     losses = []
     for example in examples:
         batch = collate([example], tokenizer.assistant_end_id)
-        views = None if example.pixels is None else [normalise_picture(example.pixels)]
+        views = None if example.pixels is None else [example.pixels]
         loss = model(batch.ids.to(model.device), batch.targets.to(model.device), views)
         losses.append(float(loss.mean))
     return losses

@@ -17,8 +17,8 @@ from typing import Any, Literal, overload
 import torch
 from PIL import Image
 
-from nanoocr.errors import CheckpointError, UsageError
-from nanoocr.image_process import Mode, count_picture_tokens, picture_views
+from nanoocr.errors import CheckpointError, PictureError, UsageError
+from nanoocr.image_process import Mode, count_picture_tokens, fit_picture
 from nanoocr.image_process import mode as find_mode
 from nanoocr.inference.engine import MAX_BATCH, Completion, Engine, Request, TokenCount
 from nanoocr.inference.sampling import SamplingConfig
@@ -174,7 +174,15 @@ class Reader:
         if picture.image is None:
             return picture, None
         request = make_request(self.model, self.tokenizer, picture.image, prompt, max_tokens, self.mode)
-        return picture._replace(image=None), request
+        vision, most = request.ids.count(self.model.image_id), self.model.config.gpt.sequence_len
+        picture = picture._replace(image=None)
+        if vision and len(request.ids) > most >= len(request.ids) - vision:
+            message = (
+                f"{picture.file} needs {len(request.ids)} tokens with its prompt, the model takes {most}: "
+                "choose a smaller --mode"
+            )
+            return picture._replace(error=PictureError(message, kind="too_large")), None
+        return picture, request
 
     def stream(
         self,
@@ -196,7 +204,8 @@ class Reader:
         for picture in open_source(source, pages=pages):
             started = time.perf_counter()
             picture, request = self._prepare(_demand(picture), prompt, max_tokens)
-            assert request is not None  # _demand has raised where there are no pixels
+            _demand(picture)
+            assert request is not None  # _demand has raised where there is none
             waited = time.perf_counter() - started
             for event in self.engine.stream(request, self.sampling):
                 if event.text:
@@ -221,7 +230,7 @@ def make_request(
     mode: Mode | None = None,
 ) -> Request:
     """One picture and what is asked about it, in the form that the model was trained on: picture first."""
-    picture = picture_views(image, model.config.views, mode)
+    picture = fit_picture(image, model.config.views, mode)  # uint8 until it is encoded
     content = [{"type": "image"}, {"type": "text", "text": prompt}]
     ids = render_for_completion(
         {"messages": [{"role": "user", "content": content}]},

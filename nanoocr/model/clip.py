@@ -96,6 +96,7 @@ class Clip(nn.Module):
 
     def __init__(self, config: ClipConfig) -> None:
         super().__init__()
+        self.config = config
         self.embeddings = Embeddings(config)
         self.pre_layrnorm = LayerNorm(config.width, eps=1e-5)
         self.transformer = Transformer(config)

@@ -12,8 +12,9 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from nanoocr.config import GPTConfig
+from nanoocr.config import MAX_SIZE, GPTConfig
 from nanoocr.errors import CheckpointError
 from nanoocr.model.deepencoder import DeepEncoder
 from nanoocr.model.gpt import GPT, ROPE_BASE, SOFTCAP
@@ -158,11 +159,23 @@ Reader = Callable[[], Tensor]  # reads one tensor when it is needed: a checkpoin
 
 def load_sam(encoder: DeepEncoder, source: str) -> Report:
     """SAM's blocks and neck from a SamModel checkpoint; the compressor (net_2, net_3) stays fresh."""
+    sam = encoder.sam_model.config
+    ours = {
+        "num_attention_heads": sam.heads,
+        "window_size": sam.window,
+        "global_attn_indexes": list(sam.global_blocks),
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-6,
+    }
+    check_vision_config(source, ("sam", "sam_vision_model"), ours)
     return load_component(encoder.sam_model, SAM, source)
 
 
 def load_clip(encoder: DeepEncoder, source: str) -> Report:
     """The CLIP half from a CLIPModel or CLIPVisionModel checkpoint."""
+    heads = encoder.vision_model.config.heads
+    ours = {"num_attention_heads": heads, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
+    check_vision_config(source, ("clip", "clip_vision_model"), ours)
     return load_component(encoder.vision_model, CLIP, source)
 
 
@@ -187,18 +200,53 @@ def load_gpt(gpt: GPT, source: str) -> Report:
             raise CheckpointError(f"{source}: its {name} is {theirs}, the model here has {ours}")
     readers = open_weights(files)
     rows = gpt.config.vocab_size - config.vocab_size
+    if rows < 0:
+        raise CheckpointError(f"{source}: its vocabulary of {config.vocab_size} is larger than the model's")
     for key, reader in readers.items():
         if key.endswith(("wte.weight", "embed_tokens.weight", "lm_head.weight")):
             zero = key.endswith("lm_head.weight")
-            readers[key] = partial(extend_rows, reader, rows=rows, zero=zero)
+            readers[key] = partial(extend_rows, reader, config.vocab_size, rows=rows, zero=zero)
     return set_weights(gpt, table, readers, source)
 
 
-def extend_rows(reader: Reader, *, rows: int, zero: bool) -> Tensor:
-    """(V, D) -> (V + rows, D) fp32; the old rows keep every bit, the new ones are zero or their mean."""
+def extend_rows(reader: Reader, vocab_size: int, *, rows: int, zero: bool) -> Tensor:
+    """(V, D) -> (V + rows, D) fp32; the old rows keep every bit, the new ones are zero or their mean.
+
+    Raises:
+        ValueError: V is not `vocab_size`, which the file's own description states.
+    """
     table = reader().float()
+    if table.ndim != 2 or table.size(0) != vocab_size:
+        raise ValueError(f"shape {tuple(table.shape)} for {vocab_size} tokens")
     new = torch.zeros(rows, table.size(1)) if zero else table.mean(0, keepdim=True).expand(rows, -1)
     return torch.cat([table, new])
+
+
+def check_vision_config(source: str, kinds: tuple[str, ...], ours: Mapping[str, Any]) -> None:
+    """Hold what a config.json beside the weights states against ours: shapes show neither heads nor windows.
+
+    Raises:
+        CheckpointError: it is a model of none of `kinds`, or a stated value is another one.
+    """
+    described = [file for file in find_files(source) if file.name == "config.json"]
+    if not described:
+        return
+    try:
+        data = json.loads(described[0].read_text(encoding="utf-8"))
+        kind = data.get("model_type", kinds[0])
+        stated = data.get("vision_config") or data
+        different = [name for name, value in ours.items() if stated.get(name, value) != value]
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{described[0]}: not a model configuration ({error!r})") from error
+    if kind not in kinds:
+        raise CheckpointError(
+            f"{described[0]}: a model of type {kind!r}, not {kinds[0]!r}: is it the right file?"
+        )
+    if different:
+        name = different[0]
+        raise CheckpointError(
+            f"{described[0]}: {name} is {stated[name]!r}, the model here has {ours[name]!r}"
+        )
 
 
 def load_component(module: nn.Module, table: WeightSource, source: str) -> Report:
@@ -219,7 +267,9 @@ def set_weights(module: nn.Module, table: WeightSource, readers: Mapping[str, Re
         bare = strip_prefixes(key, table)
         name, _, part = own_name(bare, table).partition("#")
         if name in wanted:
-            parts.setdefault(name, {})[int(part or 0)] = reader
+            if int(part or 0) in parts.setdefault(name, {}):
+                raise CheckpointError(f"{source}: {key} is a second set of weights for {name}")
+            parts[name][int(part or 0)] = reader
         elif any(re.fullmatch(pattern, bare) for pattern in table.dropped):
             dropped.append(key)
         else:
@@ -234,8 +284,12 @@ def set_weights(module: nn.Module, table: WeightSource, readers: Mapping[str, Re
         raise CheckpointError(f"{source}: {shortened(missing)} missing, so it is no whole {table.title}")
     loaded = {}
     for name, readers_of_parts in parts.items():
-        tensors = [readers_of_parts[i]().float() for i in sorted(readers_of_parts)]
-        loaded[name] = torch.cat(tensors) if len(tensors) > 1 else tensors[0]
+        try:
+            tensors = [readers_of_parts[i]().float() for i in sorted(readers_of_parts)]
+            loaded[name] = torch.cat(tensors) if len(tensors) > 1 else tensors[0]
+        except (RuntimeError, ValueError, SafetensorError) as error:
+            reason = str(error).splitlines()[0]
+            raise CheckpointError(f"{source}: the weights for {name} do not fit ({reason})") from error
         if tuple(loaded[name].shape) != wanted[name]:
             found = tuple(loaded[name].shape)
             raise CheckpointError(f"{source}: {name} has shape {found} where {wanted[name]} is needed")
@@ -264,8 +318,9 @@ def shortened(keys: Sequence[str]) -> str:
 # ---------------------------------------------------------------------------------------------------------
 # files: local, or of the hub at a pinned revision
 
-HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w.-]+))?")
-HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "config.json", "model_*.pt", "meta_*.json", "*.pkl"]
+HUB_NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)(?:@([\w./-]+))?")
+HUB_FILES = ["*.safetensors", "config.json", "model_*.pt", "meta_*.json", "tokenizer.pkl"]
+OLD_HUB_FILES = ["pytorch_model.bin"]  # fetched only where there is nothing else
 
 
 def find_files(source: str) -> list[Path]:
@@ -294,9 +349,11 @@ def find_files(source: str) -> list[Path]:
 
 
 def sidecars(weights: Path) -> list[Path]:
-    """What describes a file of GPT weights: its own meta file, or the folder's config.json."""
-    meta = weights.with_name(f"meta_{weights.stem.removeprefix('model_')}.json")
-    return [file for file in (meta, weights.with_name("config.json")) if file.is_file()][:1]
+    """What describes a file of weights: its own meta file, the folder's only one, or its config.json."""
+    own = weights.with_name(f"meta_{weights.stem.removeprefix('model_')}.json")
+    only = sorted(weights.parent.glob("meta_*.json")) if weights.suffix == ".bin" else []
+    described = [own, *(only if len(only) == 1 else []), weights.with_name("config.json")]
+    return [file for file in described if file.is_file()][:1]
 
 
 def fetch(source: str) -> Path:
@@ -307,21 +364,25 @@ def fetch(source: str) -> Path:
     """
     match = HUB_NAME.fullmatch(source)
     if match is None:
-        raise CheckpointError(f"{source}: no such file or folder, and no hub name (OWNER/NAME@REVISION)")
+        raise CheckpointError(f"{source}: no such file or folder here, and no hub name (OWNER/NAME@REVISION)")
     name, revision = match.groups()
     try:
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError
     except ImportError as error:
         raise CheckpointError(
-            f"{source}: the hub needs the extra: pip install 'nano-deepseek-ocr[hub]'"
+            f"{source}: no such file or folder here, and the hub needs the extra: "
+            "pip install 'nano-deepseek-ocr[hub]'"
         ) from error
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
-    except (OSError, ValueError, HfHubHTTPError) as error:  # no network, no such repository or revision
-        reason = str(error).strip().splitlines()[0].rstrip(".")
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
+        if not any(folder.glob("*.safetensors")) and not any(folder.glob("model_*.pt")):
+            snapshot_download(name, revision=folder.name, allow_patterns=OLD_HUB_FILES)
+        return folder
+    except Exception as error:  # its errors and those of the HTTP library below it share no class
+        reason = (str(error).strip() or "no reason given").splitlines()[0].rstrip(".")
         raise CheckpointError(
-            f"{source} cannot be fetched from the hub ({type(error).__name__}: {reason}): download "
+            f"{source}: no such file or folder here, and the hub did not give it "
+            f"({type(error).__name__}: {reason}): download "
             f"https://huggingface.co/{name}/tree/{revision or 'main'} elsewhere and name that folder"
         ) from error
 
@@ -354,10 +415,13 @@ def weights_of(file: Path) -> Iterator[tuple[str, Reader]]:
             yield key, partial(opened.get_tensor, key)
         return
     try:
-        weights = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        mapped = zipfile.is_zipfile(file)  # the format before torch 1.6 cannot be mapped
+        weights = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
         raise CheckpointError(f"{file}: not a file of plain tensors, or damaged") from error
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+    if not isinstance(weights, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items()
+    ):
         raise CheckpointError(f"{file}: holds more than named tensors")
     for key in weights:
         yield key, partial(weights.__getitem__, key)
@@ -367,6 +431,8 @@ def weights_of(file: Path) -> Iterator[tuple[str, Reader]]:
 # sizes of a GPT: read from its files, never guessed from its shapes
 
 NANOCHAT_HEAD_WIDTH = 128  # of every nanochat d* model: heads = width / 128
+GPT_SIZES = tuple(field.name for field in fields(GPTConfig))
+OUR_MARK = "nanoocr_export"  # in a config.json: this project wrote it
 
 
 def read_gpt_config(source: str) -> GPTConfig:
@@ -381,34 +447,53 @@ def read_gpt_config(source: str) -> GPTConfig:
     described = [file for file in find_files(source) if file.suffix == ".json"]
     if not described:
         raise CheckpointError(f"{source}: has no meta_NNNNNN.json or config.json beside the weights")
+    path = described[0]
     try:
-        data = json.loads(described[0].read_text(encoding="utf-8"))
-        if described[0].name != "config.json":
-            sizes = data["model_config"]
-            config = GPTConfig(**{field: int(sizes[field]) for field in GPTConfig.__dataclass_fields__})
-        else:
-            config = gpt_config_from_transformers(data)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{described[0]}: does not state the sizes of a GPT ({error!r})") from error
-    if described[0].name != "config.json" and config.n_head * NANOCHAT_HEAD_WIDTH != config.n_embd:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        sizes = transformers_sizes(data) if path.name == "config.json" else data["model_config"]
+        config = GPTConfig(**{field: whole_number(field, sizes[field]) for field in GPT_SIZES})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: does not state the sizes of a GPT ({error!r})") from error
+    if not is_our_export(source) and config.n_head * NANOCHAT_HEAD_WIDTH != config.n_embd:
         raise CheckpointError(
-            f"{described[0]}: {config.n_head} heads in a width of {config.n_embd}: "
+            f"{path}: {config.n_head} heads in a width of {config.n_embd}: "
             f"nanochat's heads are {NANOCHAT_HEAD_WIDTH} wide"
         )
-    if config.n_embd % config.n_head or config.n_head % config.n_kv_head:
-        raise CheckpointError(f"{described[0]}: {config.n_head} heads do not divide {config.n_embd}")
+    if config.n_embd % config.n_head:
+        raise CheckpointError(f"{path}: {config.n_head} heads do not divide a width of {config.n_embd}")
+    if config.n_head % config.n_kv_head:
+        raise CheckpointError(f"{path}: {config.n_kv_head} key/value heads do not divide {config.n_head}")
     return config
 
 
-def gpt_config_from_transformers(data: Mapping[str, Any]) -> GPTConfig:
-    """config.json of a NanoChatForCausalLM.
+def is_our_export(source: str) -> bool:
+    """Did this project write the GPT at `source`? Then its vocabulary holds `<|image|>` already."""
+    described = [file for file in find_files(source) if file.name == "config.json"]
+    return bool(described) and OUR_MARK in described[0].read_text(encoding="utf-8")
+
+
+def whole_number(name: str, value: Any) -> int:
+    """A size out of a foreign file.
+
+    Raises:
+        ValueError: anything but a whole number from 1 to MAX_SIZE.
+    """
+    if type(value) is not int or not 1 <= value <= MAX_SIZE:
+        raise ValueError(f"{name} is {value!r}")
+    return value
+
+
+def transformers_sizes(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The sizes in the config.json of a NanoChatForCausalLM, by our names.
 
     Raises:
         ValueError: another architecture, or constants that are not nanochat's.
     """
+    if data.get("model_type") != "nanochat":
+        raise ValueError(f"model_type is {data.get('model_type')!r}, this GPT is 'nanochat'")
     rope = data.get("rope_parameters") or {}
     stated = {
-        "model_type": (data.get("model_type"), "nanochat"),
+        "rope_type": (rope.get("rope_type", "default"), "default"),
         "final_logit_softcapping": (data.get("final_logit_softcapping", SOFTCAP), SOFTCAP),
         "rope_theta": (rope.get("rope_theta", data.get("rope_theta", ROPE_BASE)), ROPE_BASE),
         "hidden_act": (data.get("hidden_act", "relu2"), "relu2"),
@@ -417,14 +502,15 @@ def gpt_config_from_transformers(data: Mapping[str, Any]) -> GPTConfig:
     for name, (found, needed) in stated.items():
         if found != needed:
             raise ValueError(f"{name} is {found!r}, this GPT has {needed!r}")
-    return GPTConfig(
-        vocab_size=int(data["vocab_size"]),
-        sequence_len=int(data["max_position_embeddings"]),
-        n_layer=int(data["num_hidden_layers"]),
-        n_head=int(data["num_attention_heads"]),
-        n_kv_head=int(data.get("num_key_value_heads") or data["num_attention_heads"]),
-        n_embd=int(data["hidden_size"]),
-    )
+    kv_heads = data.get("num_key_value_heads")
+    return {
+        "vocab_size": data["vocab_size"],
+        "sequence_len": data["max_position_embeddings"],
+        "n_layer": data["num_hidden_layers"],
+        "n_head": data["num_attention_heads"],
+        "n_kv_head": data["num_attention_heads"] if kv_heads is None else kv_heads,
+        "n_embd": data["hidden_size"],
+    }
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -457,17 +543,21 @@ def gpt_for_transformers(gpt: GPT) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "tie_word_embeddings": False,
         "pad_token_id": None,
         "dtype": "float32",
+        OUR_MARK: True,  # its heads may have another width than nanochat's, its vocabulary has <|image|>
     }
-
-
-DEAD_PATCH_EMBEDDING = "model.vision_model.embeddings.patch_embedding.weight"
 
 
 def encoder_for_deepseek_ocr(encoder: DeepEncoder) -> dict[str, Tensor]:
     """The encoder's weights under DeepSeek-OCR's keys, as its own code loads them strictly.
 
-    CLIP's patch convolution, 3 x 14 x 14 pixels to a vector, is in that code but never used: zeros.
+    Two of its keys have no use and none of ours: CLIP's patch convolution, 3 x 14 x 14 pixels to a vector,
+    which is never called (zeros), and the buffer of position numbers.
     """
-    width = encoder.vision_model.embeddings.class_embedding.numel()
+    embeddings = encoder.vision_model.embeddings
+    width, positions = embeddings.class_embedding.numel(), embeddings.position_embedding.num_embeddings
     weights = {f"model.{name}": tensor.detach().contiguous() for name, tensor in encoder.state_dict().items()}
-    return {**weights, DEAD_PATCH_EMBEDDING: torch.zeros(width, 3, 14, 14)}
+    return {
+        **weights,
+        "model.vision_model.embeddings.patch_embedding.weight": torch.zeros(width, 3, 14, 14),
+        "model.vision_model.embeddings.position_ids": torch.arange(positions)[None],
+    }

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from nanoocr.config import PATCH, SamConfig
 from nanoocr.model.layers import Conv2d, LayerNorm, Linear, attend, resize_grid
 
-SCORES_AT_ONCE = 2**24  # attention scores of a block that are in memory together; measured: docs/log.md
+# Attention scores of a block that are computed together (`python -m scripts.bench_attention`).
+SCORES_AT_ONCE = 2**24
 
 
 class SamFeatures(NamedTuple):
@@ -67,8 +68,10 @@ class Attention(nn.Module):
         q, k, v = qkv.unbind(0)  # each (B, N, T, D) with T = H * W
         by_row, by_column = self.position_scores(q.unflatten(2, (H, W)))
         # The bias of all queries at once is 201 million numbers in a global block at 1024 pixels: some rows
-        # of queries at a time bound it, and keep the scores in the cache of a CPU.
-        step = max(1, SCORES_AT_ONCE // (B * self.heads * W * H * W))
+        # of queries at a time bound it, and keep the scores in the cache of a CPU. (With gradients each part
+        # keeps its softmax for the backward pass; `--recompute` is the lever there.)
+        scores = B * self.heads * (H * W) ** 2
+        step = H if scores <= SCORES_AT_ONCE else max(1, SCORES_AT_ONCE * H // scores)
         parts = []
         for y in range(0, H, step):
             bias = by_row[:, :, y : y + step, :, :, None] + by_column[:, :, y : y + step, :, None, :]
@@ -152,6 +155,7 @@ class Sam(nn.Module):
 
     def __init__(self, config: SamConfig) -> None:
         super().__init__()
+        self.config = config
         middle, last = config.compressor
         self.patch_embed = PatchEmbed(config.width)
         self.pos_embed = nn.Parameter(torch.zeros(1, *config.grid, config.width))

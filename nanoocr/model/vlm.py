@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from nanoocr.config import ModelConfig
 from nanoocr.errors import UsageError
-from nanoocr.image_process import PictureViews, as_picture
+from nanoocr.image_process import PictureViews, as_picture, normalised
 from nanoocr.model.deepencoder import DeepEncoder
 from nanoocr.model.gpt import GPT, KVCache
 
@@ -58,20 +58,20 @@ class VLM(nn.Module):
         Args:
             ids: (B, T) int64; every picture stands as a run of `<|image|>` ids.
             targets: (B, T) int64, already shifted; IGNORE where nothing is supervised.
-            views: the pictures in the order in which their runs stand in `ids`, normalised to [-1, 1].
-                None for a batch of text.
+            views: the pictures in the order in which their runs stand in `ids`, normalised to [-1, 1] or as
+                uint8 pixels. None for a batch of text.
 
         Raises:
             UsageError: the number of `<|image|>` ids differs from the number of vision tokens, or no target
                 is supervised.
         """
-        vision = None if views is None else self.encode(views)
+        vision = None if views is None or len(views) == 0 else self.encode(views)
         hidden = self.gpt(self.embed(ids, vision))
         return self.logits(hidden) if targets is None else self.loss(hidden, targets)
 
     def encode(self, views: Views) -> Tensor:
         """All vision tokens of `views` one behind the other, (sum of N_i, C), in the compute dtype."""
-        pictures = [as_picture(view) for view in views]
+        pictures = [normalised(as_picture(view)) for view in views]
         flat = [view.to(self.device, self.compute_dtype) for picture in pictures for view in picture.flat()]
         return self.encoder.picture_tokens(
             self.encoder.encode_groups(flat), [picture.grid for picture in pictures]

@@ -68,6 +68,7 @@ class TrainConfig:
         for name in ("lr", "muon_lr", "warmup", "glyph_weight"):
             value = getattr(self, name)
             require(value == -1 or 0 <= value < math.inf, f"--{name} must not be negative (-1: the recipe's)")
+        require(self.seed < 2**31, "--seed must be below 2147483648")
         require(self.warmup <= 1, "--warmup is a share between 0 and 1")
         require(self.eval_samples != 1, "--eval_samples is 0 or at least 2: wrong pictures are other rows'")
         require(self.optimizer in ("", "muon", "adamw"), "--optimizer is muon or adamw")

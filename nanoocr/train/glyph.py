@@ -11,6 +11,8 @@ Letters: B pictures, H W grid in patches, S slots per patch, K classes, D width.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -53,22 +55,17 @@ class GlyphHeads(nn.Module):
         self.patch_head = Linear(config.sam.neck, SLOTS * CLASSES)
         self.token_head = Linear(config.gpt.n_embd, RATIO * RATIO * SLOTS * CLASSES)
 
-    def of_patches(self, features: VisionFeatures, targets: Tensor) -> dict[str, Tensor]:
-        """Loss and accuracy on SAM's patches; `targets` is (B, H, W, SLOTS) integer classes."""
+    def of_patches(self, features: VisionFeatures, targets: Tensor) -> GlyphSums:
+        """On SAM's patches; `targets` is (B, H, W, SLOTS) integer classes."""
         logits = self.patch_head(features.patches.permute(0, 2, 3, 1)).unflatten(-1, (SLOTS, CLASSES))
-        return named("glyph_patch", logits, targets.long())
+        return glyph_sums(logits, targets.long())
 
-    def of_tokens(self, features: VisionFeatures, targets: Tensor) -> dict[str, Tensor]:
-        """Loss and accuracy on the projected tokens: all that is needed where SAM is frozen."""
+    def of_tokens(self, features: VisionFeatures, targets: Tensor) -> GlyphSums:
+        """On the projected tokens: all that is needed where SAM is frozen."""
         # The norm is what the GPT applies to the token as well: the head sees what the GPT sees.
         logits = self.token_head(norm(features.projected))
         logits = logits.unflatten(-1, (RATIO, RATIO, SLOTS, CLASSES))
-        return named("glyph_token", logits, split_into_tokens(targets.long()))
-
-
-def named(name: str, logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    """{name: loss in nats per weighted slot, name_accuracy: share of the characters that are named}."""
-    return {name: weighted_cross_entropy(logits, targets), f"{name}_accuracy": accuracy(logits, targets)}
+        return glyph_sums(logits, split_into_tokens(targets.long()))
 
 
 def split_into_tokens(targets_BHWS: Tensor) -> Tensor:
@@ -77,19 +74,37 @@ def split_into_tokens(targets_BHWS: Tensor) -> Tensor:
     return targets_BHWS.view(B, H // RATIO, RATIO, W // RATIO, RATIO, S).transpose(2, 3)
 
 
-def weighted_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross entropy over known slots with empty slots counted at EMPTY_WEIGHT, in fp32; else 0."""
+class GlyphSums(NamedTuple):
+    """Scalars that add up over the views of a batch, however these are grouped; divided once, at the end."""
+
+    nats: Tensor  # weighted cross entropy, fp32
+    weight: Tensor  # known slots, empty ones counted at EMPTY_WEIGHT
+    right: Tensor  # slots with a character that is named
+    present: Tensor  # slots with a character
+
+    def plus(self, other: GlyphSums) -> GlyphSums:
+        """The sums over both."""
+        return GlyphSums(*(a + b for a, b in zip(self, other)))
+
+    @property
+    def loss(self) -> Tensor:
+        """Nats per weighted slot; 0 where nothing is known."""
+        return self.nats / self.weight.clamp_min(1.0)
+
+    @property
+    def accuracy(self) -> Tensor:
+        """Share of the characters that are named; 0 where there is none."""
+        return self.right / self.present.clamp_min(1)
+
+
+def glyph_sums(logits: Tensor, targets: Tensor) -> GlyphSums:
+    """Loss and accuracy of (..., CLASSES) logits over the known slots of (...) targets."""
     weight = torch.ones(CLASSES, device=logits.device)
     weight[0] = EMPTY_WEIGHT
     logits, targets = logits.flatten(0, -2).float(), targets.flatten()
-    total = F.cross_entropy(logits, targets, weight=weight, ignore_index=UNKNOWN, reduction="sum")
-    known = targets[targets != UNKNOWN]
-    return total / weight[known].sum().clamp_min(1.0)
-
-
-@torch.no_grad()
-def accuracy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Share of the slots with a character whose character is named; 0 where there is none."""
-    present = (targets > 0) & (targets != UNKNOWN)
-    right = (logits.argmax(-1) == targets) & present
-    return right.sum() / present.sum().clamp_min(1)
+    nats = F.cross_entropy(logits, targets, weight=weight, ignore_index=UNKNOWN, reduction="sum")
+    known = targets != UNKNOWN
+    with torch.no_grad():
+        present = (targets > 0) & known
+        right = (logits.argmax(-1) == targets) & present
+    return GlyphSums(nats, weight[targets[known]].sum(), right.sum(), present.sum())

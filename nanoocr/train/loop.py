@@ -23,7 +23,7 @@ from nanoocr.data.loader import Batch, BatchMaker, training_batches
 from nanoocr.data.rows import Row
 from nanoocr.errors import UsageError
 from nanoocr.eval.reading import ReadingReport, evaluate_reading
-from nanoocr.image_process import normalise
+from nanoocr.image_process import Mode, normalise
 from nanoocr.model.deepencoder import VisionFeatures
 from nanoocr.model.vlm import VLM
 from nanoocr.tokenizer import Tokenizer
@@ -37,7 +37,7 @@ from nanoocr.train.checkpoint import (
     save_step,
 )
 from nanoocr.train.config import TrainConfig
-from nanoocr.train.glyph import GlyphHeads
+from nanoocr.train.glyph import GlyphHeads, GlyphSums
 from nanoocr.train.log import RunLog
 from nanoocr.train.optim import learning_rate_factor
 from nanoocr.train.recipes import Recipe, describe, freeze, make_optimizers
@@ -55,6 +55,7 @@ class TrainState:
     optimizers: list[torch.optim.Optimizer]
     encode: Callable[[Tensor], VisionFeatures]  # the model's encoder and GPT, or their compiled twins:
     decode: Callable[[Tensor], Tensor]  # the same weights, for the training step only
+    glyph_steps: int = 0  # steps at the start that leave the language model out
     step: int = 0
     ema: dict[str, Tensor] = field(default_factory=dict)  # moving averages of the losses
 
@@ -83,7 +84,8 @@ def build_state(model: VLM, chosen: Recipe, config: TrainConfig) -> TrainState:
     if config.compile:  # views have few sizes, the text has another length in every batch
         encode, decode = torch.compile(encode), torch.compile(decode, dynamic=True)
     optimizers = make_optimizers(model, heads, chosen, config.weight_decay)
-    return TrainState(model, heads, optimizers, encode, decode)
+    glyph_steps = round(config.glyph_only * config.steps)
+    return TrainState(model, heads, optimizers, encode, decode, glyph_steps)
 
 
 def recompute_blocks(model: VLM) -> None:
@@ -103,8 +105,9 @@ def recompute_blocks(model: VLM) -> None:
 
 def train_step(state: TrainState, batch: Batch, chosen: Recipe, config: TrainConfig) -> StepStats:
     """Forward, backward and one update of every optimiser."""
-    losses = compute_losses(state, batch, chosen, glyph_only=state.step < config.glyph_only * config.steps)
-    losses["total"].backward()
+    losses = compute_losses(state, batch, chosen, glyph_only=state.step < state.glyph_steps)
+    if losses["total"].requires_grad:  # not where all rows are text and the GPT does not train
+        losses["total"].backward()
     factor = learning_rate_factor(
         state.step,
         config.steps,
@@ -138,15 +141,17 @@ def compute_losses(
     losses: dict[str, Tensor] = {}
     total = torch.zeros((), device=model.device)
     encoded: list[tuple[Sequence[int], VisionFeatures]] = []
+    glyphs: dict[str, GlyphSums] = {}
     for views in batch.views:
         features = state.encode(normalise(to_device(views.pixels, model)).to(model.compute_dtype))
         encoded.append((views.indices, features))
         if state.heads is not None:
-            share = len(views.indices) / batch.num_views
-            glyphs = glyph_losses(state.heads, features, to_device(views.glyphs, model), chosen)
-            for name, value in glyphs.items():
-                losses[name] = losses.get(name, 0.0) + share * value
-    total = total + chosen.glyph_weight * (losses.get("glyph_patch", 0.0) + losses.get("glyph_token", 0.0))
+            targets = to_device(views.glyphs, model)
+            for name, sums in sums_of_heads(state.heads, features, targets, chosen).items():
+                glyphs[name] = glyphs[name].plus(sums) if name in glyphs else sums
+    for name, sums in glyphs.items():
+        losses[name], losses[f"{name}_accuracy"] = sums.loss, sums.accuracy
+        total = total + chosen.glyph_weight * sums.loss
     if not glyph_only:
         vision = model.encoder.picture_tokens(encoded, batch.grids) if encoded else None
         hidden = state.decode(model.embed(to_device(batch.ids, model), vision))
@@ -160,12 +165,12 @@ def to_device(tensor: Tensor, model: VLM) -> Tensor:
     return tensor.to(model.device, non_blocking=True)
 
 
-def glyph_losses(
+def sums_of_heads(
     heads: GlyphHeads, features: VisionFeatures, targets: Tensor, chosen: Recipe
-) -> dict[str, Tensor]:
-    """Losses and accuracies of the heads; those on SAM's patches only while SAM trains."""
-    on_tokens = heads.of_tokens(features, targets)
-    return {**heads.of_patches(features, targets), **on_tokens} if "sam" in chosen.trained else on_tokens
+) -> dict[str, GlyphSums]:
+    """What the heads say; that on SAM's patches only while SAM trains."""
+    on_patches = {"glyph_patch": heads.of_patches(features, targets)} if "sam" in chosen.trained else {}
+    return {**on_patches, "glyph_token": heads.of_tokens(features, targets)}
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -176,6 +181,7 @@ def save(run: Path, state: TrainState, tokenizer: Tokenizer, config: TrainConfig
     """A whole checkpoint of this step, and in stage 1 the DeepEncoder beside it."""
     content = {
         "step": state.step,
+        "glyph_steps": state.glyph_steps,
         "ema": state.ema,
         "heads": None if state.heads is None else state.heads.state_dict(),
         "optimizers": [optimizer.state_dict() for optimizer in state.optimizers],
@@ -188,18 +194,11 @@ def save(run: Path, state: TrainState, tokenizer: Tokenizer, config: TrainConfig
     drop_old_steps(run, config.keep_last)
 
 
-# What a resumed run may not change: another value would be another run, not the same one continued.
+# What a resumed run may not change: another value would be another run, not the same one continued. Steps,
+# rates and curriculum may change: a run can be made longer.
 FIXED = (
-    "preset",
-    "recipe",
-    "tokenizer",
-    "seed",
-    "batch_size",
-    "mix",
-    "data",
-    "optimizer",
-    "glyph_weight",
-    "trained",
+    *("preset", "recipe", "tokenizer", "seed", "batch_size", "mix", "data", "modes", "text_ratio"),
+    *("max_length", "optimizer", "glyph_weight", "trained"),
 )
 
 
@@ -229,7 +228,8 @@ def resume(folder: Path, chosen: Recipe, config: TrainConfig, stage: int) -> tup
             group.update(base_lr=base_lr, weight_decay=weight_decay)
     torch.set_rng_state(content["torch_rng"])
     ema = {name: to_device(value, model) for name, value in content["ema"].items()}
-    return replace(state, step=content["step"], ema=ema), tokenizer
+    glyph_steps = content.get("glyph_steps", state.glyph_steps)
+    return replace(state, step=content["step"], ema=ema, glyph_steps=glyph_steps), tokenizer
 
 
 @contextmanager
@@ -270,6 +270,7 @@ def train(
     """
     run = Path(config.out) / config.run
     report = None
+    modes = [maker.mode_of(i) for i in range(len(validation))]
     with RunLog(run, config.steps, asdict(config), wandb=config.wandb, start=state.step) as log:
         log.table(describe(state.model, chosen))
         with interruptible() as asked:
@@ -280,16 +281,17 @@ def train(
                 clock.stepped(stats)
                 log.advance(state.step)
                 last = state.step == config.steps
+                stop = asked[0]  # once: a signal that comes later than this waits for the next step
                 if state.step % config.log_every == 0 or last:
                     log_step(log, state, stats, clock)
                 # Save first: nothing that goes wrong in a validation may cost the steps before it.
-                if state.step % config.save_every == 0 or last or asked[0]:
+                if state.step % config.save_every == 0 or last or stop:
                     save(run, state, tokenizer, config, stage)
                     clock.restart()
-                if (state.step % config.eval_every == 0 or last) and validation and not asked[0]:
-                    report = validate(log, state, tokenizer, validation)
+                if (state.step % config.eval_every == 0 or last) and validation and not stop:
+                    report = validate(log, state, tokenizer, validation, modes)
                     clock.restart()
-                if asked[0]:
+                if stop:
                     log.say(f"stopped at step {state.step}; go on with --resume=True")
                     raise KeyboardInterrupt
     return report
@@ -299,12 +301,13 @@ class Clock:
     """Time spent waiting for data and computing since the last log line."""
 
     def __init__(self) -> None:
+        self.skipped = 0  # of the lines to come, whatever interrupts the interval
         self.restart()
 
     def restart(self) -> None:
         """Begin a new interval, from now."""
         self.wait = self.busy = 0.0
-        self.pictures = self.tokens = self.skipped = 0
+        self.pictures = self.tokens = 0
         self.mark = time.monotonic()
 
     def waited(self) -> None:
@@ -334,6 +337,7 @@ def log_step(log: RunLog, state: TrainState, stats: StepStats, clock: Clock) -> 
         "data_wait": clock.wait / seconds,
         "skipped_rows": clock.skipped,
     }
+    clock.skipped = 0
     clock.restart()
     log.record(state.step, "train", values)
     shown = " ".join(f"{name} {value:.4f}" for name, value in ema.items() if name != "total")
@@ -345,10 +349,12 @@ def log_step(log: RunLog, state: TrainState, stats: StepStats, clock: Clock) -> 
     )
 
 
-def validate(log: RunLog, state: TrainState, tokenizer: Tokenizer, rows: list[Row]) -> ReadingReport:
+def validate(
+    log: RunLog, state: TrainState, tokenizer: Tokenizer, rows: list[Row], modes: list[Mode | None]
+) -> ReadingReport:
     """Read the held-out rows with right and wrong pictures; print what proves that it looks."""
     state.model.eval()
-    report = evaluate_reading(state.model, tokenizer, rows)
+    report = evaluate_reading(state.model, tokenizer, rows, modes=modes)
     state.model.train()
     health = {
         f"{stage}_{name}": value

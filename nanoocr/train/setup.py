@@ -9,7 +9,16 @@ from pathlib import Path
 import torch
 
 from nanoocr.config import ModelConfig, preset
-from nanoocr.data.loader import POOL, BatchMaker, Source, SynthMix, parse_curriculum, parse_mix, rows_source
+from nanoocr.data.loader import (
+    POOL,
+    BatchMaker,
+    Source,
+    SynthMix,
+    parse_curriculum,
+    parse_mix,
+    prepare,
+    rows_source,
+)
 from nanoocr.data.rows import Row, read_rows, row_from_synth
 from nanoocr.data.synth import KINDS, find_fonts, make_sample
 from nanoocr.errors import UsageError
@@ -38,7 +47,9 @@ def run_stage(config: TrainConfig, stage: int, load_encoder: Callable[[VLM], Non
     else:
         state, tokenizer = resumed
     maker = make_batches(config, state.model.config, tokenizer)
-    train(state, tokenizer, maker, validation_rows(config), chosen, config, stage)
+    rows = validation_rows(config)
+    check_validation(rows, maker, state.model.config)
+    train(state, tokenizer, maker, rows, chosen, config, stage)
 
 
 def starting_model(config: TrainConfig) -> tuple[VLM, Tokenizer]:
@@ -54,7 +65,9 @@ def starting_model(config: TrainConfig) -> tuple[VLM, Tokenizer]:
         raise UsageError("--init brings its own tokenizer: leave --tokenizer out")
     model, tokenizer = load_model(config.init, device=config.device, compute_dtype=config.compute_dtype)
     if model.config.name != config.preset:
-        raise UsageError(f"--init={config.init} is of preset {model.config.name}: give --preset as well")
+        raise UsageError(
+            f"--init={config.init} is of preset {model.config.name}: give --preset={model.config.name}"
+        )
     return model, tokenizer
 
 
@@ -98,6 +111,12 @@ def resolve_recipe(config: TrainConfig, stage: int) -> Recipe:
         raise UsageError(f"--recipe={config.recipe} has no rate for muon: give --muon_lr as well")
     if config.glyph_only > 0 and not over["glyph_weight"]:
         raise UsageError("--glyph_only needs a glyph loss: give --glyph_weight or --recipe=scratch")
+    if config.glyph_only > 0 and config.text_ratio > 0:
+        raise UsageError("--glyph_only learns nothing from rows of text: leave --text_ratio out")
+    if "gundam" in config.modes and not config.data:
+        raise UsageError(
+            f"--modes={config.modes}: drawn pictures are smaller than a tile; name a --data file"
+        )
     return replace(chosen, **over)  # type: ignore[arg-type]
 
 
@@ -169,6 +188,22 @@ def validation_rows(config: TrainConfig) -> list[Row]:
         )
         for i in range(config.eval_samples)
     ]
+
+
+def check_validation(rows: list[Row], maker: BatchMaker, sizes: ModelConfig) -> None:
+    """Refuse before training what the first validation could not measure.
+
+    Raises:
+        UsageError: a single row, a row without a picture, or one longer than the model's sequence.
+    """
+    if len(rows) == 1:
+        raise UsageError(
+            "validation needs two rows, since wrong pictures are other rows': --eval_samples=0 is none"
+        )
+    for i, row in enumerate(rows):
+        if row.image is None:
+            raise UsageError(f"{row.id}: has no picture, but validation reads pictures: name an --eval_data")
+        prepare(row, maker.tokenizer, maker.views, sizes.gpt.sequence_len, maker.mode_of(i))
 
 
 def find_resume(config: TrainConfig, chosen: Recipe, stage: int) -> tuple[TrainState, Tokenizer] | None:
