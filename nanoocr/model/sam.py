@@ -19,7 +19,7 @@ from nanoocr.config import PATCH, SamConfig
 from nanoocr.model.layers import Conv2d, LayerNorm, Linear, attend, resize_grid
 
 # Attention scores of a block that are computed together (`python -m scripts.bench_attention`).
-SCORES_AT_ONCE = 2**24
+SCORES_AT_ONCE = 2**22
 
 
 class SamFeatures(NamedTuple):
