@@ -375,11 +375,6 @@ def fit_picture(image: Image.Image, views: Sequence[Size], mode: Mode | None = N
     return PictureViews(overview, None if grid == (0, 0) else _cut(image, grid, mode.tile))
 
 
-def picture_views(image: Image.Image, views: Sequence[Size], mode: Mode | None = None) -> PictureViews:
-    """`fit_picture`, normalised."""
-    return normalised(fit_picture(image, views, mode))
-
-
 def normalised(pixels: PictureViews) -> PictureViews:
     """uint8 pixels of a picture as float views in [-1, 1]; float views as they are."""
     if pixels.overview.dtype != torch.uint8:

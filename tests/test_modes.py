@@ -21,7 +21,6 @@ from nanoocr.image_process import (
     fit_picture,
     mode,
     normalised,
-    picture_views,
     tile_grid,
     to_pixels,
 )
@@ -40,6 +39,10 @@ def picture(size: tuple[int, int], seed: int = 0) -> Image.Image:
     rng = np.random.default_rng(seed)
     small = rng.integers(0, 256, (size[0] // 16 + 2, size[1] // 16 + 2, 3), dtype=np.uint8)
     return Image.fromarray(small).resize((size[1], size[0]), Image.Resampling.BICUBIC)
+
+
+def picture_views(image: Image.Image, views: tuple[tuple[int, int], ...], mode: Mode | None = None):
+    return normalised(fit_picture(image, views, mode))
 
 
 # ---------------------------------------------------------------------------------------------------------

@@ -40,6 +40,7 @@ class WeightSource:
     ours_behind: str | None = None  # instead of a table: their keys are ours behind this prefix
     dropped: tuple[str, ...] = ()  # patterns over their keys: weights that our module has no use for
     new: tuple[str, ...] = ()  # our keys that the source does not have: they stay as initialised
+    optional_prefix: str = ""  # before their keys in some files and not in others
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -69,7 +70,7 @@ SAM = WeightSource(
 )
 
 # openai/clip-vit-large-patch14, transformers' names (CLIPModel). A CLIPVisionModel of transformers 5 saves
-# the same keys without the leading "vision_model.": `strip_prefixes` makes both spellings one.
+# the same keys without the leading "vision_model.".
 CLIP = WeightSource(
     "CLIP-ViT (transformers' CLIPModel)",
     (
@@ -91,6 +92,7 @@ CLIP = WeightSource(
         r"post_layernorm\..*",
         r"text_model\..*|text_projection\..*|visual_projection\..*|logit_scale",
     ),
+    optional_prefix="vision_model.",
 )
 
 # deepseek-ai/DeepSeek-OCR: the trained DeepEncoder. Our names are its names without "model.", the special
@@ -228,25 +230,21 @@ def check_vision_config(source: str, kinds: tuple[str, ...], ours: Mapping[str, 
     Raises:
         CheckpointError: it is a model of none of `kinds`, or a stated value is another one.
     """
-    described = [file for file in find_files(source) if file.name == "config.json"]
-    if not described:
+    path = description_of(source)
+    if path is None or path.name != "config.json":
         return
     try:
-        data = json.loads(described[0].read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8"))
         kind = data.get("model_type", kinds[0])
         stated = data.get("vision_config") or data
         different = [name for name, value in ours.items() if stated.get(name, value) != value]
     except (OSError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{described[0]}: not a model configuration ({error!r})") from error
+        raise CheckpointError(f"{path}: not a model configuration ({error!r})") from error
     if kind not in kinds:
-        raise CheckpointError(
-            f"{described[0]}: a model of type {kind!r}, not {kinds[0]!r}: is it the right file?"
-        )
+        raise CheckpointError(f"{path}: a model of type {kind!r}, not {kinds[0]!r}: is it the right file?")
     if different:
         name = different[0]
-        raise CheckpointError(
-            f"{described[0]}: {name} is {stated[name]!r}, the model here has {ours[name]!r}"
-        )
+        raise CheckpointError(f"{path}: {name} is {stated[name]!r}, the model here has {ours[name]!r}")
 
 
 def load_component(module: nn.Module, table: WeightSource, source: str) -> Report:
@@ -264,7 +262,9 @@ def set_weights(module: nn.Module, table: WeightSource, readers: Mapping[str, Re
     parts: dict[str, dict[int, Reader]] = {}
     dropped, unknown = [], []
     for key, reader in readers.items():
-        bare = strip_prefixes(key, table)
+        bare = key.removeprefix("_orig_mod.").removeprefix(
+            table.optional_prefix
+        )  # the first: torch.compile's
         name, _, part = own_name(bare, table).partition("#")
         if name in wanted:
             if int(part or 0) in parts.setdefault(name, {}):
@@ -302,12 +302,6 @@ def own_name(key: str, table: WeightSource) -> str:
     if table.ours_behind is None:
         return translate(key, table.names) or ""
     return key.removeprefix(table.ours_behind) if key.startswith(table.ours_behind) else ""
-
-
-def strip_prefixes(key: str, table: WeightSource) -> str:
-    """A key without what a compiled model or the whole CLIP model puts before it."""
-    key = key.removeprefix("_orig_mod.")
-    return key.removeprefix("vision_model.") if table is CLIP else key
 
 
 def shortened(keys: Sequence[str]) -> str:
@@ -354,6 +348,11 @@ def sidecars(weights: Path) -> list[Path]:
     only = sorted(weights.parent.glob("meta_*.json")) if weights.suffix == ".bin" else []
     described = [own, *(only if len(only) == 1 else []), weights.with_name("config.json")]
     return [file for file in described if file.is_file()][:1]
+
+
+def description_of(source: str) -> Path | None:
+    """The JSON file that states the sizes of what lies at `source`; None where there is none."""
+    return next((file for file in find_files(source) if file.suffix == ".json"), None)
 
 
 def fetch(source: str) -> Path:
@@ -444,10 +443,9 @@ def read_gpt_config(source: str) -> GPTConfig:
     Raises:
         CheckpointError: no such file, a missing or impossible number, or an architecture that is not ours.
     """
-    described = [file for file in find_files(source) if file.suffix == ".json"]
-    if not described:
+    path = description_of(source)
+    if path is None:
         raise CheckpointError(f"{source}: has no meta_NNNNNN.json or config.json beside the weights")
-    path = described[0]
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         sizes = transformers_sizes(data) if path.name == "config.json" else data["model_config"]
@@ -468,8 +466,8 @@ def read_gpt_config(source: str) -> GPTConfig:
 
 def is_our_export(source: str) -> bool:
     """Did this project write the GPT at `source`? Then its vocabulary holds `<|image|>` already."""
-    described = [file for file in find_files(source) if file.name == "config.json"]
-    return bool(described) and OUR_MARK in described[0].read_text(encoding="utf-8")
+    path = description_of(source)
+    return path is not None and path.name == "config.json" and OUR_MARK in path.read_text(encoding="utf-8")
 
 
 def whole_number(name: str, value: Any) -> int:
