@@ -33,6 +33,7 @@ SHORT = [
     "--workers=0",
     "--threads=1",
     "--dtype=float32",
+    "--average=0.5",
 ]
 
 

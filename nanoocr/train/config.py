@@ -39,6 +39,7 @@ class TrainConfig:
     schedule: str = ""  # cosine, trapezoid, step or constant
     warmup: float = -1.0  # share of the steps with a rising rate
     cooldown: float = 0.4  # trapezoid: share of the steps with a falling rate
+    average: float = 0.0  # measure and save a moving average of the weights with this decay; 0 is off
     lr_step_every: int = 2000  # step schedule: steps between two drops
     lr_step_factor: float = 0.1  # step schedule: factor of a drop
     glyph_weight: float = -1.0  # of the loss that names the characters under each vision token; 0 is off
@@ -63,6 +64,7 @@ class TrainConfig:
             require(getattr(self, name) > 0, f"--{name} must be above 0")
         for name in ("seed", "eval_samples", "keep_last", "workers", "threads", "max_length", "weight_decay"):
             require(getattr(self, name) >= 0, f"--{name} must not be negative")
+        require(0 <= self.average < 1, "--average is a decay from 0 to below 1, as 0.999")
         for name in ("text_ratio", "glyph_only", "cooldown"):
             require(0 <= getattr(self, name) <= 1, f"--{name} is a share between 0 and 1")
         for name in ("lr", "muon_lr", "warmup", "glyph_weight"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from nanoocr.image_process import Mode, normalise
 from nanoocr.model.deepencoder import VisionFeatures
 from nanoocr.model.vlm import VLM
 from nanoocr.tokenizer import Tokenizer
+from nanoocr.train.average import WeightAverage, restore_raw
 from nanoocr.train.checkpoint import (
     deepencoder_file,
     drop_old_steps,
@@ -55,9 +56,14 @@ class TrainState:
     optimizers: list[torch.optim.Optimizer]
     encode: Callable[[Tensor], VisionFeatures]  # the model's encoder and GPT, or their compiled twins:
     decode: Callable[[Tensor], Tensor]  # the same weights, for the training step only
+    average: WeightAverage | None  # of the weights, with --average
     glyph_steps: int = 0  # steps at the start that leave the language model out
     step: int = 0
     ema: dict[str, Tensor] = field(default_factory=dict)  # moving averages of the losses
+
+    def for_reading(self) -> AbstractContextManager[None]:
+        """Within, the model holds the weights that are measured and saved: the average, if there is one."""
+        return nullcontext() if self.average is None else self.average.in_model()
 
 
 @dataclass(frozen=True)
@@ -84,8 +90,9 @@ def build_state(model: VLM, chosen: Recipe, config: TrainConfig) -> TrainState:
     if config.compile:  # views have few sizes, the text has another length in every batch
         encode, decode = torch.compile(encode), torch.compile(decode, dynamic=True)
     optimizers = make_optimizers(model, heads, chosen, config.weight_decay)
+    average = WeightAverage(model, config.average) if config.average else None
     glyph_steps = round(config.glyph_only * config.steps)
-    return TrainState(model, heads, optimizers, encode, decode, glyph_steps)
+    return TrainState(model, heads, optimizers, encode, decode, average, glyph_steps)
 
 
 def recompute_blocks(model: VLM) -> None:
@@ -122,6 +129,8 @@ def train_step(state: TrainState, batch: Batch, chosen: Recipe, config: TrainCon
             group["lr"] = group["base_lr"] * factor
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+    if state.average is not None:
+        state.average.update()
     state.step += 1
     detached = {name: loss.detach() for name, loss in losses.items()}
     for name, loss in detached.items():
@@ -185,12 +194,14 @@ def save(run: Path, state: TrainState, tokenizer: Tokenizer, config: TrainConfig
         "ema": state.ema,
         "heads": None if state.heads is None else state.heads.state_dict(),
         "optimizers": [optimizer.state_dict() for optimizer in state.optimizers],
+        "average": None if state.average is None else state.average.saved(),
         "torch_rng": torch.get_rng_state(),
     }
     about = {"stage": stage, "step": state.step, "run": asdict(config)}
-    if stage == 1:  # first, so that a complete step always has its DeepEncoder
-        save_deepencoder(deepencoder_file(run, state.step), state.model)
-    save_step(run, state.step, state.model, tokenizer, about, content)
+    with state.for_reading():
+        if stage == 1:  # first, so that a complete step always has its DeepEncoder
+            save_deepencoder(deepencoder_file(run, state.step), state.model)
+        save_step(run, state.step, state.model, tokenizer, about, content)
     drop_old_steps(run, config.keep_last)
 
 
@@ -226,6 +237,10 @@ def resume(folder: Path, chosen: Recipe, config: TrainConfig, stage: int) -> tup
         optimizer.load_state_dict(saved)
         for group, (base_lr, weight_decay) in zip(optimizer.param_groups, rates):
             group.update(base_lr=base_lr, weight_decay=weight_decay)
+    if saved := content.get("average"):
+        restore_raw(model, saved)  # the average itself was in the model file, and now is in state.average
+        if state.average is not None:
+            state.average.steps = saved["steps"]
     torch.set_rng_state(content["torch_rng"])
     ema = {name: to_device(value, model) for name, value in content["ema"].items()}
     glyph_steps = content.get("glyph_steps", state.glyph_steps)
@@ -354,7 +369,8 @@ def validate(
 ) -> ReadingReport:
     """Read the held-out rows with right and wrong pictures; print what proves that it looks."""
     state.model.eval()
-    report = evaluate_reading(state.model, tokenizer, rows, modes=modes)
+    with state.for_reading():
+        report = evaluate_reading(state.model, tokenizer, rows, modes=modes)
     state.model.train()
     health = {
         f"{stage}_{name}": value

@@ -1,0 +1,61 @@
+"""A moving average of the weights: what is measured and saved while the optimiser works on the raw ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class WeightAverage:
+    """Exponential moving average of the parameters of a model that train.
+
+    The decay grows with the number of averaged steps n as (1 + n) / (10 + n) until it is the one asked for,
+    so that the first weights, which are random, are soon forgotten.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.steps = 0
+        self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.weights = {name: p.detach().clone() for name, p in self.trained.items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in the weights of one more step."""
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        raw = [parameter.detach() for parameter in self.trained.values()]
+        torch._foreach_lerp_(list(self.weights.values()), raw, 1 - decay)
+        self.steps += 1
+
+    @contextmanager
+    def in_model(self) -> Iterator[None]:
+        """Within, the model holds the average; after it, the raw weights again."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for name, parameter in self.trained.items():
+            raw = parameter.detach().clone()
+            parameter.copy_(self.weights[name])
+            self.weights[name].copy_(raw)
+
+    def saved(self) -> dict[str, Any]:
+        """What a checkpoint needs beside a model file that holds the average: the raw weights."""
+        raw = {name: parameter.detach().clone() for name, parameter in self.trained.items()}
+        return {"steps": self.steps, "raw": raw}
+
+
+@torch.no_grad()
+def restore_raw(model: nn.Module, saved: dict[str, Any]) -> None:
+    """Put the raw weights of `WeightAverage.saved` into a model that was read with the average in it."""
+    parameters = dict(model.named_parameters())
+    for name, raw in saved["raw"].items():
+        parameters[name].copy_(raw)
