@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from nanoocr.config import ClipConfig, GPTConfig, ModelConfig, SamConfig
-from nanoocr.data.rows import Row
+from nanoocr.data.rows import Row, Turn
 from nanoocr.model.vlm import VLM
 from nanoocr.tokenizer import Tokenizer
 
@@ -110,6 +110,7 @@ def make_row() -> Callable[..., Row]:
         image = Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8))
         corners = rng.uniform(0, 1, (len(chars), 2)) * (size[1] - 16, size[0] - 16)
         boxes = np.concatenate([corners, corners + 12], axis=1).astype(np.float32)
-        return Row(f"row{i}", image, prompt, answer or f"answer {i}", "test", chars, boxes)
+        turn = Turn(prompt, answer or f"answer {i}")
+        return Row(f"row{i}", (image,), (turn,), "test", chars, boxes)
 
     return make

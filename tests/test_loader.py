@@ -64,7 +64,7 @@ def test_glyphs_are_where_the_characters_are(byte_tokenizer, make_row):
 
 
 def test_a_row_of_text_alone(byte_tokenizer, make_row):
-    example = prepare(replace(make_row(1), image=None), byte_tokenizer, VIEWS, 100)
+    example = prepare(replace(make_row(1), pictures=()), byte_tokenizer, VIEWS, 100)
     assert example.pixels is None and example.glyphs is None
     assert byte_tokenizer.image_id not in example.ids
 
@@ -152,7 +152,7 @@ def test_targets_are_shifted_and_masked_and_padding_is_silent(byte_tokenizer, ma
 def test_pictures_are_grouped_by_size_and_keep_their_places(byte_tokenizer, make_row):
     sizes = [(64, 128), None, (128, 128), (64, 128), (128, 128)]
     rows = [make_row(i, size=size or (64, 128)) for i, size in enumerate(sizes)]
-    rows[1] = replace(rows[1], image=None)
+    rows[1] = replace(rows[1], pictures=())
     examples = [prepare(row, byte_tokenizer, VIEWS, 200) for row in rows]
     batch = collate(examples, 7)
     assert [group.indices for group in batch.views] == [(0, 2), (1, 3)]  # counted without the text row
@@ -165,7 +165,7 @@ def test_pictures_are_grouped_by_size_and_keep_their_places(byte_tokenizer, make
 
 
 def test_a_batch_of_text_alone_has_no_pictures(byte_tokenizer, make_row):
-    row = replace(make_row(0), image=None)
+    row = replace(make_row(0), pictures=())
     batch = collate([prepare(row, byte_tokenizer, VIEWS, 100)], 7)
     assert batch.views == () and batch.num_pictures == 0
 

@@ -69,11 +69,12 @@ def test_a_row_of_text_alone(images):
     assert row_from_record(record(images=images), "r").image is None
 
 
-def test_only_the_first_picture_and_turn_are_taken():
+def test_all_pictures_and_turns_are_kept_in_order():
     images = [{"bytes": png("red")}, {"bytes": png("blue")}]
     texts = [{"user": "a", "assistant": "b"}, {"user": "c", "assistant": "d"}]
     row = row_from_record(record(images=images, texts=texts), "r")
-    assert row.image.getpixel((0, 0)) == (255, 0, 0) and (row.prompt, row.answer) == ("a", "b")
+    assert [image.getpixel((0, 0)) for image in row.images()] == [(255, 0, 0), (0, 0, 255)]
+    assert row.turns == (("a", "b"), ("c", "d")) and (row.prompt, row.answer) == ("a", "b")
 
 
 @pytest.mark.parametrize(
@@ -99,8 +100,8 @@ def test_only_the_first_picture_and_turn_are_taken():
     ],
 )
 def test_a_row_that_is_not_of_the_schema_is_named(columns):
-    with pytest.raises(UsageError, match="file: row 7"):
-        row_from_record(record(**columns), "file: row 7")
+    with pytest.raises(NanoOCRError, match="file: row 7"):
+        row_from_record(record(**columns), "file: row 7").decoded()
 
 
 def test_missing_columns_are_a_row_that_is_named(tmp_path):

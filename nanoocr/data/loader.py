@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from nanoocr.config import PATCH
-from nanoocr.data.rows import Row, row_from_synth
+from nanoocr.data.rows import NO_BOXES, Row, Turn, row_from_synth
 from nanoocr.data.synth import make_sample
 from nanoocr.data.synth.card import MAX_LINES
 from nanoocr.data.synth.fonts import Font
@@ -205,7 +205,8 @@ class SynthMix:
 
 def as_text_row(row: Row) -> Row:
     """A row without a picture: the text is given and must be repeated (keeps language in the mixture)."""
-    return replace(row, image=None, prompt=f"Repeat: {row.answer}", source="synth/text", chars="")
+    turn = Turn(f"Repeat: {row.answer}", row.answer)
+    return replace(row, pictures=(), turns=(turn,), source="synth/text", chars="", boxes=NO_BOXES)
 
 
 def draw_from_rows(index: int, progress: float, *, rows: Sequence[Row], seed: int) -> Row:

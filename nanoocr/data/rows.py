@@ -1,17 +1,18 @@
 """One row type for every source, and the readers of what lies on disk.
 
 Parquet files follow FineVision's schema: `images` list of {bytes, path}, `texts` list of {user, assistant},
-`source`, and optionally `char_boxes`, a list of {text, x0, y0, x1, y1} in pixels. JSON files (the ten
-samples) are a list of {id, image, prompt, answer}, also with chars and boxes; picture paths are relative.
+`source`, and optionally `char_boxes`, a list of {text, x0, y0, x1, y1} in pixels of the first picture. JSON
+files (the ten samples) are a list of {id, image, prompt, answer}, also with chars and boxes; their picture
+paths are relative.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,27 +24,74 @@ from nanoocr.errors import PictureError, UsageError
 from nanoocr.image_process import open_image
 
 NO_BOXES = np.zeros((0, 4), dtype=np.float32)
+Picture = bytes | Image.Image  # an encoded file, or what it decodes to
+
+
+class Turn(NamedTuple):
+    """One question and its answer."""
+
+    user: str
+    assistant: str
 
 
 @dataclass(frozen=True)
 class Row:
-    """A question, its answer, and the picture they are about (None for text alone)."""
+    """A conversation and the pictures that it is about (none for text alone).
+
+    Pictures stand before the first question. They travel encoded, as they lie on disk, until `decoded`.
+    """
 
     id: str
-    image: Image.Image | None
-    prompt: str
-    answer: str
+    pictures: tuple[Picture, ...]
+    turns: tuple[Turn, ...]
     source: str
-    chars: str = ""
-    # (len(chars), 4) x0, y0, x1, y1 in pixels of `image`
+    chars: str = ""  # characters whose places in the first picture are known
+    # (len(chars), 4) x0, y0, x1, y1 in pixels of the first picture
     boxes: np.ndarray = field(default_factory=lambda: NO_BOXES)
+
+    @property
+    def prompt(self) -> str:
+        """The first question."""
+        return self.turns[0].user
+
+    @property
+    def answer(self) -> str:
+        """The first answer."""
+        return self.turns[0].assistant
+
+    @property
+    def image(self) -> Image.Image | None:
+        """The first picture, decoded; None for text alone."""
+        return self.images()[0] if self.pictures else None
+
+    def images(self) -> tuple[Image.Image, ...]:
+        """All pictures, decoded.
+
+        Raises:
+            PictureError: a picture is unreadable; names the row.
+        """
+        return tuple(
+            picture if isinstance(picture, Image.Image) else open_image(picture, name=self.picture_name(i))
+            for i, picture in enumerate(self.pictures)
+        )
+
+    def picture_name(self, i: int) -> str:
+        """What errors call the i-th picture."""
+        return self.id if len(self.pictures) == 1 else f"{self.id}, picture {i}"
+
+    def decoded(self) -> Row:
+        """The row with its pictures decoded, once for all who look at them later."""
+        return replace(self, pictures=self.images())
+
+
+class BadRowError(UsageError):
+    """A row that cannot be used: not of the schema, or with an unreadable picture. Names the row."""
 
 
 def row_from_synth(sample: SynthSample, row_id: str) -> Row:
     """A generated sample as a row."""
-    return Row(
-        row_id, sample.image, sample.prompt, sample.answer, f"synth/{sample.kind}", sample.chars, sample.boxes
-    )
+    turn = Turn(sample.prompt, sample.answer)
+    return Row(row_id, (sample.image,), (turn,), f"synth/{sample.kind}", sample.chars, sample.boxes)
 
 
 def read_rows(path: str | Path, limit: int | None = None) -> list[Row]:
@@ -61,7 +109,10 @@ def read_rows(path: str | Path, limit: int | None = None) -> list[Row]:
     for row in parquet_rows(path) if path.suffix == ".parquet" else json_rows(path):
         if limit is not None and len(rows) >= limit:
             break
-        rows.append(row)
+        try:
+            rows.append(row.decoded())
+        except PictureError as error:
+            raise BadRowError(str(error)) from error
     if not rows:
         raise UsageError(f"{path}: holds no rows")
     return rows
@@ -78,12 +129,18 @@ def json_rows(path: Path) -> Iterator[Row]:
     for number, entry in enumerate(entries):
         name = f"{path}: row {number}"
         try:
-            row_id, picture = entry["id"], str(path.parent / entry["image"])
-            prompt, answer, chars = entry["prompt"], entry["answer"], entry.get("chars", "")
-            boxes = entry.get("boxes", [])
+            row_id, picture = entry["id"], path.parent / entry["image"]
+            turn = Turn(entry["prompt"], entry["answer"])
+            chars, boxes = entry.get("chars", ""), entry.get("boxes", [])
         except (KeyError, TypeError, AttributeError) as error:
-            raise UsageError(f"{name} needs id, image, prompt and answer ({error!r})") from error
-        yield checked_row(name, row_id, picture, prompt, answer, path.stem, chars, boxes)
+            raise BadRowError(f"{name} needs id, image, prompt and answer ({error!r})") from error
+        if not isinstance(row_id, str):
+            raise BadRowError(f"{name}: the id is {row_id!r} and not a text")
+        try:
+            pictures = (open_image(picture, name=f"{name}: {picture}"),)
+        except PictureError as error:
+            raise BadRowError(str(error)) from error
+        yield replace(checked_row(name, pictures, (turn,), path.stem, chars, boxes), id=row_id)
 
 
 def parquet_rows(path: Path) -> Iterator[Row]:
@@ -100,49 +157,49 @@ def parquet_rows(path: Path) -> Iterator[Row]:
 
 
 def row_from_record(record: dict[str, Any], name: str) -> Row:
-    """One FineVision record; the first picture and the first turn of each.
+    """One FineVision record: all its pictures and turns.
 
     Raises:
-        UsageError: a column is missing or null where it must not be, or the picture is unreadable.
+        BadRowError: a column is missing or null where it must not be; names the row.
     """
     try:
-        turn = record["texts"][0]
-        prompt, answer = turn["user"], turn["assistant"]
-        images = record["images"] or []
-        picture = images[0]["bytes"] if images else None
+        turns = tuple(Turn(turn["user"], turn["assistant"]) for turn in record["texts"])
+        pictures = tuple(image["bytes"] for image in record["images"] or [])
         marks = record.get("char_boxes") or []
         chars = "".join(mark["text"] for mark in marks)
         boxes = [[mark["x0"], mark["y0"], mark["x1"], mark["y1"]] for mark in marks]
     except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise UsageError(f"{name}: needs FineVision's columns images and texts ({error!r})") from error
-    if images and picture is None:
-        raise UsageError(f"{name}: the picture has no bytes")
-    return checked_row(name, name, picture, prompt, answer, str(record.get("source") or ""), chars, boxes)
+        raise BadRowError(f"{name}: needs FineVision's columns images and texts ({error!r})") from error
+    return checked_row(name, pictures, turns, str(record.get("source") or ""), chars, boxes)
 
 
 def checked_row(
-    name: str, row_id: Any, picture: Any, prompt: Any, answer: Any, source: str, chars: Any, boxes: Any
+    name: str,
+    pictures: Sequence[Any],
+    turns: Sequence[Any],
+    source: str,
+    chars: Any = "",
+    boxes: Any = (),
 ) -> Row:
-    """A row from untrusted parts; `picture` is a path, bytes, or None for a row of text.
+    """A row named `name` from untrusted parts; pictures are bytes or decoded.
 
     Raises:
-        UsageError: a part is of another kind, the boxes do not match the characters, or the picture is
-            unreadable; names the row.
+        BadRowError: a part is of another kind, there is no turn, or the boxes do not match the characters.
     """
-    for what, text in (("id", row_id), ("question", prompt), ("answer", answer), ("chars", chars)):
+    if not turns:
+        raise BadRowError(f"{name}: holds no question and answer")
+    named = [pair for turn in turns for pair in (("question", turn[0]), ("answer", turn[1]))]
+    for what, text in (*named, ("chars", chars)):
         if not isinstance(text, str):
-            raise UsageError(f"{name}: the {what} is {text!r} and not a text")
+            raise BadRowError(f"{name}: the {what} is {text!r} and not a text")
+    if any(not picture for picture in pictures if not isinstance(picture, Image.Image)):
+        raise BadRowError(f"{name}: a picture has no bytes")
     try:
         array = np.array(boxes, dtype=np.float32).reshape(-1, 4)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"{name}: the boxes are not lists of x0, y0, x1, y1") from error
+        raise BadRowError(f"{name}: the boxes are not lists of x0, y0, x1, y1") from error
     if not np.isfinite(array).all():
-        raise UsageError(f"{name}: a box has a side that is no number")
+        raise BadRowError(f"{name}: a box has a side that is no number")
     if len(array) != len(chars):
-        raise UsageError(f"{name}: {len(chars)} characters have {len(array)} boxes")
-    try:
-        shown = f"{name}: {picture}" if isinstance(picture, str) else name
-        image = None if picture is None else open_image(picture, name=shown)
-    except (PictureError, TypeError) as error:
-        raise UsageError(str(error)) from error
-    return Row(row_id, image, prompt, answer, source, chars, array)
+        raise BadRowError(f"{name}: {len(chars)} characters have {len(array)} boxes")
+    return Row(name, tuple(pictures), tuple(Turn(*turn) for turn in turns), source, chars, array)

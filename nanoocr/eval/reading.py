@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nanoocr.data.loader import Example, collate, prepare
-from nanoocr.data.rows import NO_BOXES, Row
+from nanoocr.data.rows import NO_BOXES, Row, Turn
 from nanoocr.errors import UsageError
 from nanoocr.eval.metrics import (
     character_error_rate,
@@ -80,7 +80,7 @@ def evaluate_reading(
     Raises:
         UsageError: a row has no picture, or there is only one row to hand pictures on.
     """
-    if any(row.image is None for row in rows) or (wrong_pictures and len(rows) < 2):
+    if any(not row.pictures for row in rows) or (wrong_pictures and len(rows) < 2):
         raise UsageError("reading is measured on at least two rows, each with a picture")
     views, length = model.config.views, model.config.gpt.sequence_len
     modes = [None] * len(rows) if modes is None else modes
@@ -117,7 +117,9 @@ def with_wrong_picture(rows: Sequence[Row], i: int) -> Row:
     """
     following = [*rows[i + 1 :], *rows[:i]]
     same = [row for row in following if row.prompt == rows[i].prompt and row.answer != rows[i].answer]
-    return replace(rows[i], image=(same or following)[0].image, answer="", chars="", boxes=NO_BOXES)
+    other = (same or following)[0]
+    unanswered = Turn(rows[i].prompt, "")
+    return replace(rows[i], pictures=other.pictures, turns=(unanswered,), chars="", boxes=NO_BOXES)
 
 
 def summarise(results: tuple[RowResult, ...], health: dict[str, FeatureHealth]) -> ReadingReport:

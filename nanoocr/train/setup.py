@@ -201,7 +201,7 @@ def check_validation(rows: list[Row], maker: BatchMaker, sizes: ModelConfig) -> 
             "validation needs two rows, since wrong pictures are other rows': --eval_samples=0 is none"
         )
     for i, row in enumerate(rows):
-        if row.image is None:
+        if not row.pictures:
             raise UsageError(f"{row.id}: has no picture, but validation reads pictures: name an --eval_data")
         prepare(row, maker.tokenizer, maker.views, sizes.gpt.sequence_len, maker.mode_of(i))
 

@@ -1,0 +1,82 @@
+"""A task is a data set as a sequence of rows, nanochat's pattern: len(task), task[i], and slices by flag.
+
+A subclass answers two questions, how many rows there are and what row i is. Everything that streams, mixes,
+packs or shows data needs no more than that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from nanoocr.data.rows import Row, row_from_record
+from nanoocr.data.shards import Shards
+from nanoocr.errors import UsageError
+
+
+class Task:
+    """Base class. `start`, `stop` and `step` choose rows as a slice does."""
+
+    def __init__(self, start: int = 0, stop: int | None = None, step: int = 1) -> None:
+        if start < 0 or (stop is not None and stop < start) or step < 1:
+            raise UsageError(
+                f"start={start}, stop={stop}, step={step}: want 0 <= start <= stop and step >= 1"
+            )
+        self.start, self.stop, self.step = start, stop, step
+
+    def num_rows(self) -> int:
+        """Rows of the whole set, before start, stop and step."""
+        raise NotImplementedError
+
+    def read(self, index: int) -> Row:
+        """Row `index` of the whole set; pictures may stay encoded.
+
+        Raises:
+            BadRowError: the row cannot be used; says which and why.
+        """
+        raise NotImplementedError
+
+    def bounds(self) -> Sequence[int]:
+        """Where units of rows begin that are cheap to read together, and the end. Here: every row alone."""
+        return range(self.num_rows() + 1)
+
+    @property
+    def chosen(self) -> range:
+        """The indices of the whole set that the slice leaves."""
+        return range(self.num_rows())[self.start : self.stop : self.step]
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, i: int) -> Row:
+        return self.read(self.chosen[i])
+
+    def __iter__(self) -> Iterator[Row]:
+        return (self[i] for i in range(len(self)))
+
+    def units(self) -> list[range]:
+        """Positions i (of `self[i]`) of every unit in turn, without units that the slice leaves empty."""
+        chosen, bounds = self.chosen, self.bounds()
+        cuts = [max(0, -(-(bound - chosen.start) // chosen.step)) for bound in bounds]
+        pieces = [range(min(a, len(chosen)), min(b, len(chosen))) for a, b in pairwise(cuts)]
+        return [piece for piece in pieces if piece]
+
+
+class ParquetTask(Task):
+    """Shards in FineVision's schema as they are: every row with all its pictures and turns."""
+
+    def __init__(self, shards: Shards, start: int = 0, stop: int | None = None, step: int = 1) -> None:
+        super().__init__(start, stop, step)
+        self.shards = shards
+
+    def num_rows(self) -> int:
+        """Rows of all shards."""
+        return len(self.shards)
+
+    def bounds(self) -> Sequence[int]:
+        """Row groups."""
+        return self.shards.bounds
+
+    def read(self, index: int) -> Row:
+        """The record as a row."""
+        return row_from_record(self.shards[index], self.shards.name_of(index))

@@ -1,0 +1,114 @@
+"""Shards row by row, and tasks as sequences with slices and units."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nanoocr.data.rows import BadRowError, Row, Turn
+from nanoocr.data.shards import Shards, local_shards
+from nanoocr.data.task import ParquetTask, Task
+from nanoocr.errors import UsageError
+
+
+def write(path, start: int, count: int, group: int) -> None:
+    texts = [[{"user": "q", "assistant": str(start + i)}] for i in range(count)]
+    table = pa.table({"images": pa.array([None] * count), "texts": texts, "source": ["test"] * count})
+    pq.write_table(table, path, row_group_size=group)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write(tmp_path / "a.parquet", 0, 7, 3)
+    write(tmp_path / "b.parquet", 7, 5, 2)
+    return tmp_path
+
+
+def test_rows_of_several_files_are_one_sequence(folder):
+    shards = local_shards([folder], columns=["images", "texts"])
+    assert len(shards) == 12 and shards.bounds == [0, 3, 6, 7, 9, 11, 12]
+    assert [shards[i]["texts"][0]["assistant"] for i in (11, 0, 6, 7, 3)] == ["11", "0", "6", "7", "3"]
+    assert set(shards[0]) == {"images", "texts"}
+    assert shards.name_of(6).endswith("a.parquet: row 6") and shards.name_of(10).endswith("b.parquet: row 3")
+    with pytest.raises(IndexError):
+        shards[12]
+
+
+def test_one_row_group_is_read_once(folder, monkeypatch):
+    read = []
+    original = Shards._read
+    monkeypatch.setattr(Shards, "_read", lambda self, group: read.append(group) or original(self, group))
+    shards = local_shards([folder])
+    for i in range(12):
+        shards[i]
+    assert read == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_row_group_that_cannot_be_read_is_named(folder):
+    shards = local_shards([folder])
+    content = bytearray((folder / "b.parquet").read_bytes())
+    content[4:200] = bytes(196)  # the footer, at the end, stays whole
+    (folder / "b.parquet").write_bytes(content)
+    assert shards[6]["texts"][0]["assistant"] == "6"
+    with pytest.raises(BadRowError, match=r"b\.parquet: row group 0"):
+        shards[7]
+
+
+def test_wrong_files_are_named(tmp_path, folder):
+    with pytest.raises(UsageError, match="nowhere"):
+        local_shards([tmp_path / "nowhere.parquet"])
+    with pytest.raises(UsageError, match=r"a\.parquet.*'pictures'"):
+        local_shards([folder], columns=["pictures"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=r"empty.*\.parquet"):
+        local_shards([tmp_path / "empty"])
+    (tmp_path / "a.parquet").write_text("not parquet")
+    with pytest.raises(UsageError, match=r"a\.parquet"):
+        local_shards([folder])
+
+
+def test_a_parquet_task_keeps_turns_and_names(folder):
+    task = ParquetTask(local_shards([folder]), start=1, stop=9, step=3)
+    assert [row.answer for row in task] == ["1", "4", "7"] and len(task) == 3
+    assert task[2].id.endswith("b.parquet: row 0") and task[0].pictures == ()
+
+
+class Counted(Task):
+    """n rows, units of the given lengths."""
+
+    def __init__(self, lengths: list[int], *slice_: int | None) -> None:
+        super().__init__(*slice_)
+        self.lengths = lengths
+
+    def num_rows(self) -> int:
+        return sum(self.lengths)
+
+    def bounds(self):
+        return [sum(self.lengths[:i]) for i in range(len(self.lengths) + 1)]
+
+    def read(self, index: int) -> Row:
+        return Row(str(index), (), (Turn("", str(index)),), "test")
+
+
+@given(
+    st.lists(st.integers(0, 6), max_size=8),
+    st.integers(0, 12),
+    st.none() | st.integers(0, 20),
+    st.integers(1, 7),
+)
+def test_units_cover_the_slice_once_and_stay_within_their_group(lengths, start, more, step):
+    task = Counted(lengths, start, None if more is None else start + more, step)
+    units = task.units()
+    assert [i for unit in units for i in unit] == list(range(len(task)))
+    group_of = [g for g, length in enumerate(lengths) for _ in range(length)]
+    for unit in units:
+        assert len({group_of[task.chosen[i]] for i in unit}) == 1
+
+
+@pytest.mark.parametrize("wrong", [(-1, None, 1), (3, 2, 1), (0, None, 0)])
+def test_slices_that_are_none(wrong):
+    with pytest.raises(UsageError, match="start="):
+        Counted([3], *wrong)
