@@ -29,7 +29,7 @@ run() { # NAME STEPS SCRIPT FLAGS...
         echo "nano.sh: $name is at step $newest already" >&2
         return
     fi
-    "$python" -m "$script" --run="$name" --out="$out" --steps="$steps" --resume=True ${compile[@]+"${compile[@]}"} "$@"
+    "$python" -m "$script" --run_name="$name" --out="$out" --steps="$steps" --resume=True ${compile[@]+"${compile[@]}"} "$@"
 }
 
 # Stage 1: the encoder. Half of the steps by the glyph loss alone; then a GPT guides it, with easy cards first.

@@ -38,7 +38,7 @@ from nanoocr.inference.reader import choose_device, default_model_folder
 from nanoocr.model.vlm import VLM
 from nanoocr.tokenizer import Tokenizer
 from nanoocr.train.checkpoint import load_model
-from nanoocr.train.setup import VALIDATION_SEED
+from nanoocr.train.data import VALIDATION_SEED
 from scripts.vision_sample import model_folder, result_console, write_json
 
 FIRST_INDEX = 100_000  # a validation set of training takes the indices from 0 on
