@@ -5,8 +5,8 @@ python -m scripts.bench_packing --mix=card:0.6,receipt:0.1,paragraph:0.1,form:0.
 Three ways to fill a batch: `packed` (documents that do not see each other share a line), `sorted` (one row
 per line, rows of similar length together) and `padded` (one row per line as they come). Each way trains a
 model of its own on batches made beforehand; the rounds are interleaved, so that the machine's moods hit all
-alike. Rates are relative to `padded`; `real` is the share of the positions that are not padding. The last line
-on stdout is the same as JSON.
+alike. Rates are relative to `padded`; `real` is the share of the positions that are not padding. The last
+line on stdout is the same as JSON.
 """
 
 from __future__ import annotations

@@ -372,3 +372,24 @@ def test_it_learns_to_read_what_it_looks_at(tiny_config, byte_tokenizer, make_ro
     assert stats.losses["loss"] < 0.03
     report = evaluate_reading(model.eval(), byte_tokenizer, rows)
     assert report.overlap == report.grounding_gap == 1.0 and report.cer == 0
+
+
+def test_rates_of_components(make_model):
+    chosen = resolve_recipe(TrainConfig(rates="sam:0.1,gpt:2"), 1)
+    model = make_model()
+    freeze(model, chosen.trained)
+    rate_of = {
+        parameter: group["base_lr"]
+        for optimizer in make_optimizers(model, None, chosen, 0.0)
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    factors = {"sam": 0.1, "gpt": 2.0}
+    for name, parameter in model.named_parameters():
+        base = (chosen.lr, chosen.muon_lr)
+        factor = factors.get(component_of(name), 1.0)
+        assert rate_of[parameter] in {rate * factor for rate in base}, name
+    rates = {line["component"]: line["lr"] for line in describe(model, chosen)}
+    assert rates["sam"] == "0.002 / 0.0003" and rates["clip"] == "0.02 / 0.003"
+    with pytest.raises(UsageError, match="--rates"):
+        resolve_recipe(TrainConfig(rates="eye:2"), 1)

@@ -40,6 +40,7 @@ class Batch(NamedTuple):
     num_documents: int
     num_positions: int  # that are not padding
     num_supervised: int
+    num_pairs: int  # sum of the squared lengths of the documents
     glyph_weight: float  # what the glyph loss of the batch is a mean over
 
     @property
@@ -86,6 +87,7 @@ def collate_packed(lines: Sequence[Sequence[Example]], length: int, pad_id: int)
         num_documents=len(examples),
         num_positions=sum(size for _, size in spans),
         num_supervised=int((targets != IGNORE).sum()),
+        num_pairs=sum(size * size for _, size in spans),
         glyph_weight=sum(total_weight(group.glyphs) for group in views),
     )
 

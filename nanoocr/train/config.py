@@ -42,6 +42,7 @@ class TrainConfig:
     optimizer: str = ""  # muon (with AdamW for what is no hidden matrix) or adamw
     lr: float = -1.0  # AdamW's learning rate
     muon_lr: float = -1.0  # Muon's learning rate
+    rates: str = ""  # factors on the rates of components, as sam:0.1,clip:0.5; 1 elsewhere
     weight_decay: float = 0.0  # of both optimisers, times their rate
     schedule: str = ""  # cosine, trapezoid, step or constant
     warmup: float = -1.0  # share of the steps with a rising rate
@@ -58,6 +59,7 @@ class TrainConfig:
     timeout_s: int = 1800  # seconds that processes wait for one that does not answer
     threads: int = 0  # torch threads; 0 is the number of CPUs that this process may use
     workers: int = 1  # processes that make batches ahead
+    peak_tflops: float = 0.0  # of one device at the compute dtype (H200, bf16: 989): the log then shows MFU
     log_every: int = 20  # steps between two log lines
     eval_every: int = 500  # steps between two validations
     eval_samples: int = 64  # held-out rows of a validation; 0 is none
@@ -74,6 +76,7 @@ class TrainConfig:
             *("max_pictures", "turns", "timeout_s"),
         ):
             require(getattr(self, name) > 0, f"--{name} must be above 0")
+        require(self.peak_tflops >= 0, "--peak_tflops must not be negative")
         for name in (
             *("seed", "eval_samples", "keep_last", "workers", "threads", "max_length", "weight_decay"),
             "micro_batch",

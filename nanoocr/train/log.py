@@ -36,6 +36,7 @@ class RunLog:
             stderr=True, soft_wrap=True, markup=False, emoji=False, highlight=False, quiet=not main
         )
         self.steps, self.start, self.started = config.steps, start, time.monotonic()
+        self.peak_tflops = config.peak_tflops
         self.tracker = start_wandb(run, asdict(config)) if config.wandb and main else None
         self.progress = Progress(
             TextColumn("{task.description}"),

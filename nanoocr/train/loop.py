@@ -101,7 +101,7 @@ class Clock:
     def restart(self) -> None:
         """Begin a new interval, from now."""
         self.wait = self.busy = 0.0
-        self.documents = self.tokens = self.positions = self.places = 0.0
+        self.documents = self.tokens = self.positions = self.places = self.flops = 0.0
         self.mark = time.monotonic()
 
     def waited(self) -> None:
@@ -117,6 +117,7 @@ class Clock:
         self.tokens += stats.totals.supervised
         self.positions += stats.totals.positions
         self.places += stats.totals.places
+        self.flops += stats.totals.flops
         self.skipped.update(stats.skipped)
         self.taken.update(stats.taken)
 
@@ -129,6 +130,7 @@ def log_step(log: RunLog, state: TrainState, stats: StepStats, clock: Clock, wor
     for of_rank in world.gather((clock.skipped, clock.taken)):
         skipped.update(of_rank[0])
         taken.update(of_rank[1])
+    peak = log.peak_tflops
     values: dict[str, Any] = {
         **world.sum_by_name(stats.losses),
         **{f"{name}_ema": value for name, value in ema.items()},
@@ -138,6 +140,8 @@ def log_step(log: RunLog, state: TrainState, stats: StepStats, clock: Clock, wor
         "data_wait": clock.wait / seconds,
         "padding": 1 - clock.positions / max(1.0, clock.places),
         "memory_gb": peak_memory(world.device),
+        "tflops": clock.flops / seconds / 1e12,
+        **({"mfu": clock.flops / seconds / 1e12 / (peak * world.size)} if peak else {}),
         "skipped_rows": sum(skipped.values()),
         "skipped": dict(skipped),
         "shares": {name: count / sum(taken.values()) for name, count in sorted(taken.items())},
@@ -151,7 +155,9 @@ def log_step(log: RunLog, state: TrainState, stats: StepStats, clock: Clock, wor
     log.say(
         f"step {state.step}/{log.steps} {shown} lr {values['lr']:.2e} "
         f"{values['samples_per_s']:.0f} samples/s {values['tokens_per_s']:.0f} tok/s "
-        f"wait {values['data_wait']:.1%} padding {values['padding']:.1%} left {log.time_left(state.step)}"
+        f"wait {values['data_wait']:.1%} padding {values['padding']:.1%} "
+        + (f"MFU {values['mfu']:.1%} " if peak else "")
+        + f"left {log.time_left(state.step)}"
         + (f" shares of supervised tokens: {shares}" if len(taken) > 1 else "")
         + (f" skipped rows: {reasons}" if reasons else "")
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from nanoocr.config import ModelConfig, preset
+from nanoocr.data.source import parse_mix
 from nanoocr.data.task import Task
 from nanoocr.errors import UsageError
 from nanoocr.model.vlm import VLM
@@ -108,7 +109,9 @@ def prepare_machine(config: TrainConfig, world: World) -> None:
 def resolve_recipe(config: TrainConfig, stage: int) -> Recipe:
     """The recipe with the flags that were given put over it."""
     chosen = recipe(config.recipe, stage)
+    factors = parse_mix(config.rates, COMPONENTS, "--rates") if config.rates else {}
     over = {
+        "factors": tuple(factors.items()),
         "trained": parse_components(config.trained) or chosen.trained,
         "optimizer": config.optimizer or chosen.optimizer,
         "schedule": config.schedule or chosen.schedule,

@@ -21,6 +21,7 @@ from nanoocr.data.loader import Delivery, ReaderState
 from nanoocr.errors import UsageError
 from nanoocr.image_process import normalise
 from nanoocr.model.deepencoder import VisionFeatures
+from nanoocr.model.flops import training_flops
 from nanoocr.model.gpt import Documents
 from nanoocr.model.vlm import VLM
 from nanoocr.train.average import WeightAverage
@@ -63,10 +64,11 @@ class Totals:
     pictures: float = 0.0
     positions: float = 0.0  # tokens, padding not counted
     places: float = 0.0  # with padding
+    flops: float = 0.0  # operations of the step
     stops: float = 0.0  # ranks that were asked to stop
 
     @staticmethod
-    def of(batches: Sequence[Batch], world: World, stop: bool = False) -> Totals:
+    def of(batches: Sequence[Batch], world: World, flops: float = 0.0, stop: bool = False) -> Totals:
         """Counted here and added up over the ranks: the one exchange before the gradients."""
         own = (
             sum(batch.num_supervised for batch in batches),
@@ -75,6 +77,7 @@ class Totals:
             sum(batch.num_pictures for batch in batches),
             sum(batch.num_positions for batch in batches),
             sum(batch.ids.numel() for batch in batches),
+            flops,
             stop,
         )
         return Totals(*world.sum([float(value) for value in own]))
@@ -139,7 +142,8 @@ def train_step(
         UsageError: no token of the whole step is supervised.
     """
     batches = [delivery.batch for delivery in deliveries]
-    totals = Totals.of(batches, world, stop)
+    flops = sum(batch_flops(batch, state.model, chosen, config) for batch in batches)
+    totals = Totals.of(batches, world, flops, stop)
     glyph_only = state.step < state.glyph_steps
     if not totals.supervised and not glyph_only:
         raise UsageError("no token of this step is supervised: every answer in it is empty")
@@ -211,6 +215,23 @@ def compute_losses(
         losses["loss"] = model.loss(hidden, to_device(batch.targets, model)).total / totals.supervised
         total = total + losses["loss"]
     return {**losses, "total": total}
+
+
+def batch_flops(batch: Batch, model: VLM, chosen: Recipe, config: TrainConfig) -> float:
+    """Operations of a micro-batch, padding not counted."""
+    views: Counter[tuple[int, int]] = Counter()
+    for group in batch.views:
+        views[group.pixels.size(1), group.pixels.size(2)] += len(group.indices)
+    by_component = training_flops(
+        model.config,
+        chosen.trained,
+        views,
+        tokens=batch.num_positions,
+        pairs=batch.num_pairs,
+        logits=batch.num_supervised,
+        recompute=config.recompute,
+    )
+    return sum(by_component.values())
 
 
 def to_device(tensor: Tensor, model: VLM) -> Tensor:
