@@ -41,7 +41,7 @@ def encoder_flops(config: ModelConfig, view: tuple[int, int]) -> EncoderFlops:
 
 
 def sam_flops(config: SamConfig, grid: tuple[int, int]) -> int:
-    """SAM and the compressor; windows count with their padding, which is computed like the rest."""
+    """SAM and the compressor; the padding of windows counts in attention, where it takes part."""
     (H, W), C = grid, config.width
     patches = H * W
     total = 2 * patches * C * 3 * PATCH**2
@@ -49,8 +49,8 @@ def sam_flops(config: SamConfig, grid: tuple[int, int]) -> int:
         side = 0 if block in config.global_blocks else config.window
         windows, h, w = (1, H, W) if not side else (-(-H // side) * -(-W // side), side, side)
         T = h * w
-        total += windows * (2 * T * 4 * C * C + 4 * T * T * C + 2 * T * (h + w) * C)
-        total += 2 * patches * 8 * C * C  # the MLP sees no padding
+        total += windows * (4 * T * T * C + 2 * T * (h + w) * C)
+        total += 2 * patches * (4 + 8) * C * C  # products with weights: qkv, proj and the MLP
     total += 2 * patches * config.neck * (C + 9 * config.neck)
     return total + compressor_flops(config, grid)
 
