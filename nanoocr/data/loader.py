@@ -227,6 +227,20 @@ class Ticket(NamedTuple):
     reader: int
 
 
+@dataclass(frozen=True)
+class Tickets:
+    """The tickets of a rank in the order in which they are used; a list of them would be long."""
+
+    steps: range
+    slots: range
+    turns: int
+
+    def __iter__(self) -> Iterator[Ticket]:
+        for step in self.steps:
+            for slot in self.slots:
+                yield Ticket(step, slot * self.turns + step % self.turns)
+
+
 class Readers(Dataset[Delivery | NanoOCRError]):
     """The readers of one worker process, each made when it is first asked."""
 
@@ -269,17 +283,12 @@ def multimodal_data_generator(
             "give --batch_size and --micro_batch so that they can"
         )
     mine = range(rank, data.slots, ranks)
-    tickets = [
-        Ticket(step, slot * data.turns + step % data.turns)
-        for step in range(start, data.steps)
-        for slot in mine
-    ]
     # Tickets go to the workers in turn: a reader stays with its worker where these divide the readers.
     readers = len(mine) * data.turns
     workers = next((n for n in range(min(workers, readers), 0, -1) if readers % n == 0), 0)
     loader: DataLoader[Delivery | NanoOCRError] = DataLoader(
         Readers(data, states or {}),
-        sampler=tickets,  # type: ignore[arg-type]
+        sampler=Tickets(range(start, data.steps), mine, data.turns),  # type: ignore[arg-type]
         batch_size=None,
         num_workers=workers,
         prefetch_factor=2 + 8 // data.slots if workers else None,

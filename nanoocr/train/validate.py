@@ -40,11 +40,16 @@ def validate(
         if texts:
             values["text_loss"] = text_loss(state.model, tokenizer, texts)
     state.model.train()
+    loss = float(values["loss"] if seen else values["text_loss"])
+    best_step, best_loss = state.best or (state.step, loss)
+    state.best = (state.step, loss) if loss < best_loss else (best_step, best_loss)
+    values |= {"best_step": state.best[0], "best_loss": state.best[1]}
     log.record(state.step, "validation", values)
     if texts:
         log.say(f"validation at {state.step}: text alone, loss {values['text_loss']:.4f}")
     if report is not None:
         say_report(log, state.step, report)
+    log.say(f"  best so far: loss {state.best[1]:.4f} at step {state.best[0]}")
     return report
 
 
