@@ -17,14 +17,14 @@ import torch
 from nanoocr.commandline import run
 from nanoocr.data.loader import POOL, training_batches
 from nanoocr.data.rows import read_rows
-from nanoocr.data.synth import find_fonts, write_parquet
+from nanoocr.data.synth import VALIDATION_SEED, find_fonts, write_parquet
 from nanoocr.errors import UsageError
 from nanoocr.eval.metrics import word_overlap
 from nanoocr.eval.reading import RowResult
 from nanoocr.train.checkpoint import save_model
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.loop import build_state, compute_losses
-from nanoocr.train.setup import VALIDATION_SEED, load_tokenizer, make_batches, resolve_recipe
+from nanoocr.train.setup import load_tokenizer, make_batches, resolve_recipe
 from scripts import bench_train, make_samples, measure_reading, vision_sample
 
 ROOT = Path(__file__).resolve().parent.parent

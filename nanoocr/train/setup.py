@@ -20,7 +20,7 @@ from nanoocr.data.loader import (
     rows_source,
 )
 from nanoocr.data.rows import Row, read_rows, row_from_synth
-from nanoocr.data.synth import KINDS, find_fonts, make_sample
+from nanoocr.data.synth import KINDS, VALIDATION_SEED, find_fonts, make_sample
 from nanoocr.errors import UsageError
 from nanoocr.image_process import MODES
 from nanoocr.model.vlm import VLM
@@ -69,10 +69,6 @@ def starting_model(config: TrainConfig) -> tuple[VLM, Tokenizer]:
             f"--init={config.init} is of preset {model.config.name}: give --preset={model.config.name}"
         )
     return model, tokenizer
-
-
-# Held-out pictures are drawn with seeds from here on; training seeds lie below.
-VALIDATION_SEED = 1_000_000
 
 
 def prepare_machine(config: TrainConfig) -> None:
