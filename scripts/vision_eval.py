@@ -16,7 +16,7 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from nanoocr.eval.answering import Answerer, answer_all, model_answers, peer_ans
 from nanoocr.eval.grounding import CONDITIONS, asks_of
 from nanoocr.eval.peers import PEERS, make_peer
 from nanoocr.eval.predictions import Found, Store, named, read_predictions
-from nanoocr.eval.samples import PROMPT, QUESTION, EvalSample, SampleSet, file_stem
+from nanoocr.eval.samples import PROMPT, EvalSample, file_stem
 from nanoocr.eval.summary import ALL, PageResult, by_group, score_pages, summarise, worst_and_median
 from nanoocr.eval.tasks import EvalTask, Selection, check_truths, find_task, main_metric
 from nanoocr.files import read_manifest, write_file
@@ -57,6 +57,7 @@ class VisionEvalConfig:
     data: str = ""  # the folder or manifest
     predictions: str = ""  # folder of answers to score instead of reading: <id>.md or <id>.txt
     grounding: bool = True  # read every picture's question also with a wrong and a blank picture
+    questions: bool = True  # also samples that ask something; a peer only reads, so it gets none
     kinds: str = ""  # only these kinds of samples, as card,receipt
     per_group: int = 0  # most samples of a line of the table; 0 is all, synthetic 100
     prompt: str = PROMPT  # what is asked about the pictures of a folder or manifest
@@ -77,10 +78,9 @@ class VisionEvalConfig:
 def evaluate(config: VisionEvalConfig) -> dict[str, Any]:
     """Answer, score and write everything; the results as plain data."""
     task = find_task(config.task)
-    kinds = tuple(kind.strip() for kind in config.kinds.split(",") if kind.strip())
-    chosen = task.load(Selection(config.data, kinds, config.per_group, config.prompt))
-    if config.model in PEERS and not config.predictions:
-        chosen = without_questions(chosen, config.model)
+    only_reads = config.model in PEERS and not config.predictions
+    kinds, questions = split_names(config.kinds), config.questions and not only_reads
+    chosen = task.load(Selection(config.data, kinds, config.per_group, config.prompt, questions))
     check_truths(chosen.samples)
     if config.predictions:
         about, found = (
@@ -99,7 +99,7 @@ def evaluate(config: VisionEvalConfig) -> dict[str, Any]:
         "left_out": chosen.left_out,
         "missing": found.missing,
         "unknown": found.unknown,
-        "notes": found.notes,
+        "notes": found.notes if questions else (*found.notes, "questions about pictures were not asked"),
         "groups": {name: summarise(group) for name, group in by_group(pages).items()},
         "set_scores": set_scores(task, chosen.samples, found),
     }
@@ -111,14 +111,9 @@ def evaluate(config: VisionEvalConfig) -> dict[str, Any]:
     return {**results, "shown": shown}
 
 
-def without_questions(chosen: SampleSet, name: str) -> SampleSet:
-    """The samples that can be read; questions are nothing for an engine that only reads."""
-    reading = tuple(sample for sample in chosen.samples if sample.kind != QUESTION)
-    questions = len(chosen.samples) - len(reading)
-    if not reading:
-        raise UsageError(f"all samples of this set are questions, and {name} only reads")
-    note = (f"{questions} questions: {name} only reads",) if questions else ()
-    return replace(chosen, samples=reading, left_out=(*chosen.left_out, *note))
+def split_names(text: str) -> tuple[str, ...]:
+    """The names in a list such as card,receipt."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def read_all(config: VisionEvalConfig, samples: Sequence[EvalSample]) -> tuple[dict[str, Any], Found]:
@@ -141,7 +136,7 @@ def make_answerer(config: VisionEvalConfig) -> tuple[dict[str, Any], Answerer]:
     reader = Reader(folder, device=config.device, max_batch=config.max_batch, mode=config.mode or None)
     about = {
         "engine": "nanoocr",
-        "weights": read_manifest(folder)["files"][WEIGHTS]["sha256"],
+        "weights": read_manifest(folder)["files"][WEIGHTS]["sha256"][:16],
         "weights_bytes": sum(path.stat().st_size for path in folder.iterdir()),
         "preset": reader.model.config.name,
         "mode": config.mode,

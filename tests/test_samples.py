@@ -49,6 +49,10 @@ def test_a_question_about_a_synthetic_page_is_no_reading():
     assert questions and len(questions) < len(found)
     assert all((s.kind == QUESTION) == (s in questions) for s in found)
     assert {s.groups[0] for s in questions} <= {"receipt: question", "chart: question"}
+    readings = load_synthetic(("receipt",), 8, questions=False).samples
+    assert len(readings) == 8 and all(s.kind == "receipt" for s in readings)
+    first = [s.id for s in found if s.kind == "receipt"]
+    assert first == [s.id for s in readings][: len(first)]
 
 
 def test_unknown_kinds_are_named():
@@ -135,6 +139,7 @@ def test_manifest_rows_and_what_is_wrong_with_them(tmp_path):
         ("set/2-1", QUESTION, "Who?", "Ann"),
     ]
     assert found.samples[0].groups == ("set: form",)
+    assert [s.id for s in load_manifest(path, questions=False).samples] == ["set/1"]
     expected = (
         "line 4: not JSON", "line 5: needs", "line 6: needs", "set/1: a second", "none.png is missing",
         "bad.json holds no list", "latin.txt is not UTF-8", "line 11: dataset",

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,9 @@ def collect(found: Iterable[EvalSample | str], where: str, per_group: int = 0) -
 # Synthetic, held out
 
 
-def load_synthetic(kinds: Sequence[str] = tuple(KINDS), per_kind: int = 100) -> SampleSet:
+def load_synthetic(
+    kinds: Sequence[str] = tuple(KINDS), per_kind: int = 100, questions: bool = True
+) -> SampleSet:
     """The first `per_kind` held-out pictures of each kind, drawn from VALIDATION_SEED at FIRST_INDEX.
 
     No training run can use that seed, and validation during training uses lower indices. Each picture counts
@@ -107,8 +110,13 @@ def load_synthetic(kinds: Sequence[str] = tuple(KINDS), per_kind: int = 100) -> 
     if unknown:
         raise UsageError(f"unknown kind {unknown[0]!r}: choose among {', '.join(KINDS)}")
     fonts = find_fonts()
-    pairs = ((kind, FIRST_INDEX + i) for kind in kinds for i in range(per_kind))
-    return collect((_synthetic(kind, index, fonts) for kind, index in pairs), "the synthetic set")
+    series = (_synthetic_series(kind, fonts, questions) for kind in kinds)
+    return collect((sample for one in series for sample in islice(one, per_kind)), "the synthetic set")
+
+
+def _synthetic_series(kind: str, fonts: tuple[Font, ...], questions: bool) -> Iterator[EvalSample]:
+    samples = (_synthetic(kind, index, fonts) for index in count(FIRST_INDEX))
+    return (sample for sample in samples if questions or sample.kind != QUESTION)
 
 
 def _synthetic(kind: str, index: int, fonts: tuple[Font, ...]) -> EvalSample:
@@ -189,12 +197,17 @@ def read_text(path: Path) -> str | None:
 
 
 def load_manifest(
-    path: str | Path, kinds: Sequence[str] = (), per_group: int = 0, prompt: str = PROMPT
+    path: str | Path,
+    kinds: Sequence[str] = (),
+    per_group: int = 0,
+    prompt: str = PROMPT,
+    questions: bool = True,
 ) -> SampleSet:
     """The rows of a manifest.jsonl (or of the one in a folder): {dataset, id, kind, image, text}.
 
     `image` and `text` are paths relative to the manifest. A text that ends in .json holds a list of
-    {query, label}: each becomes a sample of kind "question". Every data set and kind is a line of the table.
+    {query, label}: each becomes a sample of kind "question", if `questions` are wanted. Every data set and
+    kind is a line of the table.
 
     Raises:
         UsageError: no such file, or no sample in it.
@@ -203,8 +216,9 @@ def load_manifest(
     path = path / "manifest.jsonl" if path.is_dir() else path
     if not path.is_file():
         raise UsageError(f"{path}: no such manifest")
-    found = _manifest_samples(path, prompt)
-    return collect(_of_kinds(found, kinds), str(path), per_group)
+    found = _of_kinds(_manifest_samples(path, prompt), kinds)
+    wanted = (item for item in found if questions or isinstance(item, str) or item.kind != QUESTION)
+    return collect(wanted, str(path), per_group)
 
 
 def _manifest_samples(path: Path, prompt: str) -> Iterator[EvalSample | str]:

@@ -45,6 +45,7 @@ class Selection:
     kinds: tuple[str, ...] = ()  # () is all
     per_group: int = 0  # most samples of a line of the table; 0 is the task's own number
     prompt: str = PROMPT
+    questions: bool = True  # also samples that ask about a picture
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def without_markup(text: str) -> str:
 
 
 def _synthetic(chosen: Selection) -> SampleSet:
-    return load_synthetic(chosen.kinds or tuple(KINDS), chosen.per_group or PER_KIND)
+    return load_synthetic(chosen.kinds or tuple(KINDS), chosen.per_group or PER_KIND, chosen.questions)
 
 
 def _folder(chosen: Selection) -> SampleSet:
@@ -104,7 +105,7 @@ def _folder(chosen: Selection) -> SampleSet:
 
 
 def _manifest(chosen: Selection) -> SampleSet:
-    return load_manifest(_data(chosen), chosen.kinds, chosen.per_group, chosen.prompt)
+    return load_manifest(_data(chosen), chosen.kinds, chosen.per_group, chosen.prompt, chosen.questions)
 
 
 def _data(chosen: Selection) -> str:
