@@ -23,11 +23,10 @@ from typing import Any, Literal, NamedTuple
 from PIL import Image
 
 from nanoocr.commandline import parse, run
-from nanoocr.data.synth import SynthSample, find_fonts, make_sample
+from nanoocr.data.synth import VALIDATION_SEED, SynthSample, find_fonts, make_sample
 from nanoocr.data.synth.fonts import Font, default_folders, families
 from nanoocr.errors import UsageError
 from nanoocr.files import write_file
-from nanoocr.train.data import VALIDATION_SEED
 
 ROOT = Path(__file__).resolve().parent.parent
 OVERFIT_SEED = 10

@@ -27,21 +27,20 @@ from rich.table import Table
 
 from nanoocr.commandline import parse, run
 from nanoocr.data.rows import Row, row_from_synth
-from nanoocr.data.synth import HELD_OUT_FAMILIES, KINDS, find_fonts, make_sample
+from nanoocr.data.synth import HELD_OUT_FAMILIES, KINDS, VALIDATION_SEED, find_fonts, make_sample
 from nanoocr.data.synth.card import MAX_LINES
 from nanoocr.data.synth.fonts import Font, families
 from nanoocr.errors import UsageError
 from nanoocr.eval.reading import RowResult, evaluate_reading, summarise
+from nanoocr.eval.samples import FIRST_INDEX
 from nanoocr.image_process import Mode
 from nanoocr.image_process import mode as find_mode
 from nanoocr.inference.reader import choose_device, default_model_folder
 from nanoocr.model.vlm import VLM
 from nanoocr.tokenizer import Tokenizer
 from nanoocr.train.checkpoint import load_model
-from nanoocr.train.data import VALIDATION_SEED
 from scripts.vision_sample import model_folder, result_console, write_json
 
-FIRST_INDEX = 100_000  # a validation set of training takes the indices from 0 on
 CHUNK = 128  # rows in memory at a time
 CATASTROPHIC = 0.5  # a CER above this is not a reading with mistakes, it is none
 

@@ -17,8 +17,7 @@ from nanoocr import Page, Reader
 from nanoocr.commandline import parse, run
 from nanoocr.errors import UsageError
 from nanoocr.eval.metrics import character_error_rate, corpus_character_error_rate
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+from nanoocr.eval.samples import load_folder
 
 
 @dataclass(frozen=True)
@@ -33,17 +32,12 @@ def pictures_with_truth(folder: Path) -> list[tuple[Path, str]]:
     """All pictures of `folder` in name order, with the text beside them.
 
     Raises:
-        UsageError: no such folder, no picture in it, or a picture without its .txt.
+        UsageError: no such folder, no picture in it, or one without truth.
     """
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder")
-    pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    if not pictures:
-        raise UsageError(f"{folder}: no pictures in it ({', '.join(SUFFIXES)})")
-    for picture in pictures:
-        if not picture.with_suffix(".txt").is_file():
-            raise UsageError(f"{picture}: there is no {picture.with_suffix('.txt').name} beside it")
-    return [(path, path.with_suffix(".txt").read_text().removesuffix("\n")) for path in pictures]
+    found = load_folder(folder)
+    if found.left_out:
+        raise UsageError(f"{folder}: {found.left_out[0]}")
+    return [(Path(str(sample.picture)), sample.truth) for sample in found.samples]
 
 
 def print_table(pages: list[Page], truths: list[str], seconds: float) -> None:

@@ -17,13 +17,13 @@ import torch
 from nanoocr.commandline import run
 from nanoocr.data.loader import multimodal_data_generator
 from nanoocr.data.rows import read_rows
-from nanoocr.data.synth import find_fonts, write_parquet
+from nanoocr.data.synth import VALIDATION_SEED, find_fonts, write_parquet
 from nanoocr.errors import UsageError
 from nanoocr.eval.metrics import word_overlap
 from nanoocr.eval.reading import RowResult
 from nanoocr.train.checkpoint import save_model
 from nanoocr.train.config import TrainConfig
-from nanoocr.train.data import VALIDATION_SEED, plan_data
+from nanoocr.train.data import plan_data
 from nanoocr.train.distributed import World
 from nanoocr.train.setup import load_tokenizer, resolve_recipe
 from nanoocr.train.step import Totals, build_state, compute_losses

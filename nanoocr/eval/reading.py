@@ -18,6 +18,7 @@ from nanoocr.data.batch import collate
 from nanoocr.data.example import Example, prepare
 from nanoocr.data.rows import NO_BOXES, Row, Turn
 from nanoocr.errors import UsageError
+from nanoocr.eval.grounding import wrong_picture
 from nanoocr.eval.metrics import (
     character_error_rate,
     corpus_character_error_rate,
@@ -112,13 +113,8 @@ def evaluate_reading(
 
 
 def with_wrong_picture(rows: Sequence[Row], i: int) -> Row:
-    """Row i's question about the picture of the next row that asks the same and has another answer.
-
-    Where no other row asks the same, the next row's picture serves.
-    """
-    following = [*rows[i + 1 :], *rows[:i]]
-    same = [row for row in following if row.prompt == rows[i].prompt and row.answer != rows[i].answer]
-    other = (same or following)[0]
+    """Row i's question about the picture of another row, if possible one that asks the same."""
+    other = rows[wrong_picture([row.prompt for row in rows], [row.answer for row in rows], i)]
     unanswered = Turn(rows[i].prompt, "")
     return replace(rows[i], pictures=other.pictures, turns=(unanswered,), chars="", boxes=NO_BOXES)
 

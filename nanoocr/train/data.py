@@ -9,15 +9,12 @@ from nanoocr.data.example import plan
 from nanoocr.data.loader import DataPlan
 from nanoocr.data.rows import BadRowError, Row, read_rows, row_from_synth
 from nanoocr.data.source import Mixture, Source, SynthMix, parse_curriculum, parse_mix, rows_source
-from nanoocr.data.synth import KINDS, find_fonts, make_sample
+from nanoocr.data.synth import KINDS, VALIDATION_SEED, find_fonts, make_sample
 from nanoocr.data.task import Task
 from nanoocr.errors import UsageError
 from nanoocr.image_process import MODES
 from nanoocr.tokenizer import Tokenizer
 from nanoocr.train.config import TrainConfig
-
-# Held-out pictures are drawn with seeds from here on; training seeds lie below.
-VALIDATION_SEED = 1_000_000
 
 
 def plan_data(

@@ -1,0 +1,76 @@
+"""From questions to answers on disk: a model of ours in batches, or a peer page by page.
+
+asks -> those without an answer in the store -> engine -> store -> predictions by condition
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+
+from nanoocr.errors import UsageError
+from nanoocr.eval.grounding import Ask
+from nanoocr.eval.peers import Peer, PeerError
+from nanoocr.eval.predictions import ByCondition, Prediction, Store
+from nanoocr.inference.reader import Page, Reader
+from nanoocr.progress import track
+
+Answers = Iterator[tuple[Ask, Prediction]]
+Answerer = Callable[[Sequence[Ask]], Answers]
+
+
+def answer_all(asks: Sequence[Ask], store: Store, answer: Answerer, what: str) -> ByCondition:
+    """Answer what has no answer yet, each page stored as it comes; then everything from the store."""
+    todo = [ask for ask in asks if store.get(ask) is None]
+    for ask, prediction in track(answer(todo), len(todo), f"{what}, {len(asks) - len(todo)} done before"):
+        store.put(ask, prediction)
+    found: ByCondition = {}
+    for ask in asks:
+        stored = store.get(ask)
+        if stored is None:
+            raise UsageError(f"{store.folder}: the answer of {ask.sample.id} has gone again")
+        found.setdefault(ask.condition, {})[ask.sample.id] = stored
+    return found
+
+
+def model_answers(reader: Reader, max_tokens: int | None, asks: Sequence[Ask]) -> Answers:
+    """Batches of one question each, as large as the reader's; pictures are opened batch by batch."""
+    ordered = sorted(asks, key=lambda ask: ask.sample.prompt)
+    for prompt, alike in groupby(ordered, key=lambda ask: ask.sample.prompt):
+        together = list(alike)
+        for start in range(0, len(together), reader.max_batch):
+            batch = together[start : start + reader.max_batch]
+            started = time.perf_counter()
+            pages = list(
+                reader.read_pictures((ask.picture() for ask in batch), prompt, max_tokens=max_tokens)
+            )
+            seconds = (time.perf_counter() - started) / len(batch)
+            yield from ((ask, _from_page(page, seconds)) for ask, page in zip(batch, pages, strict=True))
+
+
+def _from_page(page: Page, seconds: float) -> Prediction:
+    return Prediction(
+        text=page.text,
+        status=page.status,
+        error=page.error or "",
+        seconds=seconds,
+        vision_tokens=page.tokens.vision,
+        text_tokens=page.tokens.text,
+    )
+
+
+def peer_answers(peer: Peer, asks: Sequence[Ask]) -> Answers:
+    """One page after the other; a page that the peer fails on is an empty answer with its reason."""
+    for ask in asks:
+        picture = ask.picture()
+        started = time.perf_counter()
+        try:
+            if picture.image is None:
+                prediction = Prediction("", "error", str(picture.error))
+            else:
+                text = peer.read(picture.image, ask.sample.kind)
+                prediction = Prediction(text, "ok", seconds=time.perf_counter() - started)
+        except PeerError as error:
+            prediction = Prediction("", "error", str(error), seconds=time.perf_counter() - started)
+        yield ask, prediction

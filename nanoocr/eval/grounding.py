@@ -1,0 +1,66 @@
+"""The control for models that do not look: the same question about another sample's picture, and a blank one.
+
+A model that recites its language prior answers all three alike, so that score(right) - score(wrong) is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Literal, NamedTuple, get_args
+
+from PIL import Image
+
+from nanoocr.errors import PictureError, UsageError
+from nanoocr.eval.samples import EvalSample
+from nanoocr.inference.sources import Picture
+
+Condition = Literal["right", "wrong", "blank"]
+CONDITIONS: tuple[Condition, ...] = get_args(Condition)
+
+
+class Ask(NamedTuple):
+    """One sample's question about a picture: its own, another's, or a white one of its own size."""
+
+    sample: EvalSample
+    condition: Condition
+    shown: EvalSample  # whose picture
+
+    def picture(self) -> Picture:
+        """The picture, or why there is none."""
+        try:
+            image = self.shown.open()
+        except PictureError as error:
+            return Picture(self.sample.id, 1, error=error)
+        if self.condition == "blank":
+            image = Image.new("RGB", image.size, "white")
+        return Picture(self.sample.id, 1, image)
+
+
+def asks_of(samples: Sequence[EvalSample], conditions: Sequence[Condition]) -> list[Ask]:
+    """Every sample under every condition, condition by condition.
+
+    Raises:
+        UsageError: there is only one sample to hand pictures on.
+    """
+    shown: dict[Condition, Sequence[EvalSample]] = {"right": samples, "blank": samples}
+    if "wrong" in conditions:
+        if len(samples) < 2:
+            raise UsageError("the grounding control needs two samples or more; switch it off or take more")
+        keys, truths = [(s.kind, s.prompt) for s in samples], [s.truth for s in samples]
+        shown["wrong"] = [samples[wrong_picture(keys, truths, i)] for i in range(len(samples))]
+    return [
+        Ask(sample, condition, other)
+        for condition in conditions
+        for sample, other in zip(samples, shown[condition])
+    ]
+
+
+def wrong_picture(keys: Sequence[Hashable], truths: Sequence[str], i: int) -> int:
+    """Whose picture sample i gets in the control: the next one with the same key and another truth.
+
+    Where there is none, the next one with another truth; where all truths are equal, the next one.
+    """
+    following = [*range(i + 1, len(keys)), *range(i)]
+    others = (j for j in following if truths[j] != truths[i])
+    alike = (j for j in following if truths[j] != truths[i] and keys[j] == keys[i])
+    return next(alike, next(others, following[0]))

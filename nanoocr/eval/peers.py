@@ -1,0 +1,198 @@
+"""Other engines on the same pictures: one small class each.
+
+A peer has a name, reads one picture at a time, and says what it is. To add one, write a class like the two
+below and put it into PEERS. An engine that is not installed is a UsageError that says how to install it; a
+page that an engine fails on is a PeerError, which the evaluation counts as an empty answer.
+
+    peer = make_peer("tesseract", threads=1)
+    peer.read(image, kind="receipt")
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from nanoocr.errors import NanoOCRError, UsageError
+
+
+class PeerError(NanoOCRError):
+    """An engine failed on a page."""
+
+
+class Peer(Protocol):
+    """An engine that reads one upright RGB picture of a document of some kind (card, receipt, ...)."""
+
+    name: str
+
+    def read(self, image: Image.Image, kind: str) -> str:
+        """The text, lines in reading order. Raises PeerError."""
+        ...
+
+    def about(self) -> dict[str, Any]:
+        """Plain data: `version`, `weights_bytes` on disk, and every setting that changes what is read."""
+        ...
+
+
+# ---------------------------------------------------------------------------------------------------
+# tesseract
+
+
+# Page segmentation modes: 3 looks for columns, 4 is one column of rows, 6 one block, 7 a line, 8 a word, 11
+# scattered text. Chosen by trying 3, 4, 6 and 11 on pictures of every synthetic kind from another seed.
+SEGMENTATION = {"document": 3, "photo_document": 3, "form": 4, "table": 4, "formula": 7, "word": 8}
+OTHER_SEGMENTATION = 6
+# tesseract wants letters of some 20 pixels and more: a picture of fewer pixels than this is read at twice its
+# size, which helped with every synthetic kind but scenes.
+SMALL = 512 * 512
+TIMEOUT = 300.0  # seconds for one page
+
+
+class Tesseract:
+    """The Debian package's program, started anew for each page."""
+
+    name = "tesseract"
+
+    def __init__(self, threads: int = 1, language: str = "eng") -> None:
+        """Raises UsageError where the program or the language is not installed."""
+        self.language = language
+        # Without the limit its OpenMP threads wait by spinning: a hundred times slower on a busy machine.
+        self.environment = {**os.environ, "OMP_THREAD_LIMIT": str(threads)}
+        self.program = shutil.which("tesseract") or ""
+        if not self.program:
+            raise UsageError(
+                f"tesseract is not installed: run `apt-get install tesseract-ocr tesseract-ocr-{language}`"
+            )
+        self.version = self._run(["--version"]).split("\n")[0].removeprefix("tesseract").strip()
+        listed = self._run(["--list-langs"])
+        folder = re.search(r'"(.+)"', listed)
+        self.weights = Path(folder[1] if folder else "") / f"{language}.traineddata"
+        if not self.weights.is_file():
+            raise UsageError(
+                f"tesseract has no language {language}: run `apt-get install tesseract-ocr-{language}`"
+            )
+
+    def read(self, image: Image.Image, kind: str) -> str:
+        if image.width * image.height < SMALL:
+            image = image.resize((2 * image.width, 2 * image.height), Image.Resampling.BICUBIC)
+        stored = io.BytesIO()
+        image.save(stored, "PNG", compress_level=1)
+        mode = str(SEGMENTATION.get(kind, OTHER_SEGMENTATION))
+        text = self._run(["stdin", "stdout", "-l", self.language, "--psm", mode], stored.getvalue())
+        return re.sub(r"\n{2,}", "\n", text).strip()  # it parts blocks by empty lines, the truths do not
+
+    def about(self) -> dict[str, Any]:
+        return {
+            "version": self.version,
+            "weights_bytes": self.weights.stat().st_size,
+            "language": self.language,
+            "psm": {**SEGMENTATION, "others": OTHER_SEGMENTATION},
+            "doubled_below_pixels": SMALL,
+        }
+
+    def _run(self, arguments: Sequence[str], data: bytes = b"") -> str:
+        try:
+            done = subprocess.run(
+                [self.program, *arguments],
+                input=data,
+                capture_output=True,
+                timeout=TIMEOUT,
+                env=self.environment,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise PeerError(f"tesseract took more than {TIMEOUT:.0f} seconds") from error
+        except OSError as error:
+            raise PeerError(f"tesseract cannot be started ({error.strerror})") from error
+        if done.returncode:
+            reason = " ".join(done.stderr.decode("utf-8", "replace").split())
+            raise PeerError(f"tesseract ended with code {done.returncode}: {reason[:200]}")
+        return done.stdout.decode("utf-8", "replace")
+
+
+# ---------------------------------------------------------------------------------------------------
+# rapidocr
+
+
+class RapidOCR:
+    """The wheel with PP-OCR's models on onnxruntime, kept alive; detection and recognition only."""
+
+    name = "rapidocr"
+
+    def __init__(self, threads: int = 1) -> None:
+        """Raises UsageError where the package is not installed."""
+        try:
+            import rapidocr
+        except ImportError as error:
+            raise UsageError(
+                "rapidocr is not installed: run `pip install 'nano-deepseek-ocr[peers]'`"
+            ) from error
+        from importlib.metadata import version
+
+        self.version = version("rapidocr")
+        self.models = Path(rapidocr.__file__).parent / "models"
+        self.engine = rapidocr.RapidOCR(
+            params={
+                # The pictures are upright, and the classifier turns a line round now and then.
+                "Global.use_cls": False,
+                "Global.log_level": "critical",
+                "EngineConfig.onnxruntime.intra_op_num_threads": threads,
+                "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+            }
+        )
+
+    def read(self, image: Image.Image, kind: str) -> str:
+        try:
+            found = self.engine(image)
+        except Exception as error:  # a foreign engine: whatever it raises, it has failed on the page
+            raise PeerError(f"rapidocr: {type(error).__name__}: {error}") from error
+        boxes, texts = getattr(found, "boxes", None), getattr(found, "txts", None)
+        return "" if boxes is None or texts is None else "\n".join(lines_of_boxes(np.asarray(boxes), texts))
+
+    def about(self) -> dict[str, Any]:
+        used = [path for path in sorted(self.models.glob("*.onnx")) if "_cls_" not in path.name]
+        return {
+            "version": self.version,
+            "weights_bytes": sum(path.stat().st_size for path in used),
+            "models": [path.name for path in used],
+            "direction_classifier": False,
+        }
+
+
+def lines_of_boxes(boxes_N42: np.ndarray, texts: Sequence[str]) -> list[str]:
+    """Lines of text from the corners (N, 4, 2) in pixels of N boxes, top to bottom, left to right.
+
+    A box belongs to the line above it when their centres are less than half a box height apart.
+    """
+    tops, bottoms = boxes_N42[..., 1].min(1), boxes_N42[..., 1].max(1)
+    centres, heights, lefts = (tops + bottoms) / 2, bottoms - tops, boxes_N42[..., 0].min(1)
+    lines: list[list[int]] = []
+    for i in np.argsort(centres, kind="stable"):
+        last = lines[-1] if lines else []
+        if last and centres[i] - np.mean(centres[last]) < 0.5 * min(heights[i], np.mean(heights[last])):
+            last.append(int(i))
+        else:
+            lines.append([int(i)])
+    return [" ".join(texts[i] for i in sorted(line, key=lambda i: lefts[i])) for line in lines]
+
+
+PEERS: dict[str, Callable[[int], Peer]] = {"tesseract": Tesseract, "rapidocr": RapidOCR}
+
+
+def make_peer(name: str, threads: int = 1) -> Peer:
+    """The peer called `name`, ready to read with so many threads.
+
+    Raises:
+        UsageError: no such peer, or it is not installed; says how to install it.
+    """
+    if name not in PEERS:
+        raise UsageError(f"unknown peer {name!r}: choose one of {', '.join(PEERS)}")
+    return PEERS[name](threads)

@@ -1,0 +1,176 @@
+"""Answers on disk: a text file per page and condition, each there whole or not at all.
+
+OUT/run.json               what answers, and how it was set
+OUT/right/card/100000.txt  what was read from the sample's own picture
+OUT/right/card/100000.json how that went: status, seconds, tokens; and what was asked
+OUT/wrong, OUT/blank       the same for the grounding control
+
+A page with both files is finished. The text is written last, so a kill in between leaves the page to do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nanoocr.errors import UsageError
+from nanoocr.eval.grounding import CONDITIONS, Ask, Condition
+from nanoocr.eval.samples import EvalSample, file_stem
+from nanoocr.files import write_file
+
+RUN = "run.json"
+TEXTS = (".md", ".txt")  # what others' predictions are called; of both the first counts
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one picture gave.
+
+    `status` is `ok`, `truncated` (token limit), `repetition` (went in circles, cut), `error` (the picture or
+    the engine failed, `error` says how, the text is empty), `missing`, or `unknown` for others' files.
+    """
+
+    text: str
+    status: str = "unknown"
+    error: str = ""
+    seconds: float | None = None  # wall time of its batch / pages of the batch
+    vision_tokens: int | None = None
+    text_tokens: int | None = None
+    asked: str = ""  # hash of the question and the picture
+
+
+MISSING = Prediction("", "missing")
+
+
+class Store:
+    """The predictions below one folder."""
+
+    def __init__(self, folder: str | Path, settings: Mapping[str, Any]) -> None:
+        """Open or begin the folder; `settings` are plain data that say what answers.
+
+        Raises:
+            UsageError: the folder holds predictions that were made with other settings.
+            OSError: it cannot be written.
+        """
+        self.folder = Path(folder)
+        self.digests: dict[str, str] = {}  # of the pictures, by sample
+        settings = json.loads(json.dumps(settings))  # tuples become lists, as they will be read back
+        try:
+            found = json.loads((self.folder / RUN).read_bytes()) if (self.folder / RUN).is_file() else None
+        except ValueError as error:
+            raise UsageError(f"{self.folder / RUN}: not JSON ({error}); name another --out") from error
+        if found is None:
+            write_file(self.folder / RUN, json.dumps(settings, indent=1).encode())
+        elif found != settings:
+            other = ", ".join(key for key in {**settings, **found} if settings.get(key) != found.get(key))
+            raise UsageError(
+                f"{self.folder} holds answers of another run (other {other}): name another --out"
+            )
+
+    def get(self, ask: Ask) -> Prediction | None:
+        """The finished answer to exactly this question about exactly this picture, or None."""
+        path = self.path(ask.condition, ask.sample)
+        try:
+            facts = json.loads(path.with_name(path.name + ".json").read_bytes())
+            text = path.with_name(path.name + ".txt").read_bytes().decode()
+            prediction = Prediction(text, **facts)
+        except (OSError, ValueError, TypeError):  # nothing there, or not written by this code
+            return None
+        return prediction if prediction.asked == self.key(ask) else None
+
+    def put(self, ask: Ask, prediction: Prediction) -> None:
+        """Write an answer, the text last."""
+        facts = {key: value for key, value in asdict(prediction).items() if key != "text"}
+        path = self.path(ask.condition, ask.sample)
+        about = json.dumps({**facts, "asked": self.key(ask)}, ensure_ascii=False).encode()
+        write_file(path.with_name(path.name + ".json"), about)
+        write_file(path.with_name(path.name + ".txt"), prediction.text.encode("utf-8", "replace"))
+
+    def path(self, condition: Condition, sample: EvalSample) -> Path:
+        """Where the files of a sample lie, without suffix."""
+        return self.folder / condition / file_stem(sample.id)
+
+    def key(self, ask: Ask) -> str:
+        """What tells this question about this picture from all others."""
+        if ask.shown.id not in self.digests:
+            self.digests[ask.shown.id] = ask.shown.digest()
+        parts = (ask.condition == "blank", ask.sample.prompt, ask.sample.kind, self.digests[ask.shown.id])
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+# ---------------------------------------------------------------------------------------------------
+# Others' predictions
+
+ByCondition = dict[Condition, dict[str, Prediction]]
+
+
+class Found(NamedTuple):
+    """What a folder of predictions holds for a set of samples."""
+
+    predictions: ByCondition  # by sample id
+    missing: tuple[str, ...]  # samples without an answer to their own picture
+    unknown: tuple[str, ...]  # files that belong to no sample
+    notes: tuple[str, ...]  # what else the reader of a score should know
+
+
+def read_predictions(folder: str | Path, samples: Sequence[EvalSample]) -> Found:
+    """Predictions that somebody else made: <id>.md or <id>.txt in `folder`, or in its right, wrong and blank.
+
+    Bytes that are not UTF-8 are replaced, and said.
+
+    Raises:
+        UsageError: no such folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UsageError(f"--predictions={folder}: no such folder")
+    predictions: ByCondition = {}
+    unknown: list[str] = []
+    odd: list[str] = []
+    parts = {c: folder / c for c in CONDITIONS if (folder / c).is_dir()} or {CONDITIONS[0]: folder}
+    for condition, part in parts.items():
+        used: set[Path] = set()
+        predictions[condition] = {}
+        for sample in samples:
+            stem = part / file_stem(sample.id)
+            path = next((p for s in TEXTS if (p := stem.with_name(stem.name + s)).is_file()), None)
+            if path is None:
+                continue
+            used |= {path, stem.with_name(stem.name + ".json")}
+            content = path.read_bytes()
+            text = content.decode("utf-8-sig", "replace")
+            odd += [path.name] if "\ufffd" in text and b"\xef\xbf\xbd" not in content else []
+            predictions[condition][sample.id] = Prediction(text.strip(), **_status(stem))
+        unknown += _others(part, used)
+    missing = tuple(s.id for s in samples if s.id not in predictions.get("right", {}))
+    notes = (f"{len(odd)} files are not UTF-8, their odd bytes count as errors: {named(odd)}",) if odd else ()
+    return Found(predictions, missing, tuple(unknown), notes)
+
+
+def _status(stem: Path) -> dict[str, Any]:
+    """What a JSON file of ours beside a prediction says; {} for others'."""
+    known = {field.name for field in fields(Prediction)} - {"text"}
+    try:
+        facts = json.loads(stem.with_name(stem.name + ".json").read_bytes())
+        return {key: facts[key] for key in known if key in facts}
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _others(folder: Path, used: set[Path]) -> list[str]:
+    """Files below `folder` that are not in `used`; hidden ones do not count."""
+    files = (
+        path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file() and path not in used
+    )
+    return [path.as_posix() for path in files if not any(part.startswith(".") for part in path.parts)]
+
+
+def named(things: Iterable[str], most: int = 5) -> str:
+    """The first few of many names, and how many more there are."""
+    things = list(things)
+    more = f" and {len(things) - most} more" if len(things) > most else ""
+    return ", ".join(things[:most]) + more

@@ -1,0 +1,291 @@
+"""What is evaluated: pictures with a question and the truth, from the generator, a folder or a manifest.
+
+A loader gives a SampleSet: the samples, and one sentence for everything that was there and is no sample. A
+new benchmark is one such function; nanoocr/eval/tasks.py pairs it with the function that scores it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from nanoocr.data.synth import KINDS, VALIDATION_SEED, find_fonts, make_sample
+from nanoocr.data.synth.fonts import Font
+from nanoocr.errors import UsageError
+from nanoocr.image_process import open_image
+
+FIRST_INDEX = 100_000  # a validation set of training takes the indices from 0 on
+PROMPT = "Read."
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
+TRUTHS = (".txt", ".md")  # what the truth beside a picture is called; of both the first counts
+QUESTION = "question"  # the kind of samples that ask about a picture instead of reading it
+
+
+@dataclass(frozen=True)
+class EvalSample:
+    """One picture, what is asked about it, and the true answer."""
+
+    id: str  # unique in its set; names the files of its predictions
+    picture: Path | bytes | Image.Image
+    prompt: str
+    truth: str
+    kind: str  # card, receipt, document, ...: what it is, for engines that want to know
+    groups: tuple[str, ...] = ()  # the lines of a table that it counts in, "all" apart
+
+    def open(self) -> Image.Image:
+        """The picture upright, as RGB.
+
+        Raises:
+            PictureError: it cannot be read; names the sample.
+        """
+        return open_image(self.picture, name=self.id)
+
+    def digest(self) -> str:
+        """A sha256 of what the picture is made of; an unreadable file has one too."""
+        if isinstance(self.picture, Image.Image):
+            content = self.picture.tobytes()
+        elif isinstance(self.picture, bytes):
+            content = self.picture
+        else:
+            content = self.picture.read_bytes() if self.picture.is_file() else b""
+        return hashlib.sha256(content).hexdigest()
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """The samples of a set, ids unique, and one sentence for each thing that is none."""
+
+    samples: tuple[EvalSample, ...]
+    left_out: tuple[str, ...] = ()
+
+
+def collect(found: Iterable[EvalSample | str], where: str, per_group: int = 0) -> SampleSet:
+    """Samples, and strings that say what was left out, as a set; at most `per_group` of a line of the table.
+
+    The second sample of a name is left out and said. Samples above `per_group` (0 is no limit) were not asked
+    for and are nothing to report.
+
+    Raises:
+        UsageError: there is no sample.
+    """
+    samples: dict[str, EvalSample] = {}
+    left_out: list[str] = []
+    counts: dict[tuple[str, ...], int] = {}
+    for item in found:
+        if isinstance(item, str):
+            left_out.append(item)
+        elif item.id in samples:
+            left_out.append(f"{item.id}: a second sample of that name")
+        elif not per_group or counts.get(item.groups, 0) < per_group:
+            counts[item.groups] = counts.get(item.groups, 0) + 1
+            samples[item.id] = item
+    if not samples:
+        why = f" ({left_out[0]})" if left_out else ""
+        raise UsageError(f"{where}: there is no picture with truth in it{why}")
+    return SampleSet(tuple(samples.values()), tuple(left_out))
+
+
+# ---------------------------------------------------------------------------------------------------
+# Synthetic, held out
+
+
+def load_synthetic(
+    kinds: Sequence[str] = tuple(KINDS), per_kind: int = 100, questions: bool = True
+) -> SampleSet:
+    """The first `per_kind` held-out pictures of each kind, drawn from VALIDATION_SEED at FIRST_INDEX.
+
+    No training run can use that seed, and validation during training uses lower indices. Each picture counts
+    in two lines: its kind, or the questions about its kind, and natural or random text. Other fonts, other
+    pictures (runs/fonts.sh).
+    """
+    unknown = sorted(set(kinds) - set(KINDS))
+    if unknown:
+        raise UsageError(f"unknown kind {unknown[0]!r}: choose among {', '.join(KINDS)}")
+    fonts = find_fonts()
+    series = (_synthetic_series(kind, fonts, questions) for kind in kinds)
+    return collect((sample for one in series for sample in islice(one, per_kind)), "the synthetic set")
+
+
+def _synthetic_series(kind: str, fonts: tuple[Font, ...], questions: bool) -> Iterator[EvalSample]:
+    samples = (_synthetic(kind, index, fonts) for index in count(FIRST_INDEX))
+    return (sample for sample in samples if questions or sample.kind != QUESTION)
+
+
+def _synthetic(kind: str, index: int, fonts: tuple[Font, ...]) -> EvalSample:
+    drawn = make_sample(kind, VALIDATION_SEED, index, fonts=fonts)
+    text = "natural text" if drawn.guessable else "random text"
+    asks = drawn.prompt.endswith("?")
+    line = f"{kind}: {QUESTION}" if asks else kind
+    sample_kind = QUESTION if asks else kind
+    return EvalSample(f"{kind}/{index}", drawn.image, drawn.prompt, drawn.answer, sample_kind, (line, text))
+
+
+# ---------------------------------------------------------------------------------------------------
+# A folder: name.png beside name.txt or name.md
+
+
+def load_folder(
+    folder: str | Path, kinds: Sequence[str] = (), per_group: int = 0, prompt: str = PROMPT
+) -> SampleSet:
+    """Every picture below `folder` with its text beside it, in name order; hidden files do not count.
+
+    The first folder on the way to a picture is its kind (receipt/a.png), without one it is a document.
+    `kinds` chooses among them, () is all.
+
+    Raises:
+        UsageError: no such folder, or no picture with truth in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder")
+    found = _folder_samples(folder, prompt)
+    return collect(_of_kinds(found, kinds), str(folder), per_group)
+
+
+def _folder_samples(folder: Path, prompt: str) -> Iterator[EvalSample | str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = [path for path in files if not any(p.startswith(".") for p in path.relative_to(folder).parts)]
+    present = set(files)
+    used: set[Path] = set()
+    for path in files:
+        if path.suffix.lower() not in SUFFIXES:
+            continue
+        name = path.relative_to(folder)
+        truth = next((path.with_suffix(s) for s in TRUTHS if path.with_suffix(s) in present), None)
+        if truth is None:
+            yield f"{name}: there is no {name.stem}.txt or {name.stem}.md beside it"
+            continue
+        used.add(truth)
+        text = read_text(truth)
+        if text is None:
+            yield f"{name}: its truth {truth.name} is not UTF-8"
+            continue
+        kind = name.parts[0] if len(name.parts) > 1 else "document"
+        yield EvalSample(name.with_suffix("").as_posix(), path, prompt, text, kind, (kind,))
+    orphans = [path for path in files if path.suffix in TRUTHS and path not in used]
+    yield from (f"{path.relative_to(folder)}: a text without a picture" for path in orphans)
+
+
+def _of_kinds(found: Iterable[EvalSample | str], kinds: Sequence[str]) -> Iterator[EvalSample | str]:
+    return (item for item in found if not kinds or isinstance(item, str) or item.kind in kinds)
+
+
+def read_text(path: Path) -> str | None:
+    """The text of a UTF-8 file without white space at its ends; None where it is not UTF-8.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        return None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+# ---------------------------------------------------------------------------------------------------
+# A manifest: one JSON object a line
+
+
+def load_manifest(
+    path: str | Path,
+    kinds: Sequence[str] = (),
+    per_group: int = 0,
+    prompt: str = PROMPT,
+    questions: bool = True,
+) -> SampleSet:
+    """The rows of a manifest.jsonl (or of the one in a folder): {dataset, id, kind, image, text}.
+
+    `image` and `text` are paths relative to the manifest. A text that ends in .json holds a list of
+    {query, label}: each becomes a sample of kind "question", if `questions` are wanted. Every data set and
+    kind is a line of the table.
+
+    Raises:
+        UsageError: no such file, or no sample in it.
+    """
+    path = Path(path)
+    path = path / "manifest.jsonl" if path.is_dir() else path
+    if not path.is_file():
+        raise UsageError(f"{path}: no such manifest")
+    found = _of_kinds(_manifest_samples(path, prompt), kinds)
+    wanted = (item for item in found if questions or isinstance(item, str) or item.kind != QUESTION)
+    return collect(wanted, str(path), per_group)
+
+
+def _manifest_samples(path: Path, prompt: str) -> Iterator[EvalSample | str]:
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        if not line.strip():
+            continue
+        name = f"{path.name}, line {number}"
+        try:
+            row = json.loads(line)
+            values = [row[key] for key in ("dataset", "id", "kind", "image", "text")]
+        except ValueError:
+            yield f"{name}: not JSON"
+            continue
+        except (KeyError, TypeError) as error:
+            yield f"{name}: needs dataset, id, kind, image and text ({error!r})"
+            continue
+        if not all(isinstance(value, str) for value in values):
+            yield f"{name}: dataset, id, kind, image and text must be texts"
+            continue
+        yield from _manifest_row(path.parent, *values, prompt=prompt)
+
+
+def _manifest_row(
+    folder: Path, dataset: str, number: str, kind: str, image: str, text: str, *, prompt: str
+) -> Iterator[EvalSample | str]:
+    """The samples of one row: one text to read, or several questions."""
+    name, picture, truth_file = f"{dataset}/{number}", folder / image, folder / text
+    missing = next((path for path in (picture, truth_file) if not path.is_file()), None)
+    truth = None if missing else read_text(truth_file)
+    if missing or truth is None:
+        yield f"{name}: {missing} is missing" if missing else f"{name}: its truth {text} is not UTF-8"
+    elif truth_file.suffix != ".json":
+        yield EvalSample(name, picture, prompt, truth, kind, (f"{dataset}: {kind}",))
+    else:
+        pairs = _questions(truth)
+        if not pairs:
+            yield f"{name}: {text} holds no list of query and label"
+        for i, (query, label) in enumerate(pairs):
+            yield EvalSample(f"{name}-{i}", picture, query, label, QUESTION, (f"{dataset}: {QUESTION}",))
+
+
+def _questions(text: str) -> list[tuple[str, str]]:
+    """(query, label) of each entry; [] where the text is something else."""
+    try:
+        entries: Any = json.loads(text)
+        return [(str(entry["query"]), str(entry["label"])) for entry in entries]
+    except (ValueError, KeyError, TypeError):
+        return []
+
+
+# ---------------------------------------------------------------------------------------------------
+# Names of files
+
+
+def file_stem(sample_id: str) -> str:
+    """Where the files of a sample lie below a folder, without suffix: the id, made safe as a relative path.
+
+    A slash makes a folder. A part that is empty or starts with a dot gets a percent sign in front, NUL
+    becomes one, and a part too long for a file system ends in a hash of itself.
+    """
+    return os.path.join(*(_safe_part(part) for part in sample_id.replace("\\", "/").split("/")))
+
+
+def _safe_part(part: str) -> str:
+    part = part.replace("\0", "%")
+    part = f"%{part}" if not part or part.startswith(".") else part
+    encoded = part.encode("utf-8", "replace")
+    if len(encoded) <= 200:
+        return part
+    return f"{encoded[:180].decode('utf-8', 'ignore')}-{hashlib.sha256(encoded).hexdigest()[:12]}"

@@ -1,0 +1,269 @@
+"""The model in the package beside other engines: same pictures, same scores, same run.
+
+python -m scripts.peers
+python -m scripts.peers --manifest=DIR --per_kind=100
+
+Each engine reads the held-out synthetic set, and a manifest where one is given, under the grounding control
+(scripts.vision_eval, answers in --out, resumable); its cost is measured in a process of its own. Writes
+peers.json into --out and the tables to --markdown. An engine that is not installed is named and left out.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from nanoocr.commandline import parse, run
+from nanoocr.errors import UsageError
+from nanoocr.eval.cost import measure_cost
+from nanoocr.eval.peers import PEERS, make_peer
+from nanoocr.eval.summary import ALL
+from nanoocr.eval.tasks import Selection, find_task, main_metric
+from nanoocr.files import write_file
+from nanoocr.inference.reader import default_model_folder
+from scripts.measure_reading import machine
+from scripts.vision_eval import VisionEvalConfig, command_line, evaluate, group_row, split_names
+from scripts.vision_sample import model_folder, result_console
+
+COLUMNS = ("CER", "median", ">50 %", "perfect", "score", "95 %", "gap", "loops", "failed")
+
+
+@dataclass(frozen=True)
+class PeersConfig:
+    """Compares engines on the same pictures."""
+
+    out: str = "out/peers"  # folder for answers and peers.json; an interrupted run goes on in it
+    markdown: str = "docs/results.md"  # file that gets the tables; empty for none
+    engines: str = "shipped,tesseract,rapidocr"  # peers, shipped, model folders
+    per_kind: int = 100  # synthetic pictures of each kind
+    kinds: str = ""  # only these kinds of samples; empty is all
+    manifest: str = ""  # folder with a manifest.jsonl, or such a file, as a second set
+    per_group: int = 0  # most samples of a line of the manifest's table; 0 is all
+    grounding: bool = True  # also with wrong and blank pictures: three times the work
+    cost_pages: int = 9  # pages of each set that the cost is measured on; 0 measures none
+    threads: int = 1  # threads of every engine
+    max_tokens: int = 0  # most tokens of one answer of a model; 0 is what fits it
+
+    def __post_init__(self) -> None:
+        """Refuse numbers without a meaning."""
+        if self.per_kind < 2 or self.cost_pages in (1, -1) or self.threads < 1:
+            raise UsageError("--per_kind must be at least 2, --threads 1, --cost_pages 0 or at least 2")
+
+
+def compare(config: PeersConfig) -> dict[str, Any]:
+    """Every engine on every set; plain data. Raises UsageError when no engine can be used."""
+    engines, absent = usable(split_names(config.engines))
+    if not engines:
+        raise UsageError(f"no engine can be used: {'; '.join(absent.values())}")
+    sets = {"synthetic": ("synthetic", "", config.per_kind)}
+    if config.manifest:
+        sets["manifest"] = ("manifest", config.manifest, config.per_group)
+    measured = {name: measure_set(config, name, *parts, engines) for name, parts in sets.items()}
+    return {"machine": {**machine(), "threads": config.threads}, "absent": absent, "sets": measured}
+
+
+def usable(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The engines that are installed, and why the others are not measured."""
+    engines: list[str] = []
+    absent: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        try:
+            if name in PEERS:
+                make_peer(name)
+            engines.append(name)
+        except UsageError as error:
+            absent[name] = str(error)
+            print(f"{name} is left out: {error}", file=sys.stderr)
+    return engines, absent
+
+
+def measure_set(
+    config: PeersConfig, name: str, task: str, data: str, per_group: int, engines: Sequence[str]
+) -> dict[str, Any]:
+    """One set: results of every engine, and what the reading cost."""
+    results = {}
+    for engine in engines:
+        out = Path(config.out, name, engine.strip("./").replace("/", "_"))
+        results[engine] = evaluate(
+            VisionEvalConfig(
+                out=str(out),
+                model=engine,
+                task=task,
+                data=data,
+                grounding=config.grounding,
+                questions=False,
+                kinds=config.kinds,
+                per_group=per_group,
+                max_tokens=config.max_tokens,
+                threads=config.threads,
+            )
+        )
+    chosen = Selection(data, split_names(config.kinds), per_group, questions=False)
+    samples = find_task(task).load(chosen).samples
+    count = config.cost_pages
+    spread = [samples[i * len(samples) // count] for i in range(min(count, len(samples)))] if count else []
+    costs = {}
+    for engine in engines if spread else ():
+        print(f"{name}: cost of {engine} on {len(spread)} pages", file=sys.stderr)
+        costs[engine] = asdict(measure_cost(model_name(engine), spread, config.threads))
+    first = next(iter(results.values()))
+    return {
+        "data": data,
+        "left_out": first["left_out"],
+        "engines": {engine: {"about": r["about"], "groups": r["groups"]} for engine, r in results.items()},
+        "costs": costs,
+    }
+
+
+def model_name(engine: str) -> str:
+    """A peer's name as it is, a model's as its folder."""
+    if engine in PEERS:
+        return engine
+    return str(default_model_folder() if engine == "shipped" else model_folder(engine))
+
+
+# ---------------------------------------------------------------------------------------------------
+# Tables
+
+
+def score_rows(measured: Mapping[str, Any]) -> list[list[str]]:
+    """One row per line of the table and engine: the line, pages, the engine, and COLUMNS."""
+    rows = []
+    for group in next(iter(measured["engines"].values()))["groups"]:
+        for engine, result in measured["engines"].items():
+            row = group_row(result["groups"][group])
+            rows.append([group, row["pages"], engine, *(row[column] for column in COLUMNS)])
+    return rows
+
+
+def cost_rows(measured: Mapping[str, Any]) -> list[list[str]]:
+    """One row per engine: version, weights, time and memory."""
+    rows = []
+    for engine, cost in measured["costs"].items():
+        result = measured["engines"][engine]
+        in_run = result["groups"][ALL]["seconds_per_page"]
+        rows.append(
+            [
+                engine,
+                str(result["about"].get("version") or result["about"].get("preset", "")),
+                f"{result['about']['weights_bytes'] / 1e6:.1f} MB",
+                f"{cost['seconds_per_page']:.2f}",
+                "-" if in_run is None else f"{in_run:.2f}",
+                f"{cost['start_seconds']:.2f}",
+                f"{cost['peak_bytes'] / 1e6:.0f} MB",
+                f"{cost['failed']} of {cost['pages']}",
+            ]
+        )
+    return rows
+
+
+SCORE_TITLES = ["pictures", "number", "engine", *COLUMNS]
+COST_TITLES = [
+    "engine",
+    "version",
+    "weights",
+    "s/page alone",
+    "s/page in the run",
+    "start s",
+    "memory",
+    "failed",
+]
+
+
+def verdict(measured: Mapping[str, Any]) -> list[str]:
+    """Who leads in which line by the score that knows no markup; the first engine's losses by name."""
+    engines = measured["engines"]
+    first, *others = engines
+    leads: dict[str, list[str]] = {engine: [] for engine in engines}
+    for group in engines[first]["groups"]:
+        means = {}
+        for engine, result in engines.items():
+            scores = result["groups"][group]["scores"]
+            means[engine] = scores[main_metric(scores)]["mean"]
+        best = max(means.values())
+        for engine, mean in means.items():
+            leads[engine] += [group] if mean == best else []
+    lost = [group for group in engines[first]["groups"] if group not in leads[first]]
+    lines = [
+        f"{engine} has the best score in: {', '.join(groups) or 'nothing'}."
+        for engine, groups in leads.items()
+    ]
+    return [*lines, f"{first} loses in: {', '.join(lost) or 'nothing'}."] if others else []
+
+
+def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A pipe table."""
+    cells = [titles, ["---"] * len(titles), *([str(c).replace("|", "\\|") for c in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+
+
+EXPLAINED = """\
+CER: errors / characters of all pages, order and markup count; median: of the pages' CER; >50 %: pages with a
+CER above that, which are no readings; perfect: pages without an error; score: F1 of the words as a bag, HTML
+tags and pipes removed on both sides (the fair column for tables, forms and scenes); 95 %: bootstrap interval
+of the score; gap: score minus the score with another sample's picture, 0 is an engine that does not look;
+loops: answers that go in circles; failed: pages without an answer, scored as empty. Peers only read, so
+questions about a picture are left out.
+
+s/page alone: one page at a time in a process of its own; in the run: the same machine while all pages were
+read, a model in batches; start: until the first page was read; memory: peak of the largest process, Python
+included.
+"""
+
+
+def markdown(results: Mapping[str, Any], command: str) -> str:
+    """The file for the repository."""
+    about = results["machine"]
+    parts = [
+        "# Results beside other engines\n",
+        f"Written by `{command}` on {about['date']}.\n",
+        f"{about['cpu']}, threads per engine: {about['threads']}, torch {about['torch']}.\n",
+        EXPLAINED,
+    ]
+    for name, measured in results["sets"].items():
+        parts.append(f"## {name}\n")
+        parts.append(markdown_table(SCORE_TITLES, score_rows(measured)) + "\n")
+        parts += [f"{line}\n" for line in verdict(measured)]
+        if measured["costs"]:
+            parts.append(markdown_table(COST_TITLES, cost_rows(measured)) + "\n")
+        parts += [f"Left out: {sentence}.\n" for sentence in measured["left_out"]]
+        for engine, result in measured["engines"].items():
+            parts.append(f"{engine}: `{json.dumps(result['about'])}`\n")
+    parts += [f"{engine} was not measured: {reason}\n" for engine, reason in results["absent"].items()]
+    return "\n".join(parts)
+
+
+def print_tables(results: Mapping[str, Any]) -> None:
+    """The same tables for people."""
+    console = result_console()
+    for name, measured in results["sets"].items():
+        for titles, rows in ((SCORE_TITLES, score_rows(measured)), (COST_TITLES, cost_rows(measured))):
+            table = Table(*titles, title=name, box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False)
+            for row in rows:
+                table.add_row(*row)
+            if rows:
+                console.print(table)
+        for line in verdict(measured):
+            console.print(line)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Compare, print, write."""
+    config = parse(PeersConfig, argv)
+    results = {**compare(config), "command": command_line("scripts.peers", argv)}
+    print_tables(results)
+    write_file(Path(config.out, "peers.json"), json.dumps(results, indent=1).encode())
+    if config.markdown:
+        write_file(Path(config.markdown), markdown(results, results["command"]).encode())
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
