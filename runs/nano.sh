@@ -41,9 +41,15 @@ run nano_mid 3000 scripts.vis_mid_train --muon_lr=0.01 --glyph_weight=0.5 --curr
 if [[ "${1:-}" == hour ]]; then
     exit 0
 fi
-# The finish: the reader of stage 2, all parts together, with a rate that falls to zero twice.
-for steps in 4800 5700; do
+# The finish: the reader of stage 2, all parts together, with a rate that falls to zero three times; the last
+# and longest time a moving average of the weights is what counts.
+finish() { # STEPS FLAGS...
+    local steps="$1"
+    shift
     run nano_all "$steps" scripts.vis_mid_train --init="$out/nano_mid/step_003000" --muon_lr=0.01 \
-        --glyph_weight=0.5 --cooldown=1 --trained=sam,compressor,clip,projector,gpt
-done
+        --glyph_weight=0.5 --cooldown=1 --trained=sam,compressor,clip,projector,gpt "$@"
+}
+finish 4800
+finish 5700
+finish 13500 --average=0.998
 "$python" -m scripts.measure_reading --model="$out/nano_all" --json="$out/nano_all/reading.json"
