@@ -152,6 +152,7 @@ class _Fused(torch.autograd.Function):
 def plan_memory(config: PlanConfig) -> dict[str, float]:
     """GB by purpose, of one process that holds the whole model."""
     sizes, chosen = preset(config.preset), recipe(config.recipe, config.stage)
+    rows = supervised_rows(config, sizes)
     with torch.device("meta"):
         model = VLM(sizes, compute_dtype=config.compute_dtype)
     freeze(model, chosen.trained)
@@ -171,8 +172,7 @@ def plan_memory(config: PlanConfig) -> dict[str, float]:
     if config.recompute:
         activations += sum(size for size, _ in kept.blocks) - inside
         activations += max((within for _, within in kept.blocks), default=0)
-    vocabulary = sizes.gpt.vocab_size
-    logits = min(LOGITS_AT_ONCE, supervised_rows(config, sizes) * vocabulary)
+    logits = min(LOGITS_AT_ONCE, rows * sizes.gpt.vocab_size)
     parts = {
         "weights": 4 * sum(p.numel() for p in model.parameters()),
         "gradients": 4 * count,
