@@ -75,8 +75,8 @@ class VisionEvalConfig:
             )
 
 
-def evaluate(config: VisionEvalConfig) -> dict[str, Any]:
-    """Answer, score and write everything; the results as plain data."""
+def evaluate(config: VisionEvalConfig, command: str = "") -> dict[str, Any]:
+    """Answer, score and write everything; the results as plain data, with the command for the record."""
     task = find_task(config.task)
     only_reads = config.model in PEERS and not config.predictions
     kinds, questions = split_names(config.kinds), config.questions and not only_reads
@@ -97,6 +97,7 @@ def evaluate(config: VisionEvalConfig) -> dict[str, Any]:
         "model": config.predictions or config.model,
         "about": about,
         "machine": machine(),
+        "command": command,
         "left_out": chosen.left_out,
         "missing": found.missing,
         "unknown": found.unknown,
@@ -301,16 +302,9 @@ def command_line(module: str, argv: Sequence[str] | None) -> str:
 def main(argv: list[str] | None = None) -> None:
     """Evaluate, print, and end in one line of JSON."""
     config = parse(VisionEvalConfig, argv)
-    results = evaluate(config)
+    results = evaluate(config, command_line("scripts.vision_eval", argv))
     print_results(results, result_console())
-    print(
-        json.dumps(
-            {
-                **{k: v for k, v in results.items() if k != "shown"},
-                "command": command_line("scripts.vision_eval", argv),
-            }
-        )
-    )
+    print(json.dumps({key: value for key, value in results.items() if key != "shown"}))
 
 
 if __name__ == "__main__":
