@@ -30,8 +30,8 @@ from nanoocr.eval.answering import model_answers
 from nanoocr.eval.compression import PAPER_CURVES, Level, curve, length_pages, measured_pages
 from nanoocr.eval.peers import PEERS
 from nanoocr.eval.plots import new_figure, plot_curve
-from nanoocr.eval.predictions import named
 from nanoocr.eval.samples import EvalSample, SampleSet, collect, load_folder
+from nanoocr.eval.store import named
 from nanoocr.eval.summary import ALL, by_group, score_pages
 from nanoocr.eval.tasks import TASKS, check_truths
 from nanoocr.files import write_file

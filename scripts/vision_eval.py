@@ -30,8 +30,8 @@ from nanoocr.errors import PictureError, UsageError
 from nanoocr.eval.answering import Answerer, answer_all, model_answers, peer_answers
 from nanoocr.eval.grounding import CONDITIONS, asks_of
 from nanoocr.eval.peers import PEERS, make_peer
-from nanoocr.eval.predictions import Found, Store, named, read_predictions
 from nanoocr.eval.samples import PROMPT, EvalSample, file_stem
+from nanoocr.eval.store import Found, Store, named, read_predictions
 from nanoocr.eval.summary import ALL, PageResult, by_group, score_pages, summarise, worst_and_median
 from nanoocr.eval.tasks import EvalTask, Selection, check_truths, find_task, main_metric
 from nanoocr.files import read_manifest, write_file

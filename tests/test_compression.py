@@ -25,8 +25,8 @@ from nanoocr.eval.compression import (
     wrap,
 )
 from nanoocr.eval.plots import plot_curve
-from nanoocr.eval.predictions import Prediction
 from nanoocr.eval.samples import EvalSample
+from nanoocr.eval.store import Prediction
 from nanoocr.eval.summary import score_pages
 from nanoocr.eval.tasks import TASKS
 from nanoocr.train.checkpoint import save_model

@@ -14,7 +14,6 @@ from test_run_log import train, validation
 
 from nanoocr.commandline import run
 from nanoocr.eval.compression import PAPER_CURVES
-from nanoocr.eval.predictions import Prediction
 from nanoocr.eval.report import (
     SHOWN,
     Code,
@@ -33,6 +32,7 @@ from nanoocr.eval.report import (
     visible,
 )
 from nanoocr.eval.samples import EvalSample
+from nanoocr.eval.store import Prediction
 from nanoocr.eval.summary import by_group, score_pages, summarise
 from nanoocr.eval.tasks import TASKS
 from scripts import report as script
@@ -132,7 +132,7 @@ def measured(tmp_path):
         "machine": {"cpu": "x"}, "command": "python -m scripts.vision_eval --out=eval",
         "groups": groups, "set_scores": {"right": {"x": 0.5}},
         "left_out": [], "missing": ["card/2"], "unknown": [EVIL], "notes": [],
-        "shown": [entry for name, pages in by_group(pages).items() for entry in show(name, pages, evaluation)],
+        "shown": [entry for g, p in by_group(pages).items() for entry in show(g, p, evaluation)],
     }  # fmt: skip
     (evaluation / RESULTS).write_text(json.dumps(results))
     numbers = {"mean": 0.5, "low": 0.4, "high": 0.6, "median": 0.5}
