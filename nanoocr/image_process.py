@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from PIL import (
     BmpImagePlugin,
+    ExifTags,
     GifImagePlugin,
     Image,
     ImageOps,
@@ -87,6 +88,26 @@ def open_image(
     if not data:
         raise PictureError(f"{name} is empty: it has zero bytes.", kind="empty")
     return _decode(_read_header(data, name), max_pixels, name)
+
+
+def upright_size(source: PictureSource, *, name: str | None = None) -> Size:
+    """(height, width) of `open_image(source)`, from the header alone: nothing is decoded.
+
+    Raises PictureError as open_image does, but not for damage behind the header.
+    """
+    name = name or _name_of(source)
+    if isinstance(source, Image.Image):
+        image = source
+    else:
+        data = _read_bytes(source, name)
+        if not data:
+            raise PictureError(f"{name} is empty: it has zero bytes.", kind="empty")
+        image = _read_header(data, name)
+    try:
+        turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+    except _DECODE_ERRORS:
+        turned = False
+    return (image.width, image.height) if turned else (image.height, image.width)
 
 
 def _name_of(source: PictureSource) -> str:
@@ -360,6 +381,16 @@ def count_picture_tokens(picture: PictureViews) -> int:
         (R, K), (h, w) = picture.grid, cells(picture.tiles)
         tokens += R * h * (K * w + 1)
     return tokens
+
+
+def count_tokens_of_size(image_size: Size, views: Sequence[Size], mode: Mode | None = None) -> int:
+    """`count_picture_tokens` of a picture (height, width) that `fit_picture` would fit: no pixels needed."""
+    if mode is None:
+        return count_vision_tokens(choose_view(image_size, views))
+    tokens = count_vision_tokens((mode.side, mode.side))
+    R, K = tile_grid(image_size, mode)
+    cells = mode.tile // CELL
+    return tokens + R * cells * (K * cells + 1)
 
 
 def fit_picture(image: Image.Image, views: Sequence[Size], mode: Mode | None = None) -> PictureViews:

@@ -29,7 +29,7 @@ run() { # NAME STEPS SCRIPT FLAGS...
         echo "nano.sh: $name is at step $newest already" >&2
         return
     fi
-    "$python" -m "$script" --run="$name" --out="$out" --steps="$steps" --resume=True ${compile[@]+"${compile[@]}"} "$@"
+    "$python" -m "$script" --run_name="$name" --out="$out" --steps="$steps" --resume=True ${compile[@]+"${compile[@]}"} "$@"
 }
 
 # Stage 1: the encoder. Half of the steps by the glyph loss alone; then a GPT guides it, with easy cards first.
@@ -41,9 +41,15 @@ run nano_mid 3000 scripts.vis_mid_train --muon_lr=0.01 --glyph_weight=0.5 --curr
 if [[ "${1:-}" == hour ]]; then
     exit 0
 fi
-# The finish: the reader of stage 2, all parts together, with a rate that falls to zero twice.
-for steps in 4800 5700; do
+# The finish: the reader of stage 2, all parts together, with a rate that falls to zero three times; the last
+# and longest time a moving average of the weights is what counts.
+finish() { # STEPS FLAGS...
+    local steps="$1"
+    shift
     run nano_all "$steps" scripts.vis_mid_train --init="$out/nano_mid/step_003000" --muon_lr=0.01 \
-        --glyph_weight=0.5 --cooldown=1 --trained=sam,compressor,clip,projector,gpt
-done
+        --glyph_weight=0.5 --cooldown=1 --trained=sam,compressor,clip,projector,gpt "$@"
+}
+finish 4800
+finish 5700
+finish 13500 --average=0.998
 "$python" -m scripts.measure_reading --model="$out/nano_all" --json="$out/nano_all/reading.json"

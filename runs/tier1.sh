@@ -21,10 +21,10 @@ rm -rf "${out:?}/tok" "${out:?}/mid" "${out:?}/report.json"
 # A batch of ten: as many rows as there are. Validation and saving wait until the end of each stage.
 common=(--preset=nano --recipe=scratch --data="$data" --batch_size=10 --eval_samples=10 --out="$out")
 
-"$python" -m scripts.vis_tok_train "${common[@]}" --run=tok \
+"$python" -m scripts.vis_tok_train "${common[@]}" --run_name=tok \
     --steps="$steps1" --eval_every="$steps1" --save_every="$steps1"
 
-"$python" -m scripts.vis_mid_train "${common[@]}" --run=mid \
+"$python" -m scripts.vis_mid_train "${common[@]}" --run_name=mid \
     --resume_from_deepencoder="$out/tok/deepencoder_$(printf %06d "$steps1").safetensors" \
     --steps="$steps2" --eval_every="$steps2" --save_every="$steps2"
 

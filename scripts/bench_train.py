@@ -2,7 +2,7 @@
 
 python -m scripts.bench_train --preset=nano --steps=20 --batch_size=64 --stage=1
 
-The step is the one of nanoocr/train/loop.py with a stopwatch around its parts, on freshly drawn data and
+The step is the one of nanoocr/train/step.py with a stopwatch around its parts, on freshly drawn data and
 fresh weights (which cost what trained ones cost). Below it, torch's fused attention against the plain
 products at the preset's shapes on the CPU: the reason for the two ways in nanoocr/model/layers.py.
 The last line on stdout is the same as JSON.
@@ -28,18 +28,23 @@ from torch import Tensor
 
 from nanoocr.commandline import parse, run
 from nanoocr.config import PATCH, ModelConfig, preset
-from nanoocr.data.loader import POOL, Batch, BatchMaker, prepare, training_batches
+from nanoocr.data.batch import Batch
+from nanoocr.data.example import prepare
+from nanoocr.data.loader import DataPlan, multimodal_data_generator
 from nanoocr.errors import UsageError
 from nanoocr.image_process import count_vision_tokens
 from nanoocr.model.layers import attend
 from nanoocr.train.config import TrainConfig
-from nanoocr.train.loop import TrainState, build_state, compute_losses
+from nanoocr.train.data import plan_data
+from nanoocr.train.distributed import World
 from nanoocr.train.recipes import Recipe
-from nanoocr.train.setup import load_tokenizer, make_batches, new_model, prepare_machine, resolve_recipe
+from nanoocr.train.setup import load_tokenizer, new_model, prepare_machine, resolve_recipe
+from nanoocr.train.step import Totals, TrainState, build_state, compute_losses
 from scripts.measure_reading import machine
 from scripts.vision_sample import result_console, write_json
+from tasks.choose import make_task
 
-WARM_UP = POOL  # steps before the clock runs: the first ones allocate, and wait for the first pool of data
+WARM_UP = 4  # steps before the clock runs: the first ones allocate, and wait for the first rows
 DATA_SAMPLES = 128  # samples made to time the making
 WAIT = "wait for data"
 FORWARD = "forward"  # the whole of it; reported by its parts
@@ -137,7 +142,7 @@ def time_parts(state: TrainState, watch: Stopwatch) -> None:
 def timed_step(state: TrainState, batch: Batch, chosen: Recipe, watch: Stopwatch) -> None:
     """What train_step does, but for the schedule: the rate stays at its base, which costs the same."""
     with watch(FORWARD):
-        total = compute_losses(state, batch, chosen)["total"]
+        total = compute_losses(state, batch, chosen, Totals.of([batch], World()))["total"]
     with watch("backward"):
         total.backward()
     for optimizer in state.optimizers:
@@ -147,18 +152,18 @@ def timed_step(state: TrainState, batch: Batch, chosen: Recipe, watch: Stopwatch
 
 
 def time_steps(
-    state: TrainState, maker: BatchMaker, chosen: Recipe, workers: int
+    state: TrainState, data: DataPlan, chosen: Recipe, workers: int
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Seconds per phase over the timed steps, and peak memory, taken while the workers still live."""
     watch = Stopwatch(state.model.device)
     time_parts(state, watch)
-    batches = training_batches(maker, start=0, workers=workers)
-    for step in range(maker.steps):
+    batches = multimodal_data_generator(data, workers=workers)
+    for step in range(data.steps):
         if step == WARM_UP:
             watch.seconds.clear()
         with watch(WAIT):
-            batch = next(batches)
-        timed_step(state, batch, chosen, watch)
+            (delivery,) = next(batches)
+        timed_step(state, delivery.batch, chosen, watch)
     return by_phase(watch.seconds), peak_memory(state.model.device)
 
 
@@ -171,13 +176,13 @@ def by_phase(measured: dict[str, float]) -> dict[str, float]:
     return {WAIT: measured[WAIT], **parts, "rest of forward": rest, **others}
 
 
-def time_data(maker: BatchMaker, count: int) -> float:
+def time_data(data: DataPlan, count: int) -> float:
     """Seconds that one process needs to make one sample: draw it, fit it into its view, tokenise it."""
-    make = maker.source
-    prepare(make(0, 1.0), maker.tokenizer, maker.views, maker.max_length)  # finds and checks the fonts
+    make = data.source
+    prepare(make(0, 1.0), data.tokenizer, data.views, data.max_length)  # finds and checks the fonts
     started = time.perf_counter()
     for index in range(1, count + 1):
-        prepare(make(index, 1.0), maker.tokenizer, maker.views, maker.max_length)
+        prepare(make(index, 1.0), data.tokenizer, data.views, data.max_length)
     return (time.perf_counter() - started) / count
 
 
@@ -336,14 +341,15 @@ def main(argv: list[str] | None = None) -> None:
     """Measure, print the tables and the JSON."""
     config = parse(BenchConfig, argv)
     flags = config.train_config()
-    prepare_machine(flags)
+    world = World(device=config.device)
+    prepare_machine(flags, world)
     chosen = resolve_recipe(flags, config.stage)
     tokenizer = load_tokenizer(flags)
     sizes = preset(config.preset, tokenizer.vocab_size)
-    maker = make_batches(flags, sizes, tokenizer)
-    data_seconds = time_data(maker, DATA_SAMPLES)
-    state = build_state(new_model(flags, sizes, tokenizer), chosen, flags)
-    seconds, memory = time_steps(state, maker, chosen, config.workers)
+    data = plan_data(flags, sizes, tokenizer, make_task)
+    data_seconds = time_data(data, DATA_SAMPLES)
+    state = build_state(new_model(flags, sizes, tokenizer, world), chosen, flags)
+    seconds, memory = time_steps(state, data, chosen, config.workers)
     result: dict[str, Any] = {
         **machine(),
         "dtype": dtype_name(flags.compute_dtype),

@@ -17,13 +17,14 @@ from nanoocr.model.vlm import VLM
 from nanoocr.train.checkpoint import load_deepencoder
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.setup import run_stage
+from tasks.choose import make_task
 
 
 @dataclass(frozen=True)
 class VisMidConfig(TrainConfig):
     """Stage 2: SAM and compressor are frozen (recipe scratch and deepseek), the GPT starts fresh."""
 
-    run: str = "vis_mid"  # name of the run; its files go to OUT/RUN
+    run_name: str = "vis_mid"  # name of the run; its files go to OUT/RUN
     resume_from_deepencoder: str = ""  # deepencoder_NNNNNN.safetensors of stage 1; required without --init
 
 
@@ -37,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         elif not config.init:
             raise UsageError("stage 2 needs --resume_from_deepencoder=FILE, a DeepEncoder that stage 1 left")
 
-    run_stage(config, stage=2, load_encoder=load_encoder)
+    run_stage(config, 2, make_task, load_encoder=load_encoder)
     return 0
 
 

@@ -13,18 +13,19 @@ from dataclasses import dataclass
 from nanoocr.commandline import parse, run
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.setup import run_stage
+from tasks.choose import make_task
 
 
 @dataclass(frozen=True)
 class VisTokConfig(TrainConfig):
     """Stage 1: everything that the recipe names trains, the encoder is what is kept."""
 
-    run: str = "vis_tok"  # name of the run; its files go to OUT/RUN
+    run_name: str = "vis_tok"  # name of the run; its files go to OUT/RUN
 
 
 def main(argv: list[str] | None = None) -> int:
     """Train stage 1."""
-    run_stage(parse(VisTokConfig, argv), stage=1)
+    run_stage(parse(VisTokConfig, argv), 1, make_task)
     return 0
 
 

@@ -10,7 +10,10 @@ import torch
 from PIL import Image
 
 from nanoocr import Reader, cli
-from nanoocr.data.loader import BatchMaker, collate, prepare, rows_source
+from nanoocr.data.batch import collate
+from nanoocr.data.example import prepare
+from nanoocr.data.loader import DataPlan, multimodal_data_generator
+from nanoocr.data.source import rows_source
 from nanoocr.errors import UsageError
 from nanoocr.image_process import (
     MODES,
@@ -27,9 +30,10 @@ from nanoocr.image_process import (
 from nanoocr.inference.engine import Engine, Request
 from nanoocr.train.checkpoint import save_model
 from nanoocr.train.config import TrainConfig
+from nanoocr.train.distributed import World
 from nanoocr.train.glyph import glyph_targets
-from nanoocr.train.loop import build_state, compute_losses
 from nanoocr.train.recipes import recipe
+from nanoocr.train.step import Totals, build_state, compute_losses
 
 A4 = (1754, 1240)  # height, width at 150 dpi
 TINY_GUNDAM = Mode(128, tile=64)  # Gundam for the tiny test model
@@ -188,8 +192,8 @@ def test_modes_mix_in_one_batch_and_train(make_model, byte_tokenizer, make_row):
     batch = collate(examples, 0)
     assert batch.num_pictures == 3 and batch.num_views == 3 + sum(r * k for r, k in batch.grids)
     state = build_state(model, recipe("scratch", 1), TrainConfig())
-    losses = compute_losses(state, batch, recipe("scratch", 1))
-    views = [normalised(example.pixels) for example in examples]
+    losses = compute_losses(state, batch, recipe("scratch", 1), Totals.of([batch], World()))
+    views = [normalised(picture) for example in examples for picture in example.pixels]
     torch.testing.assert_close(losses["loss"], model(batch.ids, batch.targets, views).mean)
     losses["total"].backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.encoder.parameters())
@@ -198,16 +202,16 @@ def test_modes_mix_in_one_batch_and_train(make_model, byte_tokenizer, make_row):
 def test_glyphs_of_tiles_are_those_of_the_stretched_picture(byte_tokenizer, make_row):
     row = rows_of_modes(make_row)[0]
     example = prepare(row, byte_tokenizer, (), 128, TINY_GUNDAM)
-    R, K = example.pixels.grid
+    R, K = example.pixels[0].grid
     scale = np.array([K * 64 / 190, R * 64 / 130] * 2, dtype=np.float32)
     expected = glyph_targets(row.chars, row.boxes * scale, (R * 64, K * 64))
-    mosaic = example.glyphs.tiles.transpose(1, 2).reshape(R * 4, K * 4, -1)
+    mosaic = example.glyphs[0].tiles.transpose(1, 2).reshape(R * 4, K * 4, -1)
     assert (expected > 0).sum() == 3
     assert torch.equal(mosaic, torch.from_numpy(expected))
 
 
 def test_the_mode_of_a_row_is_drawn_by_weight_and_is_the_same_again(byte_tokenizer, make_row):
-    maker = BatchMaker(
+    data = DataPlan(
         source=rows_source(rows_of_modes(make_row), 0),
         tokenizer=byte_tokenizer,
         views=((64, 128),),
@@ -217,12 +221,16 @@ def test_the_mode_of_a_row_is_drawn_by_weight_and_is_the_same_again(byte_tokeniz
         max_length=3000,
         modes=(("tiny", 3.0), ("small", 1.0)),
     )
-    drawn = [maker.mode_of(index) for index in range(200)]
-    assert drawn == [maker.mode_of(index) for index in range(200)]
+    drawn = [data.mode_of(index) for index in range(200)]
+    assert drawn == [data.mode_of(index) for index in range(200)]
     assert 120 < drawn.count(MODES["tiny"]) < 180
-    sides = {group.pixels.shape[1] for batch in maker[0] for group in batch.views}
+    sides = {
+        group.pixels.shape[1]
+        for (delivery,) in multimodal_data_generator(data)
+        for group in delivery.batch.views
+    }
     assert sides <= {512, 640}
-    assert replace(maker, modes=()).mode_of(0) is None
+    assert replace(data, modes=()).mode_of(0) is None
 
 
 # ---------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from nanoocr.data.rows import Turn
 from nanoocr.errors import UsageError
 from nanoocr.eval import reading
 from nanoocr.eval.reading import evaluate_reading
@@ -113,7 +114,7 @@ def test_row_loss_is_the_mean_over_the_supervised_tokens(tiny_model, byte_tokeni
     """The answer's bytes and the end token, one by one."""
     report = evaluate_reading(tiny_model, byte_tokenizer, rows, max_tokens=1)
     example = reading.prepare(rows[2], byte_tokenizer, tiny_model.config.views, 128)
-    vision = tiny_model.encode([example.pixels])
+    vision = tiny_model.encode(example.pixels)
     hidden = tiny_model.gpt(tiny_model.embed(torch.tensor([example.ids]), vision))
     log_p = tiny_model.gpt.logits(hidden)[0].log_softmax(-1)
     answer = [*rows[2].answer.encode(), byte_tokenizer.assistant_end_id]
@@ -128,7 +129,7 @@ def answers_by(looks: bool, rows, tokenizer):
 
     def key(example) -> object:
         question = example.ids[: example.ids.index(tokenizer.user_end_id)]
-        return example.pixels.overview.numpy().tobytes() if looks else tuple(question)
+        return example.pixels[0].overview.numpy().tobytes() if looks else tuple(question)
 
     known = {key(example): row.answer for example, row in zip(prepared, rows)}
     return lambda model, tok, examples, max_tokens: [(known.get(key(e), ""), "ok") for e in examples]
@@ -143,7 +144,7 @@ def test_a_model_that_looks_has_gap_one(tiny_model, byte_tokenizer, rows, monkey
 @pytest.mark.parametrize("prompts", [["Read."] * 4, ["Read.", "What is the total?", "List.", "Chart?"]])
 def test_a_model_that_does_not_look_has_gap_zero(tiny_model, byte_tokenizer, rows, monkeypatch, prompts):
     """It recites by the question alone. With the wrong picture the question must stay the row's own."""
-    rows = [replace(row, prompt=prompt) for row, prompt in zip(rows, prompts)]
+    rows = [replace(row, turns=(Turn(prompt, row.answer),)) for row, prompt in zip(rows, prompts)]
     monkeypatch.setattr(reading, "read_examples", answers_by(False, rows, byte_tokenizer))
     assert evaluate_reading(tiny_model, byte_tokenizer, rows).grounding_gap == pytest.approx(0)
 
@@ -166,5 +167,5 @@ def test_too_few_rows_or_rows_without_pictures_are_refused(tiny_model, byte_toke
     with pytest.raises(UsageError, match="two rows"):
         evaluate_reading(tiny_model, byte_tokenizer, rows[:1])
     with pytest.raises(UsageError, match="picture"):
-        evaluate_reading(tiny_model, byte_tokenizer, [*rows, replace(rows[0], image=None)])
+        evaluate_reading(tiny_model, byte_tokenizer, [*rows, replace(rows[0], pictures=())])
     assert len(evaluate_reading(tiny_model, byte_tokenizer, rows[:1], wrong_pictures=False).rows) == 1

@@ -10,16 +10,19 @@ import torch
 from torch import Tensor
 
 from nanoocr.config import preset
-from nanoocr.data.loader import collate, prepare
+from nanoocr.data.batch import collate
+from nanoocr.data.example import prepare
+from nanoocr.data.loader import Delivery, ReaderState
 from nanoocr.errors import UsageError
 from nanoocr.eval.reading import evaluate_reading
 from nanoocr.model.vlm import VLM, count_parameters
 from nanoocr.train.config import TrainConfig
+from nanoocr.train.distributed import World
 from nanoocr.train.glyph import GlyphHeads
-from nanoocr.train.loop import build_state, compute_losses, train_step
 from nanoocr.train.optim import Muon
 from nanoocr.train.recipes import COMPONENTS, component_of, describe, freeze, make_optimizers, recipe
 from nanoocr.train.setup import resolve_recipe
+from nanoocr.train.step import Totals, build_state, compute_losses, train_step
 
 D20 = {
     "sam": 95_569_152 - 5_898_240,
@@ -189,8 +192,8 @@ def test_muon_without_a_rate_is_refused():
         ({"optimizer": "sgd"}, "--optimizer"),
         ({"schedule": "linear"}, "--schedule"),
         ({"dtype": "float16"}, "--dtype"),
-        ({"run": "../elsewhere"}, "--run"),
-        ({"run": ""}, "--run"),
+        ({"run_name": "../elsewhere"}, "--run_name"),
+        ({"run_name": ""}, "--run_name"),
         ({"lr_step_every": 0}, "--lr_step_every"),  # else a division by zero in the middle of the run
         ({"lr": float("nan")}, "--lr"),
     ],
@@ -213,14 +216,18 @@ def batch(byte_tokenizer, make_row, tiny_config):
         make_row(2),
         make_row(3, chars="ABC"),
     ]
-    rows.append(replace(make_row(4), image=None))
+    rows.append(replace(make_row(4), pictures=()))
     return collate([prepare(row, byte_tokenizer, tiny_config.views, 128) for row in rows], 0)
+
+
+def delivered(*batches) -> list[Delivery]:
+    return [Delivery(batch, 0, ReaderState(0, ()), {}, {}) for batch in batches]
 
 
 def losses_of(model: VLM, batch, name: str = "scratch", stage: int = 1, **options) -> dict[str, Tensor]:
     chosen = recipe(name, stage)
     state = build_state(model, chosen, TrainConfig())
-    return compute_losses(state, batch, chosen, **options)
+    return compute_losses(state, batch, chosen, Totals.of([batch], World()), **options)
 
 
 def test_total_is_the_weighted_sum(make_model, batch):
@@ -250,7 +257,10 @@ def test_a_compiled_step_is_the_same_step(make_model, batch, monkeypatch):
     compiled = build_state(model, chosen, TrainConfig(compile=True))
     assert compiled.encode is not plain.encode and compiled.decode is not plain.decode
     compiled.heads = plain.heads
-    expected, found = (compute_losses(state, batch, chosen)["total"] for state in (plain, compiled))
+    expected, found = (
+        compute_losses(state, batch, chosen, Totals.of([batch], World()))["total"]
+        for state in (plain, compiled)
+    )
     torch.testing.assert_close(found, expected)
 
 
@@ -265,7 +275,7 @@ def test_recomputed_blocks_save_memory_and_change_no_gradient(make_model, batch)
 
         state = build_state(model, chosen, TrainConfig(recompute=recompute))
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            total = compute_losses(state, batch, chosen)["total"]
+            total = compute_losses(state, batch, chosen, Totals.of([batch], World()))["total"]
         kept.append(sum(saved))
         total.backward()
         gradients.append([parameter.grad for parameter in model.parameters()])
@@ -309,10 +319,10 @@ def test_glyph_loss_does_not_depend_on_how_pictures_are_grouped(make_model, byte
 def test_a_batch_of_text_trains_nothing_where_the_gpt_is_frozen(make_model, byte_tokenizer, make_row):
     model, config = make_model(), TrainConfig(steps=10)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    row = replace(make_row(0), image=None)
+    row = replace(make_row(0), pictures=())
     text = collate([prepare(row, byte_tokenizer, ((64, 128),), 128)], 0)
     chosen = recipe("llava", 1)
-    train_step(build_state(model, chosen, config), text, chosen, config)
+    train_step(build_state(model, chosen, config), delivered(text), chosen, config, World())
     assert all(torch.equal(before[name], p) for name, p in model.named_parameters())
 
 
@@ -320,9 +330,9 @@ def test_moving_averages(make_model, batch):
     config = TrainConfig(steps=10)
     chosen = recipe("deepseek", 1)
     state = build_state(make_model(), chosen, config)
-    first = train_step(state, batch, chosen, config).losses["loss"]
+    first = train_step(state, delivered(batch), chosen, config, World()).losses["loss"]
     assert state.ema["loss"] == first and state.step == 1
-    second = train_step(state, batch, chosen, config).losses["loss"]
+    second = train_step(state, delivered(batch), chosen, config, World()).losses["loss"]
     torch.testing.assert_close(state.ema["loss"], 0.98 * first + 0.02 * second)
 
 
@@ -332,7 +342,7 @@ def test_frozen_parameters_stay_bit_equal(make_model, batch):
     config, chosen = TrainConfig(steps=10), recipe("llava", 1)
     state = build_state(model, chosen, config)
     for _ in range(3):
-        train_step(state, batch, chosen, config)
+        train_step(state, delivered(batch), chosen, config, World())
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, before[name]) == (component_of(name) not in chosen.trained), name
 
@@ -343,7 +353,7 @@ def test_rate_follows_the_schedule(make_model, batch):
     state = build_state(make_model(), chosen, config)
     rates = []
     for _ in range(10):
-        train_step(state, batch, chosen, config)
+        train_step(state, delivered(batch), chosen, config, World())
         rates.append(state.optimizers[0].param_groups[0]["lr"])
     assert rates == pytest.approx([5e-5, *[1e-4] * 6, 7.5e-5, 5e-5, 2.5e-5])
 
@@ -358,7 +368,28 @@ def test_it_learns_to_read_what_it_looks_at(tiny_config, byte_tokenizer, make_ro
     chosen = replace(recipe("scratch", 1), glyph_weight=0.0, lr=1e-2)
     state = build_state(model, chosen, config)
     for _ in range(config.steps):
-        stats = train_step(state, batch, chosen, config)
+        stats = train_step(state, delivered(batch), chosen, config, World())
     assert stats.losses["loss"] < 0.03
     report = evaluate_reading(model.eval(), byte_tokenizer, rows)
     assert report.overlap == report.grounding_gap == 1.0 and report.cer == 0
+
+
+def test_rates_of_components(make_model):
+    chosen = resolve_recipe(TrainConfig(rates="sam:0.1,gpt:2"), 1)
+    model = make_model()
+    freeze(model, chosen.trained)
+    rate_of = {
+        parameter: group["base_lr"]
+        for optimizer in make_optimizers(model, None, chosen, 0.0)
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    factors = {"sam": 0.1, "gpt": 2.0}
+    for name, parameter in model.named_parameters():
+        base = (chosen.lr, chosen.muon_lr)
+        factor = factors.get(component_of(name), 1.0)
+        assert rate_of[parameter] in {rate * factor for rate in base}, name
+    rates = {line["component"]: line["lr"] for line in describe(model, chosen)}
+    assert rates["sam"] == "0.002 / 0.0003" and rates["clip"] == "0.02 / 0.003"
+    with pytest.raises(UsageError, match="--rates"):
+        resolve_recipe(TrainConfig(rates="eye:2"), 1)

@@ -166,7 +166,7 @@ def test_nothing_stands_between_neck_and_compressor(tiny_config, randomise):
 
 def test_windows_and_global_blocks_are_where_the_config_puts_them(tiny_config):
     sam = Sam(tiny_config.sam)
-    assert [block.window for block in sam.blocks] == [3, 0]
+    assert [block.attn.window for block in sam.blocks] == [3, 0]
     assert sam.blocks[0].attn.rel_pos_h.shape == sam.blocks[0].attn.rel_pos_w.shape == (5, 8)
     assert sam.blocks[1].attn.rel_pos_h.shape == (7, 8)
     assert sam.blocks[1].attn.rel_pos_w.shape == (15, 8)

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from nanoocr.commandline import run
-from nanoocr.data.loader import POOL, training_batches
+from nanoocr.data.loader import multimodal_data_generator
 from nanoocr.data.rows import read_rows
 from nanoocr.data.synth import VALIDATION_SEED, find_fonts, write_parquet
 from nanoocr.errors import UsageError
@@ -23,9 +23,12 @@ from nanoocr.eval.metrics import word_overlap
 from nanoocr.eval.reading import RowResult
 from nanoocr.train.checkpoint import save_model
 from nanoocr.train.config import TrainConfig
-from nanoocr.train.loop import build_state, compute_losses
-from nanoocr.train.setup import load_tokenizer, make_batches, resolve_recipe
+from nanoocr.train.data import plan_data
+from nanoocr.train.distributed import World
+from nanoocr.train.setup import load_tokenizer, resolve_recipe
+from nanoocr.train.step import Totals, build_state, compute_losses
 from scripts import bench_train, make_samples, measure_reading, vision_sample
+from tasks.choose import make_task
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -243,15 +246,16 @@ def test_bench_train_prints_where_the_time_goes(tmp_path, capsys):
 
 
 def test_the_stopwatch_changes_no_loss_and_misses_no_part(make_model, tiny_config):
-    config = TrainConfig(steps=POOL, batch_size=2, threads=1, dtype="float32")
+    config = TrainConfig(steps=4, batch_size=2, threads=1, dtype="float32")
     chosen = resolve_recipe(config, 1)
-    maker = replace(make_batches(config, tiny_config, load_tokenizer(config)), max_length=512)
-    batch = next(training_batches(maker, start=0, workers=0))
+    data = replace(plan_data(config, tiny_config, load_tokenizer(config), make_task), max_length=512)
+    batch = next(multimodal_data_generator(data))[0].batch
+    totals = Totals.of([batch], World())
     state = build_state(make_model(sequence_len=512), chosen, config)
-    before = compute_losses(state, batch, chosen)["total"]
+    before = compute_losses(state, batch, chosen, totals)["total"]
     watch = bench_train.Stopwatch(torch.device("cpu"))
     bench_train.time_parts(state, watch)
-    assert torch.equal(compute_losses(state, batch, chosen)["total"], before)
+    assert torch.equal(compute_losses(state, batch, chosen, totals)["total"], before)
     assert set(watch.seconds) == set(bench_train.FORWARD_PARTS)
     bench_train.timed_step(state, batch, chosen, watch)
     phases = bench_train.by_phase({**watch.seconds, bench_train.WAIT: 0.0})

@@ -59,9 +59,9 @@ def trained(tmp_path_factory) -> Path:
     """Stage 1 for four steps with a checkpoint at two, then stage 2 for three."""
     out = tmp_path_factory.mktemp("checkpoints")
     flags = ["--steps=4", "--save_every=2", "--eval_every=2", "--keep_last=0", "--log_every=1"]
-    assert stage_1(out, "--run=tok", *flags) == 0
+    assert stage_1(out, "--run_name=tok", *flags) == 0
     encoder = out / "tok" / "deepencoder_000004.safetensors"
-    assert stage_2(out, "--run=mid", "--steps=3", f"--resume_from_deepencoder={encoder}") == 0
+    assert stage_2(out, "--run_name=mid", "--steps=3", f"--resume_from_deepencoder={encoder}") == 0
     return out
 
 
@@ -187,7 +187,7 @@ def differences(a: Path, b: Path) -> list[str]:
 
 def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(trained, tmp_path):
     copied = copy_of_the_first_half(trained, tmp_path)
-    assert stage_1(tmp_path, "--run=tok", "--steps=4", "--resume=True") == 0
+    assert stage_1(tmp_path, "--run_name=tok", "--steps=4", "--resume=True") == 0
     assert differences(copied / "step_000004", trained / "tok" / "step_000004") == []
     names = [path / "deepencoder_000004.safetensors" for path in (copied, trained / "tok")]
     ours, theirs = (safetensors.torch.load_file(name) for name in names)
@@ -202,12 +202,12 @@ def test_resuming_passes_over_an_incomplete_step(trained, tmp_path):
     copied = copy_of_the_first_half(trained, tmp_path)
     shutil.copytree(copied / "step_000002", copied / "step_000003")
     (copied / "step_000003" / "manifest.json").unlink()
-    assert stage_1(tmp_path, "--run=tok", "--steps=4", "--resume=True") == 0
+    assert stage_1(tmp_path, "--run_name=tok", "--steps=4", "--resume=True") == 0
     assert differences(copied / "step_000004", trained / "tok" / "step_000004") == []
 
 
 def test_resume_of_a_run_that_does_not_exist_starts_it(tmp_path):
-    assert stage_1(tmp_path, "--run=new", "--steps=1", "--eval_samples=0", "--resume=True") == 0
+    assert stage_1(tmp_path, "--run_name=new", "--steps=1", "--eval_samples=0", "--resume=True") == 0
     assert (tmp_path / "new" / "step_000001").is_dir()
 
 
@@ -222,13 +222,13 @@ def refused(capsys, code: int, *words: str) -> None:
 
 
 def test_a_run_is_not_overwritten(trained, capsys):
-    code = stage_1(trained, "--run=tok", "--steps=4")
+    code = stage_1(trained, "--run_name=tok", "--steps=4")
     assert code == 2
     refused(capsys, code, "tok", "--resume")
 
 
 def test_a_finished_run_wants_more_steps(trained, capsys):
-    code = stage_1(trained, "--run=tok", "--steps=4", "--resume=True")
+    code = stage_1(trained, "--run_name=tok", "--steps=4", "--resume=True")
     assert code == 2
     refused(capsys, code, "--steps")
 
@@ -244,14 +244,14 @@ def test_a_finished_run_wants_more_steps(trained, capsys):
 )
 def test_resuming_as_something_else_is_refused(trained, tmp_path, capsys, flags):
     copy_of_the_first_half(trained, tmp_path)
-    code = stage_1(tmp_path, "--run=tok", "--steps=4", "--resume=True", *flags)
+    code = stage_1(tmp_path, "--run_name=tok", "--steps=4", "--resume=True", *flags)
     assert code in (2, 4)
     refused(capsys, code, "step_000002")
 
 
 def test_stage_2_does_not_resume_a_run_of_stage_1(trained, tmp_path, capsys):
     copy_of_the_first_half(trained, tmp_path)
-    code = stage_2(tmp_path, "--run=tok", "--steps=4", "--resume=True")
+    code = stage_2(tmp_path, "--run_name=tok", "--steps=4", "--resume=True")
     assert code in (2, 4)
     refused(capsys, code, "step_000002")
 
@@ -261,14 +261,14 @@ def test_damaged_checkpoint_is_refused_by_name(trained, tmp_path, capsys):
     with open(copied / "step_000002" / "training_state.pt", "r+b") as file:
         file.seek(5000)
         file.write(b"damage")
-    code = stage_1(tmp_path, "--run=tok", "--steps=4", "--resume=True")
+    code = stage_1(tmp_path, "--run_name=tok", "--steps=4", "--resume=True")
     assert code == 4
     refused(capsys, code, "step_000002", "training_state.pt")
 
 
 def test_only_the_newest_checkpoints_are_kept(tmp_path):
     flags = ["--steps=3", "--save_every=1", "--keep_last=2", "--eval_samples=0", "--batch_size=1"]
-    assert stage_1(tmp_path, "--run=r", *flags) == 0
+    assert stage_1(tmp_path, "--run_name=r", *flags) == 0
     steps = sorted(path.name for path in (tmp_path / "r").glob("step_*"))
     assert steps == ["step_000002", "step_000003"]
 
@@ -280,7 +280,7 @@ COMMAND = [sys.executable, "-m", "scripts.vis_tok_train", *SHORT, "--workers=1",
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_asked_to_stop_it_saves_and_leaves(tmp_path, number):
-    flags = [f"--out={tmp_path}", "--run=r", "--steps=100000", "--eval_samples=0"]
+    flags = [f"--out={tmp_path}", "--run_name=r", "--steps=100000", "--eval_samples=0"]
     process = subprocess.Popen([*COMMAND, *flags], stderr=subprocess.PIPE, text=True, cwd=ROOT)
     try:
         log, deadline = tmp_path / "r" / "metrics.jsonl", time.monotonic() + 300
@@ -349,16 +349,16 @@ def test_stage_2_requires_an_encoder(tmp_path, capsys):
 
 def test_init_starts_from_a_model_folder_and_trained_says_what_moves(trained, tmp_path, capsys):
     start = trained / "mid" / "step_000003"
-    flags = ["--steps=1", "--eval_samples=0", "--save_every=1", f"--init={start}", "--run=fine"]
+    flags = ["--steps=1", "--eval_samples=0", "--save_every=1", f"--init={start}", "--run_name=fine"]
     assert stage_2(tmp_path, *flags, "--trained=sam,gpt") == 0
     before, after = weights(start), weights(tmp_path / "fine" / "step_000001")
     moved = {component_of(name) for name in before if not torch.equal(before[name], after[name])}
     assert moved == {"sam", "gpt"}
-    assert stage_2(tmp_path, *flags, "--run=x", "--trained=sam,brain") == 2
+    assert stage_2(tmp_path, *flags, "--run_name=x", "--trained=sam,brain") == 2
     refused(capsys, 2, "--trained", "'brain'", "compressor")
-    assert stage_2(tmp_path, *flags, "--run=x", "--preset=small") == 2
+    assert stage_2(tmp_path, *flags, "--run_name=x", "--preset=small") == 2
     refused(capsys, 2, "--init", "nano")
-    assert stage_2(tmp_path, *flags, "--run=x", "--init=nowhere") == 4
+    assert stage_2(tmp_path, *flags, "--run_name=x", "--init=nowhere") == 4
     refused(capsys, 4, "nowhere")
 
 
@@ -400,7 +400,7 @@ def ten(tmp_path) -> Path:
 
 @pytest.mark.parametrize("flags", [["--eval_samples=2"], ["--eval_samples=0"]])
 def test_training_on_a_file_without_boxes(ten, tmp_path, flags):
-    assert stage_1(tmp_path, "--run=f", "--steps=2", f"--data={ten}", "--log_every=1", *flags) == 0
+    assert stage_1(tmp_path, "--run_name=f", "--steps=2", f"--data={ten}", "--log_every=1", *flags) == 0
     lines = metrics(tmp_path / "f", "train")
     assert len(lines) == 2 and all(line["loss"] is not None for line in lines)
     assert (tmp_path / "f" / "step_000002").is_dir()
@@ -411,14 +411,14 @@ def test_training_on_a_file_without_boxes(ten, tmp_path, flags):
 def test_validation_on_a_file_of_its_own(ten, tmp_path):
     """Every row's numbers are kept."""
     flags = ["--steps=1", "--batch_size=2", "--glyph_only=0", f"--eval_data={ten}", "--eval_samples=3"]
-    assert stage_1(tmp_path, *flags, "--run=other") == 0
+    assert stage_1(tmp_path, *flags, "--run_name=other") == 0
     (seen,) = metrics(tmp_path / "other", "validation")
     assert [row["id"] for row in seen["rows"]] == [row.id for row in read_rows(ten)][:3]
     assert all({"loss", "overlap", "cer"} <= set(row) for row in seen["rows"])
 
 
 def test_one_validation_row_is_enough_or_refused_before_training(tmp_path):
-    code = stage_1(tmp_path, "--run=r", "--steps=1", "--eval_samples=1", "--batch_size=1")
+    code = stage_1(tmp_path, "--run_name=r", "--steps=1", "--eval_samples=1", "--batch_size=1")
     assert (tmp_path / "r" / "step_000001").is_dir() == (code == 0)
     assert code == 0 or not (tmp_path / "r" / "metrics.jsonl").exists()
 
@@ -434,7 +434,7 @@ def test_text_alone(trained, tmp_path):
     """Rows without pictures train the GPT and leave the encoder as it is."""
     encoder = trained / "tok" / "deepencoder_000004.safetensors"
     flags = [f"--resume_from_deepencoder={encoder}", "--text_ratio=1.0", "--eval_samples=0"]
-    assert stage_2(tmp_path, "--run=t", "--steps=2", *flags) == 0
+    assert stage_2(tmp_path, "--run_name=t", "--steps=2", *flags) == 0
     after = weights(tmp_path / "t" / "step_000002")
     before = safetensors.torch.load_file(encoder)
     assert all(torch.equal(tensor, after[f"encoder.{name}"]) for name, tensor in before.items())

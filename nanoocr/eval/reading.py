@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nanoocr.data.loader import Example, collate, prepare
+from nanoocr.data.batch import collate
+from nanoocr.data.example import Example, prepare
 from nanoocr.data.rows import NO_BOXES, Row, Turn
 from nanoocr.errors import UsageError
 from nanoocr.eval.grounding import wrong_picture
@@ -138,9 +139,8 @@ def read_examples(
     requests = []
     for example in examples:
         start = len(example.ids) - example.ids[::-1].index(tokenizer.assistant_start_id)
-        views = () if example.pixels is None else (example.pixels,)
         room = model.config.gpt.sequence_len - start
-        requests.append(Request(tuple(example.ids[:start]), views, min(max_tokens, room)))
+        requests.append(Request(tuple(example.ids[:start]), example.pixels, min(max_tokens, room)))
     return [(c.text, c.status) for c in Engine(model, tokenizer).generate(requests, max_batch=BATCH)]
 
 
@@ -150,8 +150,7 @@ def row_losses(model: VLM, tokenizer: Tokenizer, examples: Sequence[Example]) ->
     losses = []
     for example in examples:
         batch = collate([example], tokenizer.assistant_end_id)
-        views = None if example.pixels is None else [example.pixels]
-        loss = model(batch.ids.to(model.device), batch.targets.to(model.device), views)
+        loss = model(batch.ids.to(model.device), batch.targets.to(model.device), example.pixels)
         losses.append(float(loss.mean))
     return losses
 
@@ -159,7 +158,7 @@ def row_losses(model: VLM, tokenizer: Tokenizer, examples: Sequence[Example]) ->
 @torch.inference_mode()
 def encoder_health(model: VLM, examples: Sequence[Example]) -> dict[str, FeatureHealth]:
     """Feature health of SAM, CLIP and the projector over the pictures of the most frequent size."""
-    pictures = [example.pixels.overview for example in examples if example.pixels is not None]
+    pictures = [picture.overview for example in examples for picture in example.pixels]
     sizes = [tuple(picture.shape) for picture in pictures]
     size = max(set(sizes), key=lambda candidate: (sizes.count(candidate), candidate))
     chosen = [picture for picture in pictures if tuple(picture.shape) == size]

@@ -10,6 +10,8 @@ D head width, V vocabulary.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -87,6 +89,18 @@ class KVCache:
         self.lengths = self.lengths[rows]
 
 
+class Documents(NamedTuple):
+    """Where several documents stand in one line of the batch: they must not see each other.
+
+    Attention then runs per document instead of per line, those of similar length together: no mask of T x T,
+    and no work for pairs of which one may not see the other. `nanoocr.data.batch` makes it.
+    """
+
+    positions: Tensor  # (B, T) int64, from 0 in every document
+    groups: tuple[Tensor, ...]  # (n, L) int64 each: places in B * T of n documents, padded behind their end
+    inverse: Tensor  # (B * T,) int64: the place of every position in the concatenated groups
+
+
 class CausalSelfAttention(nn.Module):
     """Grouped-query attention with rotary positions, then QK-norm."""
 
@@ -101,22 +115,50 @@ class CausalSelfAttention(nn.Module):
         self.c_proj = Linear(config.n_embd, config.n_embd, bias=False)
 
     def forward(
-        self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor], cache: KVCache | None, positions: Tensor | None
+        self,
+        x_BTC: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        cache: KVCache | None = None,
+        positions: Tensor | None = None,
+        documents: Documents | None = None,
     ) -> Tensor:
+        """(B, T, C) -> (B, T, C). `positions` are those of the new tokens in the cache."""
         B, T, C = x_BTC.shape
         q = self.c_q(x_BTC).view(B, T, self.n_head, self.head_dim)
         k = self.c_k(x_BTC).view(B, T, self.n_kv_head, self.head_dim)
         v = self.c_v(x_BTC).view(B, T, self.n_kv_head, self.head_dim)
         q, k = norm(rotate(q, *rotary)), norm(rotate(k, *rotary))
+        if documents is not None:
+            return self.c_proj(attend_documents(q, k, v, documents).reshape(B, T, C))
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         bias = None
         if cache is not None and positions is not None:
             k, v = cache.insert(self.layer, k, v, positions)
             bias = hide_later_keys(positions, k.size(2), q.dtype)
-        groups = self.n_head // self.n_kv_head  # consecutive query heads share a key/value head
-        k, v = (k, v) if groups == 1 else (k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1))
-        out = attend(q, k, v, bias=bias, causal=bias is None)
+        out = attend_grouped(q, k, v, bias=bias)
         return self.c_proj(out.transpose(1, 2).reshape(B, T, C))
+
+
+def attend_grouped(q_BNTD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Attention with N / K consecutive query heads to a key/value head; causal without a bias."""
+    groups = q_BNTD.size(1) // k_BKSD.size(1)
+    if groups > 1:
+        k_BKSD, v_BKSD = k_BKSD.repeat_interleave(groups, 1), v_BKSD.repeat_interleave(groups, 1)
+    return attend(q_BNTD, k_BKSD, v_BKSD, bias=bias, causal=bias is None)
+
+
+def attend_documents(q_BTND: Tensor, k_BTKD: Tensor, v_BTKD: Tensor, documents: Documents) -> Tensor:
+    """Causal attention within every document, (B, T, N, D) like the queries.
+
+    The padding behind a document's end is later than all of it, so that being causal hides it as well.
+    """
+    flat = [x.flatten(0, 1) for x in (q_BTND, k_BTKD, v_BTKD)]
+    parts = []
+    for places in documents.groups:
+        n, L = places.shape
+        q, k, v = (x[places.flatten()].unflatten(0, (n, L)).transpose(1, 2) for x in flat)
+        parts.append(attend_grouped(q, k, v).transpose(1, 2).flatten(0, 1))
+    return torch.cat(parts)[documents.inverse].view_as(q_BTND)
 
 
 def hide_later_keys(positions: Tensor, S: int, dtype: torch.dtype) -> Tensor:
@@ -146,9 +188,15 @@ class Block(nn.Module):
         self.mlp = MLP(config)
 
     def forward(
-        self, x_BTC: Tensor, rotary: tuple[Tensor, Tensor], cache: KVCache | None, positions: Tensor | None
+        self,
+        x_BTC: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        cache: KVCache | None = None,
+        positions: Tensor | None = None,
+        documents: Documents | None = None,
     ) -> Tensor:
-        x_BTC = x_BTC + self.attn(norm(x_BTC), rotary, cache, positions)
+        """(B, T, C) -> (B, T, C)."""
+        x_BTC = x_BTC + self.attn(norm(x_BTC), rotary, cache, positions, documents)
         return x_BTC + self.mlp(norm(x_BTC))
 
 
@@ -174,20 +222,24 @@ class GPT(nn.Module):
         """(B, T) ids -> (B, T, C) embeddings in fp32, before the first norm."""
         return self.transformer.wte(ids)
 
-    def forward(self, x_BTC: Tensor, cache: KVCache | None = None) -> Tensor:
+    def forward(
+        self, x_BTC: Tensor, cache: KVCache | None = None, documents: Documents | None = None
+    ) -> Tensor:
         """Embeddings (B, T, C), before the first norm -> hidden states (B, T, C), after the last norm.
 
         Computes in the dtype of `x_BTC`. With a cache the T tokens follow what each row of it holds; the
-        caller moves `cache.lengths` on by the number of *real* tokens of each row.
+        caller moves `cache.lengths` on by the number of *real* tokens of each row. With `documents` a line
+        holds several texts that do not see each other (training; never together with a cache).
         """
         T = x_BTC.size(1)
         positions = None if cache is None else cache.positions(T)
         where = torch.arange(T, device=x_BTC.device)[None] if positions is None else positions
+        where = where if documents is None else documents.positions
         cos, sin = rotary_table(where, self.config.n_embd // self.config.n_head)
         rotary = (cos[:, :, None], sin[:, :, None])  # (1 or B, T, 1, D/2): the same for every head
         x_BTC = norm(x_BTC)
         for block in self.transformer.h:
-            x_BTC = block(x_BTC, rotary, cache, positions)
+            x_BTC = block(x_BTC, rotary, cache, positions, documents)
         return norm(x_BTC)
 
     def logits(self, x: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ def attend(
     On a GPU this is torch's fused kernel. On a CPU the plain products win: the backward of the fused kernel
     is several times slower there at our lengths (`python -m scripts.bench_train` prints the comparison).
     """
-    if q_BNTD.is_cuda:
+    if q_BNTD.is_cuda or q_BNTD.is_meta:  # meta: scripts.memory_plan counts what a GPU would keep
         bias = None if bias is None else bias.to(q_BNTD.dtype)
         return F.scaled_dot_product_attention(q_BNTD, k_BNSD, v_BNSD, attn_mask=bias, is_causal=causal)
     scores_BNTS = (q_BNTD * q_BNTD.size(-1) ** -0.5) @ k_BNSD.transpose(-2, -1)

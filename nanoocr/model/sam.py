@@ -9,6 +9,7 @@ P Q windows per column and row, Y X side of a window.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -52,19 +53,38 @@ def relative_table(table: Tensor, length: int) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Self-attention over a (height, width) grid with decomposed relative positions (MViTv2)."""
+    """Self-attention over a grid, or over its windows, with decomposed relative positions (MViTv2)."""
 
-    def __init__(self, width: int, heads: int, grid: tuple[int, int]) -> None:
+    def __init__(self, width: int, heads: int, grid: tuple[int, int], window: int = 0) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.window = heads, window
         self.qkv = Linear(width, 3 * width)
         self.proj = Linear(width, width)
         self.rel_pos_h = nn.Parameter(torch.zeros(2 * grid[0] - 1, width // heads))
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * grid[1] - 1, width // heads))
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
-        B, H, W, C = x_BHWC.shape
-        qkv = self.qkv(x_BHWC).view(B, H * W, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4)
+        """(B, H, W, C) -> (B, H, W, C). Only real patches go through the two products with weights."""
+        if not self.window:
+            return self.proj(self.attend_grid(self.qkv(x_BHWC)))
+        return self.proj(window_unpartition(self.attend_grid(self.window_qkv(x_BHWC)), x_BHWC.shape[1:3]))
+
+    def window_qkv(self, x_BHWC: Tensor) -> Tensor:
+        """Queries, keys and values window by window, (B*P*Q, Y, X, 3C).
+
+        Padded positions are zeros to the released weights, so that the qkv bias gives them keys and values,
+        and no mask hides them: padding with the bias behind the product is the same, with fewer rows in it.
+        """
+        if x_BHWC.size(1) % self.window == 0 and x_BHWC.size(2) % self.window == 0:
+            return window_partition(self.qkv(x_BHWC), self.window)
+        qkv = F.linear(x_BHWC, self.qkv.weight.to(x_BHWC.dtype))
+        return window_partition(qkv, self.window) + self.qkv.bias.to(x_BHWC.dtype)
+
+    def attend_grid(self, qkv_BHWC: Tensor) -> Tensor:
+        """(B, H, W, 3C) -> (B, H, W, C): attention of every position of a grid to all of it."""
+        B, H, W, C = qkv_BHWC.shape
+        C //= 3
+        qkv = qkv_BHWC.view(B, H * W, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.unbind(0)  # each (B, N, T, D) with T = H * W
         by_row, by_column = self.position_scores(q.unflatten(2, (H, W)))
         # The bias of all queries at once is 201 million numbers in a global block at 1024 pixels: some rows
@@ -78,7 +98,7 @@ class Attention(nn.Module):
             queries = q[:, :, y * W : (y + step) * W]
             parts.append(attend(queries, k, v, bias=bias.flatten(4).flatten(2, 3)))
         out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
-        return self.proj(out.transpose(1, 2).reshape(B, H, W, C))
+        return out.transpose(1, 2).reshape(B, H, W, C)
 
     def position_scores(self, q_BNHWD: Tensor) -> tuple[Tensor, Tensor]:
         """q . R_h[row of key] (B, N, H, W, H) and q . R_w[column of key] (B, N, H, W, W); q is unscaled."""
@@ -111,7 +131,7 @@ def window_partition(x_BHWC: Tensor, side: int) -> Tensor:
     return x.reshape(B * P * Q, side, side, C)
 
 
-def window_unpartition(windows: Tensor, grid: tuple[int, int]) -> Tensor:
+def window_unpartition(windows: Tensor, grid: Sequence[int]) -> Tensor:
     """Undo `window_partition` for a (height, width) grid and drop the padding: -> (B, H, W, C)."""
     (H, W), side = grid, windows.size(1)
     P, Q = -(-H // side), -(-W // side)
@@ -124,22 +144,14 @@ class Block(nn.Module):
 
     def __init__(self, config: SamConfig, window: int) -> None:
         super().__init__()
-        self.window = window
         self.norm1 = LayerNorm(config.width, eps=1e-6)
-        self.attn = Attention(config.width, config.heads, (window, window) if window else config.grid)
+        self.attn = Attention(config.width, config.heads, (window, window) if window else config.grid, window)
         self.norm2 = LayerNorm(config.width, eps=1e-6)
         self.mlp = Mlp(config.width)
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
-        attended = self.norm1(x_BHWC)
-        if self.window:
-            # Padded positions are zeros, but the qkv bias gives them keys and values and no mask hides them:
-            # the released weights were trained so.
-            grid = (x_BHWC.size(1), x_BHWC.size(2))
-            attended = window_unpartition(self.attn(window_partition(attended, self.window)), grid)
-        else:
-            attended = self.attn(attended)
-        x_BHWC = x_BHWC + attended
+        """(B, H, W, C) -> (B, H, W, C)."""
+        x_BHWC = x_BHWC + self.attn(self.norm1(x_BHWC))
         return x_BHWC + self.mlp(self.norm2(x_BHWC))
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from nanoocr.config import ModelConfig
 from nanoocr.errors import UsageError
@@ -22,6 +23,8 @@ from nanoocr.model.deepencoder import DeepEncoder
 from nanoocr.model.gpt import GPT, KVCache
 
 IGNORE = -1  # target of a position that is not supervised (nanochat's value)
+
+LOGITS_AT_ONCE = 2**26  # fp32 logits that a loss holds: 268 MB, and as much again for their gradient
 
 Views = Tensor | Sequence[Tensor | PictureViews]  # (V, 3, H, W), or one by one, (3, H_i, W_i) or tiled
 
@@ -95,13 +98,25 @@ class VLM(nn.Module):
         return logits
 
     def loss(self, hidden: Tensor, targets: Tensor) -> Loss:
-        """Sum of cross entropy over supervised positions; only their rows reach the output matrix."""
+        """Sum of cross entropy over supervised positions; only their rows reach the output matrix.
+
+        Where the logits would be many, they are made chunk by chunk, and once more in backward: of (rows, V)
+        in fp32 there is never more than one chunk.
+        """
         supervised = targets != IGNORE
-        chosen = targets[supervised]
-        if chosen.numel() == 0:
+        rows, wanted = hidden[supervised], targets[supervised]
+        if wanted.numel() == 0:
             raise UsageError("no token of this batch is supervised: every answer in it is empty")
-        logits = self.gpt.logits(hidden[supervised])
-        return Loss(F.cross_entropy(logits, chosen, reduction="sum"), chosen.numel())
+        chunk = max(1, LOGITS_AT_ONCE // self.config.gpt.vocab_size)
+        if len(rows) <= chunk:
+            return Loss(self._sum_of_nats(rows, wanted), len(rows))
+        pairs = zip(rows.split(chunk), wanted.split(chunk))
+        nats = [checkpoint(self._sum_of_nats, *pair, use_reentrant=False) for pair in pairs]
+        return Loss(torch.stack(nats).sum(), len(rows))
+
+    def _sum_of_nats(self, rows: Tensor, wanted: Tensor) -> Tensor:
+        """Cross entropy of (n, C) hidden rows and (n,) targets, summed, in fp32."""
+        return F.cross_entropy(self.gpt.logits(rows), wanted, reduction="sum")
 
     @property
     def device(self) -> torch.device:

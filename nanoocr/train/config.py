@@ -15,19 +15,26 @@ from nanoocr.errors import UsageError
 class TrainConfig:
     """Everything that a run can be told; a value of -1 or "" means: what the recipe says."""
 
-    run: str = "run"  # name of the run; its files go to OUT/RUN
+    run_name: str = "run"  # name of the run; its files go to OUT/RUN
     out: str = "checkpoints"  # folder of all runs
     preset: str = "nano"  # sizes of the model: nano, small or d20
     recipe: str = "scratch"  # what trains and how: scratch, deepseek or llava
     init: str = ""  # model folder to start from, as `nanoocr convert` makes; empty: fresh weights
     tokenizer: str = ""  # tokenizer.json of scripts.tok_train; empty is bytes, one token each
     steps: int = 2000  # optimiser steps in all
-    batch_size: int = 64  # rows per step
+    batch_size: int = 64  # lines per step, of all processes together
+    micro_batch: int = 0  # lines per forward pass; 0: the whole step, shared by the processes
+    pack: bool = False  # fill every line up to --max_length with several rows that do not see each other
+    max_pictures: int = 64  # pictures in a packed line at most
+    turns: int = 1  # readers of a micro-batch that take turns, so that as many workers can serve it
     seed: int = 0  # of weights and data; validation uses other seeds
-    mix: str = "card"  # synthetic kinds and weights, as card:0.8,scene:0.2
+    mix: str = "card"  # weights, as card:0.8,scene:0.2: of synthetic kinds, or of the names in --tasks
+    tasks: str = ""  # data sets by name, as "ocr=folder:scans text=jsonl:talk.jsonl"; see --tasks=help
+    mix_by: str = "samples"  # what --mix counts with --tasks: samples, or (supervised) tokens
+    on_bad_row: str = "skip"  # with --tasks: skip and count rows that are unreadable or too long, or fail
     curriculum: str = "0:3"  # most lines of a card from a share of the steps on, as 0:1,0.1:2,0.3:3
     text_ratio: float = 0.0  # share of rows without a picture
-    data: str = ""  # a .parquet or .json file to train on instead of synthetic rows
+    data: str = ""  # a small .parquet or .json file to learn by heart instead of synthetic rows
     eval_data: str = ""  # a .parquet or .json file to validate on; empty: synthetic rows, or those of --data
     modes: str = ""  # resolution modes and weights, as base:0.5,gundam:0.5; empty: the preset's views
     max_length: int = 0  # longest row in tokens; 0 is the model's sequence length
@@ -35,6 +42,7 @@ class TrainConfig:
     optimizer: str = ""  # muon (with AdamW for what is no hidden matrix) or adamw
     lr: float = -1.0  # AdamW's learning rate
     muon_lr: float = -1.0  # Muon's learning rate
+    rates: str = ""  # factors on the rates of components, as sam:0.1,clip:0.5; 1 elsewhere
     weight_decay: float = 0.0  # of both optimisers, times their rate
     schedule: str = ""  # cosine, trapezoid, step or constant
     warmup: float = -1.0  # share of the steps with a rising rate
@@ -48,11 +56,14 @@ class TrainConfig:
     compile: bool = False  # let torch.compile fuse the step: faster, after a minute; needs a C++ compiler
     recompute: bool = False  # compute each block's activations again in backward: less memory, more work
     device: str = "cpu"  # cpu, cuda, mps
+    timeout_s: int = 1800  # seconds that processes wait for one that does not answer
     threads: int = 0  # torch threads; 0 is the number of CPUs that this process may use
     workers: int = 1  # processes that make batches ahead
+    peak_tflops: float = 0.0  # of one device at the compute dtype (H200, bf16: 989): the log then shows MFU
     log_every: int = 20  # steps between two log lines
     eval_every: int = 500  # steps between two validations
     eval_samples: int = 64  # held-out rows of a validation; 0 is none
+    stop_on_collapse: bool = False  # end the run where a validation finds collapsed features
     save_every: int = 500  # steps between two checkpoints
     keep_last: int = 2  # checkpoints that are kept; 0 is all
     resume: bool = False  # go on from the newest checkpoint of the run
@@ -60,10 +71,19 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work, before anything is built."""
-        for name in ("steps", "batch_size", "log_every", "eval_every", "save_every", "lr_step_every"):
+        for name in (
+            *("steps", "batch_size", "log_every", "eval_every", "save_every", "lr_step_every"),
+            *("max_pictures", "turns", "timeout_s"),
+        ):
             require(getattr(self, name) > 0, f"--{name} must be above 0")
-        for name in ("seed", "eval_samples", "keep_last", "workers", "threads", "max_length", "weight_decay"):
+        require(self.peak_tflops >= 0, "--peak_tflops must not be negative")
+        for name in (
+            *("seed", "eval_samples", "keep_last", "workers", "threads", "max_length", "weight_decay"),
+            "micro_batch",
+        ):
             require(getattr(self, name) >= 0, f"--{name} must not be negative")
+        require(self.mix_by in ("samples", "tokens"), "--mix_by is samples or tokens")
+        require(self.on_bad_row in ("skip", "fail"), "--on_bad_row is skip or fail")
         require(0 <= self.average < 1, "--average is a decay from 0 to below 1, as 0.999")
         for name in ("text_ratio", "glyph_only", "cooldown"):
             require(0 <= getattr(self, name) <= 1, f"--{name} is a share between 0 and 1")
@@ -79,7 +99,10 @@ class TrainConfig:
             "--schedule is cosine, trapezoid, step or constant",
         )
         require(self.dtype in ("auto", "float32", "bfloat16"), "--dtype is auto, float32 or bfloat16")
-        require(self.run not in ("", ".", "..") and "/" not in self.run, "--run is a plain folder name")
+        require(
+            self.run_name not in ("", ".", "..") and "/" not in self.run_name,
+            "--run_name is a plain folder name",
+        )
 
     @property
     def compute_dtype(self) -> torch.dtype:

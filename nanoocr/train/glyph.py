@@ -68,6 +68,12 @@ class GlyphHeads(nn.Module):
         return glyph_sums(logits, split_into_tokens(targets.long()))
 
 
+def total_weight(targets: Tensor) -> float:
+    """What the loss over integer `targets` is a mean over: known slots, empty ones at EMPTY_WEIGHT."""
+    known, empty = int((targets != UNKNOWN).sum()), int((targets == 0).sum())
+    return known - empty + EMPTY_WEIGHT * empty
+
+
 def split_into_tokens(targets_BHWS: Tensor) -> Tensor:
     """(B, H, W, S) -> (B, H/4, W/4, 4, 4, S): the slots that each vision token answers for."""
     B, H, W, S = targets_BHWS.shape

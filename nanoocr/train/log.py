@@ -6,9 +6,11 @@ Everything for people goes to stderr; stdout stays free for results.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,26 +20,33 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from nanoocr.errors import UsageError
+from nanoocr.files import write_file
+from nanoocr.train.config import TrainConfig
 
 
 class RunLog:
     """Writes to the console, to <run>/metrics.jsonl and, on demand, to wandb. Use as a context manager."""
 
-    def __init__(self, run: Path, steps: int, config: Mapping[str, Any], *, wandb: bool, start: int) -> None:
+    def __init__(self, run: Path, config: TrainConfig, *, start: int, main: bool = True) -> None:
+        """`main` is false on the ranks that keep silent."""
         run.mkdir(parents=True, exist_ok=True)
-        self.metrics = open(run / "metrics.jsonl", "a", encoding="utf-8")  # noqa: SIM115 (closed in __exit__)
-        self.console = Console(stderr=True, soft_wrap=True, markup=False, emoji=False, highlight=False)
-        self.steps, self.start, self.started = steps, start, time.monotonic()
-        self.tracker = start_wandb(run.name, config) if wandb else None
+        metrics = run / "metrics.jsonl" if main else Path(os.devnull)
+        self.metrics = open(metrics, "a", encoding="utf-8")  # noqa: SIM115 (closed in __exit__)
+        self.console = Console(
+            stderr=True, soft_wrap=True, markup=False, emoji=False, highlight=False, quiet=not main
+        )
+        self.steps, self.start, self.started = config.steps, start, time.monotonic()
+        self.peak_tflops = config.peak_tflops
+        self.tracker = start_wandb(run, asdict(config)) if config.wandb and main else None
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             console=self.console,
-            disable=not sys.stderr.isatty(),
+            disable=not (main and sys.stderr.isatty()),
         )
-        self.task = self.progress.add_task(run.name, total=steps, completed=start)
+        self.task = self.progress.add_task(run.name, total=config.steps, completed=start)
 
     def __enter__(self) -> RunLog:
         self.progress.start()
@@ -90,8 +99,8 @@ def finite(value: Any) -> Any:
     return None if is_bad else value
 
 
-def start_wandb(name: str, config: Mapping[str, Any]) -> Any:
-    """A wandb run.
+def start_wandb(run: Path, config: Mapping[str, Any]) -> Any:
+    """The wandb run of a training run: its id lies beside the checkpoints, so that a resumed one goes on.
 
     Raises:
         UsageError: wandb is not installed.
@@ -100,4 +109,10 @@ def start_wandb(name: str, config: Mapping[str, Any]) -> Any:
         import wandb
     except ImportError as error:
         raise UsageError("--wandb needs the extra: pip install 'nano-deepseek-ocr[wandb]'") from error
-    return wandb.init(project="nano-deepseek-ocr", name=name, config=dict(config))
+    about = run / "wandb.json"
+    known = json.loads(about.read_text())["id"] if about.is_file() else None
+    tracker = wandb.init(
+        project="nano-deepseek-ocr", name=run.name, config=dict(config), id=known, resume="allow"
+    )
+    write_file(about, json.dumps({"id": tracker.id}).encode())
+    return tracker

@@ -31,6 +31,13 @@ class Recipe:
     schedule: str  # see optim.learning_rate_factor
     warmup: float  # share of the steps
     glyph_weight: float  # of the glyph loss; 0 is off
+    factors: tuple[
+        tuple[str, float], ...
+    ] = ()  # (component, what its rates are multiplied with); 1 elsewhere
+
+    def factor_of(self, component: str) -> float:
+        """What both rates of a component are multiplied with."""
+        return dict(self.factors).get(component, 1.0)
 
 
 ALL = COMPONENTS
@@ -78,24 +85,30 @@ def make_optimizers(
 ) -> list[torch.optim.Optimizer]:
     """Muon for the hidden matrices where the recipe says so, and AdamW for the rest and the glyph heads.
 
-    Every group carries `base_lr`, which the schedule multiplies.
+    Components of one rate share a group. Every group carries `base_lr`, which the schedule multiplies.
     """
-    matrices: list[nn.Parameter] = []
-    others = [] if heads is None else list(heads.parameters())
+    matrices: dict[float, list[nn.Parameter]] = {}
+    others: dict[float, list[nn.Parameter]] = {1.0: [] if heads is None else list(heads.parameters())}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             to_muon = chosen.optimizer == "muon" and is_hidden_matrix(name, parameter)
-            (matrices if to_muon else others).append(parameter)
+            factor = chosen.factor_of(component_of(name))
+            (matrices if to_muon else others).setdefault(factor, []).append(parameter)
     adamw = torch.optim.AdamW(
-        [{"params": others, "lr": chosen.lr, "base_lr": chosen.lr}],
-        betas=(0.9, 0.95),
-        weight_decay=weight_decay,
-        fused=True,
+        groups(others, chosen.lr, weight_decay), betas=(0.9, 0.95), weight_decay=weight_decay, fused=True
     )
     if not matrices:
         return [adamw]
-    rates = {"lr": chosen.muon_lr, "base_lr": chosen.muon_lr, "weight_decay": weight_decay}
-    return [Muon([{"params": matrices, **rates}]), adamw]
+    return [Muon(groups(matrices, chosen.muon_lr, weight_decay)), adamw]
+
+
+def groups(by_factor: dict[float, list[nn.Parameter]], rate: float, decay: float) -> list[dict[str, Any]]:
+    """The parameter groups of an optimiser."""
+    return [
+        {"params": parameters, "lr": rate * factor, "base_lr": rate * factor, "weight_decay": decay}
+        for factor, parameters in by_factor.items()
+        if parameters
+    ]
 
 
 def describe(model: VLM, chosen: Recipe) -> list[dict[str, Any]]:
@@ -105,7 +118,8 @@ def describe(model: VLM, chosen: Recipe) -> list[dict[str, Any]]:
         named = [(n, p) for n, p in model.named_parameters() if component_of(n) == component]
         size = sum(parameter.numel() for _, parameter in named)
         trained = component in chosen.trained
-        rates = f"{chosen.lr:g}" if chosen.optimizer == "adamw" else f"{chosen.muon_lr:g} / {chosen.lr:g}"
+        lr, muon_lr = (rate * chosen.factor_of(component) for rate in (chosen.lr, chosen.muon_lr))
+        rates = f"{lr:g}" if chosen.optimizer == "adamw" else f"{muon_lr:g} / {lr:g}"
         optimizer = chosen.optimizer if chosen.optimizer == "adamw" else "muon / adamw"
         lines.append(
             {

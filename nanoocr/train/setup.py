@@ -1,4 +1,4 @@
-"""From flags to the parts of a run: recipe, data, validation rows, resuming. Shared by both stage scripts."""
+"""From flags to a run: machine, recipe, weights, resuming. Shared by both stage scripts."""
 
 from __future__ import annotations
 
@@ -9,50 +9,65 @@ from pathlib import Path
 import torch
 
 from nanoocr.config import ModelConfig, preset
-from nanoocr.data.loader import (
-    POOL,
-    BatchMaker,
-    Source,
-    SynthMix,
-    parse_curriculum,
-    parse_mix,
-    prepare,
-    rows_source,
-)
-from nanoocr.data.rows import Row, read_rows, row_from_synth
-from nanoocr.data.synth import KINDS, VALIDATION_SEED, find_fonts, make_sample
+from nanoocr.data.source import parse_mix
+from nanoocr.data.task import Task
 from nanoocr.errors import UsageError
-from nanoocr.image_process import MODES
 from nanoocr.model.vlm import VLM
 from nanoocr.tokenizer import Tokenizer
-from nanoocr.train.checkpoint import complete_steps, load_model
+from nanoocr.train.checkpoint import complete_steps, load_model, read_about
 from nanoocr.train.config import TrainConfig
-from nanoocr.train.loop import TrainState, build_state, resume, train
+from nanoocr.train.data import check_validation, plan_data, validation_rows
+from nanoocr.train.distributed import World, join_world, leave_world
+from nanoocr.train.loop import train
 from nanoocr.train.recipes import COMPONENTS, Recipe, recipe
+from nanoocr.train.resume import resume
+from nanoocr.train.step import TrainState, build_state
 
 
-def run_stage(config: TrainConfig, stage: int, load_encoder: Callable[[VLM], None] | None = None) -> None:
+def run_stage(
+    config: TrainConfig,
+    stage: int,
+    make_task: Callable[[str], Task],
+    load_encoder: Callable[[VLM], None] | None = None,
+) -> None:
     """Train stage 1 or 2 as the flags say, from nothing or from the newest checkpoint of the run.
 
-    `load_encoder` puts weights into the encoder of a fresh run: stage 2 starts from what stage 1 left.
+    `make_task` turns the words of --tasks into data sets. `load_encoder` puts weights into the encoder of a
+    fresh run: stage 2 starts from what stage 1 left.
     """
-    prepare_machine(config)
+    world = join_world(config.device, config.timeout_s)
+    prepare_machine(config, world)
+    config = settle_micro_batch(config, world)
     chosen = resolve_recipe(config, stage)
-    resumed = find_resume(config, chosen, stage)
+    resumed = find_resume(config, chosen, stage, world)
     if resumed is None:
-        model, tokenizer = starting_model(config)
+        model, tokenizer = starting_model(config, world)
         if load_encoder is not None:
             load_encoder(model)
         state = build_state(model, chosen, config)
     else:
         state, tokenizer = resumed
-    maker = make_batches(config, state.model.config, tokenizer)
+    world.same_weights([state.model, *([] if state.heads is None else [state.heads])])
+    data = plan_data(config, state.model.config, tokenizer, make_task)
     rows = validation_rows(config)
-    check_validation(rows, maker, state.model.config)
-    train(state, tokenizer, maker, rows, chosen, config, stage)
+    check_validation(rows, data, state.model.config)
+    train(state, tokenizer, data, rows, chosen, config, stage, world)
+    leave_world(world)
 
 
-def starting_model(config: TrainConfig) -> tuple[VLM, Tokenizer]:
+def settle_micro_batch(config: TrainConfig, world: World) -> TrainConfig:
+    """--micro_batch as a number: as given, as the run had it so far, or a step shared by the processes.
+
+    It shapes the data, so a run that goes on with more or fewer processes keeps it.
+    """
+    if config.micro_batch:
+        return config
+    steps = complete_steps(Path(config.out) / config.run_name)
+    before = read_about(steps[-1]).get("run", {}).get("micro_batch", 0) if steps and config.resume else 0
+    return replace(config, micro_batch=before or max(1, config.batch_size // world.size))
+
+
+def starting_model(config: TrainConfig, world: World) -> tuple[VLM, Tokenizer]:
     """The model folder that --init names, or fresh weights of the preset.
 
     Raises:
@@ -60,10 +75,10 @@ def starting_model(config: TrainConfig) -> tuple[VLM, Tokenizer]:
     """
     if not config.init:
         tokenizer = load_tokenizer(config)
-        return new_model(config, preset(config.preset, tokenizer.vocab_size), tokenizer), tokenizer
+        return new_model(config, preset(config.preset, tokenizer.vocab_size), tokenizer, world), tokenizer
     if config.tokenizer:
         raise UsageError("--init brings its own tokenizer: leave --tokenizer out")
-    model, tokenizer = load_model(config.init, device=config.device, compute_dtype=config.compute_dtype)
+    model, tokenizer = load_model(config.init, device=world.device, compute_dtype=config.compute_dtype)
     if model.config.name != config.preset:
         raise UsageError(
             f"--init={config.init} is of preset {model.config.name}: give --preset={model.config.name}"
@@ -71,21 +86,21 @@ def starting_model(config: TrainConfig) -> tuple[VLM, Tokenizer]:
     return model, tokenizer
 
 
-def prepare_machine(config: TrainConfig) -> None:
+def prepare_machine(config: TrainConfig, world: World) -> None:
     """Threads, seed, and an early word when the device or the compiler is not there.
 
     Raises:
         UsageError: no such device, or --compile where torch.compile does not work.
     """
-    torch.set_num_threads(config.num_threads)
+    torch.set_num_threads(max(1, config.num_threads // (1 if config.threads else world.size)))
     torch.manual_seed(config.seed)
     try:
-        torch.empty(0, device=config.device)
+        torch.empty(0, device=world.device)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"--device={config.device} is not available here") from error
     if config.compile:
         try:
-            torch.compile(torch.neg)(torch.ones(1, device=config.device))
+            torch.compile(torch.neg)(torch.ones(1, device=world.device))
         except Exception as error:  # torch has no common class for what its compilers raise
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise UsageError(f"--compile does not work here ({reason}): leave the flag out") from error
@@ -94,7 +109,9 @@ def prepare_machine(config: TrainConfig) -> None:
 def resolve_recipe(config: TrainConfig, stage: int) -> Recipe:
     """The recipe with the flags that were given put over it."""
     chosen = recipe(config.recipe, stage)
+    factors = parse_mix(config.rates, COMPONENTS, "--rates") if config.rates else {}
     over = {
+        "factors": tuple(factors.items()),
         "trained": parse_components(config.trained) or chosen.trained,
         "optimizer": config.optimizer or chosen.optimizer,
         "schedule": config.schedule or chosen.schedule,
@@ -133,95 +150,28 @@ def load_tokenizer(config: TrainConfig) -> Tokenizer:
     return Tokenizer.from_file(config.tokenizer) if config.tokenizer else Tokenizer.bytes()
 
 
-def make_source(config: TrainConfig) -> Source:
-    """Rows of the file that --data names, or synthetic ones drawn live."""
-    if config.data:
-        if config.mix != TrainConfig.mix or config.curriculum != TrainConfig.curriculum or config.text_ratio:
-            raise UsageError("--mix, --curriculum and --text_ratio shape drawn rows: not with --data")
-        return rows_source(read_rows(config.data), config.seed)
-    if config.seed >= VALIDATION_SEED:
-        raise UsageError(f"--seed must be below {VALIDATION_SEED}: validation draws from there on")
-    return SynthMix(
-        kinds=parse_mix(config.mix, tuple(KINDS)),
-        fonts=find_fonts(),
-        seed=config.seed,
-        curriculum=parse_curriculum(config.curriculum),
-        text_ratio=config.text_ratio,
-    )
-
-
-def make_batches(config: TrainConfig, model: ModelConfig, tokenizer: Tokenizer) -> BatchMaker:
-    """The training data of the run."""
-    return BatchMaker(
-        source=make_source(config),
-        tokenizer=tokenizer,
-        views=model.views,
-        batch_size=config.batch_size,
-        steps=config.steps,
-        seed=config.seed,
-        max_length=config.max_length or model.gpt.sequence_len,
-        pool=1 if config.data else POOL,
-        modes=tuple(parse_mix(config.modes, tuple(MODES), "--modes").items()) if config.modes else (),
-        skip_long=not config.data,  # a row that the user gave is never left out
-    )
-
-
-def validation_rows(config: TrainConfig) -> list[Row]:
-    """A fixed set of held-out rows: of --eval_data, or the kinds of the mix in turn with seeds of their own.
-
-    A run on a file without --eval_data validates on that file: it is meant to learn it by heart, as the ten
-    samples.
-    """
-    if not config.eval_samples:
-        return []
-    if config.eval_data or config.data:
-        return read_rows(config.eval_data or config.data, limit=config.eval_samples)
-    kinds, fonts = list(parse_mix(config.mix, tuple(KINDS))), find_fonts()
-    return [
-        row_from_synth(
-            make_sample(kinds[i % len(kinds)], VALIDATION_SEED, i, fonts=fonts),
-            f"{kinds[i % len(kinds)]}/{i}",
-        )
-        for i in range(config.eval_samples)
-    ]
-
-
-def check_validation(rows: list[Row], maker: BatchMaker, sizes: ModelConfig) -> None:
-    """Refuse before training what the first validation could not measure.
-
-    Raises:
-        UsageError: a single row, a row without a picture, or one longer than the model's sequence.
-    """
-    if len(rows) == 1:
-        raise UsageError(
-            "validation needs two rows, since wrong pictures are other rows': --eval_samples=0 is none"
-        )
-    for i, row in enumerate(rows):
-        if not row.pictures:
-            raise UsageError(f"{row.id}: has no picture, but validation reads pictures: name an --eval_data")
-        prepare(row, maker.tokenizer, maker.views, sizes.gpt.sequence_len, maker.mode_of(i))
-
-
-def find_resume(config: TrainConfig, chosen: Recipe, stage: int) -> tuple[TrainState, Tokenizer] | None:
+def find_resume(
+    config: TrainConfig, chosen: Recipe, stage: int, world: World
+) -> tuple[TrainState, Tokenizer] | None:
     """The newest complete checkpoint of the run with --resume; None for a fresh run.
 
     Raises:
         UsageError: the run exists and --resume was not given, or it was given for other sizes.
     """
-    run = Path(config.out) / config.run
+    run = Path(config.out) / config.run_name
     steps = complete_steps(run)
     if steps and not config.resume:
-        raise UsageError(f"{run} holds checkpoints already: give --resume=True or another --run")
+        raise UsageError(f"{run} holds checkpoints already: give --resume=True or another --run_name")
     if not steps:
         return None
-    state, tokenizer = resume(steps[-1], chosen, config, stage)
+    state, tokenizer = resume(steps[-1], chosen, config, stage, world)
     if state.step >= config.steps:
         raise UsageError(f"{run} is at step {state.step} already: give more --steps to go on")
     return state, tokenizer
 
 
-def new_model(config: TrainConfig, sizes: ModelConfig, tokenizer: Tokenizer) -> VLM:
+def new_model(config: TrainConfig, sizes: ModelConfig, tokenizer: Tokenizer, world: World) -> VLM:
     """A model with fresh weights on the run's device."""
     model = VLM(sizes, image_id=tokenizer.image_id, compute_dtype=config.compute_dtype)
     model.init_weights(config.seed)
-    return model.to(config.device)
+    return model.to(world.device)

@@ -1,0 +1,133 @@
+"""Examples -> one batch: padded line by line, or several documents packed into each line.
+
+Letters: B lines, T positions, V pictures of the batch in the order of their runs in `ids`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nanoocr.data.example import Example
+from nanoocr.data.packing import cut_by_length
+from nanoocr.model.gpt import Documents
+from nanoocr.model.vlm import IGNORE
+from nanoocr.train.glyph import total_weight
+
+GROUPS = 4  # products of attention per layer: more pad less, fewer start fewer kernels
+
+
+class Views(NamedTuple):
+    """The equally sized views of a batch; uint8 until they are on the device."""
+
+    indices: tuple[int, ...]  # places among all views of the batch: picture by picture, tiles first
+    pixels: Tensor  # (k, H, W, 3) uint8
+    glyphs: Tensor  # (k, H/16, W/16, slots) uint8
+
+
+class Batch(NamedTuple):
+    """Lines of tokens and the pictures in them."""
+
+    ids: Tensor  # (B, T) int64
+    targets: Tensor  # (B, T) int64, shifted by one, IGNORE where not supervised
+    views: tuple[Views, ...]  # one entry per size
+    grids: tuple[tuple[int, int], ...]  # rows and columns of tiles of every picture, (0, 0) without
+    documents: Documents | None  # None: one document per line
+    num_documents: int
+    num_positions: int  # that are not padding
+    num_supervised: int
+    num_pairs: int  # sum of the squared lengths of the documents
+    glyph_weight: float  # what the glyph loss of the batch is a mean over
+
+    @property
+    def num_pictures(self) -> int:
+        return len(self.grids)
+
+    @property
+    def num_views(self) -> int:
+        return sum(len(group.indices) for group in self.views)
+
+
+def collate(examples: Sequence[Example], pad_id: int) -> Batch:
+    """One example per line, right-padded to the longest."""
+    length = max(len(example.ids) for example in examples) - 1
+    return collate_packed([[example] for example in examples], length, pad_id)
+
+
+def collate_packed(lines: Sequence[Sequence[Example]], length: int, pad_id: int) -> Batch:
+    """The documents of every line one behind the other, right-padded to `length` positions.
+
+    Targets are shifted within a document: its last token is the target of the one before, and its first token
+    is nobody's.
+    """
+    ids = np.full((len(lines), length), pad_id, dtype=np.int64)
+    targets = np.full((len(lines), length), IGNORE, dtype=np.int64)
+    spans: list[tuple[int, int]] = []  # first place in B * T and length of every document
+    for i, line in enumerate(lines):
+        start = 0
+        for example in line:
+            tokens, size = np.array(example.ids), len(example.ids) - 1
+            supervised = np.array(example.mask[1:], dtype=bool)
+            ids[i, start : start + size] = tokens[:-1]
+            targets[i, start : start + size] = np.where(supervised, tokens[1:], IGNORE)
+            spans.append((i * length + start, size))
+            start += size
+    examples = [example for line in lines for example in line]
+    views = group_views(examples)
+    return Batch(
+        torch.from_numpy(ids),
+        torch.from_numpy(targets),
+        views,
+        tuple(picture.grid for example in examples for picture in example.pixels),
+        None if len(examples) == len(lines) else place_documents(spans, ids.shape),
+        num_documents=len(examples),
+        num_positions=sum(size for _, size in spans),
+        num_supervised=int((targets != IGNORE).sum()),
+        num_pairs=sum(size * size for _, size in spans),
+        glyph_weight=sum(total_weight(group.glyphs) for group in views),
+    )
+
+
+def place_documents(spans: Sequence[tuple[int, int]], shape: tuple[int, ...]) -> Documents:
+    """The index tables of documents at `spans` (first place, length) of lines of `shape` (B, T)."""
+    positions = np.zeros(shape[0] * shape[1], dtype=np.int64)
+    inverse = np.zeros(shape[0] * shape[1], dtype=np.int64)  # padding reads some place that nobody looks at
+    ascending = sorted(spans, key=lambda span: span[1])
+    groups, offset = [], 0
+    for run in cut_by_length([size for _, size in ascending], GROUPS):
+        longest = ascending[run[-1]][1]
+        places = np.empty((len(run), longest), dtype=np.int64)
+        for row, k in enumerate(run):
+            first, size = ascending[k]
+            places[row, :size] = np.arange(first, first + size)
+            places[row, size:] = first + size - 1  # behind its end: anything real
+            positions[first : first + size] = np.arange(size)
+            inverse[first : first + size] = offset + row * longest + np.arange(size)
+        offset += places.size
+        groups.append(torch.from_numpy(places))
+    return Documents(torch.from_numpy(positions).view(shape), tuple(groups), torch.from_numpy(inverse))
+
+
+def group_views(examples: Sequence[Example]) -> tuple[Views, ...]:
+    """Stack the views size by size: few large tensors travel fast between processes."""
+    pairs = [
+        pair
+        for example in examples
+        for pixels, glyphs in zip(example.pixels, example.glyphs, strict=True)
+        for pair in zip(pixels.flat(), glyphs.flat(), strict=True)
+    ]
+    sizes: dict[tuple[int, ...], list[int]] = {}
+    for i, (pixels, _) in enumerate(pairs):
+        sizes.setdefault(tuple(pixels.shape), []).append(i)
+    return tuple(
+        Views(
+            tuple(indices),
+            torch.stack([pairs[i][0] for i in indices]),
+            torch.stack([pairs[i][1] for i in indices]),
+        )
+        for indices in sizes.values()
+    )

@@ -1,0 +1,279 @@
+"""Parquet shards of a data set, from a folder or from the hub, where they are fetched one by one.
+
+`HubSet` -> files of the repository -> footers (read by ranges, kept in an index) -> `Shards`, whose rows can
+be counted before any shard is there. A shard is fetched when a row of it is first asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, Protocol
+
+import pyarrow.parquet as pq
+
+from nanoocr.data.shard_cache import GIGABYTE, ShardCache, locked
+from nanoocr.data.shards import Shard, Shards, local_shards
+from nanoocr.errors import UsageError
+from nanoocr.files import write_file
+
+WAITS = (2.0, 10.0, 60.0)  # seconds before a download is tried again
+SPLITS = ("train", "test", "validation", "val", "dev", "eval")  # what file names commonly say
+
+
+@dataclass(frozen=True)
+class HubSet:
+    """Files of a hub data set: SUBSET/SPLIT-00000-of-00004.parquet and the like."""
+
+    repo: str  # OWNER/NAME
+    subset: str = ""  # a folder of the repository; empty is all of it
+    split: str = "train"  # empty is every split
+    revision: str = "main"  # a branch, a tag or a commit
+    max_shards: int = 0  # only the first ones; 0 is all
+
+
+@dataclass(frozen=True)
+class ShardSource:
+    """Where the shards of a data set are: under `path` on disk, or without one on the hub."""
+
+    files: HubSet
+    path: str = ""
+    cache: str = "~/.cache/nanoocr"  # where fetched shards stay
+    max_gb: float = 50.0  # most that they may take there, for all data sets together
+
+    def open(self, *choices: Sequence[str]) -> Shards:
+        """The shards with the first list of columns among `choices` that every one of them has.
+
+        Raises:
+            UsageError: no such data, or none of the choices; tells what the last one lacks.
+        """
+        for columns in choices[:-1]:
+            try:
+                return self._open(columns)
+            except UsageError:
+                continue
+        return self._open(choices[-1])
+
+    def _open(self, columns: Sequence[str]) -> Shards:
+        if self.path:
+            return mirror_shards(Path(self.path), self.files, columns)
+        return hub_shards(self.files, Path(self.cache).expanduser(), int(self.max_gb * GIGABYTE), columns)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# which files belong to a subset and a split
+
+
+def select_files(paths: Iterable[str], which: HubSet, title: str) -> list[str]:
+    """The Parquet files of a subset and split, sorted. `title` is what errors call the place.
+
+    A subset is a folder. A split is a folder too, or in a file's name: train-00000-of-00004, train-s2pdf,
+    00_documents_train. Files that name no split at all belong to every split.
+
+    Raises:
+        UsageError: no Parquet file, no such subset, no such split.
+    """
+    shards = sorted(path for path in paths if path.endswith(".parquet"))
+    if not shards:
+        raise UsageError(f"{title}: holds no .parquet files")
+    found = [path for path in shards if not which.subset or f"/{which.subset}/" in f"/{path}"]
+    if not found:
+        raise UsageError(f"{title}: no subset {which.subset!r}; {_known_subsets(shards, which.subset)}")
+    if any(is_of_split(path, split) for path in found for split in (which.split, *SPLITS) if split):
+        names = ", ".join(path.rpartition("/")[2] for path in found[:3])
+        message = f"{title}: no split {which.split!r} among {len(found)} files such as {names}"
+        found = [path for path in found if not which.split or is_of_split(path, which.split)]
+        if not found:
+            raise UsageError(message)
+    return found[: which.max_shards or None]
+
+
+def is_of_split(path: str, split: str) -> bool:
+    """Does the name of a file, or of a folder above it, say that it belongs to the split?"""
+    *folders, name = path.removesuffix(".parquet").split("/")
+    return name == split or name.startswith(f"{split}-") or name.endswith(f"_{split}") or split in folders
+
+
+def _known_subsets(shards: Sequence[str], wanted: str) -> str:
+    known = sorted({path.rpartition("/")[0] for path in shards} - {""})
+    close = get_close_matches(wanted, known, n=3)
+    return f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(known) or 'none'}"
+
+
+def mirror_shards(root: Path, which: HubSet, columns: Sequence[str] | None = None) -> Shards:
+    """Shards on disk: a Parquet file, or a folder laid out like the repository or like the subset alone.
+
+    Raises:
+        UsageError: as `select_files`; or a file is damaged or lacks a column of `columns`.
+    """
+    if not root.exists():
+        raise UsageError(f"{root}: no such file or folder")
+    if root.is_file():
+        return local_shards([root], columns)
+    files = {path.relative_to(root).as_posix(): path for path in root.rglob("*.parquet")}
+    if root.resolve().name == which.subset or all("/" not in name for name in files):
+        files = {f"{which.subset}/{name}": path for name, path in files.items()}
+    return local_shards([files[name] for name in select_files(files, which, str(root))], columns)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# the hub
+
+
+class Listing(NamedTuple):
+    """What a repository holds."""
+
+    commit: str
+    sizes: dict[str, int]  # path in the repository -> bytes
+
+
+class Hub(Protocol):
+    """All that fetching needs of a hub; tests put a folder behind it."""
+
+    def list_files(self, repo: str, revision: str) -> Listing:
+        """Every file at a revision."""
+
+    def open(self, repo: str, commit: str, path: str) -> BinaryIO:
+        """A seekable file that reads only the parts it is asked for."""
+
+    def download(self, repo: str, commit: str, path: str, folder: Path) -> Path:
+        """Fetch one file into `folder`."""
+
+
+class HuggingFace:
+    """The hub itself, through huggingface_hub (extra `hub`)."""
+
+    def __init__(self) -> None:
+        try:
+            import huggingface_hub
+        except ImportError as error:
+            raise UsageError(
+                "data sets of the hub need the extra: pip install 'nano-deepseek-ocr[hub]'; "
+                "files on disk are named with path=FOLDER"
+            ) from error
+        self.library = huggingface_hub
+
+    def list_files(self, repo: str, revision: str) -> Listing:
+        """One request for the commit, one for every thousand files."""
+        api = self.library.HfApi()
+        commit = str(api.dataset_info(repo, revision=revision).sha)
+        tree = api.list_repo_tree(repo, recursive=True, revision=commit, repo_type="dataset")
+        return Listing(commit, {entry.path: entry.size for entry in tree if hasattr(entry, "size")})
+
+    def open(self, repo: str, commit: str, path: str) -> BinaryIO:
+        """Reads a megabyte at a time, which is a footer and more."""
+        name = f"datasets/{repo}@{commit}/{path}"
+        file: BinaryIO = self.library.HfFileSystem().open(name, "rb", block_size=2**20)
+        return file
+
+    def download(self, repo: str, commit: str, path: str, folder: Path) -> Path:
+        """Past the library's own cache, which knows no budget."""
+        return Path(
+            self.library.hf_hub_download(
+                repo, path, repo_type="dataset", revision=commit, local_dir=str(folder)
+            )
+        )
+
+
+def hub_shards(
+    which: HubSet,
+    folder: Path,
+    max_bytes: int,
+    columns: Sequence[str] | None = None,
+    hub: Hub | None = None,
+) -> Shards:
+    """Shards of a hub data set, fetched into `folder` one by one as their rows are asked for.
+
+    The list of files and the footers are kept there, so that a set that was opened once opens without a
+    network. Ranks and workers may share the folder; the budget must hold a shard for each of them, or they
+    fetch the same ones again and again.
+
+    Raises:
+        UsageError: no such data set, subset, split or column, or the hub cannot be reached.
+    """
+    hub = HuggingFace() if hub is None else hub
+    place = folder / which.repo.replace("/", "--")
+    with locked(folder):
+        listing = _listing(hub, which, place)
+        names = select_files(listing.sizes, which, which.repo)
+        footers = _footers(hub, which, listing.commit, names, place / f"{listing.commit}.json")
+    for name in names:
+        if missing := [column for column in columns or () if column not in footers[name]["columns"]]:
+            known = ", ".join(footers[name]["columns"])
+            raise UsageError(f"{which.repo}/{name}: has no column {missing[0]!r}, only {known}")
+    cache = ShardCache(folder, max_bytes)
+    path_of = partial(_fetch, hub=hub, which=which, listing=listing, cache=cache)
+    return Shards([Shard(name, tuple(footers[name]["rows"])) for name in names], path_of, columns)
+
+
+def _listing(hub: Hub, which: HubSet, place: Path) -> Listing:
+    """What the repository holds now, or when it could last be reached."""
+    kept = place / f"{which.revision.replace('/', '--')}.json"
+    try:
+        listing = hub.list_files(which.repo, which.revision)
+    except Exception as error:  # the hub's errors and those of the HTTP library below it share no class
+        if kept.is_file():
+            return Listing(*json.loads(kept.read_text(encoding="utf-8")))
+        raise _unreachable(which, error) from error
+    write_file(kept, json.dumps(listing).encode())
+    return listing
+
+
+def _footers(
+    hub: Hub, which: HubSet, commit: str, names: Sequence[str], kept: Path
+) -> dict[str, dict[str, Any]]:
+    """{file: {"rows": of each row group, "columns": their names}} out of the index `kept`, or read now."""
+    from rich.console import Console
+    from rich.progress import track
+
+    index: dict[str, dict[str, Any]] = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+    missing = [name for name in names if name not in index]
+    console = Console(stderr=True)
+    try:
+        for name in track(missing, f"footers of {which.repo}", console=console, transient=True):
+            with hub.open(which.repo, commit, name) as source, pq.ParquetFile(source) as file:
+                rows = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
+                index[name] = {"rows": rows, "columns": file.schema_arrow.names}
+    except Exception as error:  # as in `_listing`
+        raise _unreachable(which, error) from error
+    finally:
+        if missing:  # what was read is kept, also when the network went away in between
+            write_file(kept, json.dumps(index).encode())
+    return index
+
+
+def _fetch(name: str, *, hub: Hub, which: HubSet, listing: Listing, cache: ShardCache) -> Path:
+    """The local file of a shard, fetched if it is not there; a shaky network gets a few tries."""
+    title = f"{which.repo}/{name}"
+
+    def download(folder: Path) -> Path:
+        print(f"{title}: fetching {listing.sizes[name] / GIGABYTE:.2f} GB", file=sys.stderr)
+        waits = iter(WAITS)
+        while True:
+            try:
+                return hub.download(which.repo, listing.commit, name, folder)
+            except Exception as error:  # as in `_listing`
+                wait = next(waits, None)
+                if wait is None:
+                    raise _unreachable(which, error) from error
+                print(f"{title}: {type(error).__name__}, next try in {wait:.0f} s", file=sys.stderr)
+                time.sleep(wait)
+
+    place = f"{which.repo.replace('/', '--')}/{listing.commit}"
+    return cache.get(f"{place}/{name}", listing.sizes[name], download)
+
+
+def _unreachable(which: HubSet, error: Exception) -> UsageError:
+    """One sentence about whatever went wrong: why, and what to fetch by other means."""
+    reason = (str(error).strip() or "no reason given").splitlines()[0].rstrip(".")
+    address = f"https://huggingface.co/datasets/{which.repo}/tree/{which.revision}/{which.subset}".rstrip("/")
+    return UsageError(
+        f"{which.repo}: the hub did not give it ({type(error).__name__}: {reason}): download the .parquet "
+        f"files of {address} elsewhere and name their folder with path=FOLDER"
+    )

@@ -1,0 +1,106 @@
+"""A folder of fetched files that never outgrows its budget: what was used longest ago goes first.
+
+Many processes may share it. One of them fetches or drops at a time; readers of what is there never wait, and
+a file that is dropped while it is being read stays readable to its reader.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanoocr.errors import UsageError
+
+GIGABYTE = 1_000_000_000
+RESERVE = GIGABYTE  # bytes of the disk that stay free for checkpoints and logs
+
+
+@dataclass(frozen=True)
+class ShardCache:
+    """At most `max_bytes` of Parquet files under `root`."""
+
+    root: Path
+    max_bytes: int
+
+    def get(self, name: str, size: int, download: Callable[[Path], Path]) -> Path:
+        """The file `name`, of `size` bytes; `download(folder)` puts it into a folder if it is not there.
+
+        Raises:
+            UsageError: it does not fit into the budget or onto the disk, or arrived cut short.
+        """
+        target = self.root / name
+        if _touch(target):
+            return target
+        with locked(self.root):
+            if _touch(target):  # another process fetched it meanwhile
+                return target
+            aside = self.root / ".fetching"
+            shutil.rmtree(aside, ignore_errors=True)  # left by a process that was killed
+            try:
+                self._make_room(name, size)
+                aside.mkdir()
+                fetched = download(aside)
+                if fetched.stat().st_size != size:
+                    raise UsageError(f"{name}: {fetched.stat().st_size:,} bytes arrived of {size:,}")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(fetched, target)
+            except OSError as error:
+                raise UsageError(f"{target}: cannot be written ({error.strerror or error})") from error
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+        return target
+
+    def _make_room(self, name: str, size: int) -> None:
+        """Drop the files that were used longest ago until `size` bytes more fit."""
+        if size > self.max_bytes:
+            needed, budget = size / GIGABYTE, self.max_bytes / GIGABYTE
+            raise UsageError(f"{name} has {needed:.2f} GB and the budget is {budget:.2f}: raise max_gb")
+        held = [(path.stat(), path) for path in self.root.rglob("*.parquet")]
+        held.sort(key=lambda pair: pair[0].st_mtime_ns, reverse=True)
+        total = sum(about.st_size for about, _ in held)
+        while held and (total + size > self.max_bytes or self._free() < size + RESERVE):
+            about, oldest = held.pop()
+            oldest.unlink()
+            total -= about.st_size
+        if self._free() < size + RESERVE:
+            raise UsageError(
+                f"{self.root}: {self._free() / GIGABYTE:.1f} GB are free, and {name} needs "
+                f"{(size + RESERVE) / GIGABYTE:.1f} with the reserve: make room or name another cache folder"
+            )
+
+    def _free(self) -> int:
+        return shutil.disk_usage(self.root).free
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """One process at a time for what happens in `root`.
+
+    Raises:
+        UsageError: the folder cannot be made or written.
+    """
+    import fcntl  # not on Windows, where all that needs no hub still works
+
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        file = open(root / ".lock", "w")  # noqa: SIM115 (closed below; opening must fail in words)
+    except OSError as error:
+        raise UsageError(
+            f"{root}: cannot be written ({error.strerror}): name another cache folder"
+        ) from error
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _touch(path: Path) -> bool:
+    """Is it there? Then it has just been used."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    return True

@@ -1,0 +1,211 @@
+"""Where training rows come from: a Source is a function (number of the draw, progress) -> Row.
+
+A draw is a pure function of its number, so the position in the data is a single number, whoever asks: for
+pictures that are drawn (`SynthMix`), for weighted data sets (`Mixture`), and for a small fixed set (a
+`Mixture` of one).
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import accumulate, pairwise
+
+import numpy as np
+
+from nanoocr.data.rows import NO_BOXES, Row, Turn, row_from_synth
+from nanoocr.data.synth import make_sample
+from nanoocr.data.synth.card import MAX_LINES
+from nanoocr.data.synth.fonts import Font
+from nanoocr.data.task import Task
+from nanoocr.errors import UsageError
+
+Source = Callable[[int, float], Row]
+
+
+@dataclass(frozen=True)
+class SynthMix:
+    """Drawn live: kinds by weight, cards with as many lines as the curriculum says, some rows text alone."""
+
+    kinds: dict[str, float]
+    fonts: tuple[Font, ...]
+    seed: int
+    curriculum: tuple[tuple[float, int], ...] = ((0.0, 3),)  # (progress from, most lines of a card)
+    text_ratio: float = 0.0
+
+    def __call__(self, index: int, progress: float) -> Row:
+        rng = np.random.default_rng([self.seed, index])
+        names = list(self.kinds)
+        weights = np.array([self.kinds[name] for name in names])
+        kind = names[rng.choice(len(names), p=weights / weights.sum())]
+        max_lines = [lines for start, lines in self.curriculum if progress >= start][-1]
+        sample = make_sample(kind, self.seed, index, fonts=self.fonts, max_lines=max_lines)
+        row = row_from_synth(sample, f"{kind}/{self.seed}/{index}")
+        return as_text_row(row) if rng.random() < self.text_ratio else row
+
+
+def as_text_row(row: Row) -> Row:
+    """A row without a picture: the text is given and must be repeated (keeps language in the mixture)."""
+    turn = Turn(f"Repeat: {row.answer}", row.answer)
+    return replace(row, pictures=(), turns=(turn,), source="synth/text", chars="", boxes=NO_BOXES)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# data sets
+
+BLOCK = 1000  # draws in which every task comes as often as its weight says
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Tasks by weight. Every block of draws holds each task's share, in an order of its own.
+
+    Each task goes through all of its rows, in another order every time: units that are cheap to read together
+    (row groups) in turn, permuted, and the rows within a unit permuted.
+    """
+
+    tasks: tuple[tuple[str, Task], ...]
+    weights: tuple[float, ...]  # shares of the draws, in any unit
+    seed: int
+    orders: tuple[EpochOrder, ...] = field(init=False, repr=False)
+    counts: tuple[int, ...] = field(init=False, repr=False)  # draws of each task in a block
+
+    def __post_init__(self) -> None:
+        """Refuse a task without rows: it could never be drawn."""
+        for name, task in self.tasks:
+            if not len(task):
+                raise UsageError(f"{name}: holds no rows")
+        orders = tuple(EpochOrder(task, (self.seed, i)) for i, (_, task) in enumerate(self.tasks))
+        object.__setattr__(self, "orders", orders)
+        object.__setattr__(self, "counts", apportion(self.weights, BLOCK))
+
+    def __call__(self, draw: int, progress: float) -> Row:
+        which, position = self.place(draw)
+        return self.tasks[which][1][self.orders[which][position]]
+
+    def name_of(self, draw: int) -> str:
+        """The name of the task that draw `draw` takes."""
+        return self.tasks[self.place(draw)[0]][0]
+
+    def place(self, draw: int) -> tuple[int, int]:
+        """(number of the task, how many of its rows came before)."""
+        block, offset = divmod(draw, BLOCK)
+        order = block_order(self.counts, self.seed, block)
+        which = int(order[offset])
+        before = int((order[:offset] == which).sum())
+        return which, block * self.counts[which] + before
+
+
+def apportion(weights: Sequence[float], total: int) -> tuple[int, ...]:
+    """Whole numbers that add up to `total` in proportion to `weights`: largest remainders, none below 1."""
+    shares = np.array(weights) / sum(weights) * total
+    counts = np.maximum(1, np.floor(shares)).astype(int)
+    while counts.sum() < total:
+        counts[np.argmax(shares - counts)] += 1
+    while counts.sum() > total:
+        counts[np.argmax(counts - shares)] -= 1
+    return tuple(counts.tolist())
+
+
+@lru_cache(maxsize=64)  # readers stand in different blocks
+def block_order(counts: tuple[int, ...], seed: int, block: int) -> np.ndarray:
+    """The task of every draw of a block, (BLOCK,)."""
+    order = np.repeat(np.arange(len(counts)), counts)
+    return np.random.default_rng([seed, block]).permutation(order)
+
+
+class EpochOrder:
+    """Endless positions -> indices of a task, every epoch in another order, unit by unit."""
+
+    def __init__(self, task: Task, seed: tuple[int, ...]) -> None:
+        self.units, self.seed, self.length = task.units(), seed, len(task)
+        self._epochs: dict[int, tuple[list[int], list[int]]] = {}  # the two used last
+
+    def __getitem__(self, position: int) -> int:
+        epoch, offset = divmod(position, self.length)
+        units, bounds = self._epoch(epoch)
+        place = bisect_right(bounds, offset) - 1
+        unit = self.units[units[place]]
+        within = unit_order(len(unit), (*self.seed, epoch, units[place]))
+        return unit[int(within[offset - bounds[place]])]
+
+    def _epoch(self, epoch: int) -> tuple[list[int], list[int]]:
+        """The permuted units of an epoch, and the positions at which they begin."""
+        if epoch not in self._epochs:
+            while len(self._epochs) > 1:
+                self._epochs.pop(min(self._epochs))
+            units = np.random.default_rng([*self.seed, epoch]).permutation(len(self.units)).tolist()
+            self._epochs[epoch] = (units, [0, *accumulate(len(self.units[unit]) for unit in units)])
+        return self._epochs[epoch]
+
+
+@lru_cache(maxsize=64)
+def unit_order(count: int, seed: tuple[int, ...]) -> np.ndarray:
+    """The order of the rows within a unit."""
+    return np.random.default_rng(seed).permutation(count)
+
+
+class RowsTask(Task):
+    """Rows that are in memory already."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        super().__init__()
+        self.rows = rows
+
+    def num_rows(self) -> int:
+        """All of them."""
+        return len(self.rows)
+
+    def read(self, index: int) -> Row:
+        """Row `index`."""
+        return self.rows[index]
+
+
+def rows_source(rows: Sequence[Row], seed: int) -> Mixture:
+    """A fixed set, permuted anew in every epoch."""
+    return Mixture((("rows", RowsTask(rows)),), (1.0,), seed)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# flags
+
+
+def parse_curriculum(text: str) -> tuple[tuple[float, int], ...]:
+    """`0:1,0.1:2,0.3:3` -> ((0.0, 1), (0.1, 2), (0.3, 3)): from that share of the steps, that many lines.
+
+    Raises:
+        UsageError: not of that form, not rising from 0, or more than 4 lines.
+    """
+    try:
+        pairs = tuple((float(a), int(b)) for a, b in (item.split(":") for item in text.split(",")))
+    except ValueError as error:
+        raise UsageError(f"--curriculum={text}: write SHARE:LINES pairs such as 0:1,0.1:2,0.3:3") from error
+    shares = [share for share, _ in pairs]
+    if shares[0] != 0 or shares[-1] > 1 or any(a >= b for a, b in pairwise(shares)):
+        raise UsageError(f"--curriculum={text}: the shares start at 0 and rise, none is above 1")
+    if not all(1 <= lines <= MAX_LINES for _, lines in pairs):
+        raise UsageError(f"--curriculum={text}: a card has 1 to {MAX_LINES} lines")
+    return pairs
+
+
+def parse_mix(text: str, known: Sequence[str], flag: str = "--mix") -> dict[str, float]:
+    """`card:0.8,scene:0.2` -> weights; a bare name weighs 1. `flag` is what errors call it.
+
+    Raises:
+        UsageError: an unknown kind or a weight that is not a positive number.
+    """
+    mix: dict[str, float] = {}
+    for item in text.split(","):
+        name, _, weight = item.partition(":")
+        if name in mix:
+            raise UsageError(f"{flag}={text}: {name} stands there twice")
+        try:
+            mix[name] = float(weight or 1)
+        except ValueError as error:
+            raise UsageError(f"{flag}={text}: {weight!r} is not a number") from error
+        if name not in known or not 0 < mix[name] < math.inf:
+            raise UsageError(f"{flag}={text}: choose positive weights of {', '.join(known)}")
+    return mix

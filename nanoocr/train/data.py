@@ -1,0 +1,141 @@
+"""What a run trains and validates on, as its flags say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nanoocr.config import ModelConfig
+from nanoocr.data.example import plan
+from nanoocr.data.loader import DataPlan
+from nanoocr.data.rows import BadRowError, Row, read_rows, row_from_synth
+from nanoocr.data.source import Mixture, Source, SynthMix, parse_curriculum, parse_mix, rows_source
+from nanoocr.data.synth import KINDS, VALIDATION_SEED, find_fonts, make_sample
+from nanoocr.data.task import Task
+from nanoocr.errors import UsageError
+from nanoocr.image_process import MODES
+from nanoocr.tokenizer import Tokenizer
+from nanoocr.train.config import TrainConfig
+
+
+def plan_data(
+    config: TrainConfig,
+    model: ModelConfig,
+    tokenizer: Tokenizer,
+    make_task: Callable[[str], Task],
+) -> DataPlan:
+    """The training data of the run."""
+    source = make_source(config, tokenizer, make_task)
+    small = config.data and not config.pack  # of ten rows, similar ones would fill whole batches
+    own = bool(config.tasks) and config.on_bad_row == "skip"
+    return DataPlan(
+        source=source,
+        tokenizer=tokenizer,
+        views=model.views,
+        batch_size=config.batch_size,
+        steps=config.steps,
+        seed=config.seed,
+        max_length=config.max_length or model.gpt.sequence_len,
+        micro_batch=config.micro_batch,
+        turns=config.turns,
+        packed=config.pack,
+        max_pictures=config.max_pictures,
+        window=config.batch_size if small else 0,
+        skip_long=own or not (config.data or config.tasks),  # drawn rows are as long as they come out
+        skip_bad=own,
+        modes=tuple(parse_mix(config.modes, tuple(MODES), "--modes").items()) if config.modes else (),
+    )
+
+
+def make_source(config: TrainConfig, tokenizer: Tokenizer, make_task: Callable[[str], Task]) -> Source:
+    """The data sets of --tasks, the rows of the file that --data names, or synthetic ones drawn live."""
+    if config.data and config.tasks:
+        raise UsageError("--data is one small file and --tasks are data sets: give one of the two")
+    if (config.data or config.tasks) and (config.curriculum != TrainConfig.curriculum or config.text_ratio):
+        raise UsageError("--curriculum and --text_ratio shape drawn rows: not with --data or --tasks")
+    if config.tasks:
+        return mix_tasks(config, tokenizer, make_task)
+    if config.data:
+        if config.mix != TrainConfig.mix:
+            raise UsageError("--mix weighs drawn kinds or --tasks: not with --data")
+        return rows_source(read_rows(config.data), config.seed)
+    if config.seed >= VALIDATION_SEED:
+        raise UsageError(f"--seed must be below {VALIDATION_SEED}: validation draws from there on")
+    return SynthMix(
+        kinds=parse_mix(config.mix, tuple(KINDS)),
+        fonts=find_fonts(),
+        seed=config.seed,
+        curriculum=parse_curriculum(config.curriculum),
+        text_ratio=config.text_ratio,
+    )
+
+
+def mix_tasks(config: TrainConfig, tokenizer: Tokenizer, make_task: Callable[[str], Task]) -> Mixture:
+    """`ocr=SPEC text=SPEC` and `--mix=ocr:0.9,text:0.1` -> the weighted data sets; without --mix all alike.
+
+    Raises:
+        UsageError: not of that form, or a name of --mix that --tasks lacks.
+    """
+    tasks: dict[str, Task] = {}
+    for word in config.tasks.split():
+        name, equals, spec = word.partition("=")
+        if not (name and equals and spec) or name in tasks:
+            raise UsageError(f"--tasks={config.tasks}: write NAME=SPEC, separated by blanks, each name once")
+        tasks[name] = make_task(spec)
+    drawn_alike = config.mix == TrainConfig.mix and config.mix not in tasks
+    weights = dict.fromkeys(tasks, 1.0) if drawn_alike else parse_mix(config.mix, tuple(tasks))
+    if unused := [name for name in tasks if name not in weights]:
+        raise UsageError(f"--mix={config.mix}: gives {unused[0]} of --tasks no weight")
+    if config.mix_by == "tokens":
+        weights = {name: weight / mean_tokens(tasks[name], tokenizer) for name, weight in weights.items()}
+    named = tuple((name, tasks[name]) for name in weights)
+    return Mixture(named, tuple(weights.values()), config.seed)
+
+
+PROBE = 64  # rows whose supervised tokens stand for those of their whole task
+
+
+def mean_tokens(task: Task, tokenizer: Tokenizer) -> float:
+    """Supervised tokens of a row: the mean over PROBE rows spread over the task, without unreadable ones."""
+    counts = []
+    for i in range(0, len(task), max(1, len(task) // PROBE)):
+        try:
+            turns = task[i].turns
+        except BadRowError:
+            continue
+        counts.append(sum(len(tokenizer.encode(turn.assistant)) + 1 for turn in turns))
+    return max(1.0, sum(counts) / max(1, len(counts)))
+
+
+def validation_rows(config: TrainConfig) -> list[Row]:
+    """A fixed set of held-out rows: of --eval_data, or the kinds of the mix in turn with seeds of their own.
+
+    A run on a file without --eval_data validates on that file: it is meant to learn it by heart, as the ten
+    samples.
+    """
+    if not config.eval_samples:
+        return []
+    if config.eval_data or config.data:
+        return read_rows(config.eval_data or config.data, limit=config.eval_samples)
+    mix = TrainConfig.mix if config.tasks else config.mix
+    kinds, fonts = list(parse_mix(mix, tuple(KINDS))), find_fonts()
+    return [
+        row_from_synth(
+            make_sample(kinds[i % len(kinds)], VALIDATION_SEED, i, fonts=fonts),
+            f"{kinds[i % len(kinds)]}/{i}",
+        )
+        for i in range(config.eval_samples)
+    ]
+
+
+def check_validation(rows: list[Row], data: DataPlan, sizes: ModelConfig) -> None:
+    """Refuse before training what the first validation could not measure.
+
+    Raises:
+        UsageError: a single row with a picture, or a row longer than the model's sequence.
+    """
+    if sum(bool(row.pictures) for row in rows) == 1:
+        raise UsageError(
+            "validation needs two rows, since wrong pictures are other rows': --eval_samples=0 is none"
+        )
+    for i, row in enumerate(rows):
+        plan(row, data.tokenizer, data.views, sizes.gpt.sequence_len, data.mode_of(i))

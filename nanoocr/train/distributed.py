@@ -1,0 +1,128 @@
+"""Several processes, one model: who is who, and the few sums that they share.
+
+torchrun starts one process per GPU (or several on CPUs) and tells each its rank in the environment. Every
+rank holds the whole model and its own micro-batches; gradients are added up once per step, after the last
+micro-batch. So accumulating costs no needless exchange, and a rank whose step held no picture, or no text,
+simply adds nothing: no parameter has to be searched for, none has to be touched for show.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from nanoocr.errors import UsageError
+
+BUCKET = 2**25  # gradient elements that travel together: 128 MB
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all of the run."""
+
+    rank: int = 0
+    size: int = 1
+    device: str = "cpu"
+
+    @property
+    def is_main(self) -> bool:
+        """The rank that writes: logs, checkpoints, validation."""
+        return self.rank == 0
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Every rank's numbers, added up; all ranks get the same."""
+        if self.size == 1:
+            return list(values)
+        tensor = torch.tensor(values, dtype=torch.float64 if self.device == "cpu" else torch.float32)
+        tensor = tensor.to(self.device)
+        dist.all_reduce(tensor)
+        return tensor.tolist()
+
+    def sum_by_name(self, values: Mapping[str, Tensor | float]) -> dict[str, float]:
+        """The same for named numbers, of which a rank may lack some."""
+        names = sorted({name for of_rank in self.gather(list(values)) for name in of_rank})
+        return dict(zip(names, self.sum([float(values.get(name, 0.0)) for name in names])))
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Add up the gradients of all ranks. One that no rank has stays None, as in a run of one process."""
+        if self.size == 1:
+            return
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        has = self.sum([float(parameter.grad is not None) for parameter in trained])
+        bucket: list[nn.Parameter] = []
+        for parameter, count in zip(trained, has):
+            if not count:
+                continue
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            bucket.append(parameter)
+            if sum(p.numel() for p in bucket) >= BUCKET:
+                add_up([p.grad for p in bucket if p.grad is not None])
+                bucket = []
+        if bucket:
+            add_up([p.grad for p in bucket if p.grad is not None])
+
+    def same_weights(self, modules: Iterable[nn.Module]) -> None:
+        """Give every rank the weights of rank 0."""
+        if self.size > 1:
+            for module in modules:
+                for tensor in module.state_dict().values():
+                    dist.broadcast(tensor, src=0)
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's small object, in the order of the ranks."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def wait(self) -> None:
+        """Go on when all ranks are here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+def add_up(gradients: Sequence[Tensor]) -> None:
+    """Replace each gradient by its sum over the ranks, in one exchange."""
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    for gradient, total in zip(gradients, flat.split([gradient.numel() for gradient in gradients])):
+        gradient.copy_(total.view_as(gradient))
+
+
+def join_world(device: str, timeout_s: int) -> World:
+    """Join the processes that torchrun started; a process that was started alone is a world of one.
+
+    `device` is `cpu`, `cuda` (each process takes the GPU of its local rank) or `mps`. An exchange that one
+    rank never joins ends all others after `timeout_s` seconds.
+
+    Raises:
+        UsageError: more processes than GPUs.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        return World(device=device)
+    rank, local = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
+    if device == "cuda":
+        if local >= torch.cuda.device_count():
+            gpus = torch.cuda.device_count()
+            raise UsageError(f"process {local} of this node finds {gpus} GPUs: lower --nproc_per_node")
+        torch.cuda.set_device(local)
+        device = f"cuda:{local}"
+    backend = "nccl" if device.startswith("cuda") else "gloo"
+    dist.init_process_group(backend, timeout=datetime.timedelta(seconds=timeout_s))
+    return World(rank, size, device)
+
+
+def leave_world(world: World) -> None:
+    """End the exchange; a rank that leaves by an error lets the others run into their timeout."""
+    if world.size > 1:
+        dist.destroy_process_group()

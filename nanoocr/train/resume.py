@@ -1,0 +1,120 @@
+"""A training step on disk, and a run that goes on from it as if nothing had happened."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from nanoocr.data.loader import ReaderState
+from nanoocr.errors import CheckpointError, UsageError
+from nanoocr.tokenizer import Tokenizer
+from nanoocr.train.average import restore_raw
+from nanoocr.train.checkpoint import (
+    deepencoder_file,
+    drop_old_steps,
+    load_model,
+    load_state,
+    read_about,
+    save_deepencoder,
+    save_step,
+)
+from nanoocr.train.config import TrainConfig
+from nanoocr.train.distributed import World
+from nanoocr.train.recipes import Recipe
+from nanoocr.train.step import TrainState, build_state, to_device
+
+
+def save(
+    run: Path, state: TrainState, tokenizer: Tokenizer, config: TrainConfig, stage: int, world: World
+) -> None:
+    """A whole checkpoint of this step, and in stage 1 the DeepEncoder beside it; rank 0 writes it."""
+    readers = {
+        number: reader for of_rank in world.gather(state.readers) for number, reader in of_rank.items()
+    }
+    ema = {name: torch.tensor(value) for name, value in world.sum_by_name(state.ema).items()}
+    if not world.is_main:
+        return world.wait()
+    content = {
+        "readers": {number: tuple(reader) for number, reader in sorted(readers.items())},
+        "step": state.step,
+        "glyph_steps": state.glyph_steps,
+        "ema": ema,
+        "best": state.best,
+        "heads": None if state.heads is None else state.heads.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in state.optimizers],
+        "average": None if state.average is None else state.average.saved(),
+        "torch_rng": torch.get_rng_state(),
+    }
+    about = {"stage": stage, "step": state.step, "run": asdict(config)}
+    with state.for_reading():
+        if stage == 1:  # first, so that a complete step always has its DeepEncoder
+            save_deepencoder(deepencoder_file(run, state.step), state.model)
+        save_step(run, state.step, state.model, tokenizer, about, content)
+    drop_old_steps(run, config.keep_last)
+    world.wait()
+
+
+# What a resumed run may not change: another value would be another run, not the same one continued. Steps,
+# rates and curriculum may change: a run can be made longer.
+FIXED = (
+    *("preset", "recipe", "tokenizer", "seed", "batch_size", "micro_batch", "turns", "mix", "mix_by", "data"),
+    *("tasks", "pack", "max_pictures", "modes", "text_ratio", "max_length", "optimizer", "glyph_weight"),
+    *("trained", "rates"),
+)
+
+
+def resume(
+    folder: Path, chosen: Recipe, config: TrainConfig, stage: int, world: World
+) -> tuple[TrainState, Tokenizer]:
+    """The state that `save` left in `folder`; rates and schedule follow the flags of today.
+
+    Raises:
+        UsageError: the run is of another stage, or a flag of FIXED has changed.
+        CheckpointError: the step is damaged.
+    """
+    about = read_about(folder)
+    if about.get("stage") != stage:
+        raise UsageError(f"{folder}: a run of stage {about.get('stage')}; start a new --run_name")
+    for name in FIXED:
+        before, now = about.get("run", {}).get(name, getattr(TrainConfig, name)), getattr(config, name)
+        if before != now:
+            raise UsageError(
+                f"{folder}: was trained with --{name}={before}, not {now}; start a new --run_name"
+            )
+    content = load_state(folder)
+    if "readers" not in content:
+        raise CheckpointError(f"{folder}: of an older version that did not keep its place in the data")
+    model, tokenizer = load_model(folder, device=world.device, compute_dtype=config.compute_dtype)
+    state = build_state(model, chosen, config)
+    if state.heads is not None:
+        state.heads.load_state_dict(content["heads"])
+    for optimizer, saved in zip(state.optimizers, content["optimizers"], strict=True):
+        rates = [(group["base_lr"], group["weight_decay"]) for group in optimizer.param_groups]
+        optimizer.load_state_dict(saved)
+        for group, (base_lr, weight_decay) in zip(optimizer.param_groups, rates):
+            group.update(base_lr=base_lr, weight_decay=weight_decay)
+    if saved := content.get("average"):
+        restore_raw(model, saved)  # the average itself was in the model file, and now is in state.average
+        if state.average is not None:
+            state.average.steps = saved["steps"]
+    torch.set_rng_state(content["torch_rng"])
+    # Shares of the ranks add up: rank 0 takes all of what was, the others go on from nothing.
+    ema = {name: to_device(value, model) * world.is_main for name, value in content["ema"].items()}
+    readers = {
+        number: ReaderState(*reader)
+        for number, reader in content["readers"].items()
+        if number // config.turns % world.size == world.rank
+    }
+    return (
+        replace(
+            state,
+            step=content["step"],
+            ema=ema,
+            glyph_steps=content["glyph_steps"],
+            readers=readers,
+            best=content.get("best"),
+        ),
+        tokenizer,
+    )

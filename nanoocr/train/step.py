@@ -1,0 +1,254 @@
+"""One step of training: micro-batches in, one update out.
+
+Every loss is a sum over the tokens (or slots) of the whole step divided by their number, counted over all
+micro-batches and ranks before the first backward pass: never a mean of means.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from nanoocr.data.batch import Batch
+from nanoocr.data.loader import Delivery, ReaderState
+from nanoocr.errors import UsageError
+from nanoocr.image_process import normalise
+from nanoocr.model.deepencoder import VisionFeatures
+from nanoocr.model.flops import training_flops
+from nanoocr.model.gpt import Documents
+from nanoocr.model.vlm import VLM
+from nanoocr.train.average import WeightAverage
+from nanoocr.train.config import TrainConfig
+from nanoocr.train.distributed import World
+from nanoocr.train.glyph import GlyphHeads, GlyphSums
+from nanoocr.train.optim import learning_rate_factor
+from nanoocr.train.recipes import Recipe, freeze, make_optimizers
+
+EMA = 0.98  # weight of the past in the logged losses, per step
+
+
+@dataclass
+class TrainState:
+    """All that changes while training; what a checkpoint has to hold."""
+
+    model: VLM
+    heads: GlyphHeads | None
+    optimizers: list[torch.optim.Optimizer]
+    encode: Callable[[Tensor], VisionFeatures]  # the model's encoder and GPT, or their compiled twins:
+    decode: Callable[..., Tensor]  # the same weights, for the training step only
+    average: WeightAverage | None  # of the weights, with --average
+    glyph_steps: int = 0  # steps at the start that leave the language model out
+    step: int = 0
+    ema: dict[str, Tensor] = field(default_factory=dict)  # moving averages of this rank's share of the losses
+    readers: dict[int, ReaderState] = field(default_factory=dict)  # where this rank's data stands
+    best: tuple[int, float] | None = None  # step and loss of the best validation so far
+
+    def for_reading(self) -> AbstractContextManager[None]:
+        """Within, the model holds the weights that are measured and saved: the average, if there is one."""
+        return nullcontext() if self.average is None else self.average.in_model()
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What the losses of a step are means over, counted over all its micro-batches on all ranks."""
+
+    supervised: float  # tokens
+    glyph_weight: float
+    documents: float = 0.0
+    pictures: float = 0.0
+    positions: float = 0.0  # tokens, padding not counted
+    places: float = 0.0  # with padding
+    flops: float = 0.0  # operations of the step
+    stops: float = 0.0  # ranks that were asked to stop
+
+    @staticmethod
+    def of(batches: Sequence[Batch], world: World, flops: float = 0.0, stop: bool = False) -> Totals:
+        """Counted here and added up over the ranks: the one exchange before the gradients."""
+        own = (
+            sum(batch.num_supervised for batch in batches),
+            sum(batch.glyph_weight for batch in batches),
+            sum(batch.num_documents for batch in batches),
+            sum(batch.num_pictures for batch in batches),
+            sum(batch.num_positions for batch in batches),
+            sum(batch.ids.numel() for batch in batches),
+            flops,
+            stop,
+        )
+        return Totals(*world.sum([float(value) for value in own]))
+
+
+@dataclass(frozen=True)
+class StepStats:
+    """What one step saw; losses are tensors so that a GPU is not waited for."""
+
+    losses: dict[str, Tensor]  # this rank's share: the sum over the ranks is the loss
+    totals: Totals
+    skipped: Counter[str]  # drawn rows that were not used, on this rank, by reason
+    taken: Counter[str]  # supervised tokens by task, on this rank
+
+
+def build_state(model: VLM, chosen: Recipe, config: TrainConfig) -> TrainState:
+    """Freeze what the recipe freezes, make glyph heads where it wants them, and the optimisers."""
+    freeze(model, chosen.trained)
+    heads = None
+    if chosen.glyph_weight > 0:
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            heads = GlyphHeads(model.config).to(model.device)
+    if config.recompute:
+        recompute_blocks(model)
+    encode, decode = model.encoder.__call__, model.gpt.__call__
+    if config.compile:  # views have few sizes, the text has another length in every batch
+        encode, decode = torch.compile(encode), torch.compile(decode, dynamic=True)
+    optimizers = make_optimizers(model, heads, chosen, config.weight_decay)
+    average = WeightAverage(model, config.average) if config.average else None
+    glyph_steps = round(config.glyph_only * config.steps)
+    return TrainState(model, heads, optimizers, encode, decode, average, glyph_steps)
+
+
+def recompute_blocks(model: VLM) -> None:
+    """From now on a block keeps only its input while gradients are taken, and runs again in backward."""
+    encoder = model.encoder
+    for block in (
+        *encoder.sam_model.blocks,
+        *encoder.vision_model.transformer.layers,
+        *model.gpt.transformer.h,
+    ):
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+
+
+# ---------------------------------------------------------------------------------------------------------
+# one step
+
+
+def train_step(
+    state: TrainState,
+    deliveries: Sequence[Delivery],
+    chosen: Recipe,
+    config: TrainConfig,
+    world: World,
+    *,
+    stop: bool = False,
+) -> StepStats:
+    """Forward and backward of this rank's micro-batches, and one update of every optimiser.
+
+    Raises:
+        UsageError: no token of the whole step is supervised.
+    """
+    batches = [delivery.batch for delivery in deliveries]
+    flops = sum(batch_flops(batch, state.model, chosen, config) for batch in batches)
+    totals = Totals.of(batches, world, flops, stop)
+    glyph_only = state.step < state.glyph_steps
+    if not totals.supervised and not glyph_only:
+        raise UsageError("no token of this step is supervised: every answer in it is empty")
+    sums: dict[str, Tensor] = {}
+    for batch in batches:
+        losses = compute_losses(state, batch, chosen, totals, glyph_only=glyph_only)
+        if losses["total"].requires_grad:  # not where all rows are text and the GPT does not train
+            losses["total"].backward()
+        for name, loss in losses.items():
+            sums[name] = sums.get(name, 0.0) + loss.detach()
+    world.sum_gradients(p for o in state.optimizers for group in o.param_groups for p in group["params"])
+    factor = learning_rate_factor(
+        state.step,
+        config.steps,
+        schedule=chosen.schedule,
+        warmup=round(chosen.warmup * config.steps),
+        cooldown=config.cooldown,
+        step_every=config.lr_step_every,
+        step_factor=config.lr_step_factor,
+    )
+    for optimizer in state.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    if state.average is not None:
+        state.average.update()
+    state.step += 1
+    for name, loss in sums.items():
+        state.ema[name] = torch.lerp(loss, state.ema.get(name, loss), EMA)
+    state.readers.update({delivery.reader: delivery.state for delivery in deliveries})
+    skipped, taken = Counter[str](), Counter[str]()
+    for delivery in deliveries:
+        skipped.update(delivery.skipped)
+        taken.update(delivery.taken)
+    return StepStats(sums, totals, skipped, taken)
+
+
+def compute_losses(
+    state: TrainState, batch: Batch, chosen: Recipe, totals: Totals, *, glyph_only: bool = False
+) -> dict[str, Tensor]:
+    """A micro-batch's share of the losses of its step, by name; `total` is what is minimised.
+
+    Every loss is a sum divided by the count over the whole step, so shares add up to the same whatever the
+    number of micro-batches and ranks. While `glyph_only` holds, the language model is left out: until SAM
+    sees characters it learns little from the decoder and the decoder learns nothing from it.
+    """
+    model = state.model
+    losses: dict[str, Tensor] = {}
+    total = torch.zeros((), device=model.device)
+    encoded: list[tuple[Sequence[int], VisionFeatures]] = []
+    glyphs: dict[str, GlyphSums] = {}
+    for views in batch.views:
+        features = state.encode(normalise(to_device(views.pixels, model)).to(model.compute_dtype))
+        encoded.append((views.indices, features))
+        if state.heads is not None:
+            targets = to_device(views.glyphs, model)
+            for name, sums in sums_of_heads(state.heads, features, targets, chosen).items():
+                glyphs[name] = glyphs[name].plus(sums) if name in glyphs else sums
+    for name, sums in glyphs.items():
+        losses[name] = sums.nats / max(1.0, totals.glyph_weight)
+        # Of the characters named, each micro-batch counts by its share of the weight.
+        losses[f"{name}_accuracy"] = sums.accuracy * (sums.weight / max(1.0, totals.glyph_weight))
+        total = total + chosen.glyph_weight * losses[name]
+    if not glyph_only and batch.num_supervised:
+        vision = model.encoder.picture_tokens(encoded, batch.grids) if encoded else None
+        documents = None if batch.documents is None else documents_to_device(batch.documents, model)
+        hidden = state.decode(model.embed(to_device(batch.ids, model), vision), documents=documents)
+        losses["loss"] = model.loss(hidden, to_device(batch.targets, model)).total / totals.supervised
+        total = total + losses["loss"]
+    return {**losses, "total": total}
+
+
+def batch_flops(batch: Batch, model: VLM, chosen: Recipe, config: TrainConfig) -> float:
+    """Operations of a micro-batch, padding not counted."""
+    views: Counter[tuple[int, int]] = Counter()
+    for group in batch.views:
+        views[group.pixels.size(1), group.pixels.size(2)] += len(group.indices)
+    by_component = training_flops(
+        model.config,
+        chosen.trained,
+        views,
+        tokens=batch.num_positions,
+        pairs=batch.num_pairs,
+        logits=batch.num_supervised,
+        recompute=config.recompute,
+    )
+    return sum(by_component.values())
+
+
+def to_device(tensor: Tensor, model: VLM) -> Tensor:
+    """The one way of a batch to the model, in training and in validation."""
+    return tensor.to(model.device, non_blocking=True)
+
+
+def documents_to_device(documents: Documents, model: VLM) -> Documents:
+    """The index tables of packed lines, on the model's device."""
+    groups = tuple(to_device(places, model) for places in documents.groups)
+    return Documents(to_device(documents.positions, model), groups, to_device(documents.inverse, model))
+
+
+def sums_of_heads(
+    heads: GlyphHeads, features: VisionFeatures, targets: Tensor, chosen: Recipe
+) -> dict[str, GlyphSums]:
+    """What the heads say; that on SAM's patches only while SAM trains."""
+    on_patches = {"glyph_patch": heads.of_patches(features, targets)} if "sam" in chosen.trained else {}
+    return {**on_patches, "glyph_token": heads.of_tokens(features, targets)}

@@ -1,0 +1,113 @@
+"""Validation: the held-out rows, read with right and wrong pictures, and what it says about the features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from nanoocr.data.example import prepare
+from nanoocr.data.rows import Row
+from nanoocr.eval.reading import ReadingReport, evaluate_reading, row_losses
+from nanoocr.image_process import Mode
+from nanoocr.model.vlm import VLM
+from nanoocr.tokenizer import Tokenizer
+from nanoocr.train.log import RunLog
+from nanoocr.train.step import TrainState
+
+ROWS_SHOWN = 10  # pictures that a validation prints, worst first; metrics.jsonl has all of them
+COLLAPSED_COSINE = 0.9  # centred cosine of the pictures of a set: 0 if healthy, 1 where all look alike
+COLLAPSED_RANK = 2.0  # effective rank of the same features
+FEWEST_FOR_COLLAPSE = 8  # pictures: the rank of fewer is low anyway
+
+
+def validate(
+    log: RunLog, state: TrainState, tokenizer: Tokenizer, rows: Sequence[Row], modes: Sequence[Mode | None]
+) -> ReadingReport | None:
+    """Read the held-out rows and print what proves that it looks; rows of text alone give their loss.
+
+    Returns the report on the rows with pictures; None where there are none.
+    """
+    seen = [(row, mode) for row, mode in zip(rows, modes, strict=True) if row.pictures]
+    texts = [row for row in rows if not row.pictures]
+    state.model.eval()
+    with state.for_reading():
+        report, values = None, dict[str, Any]()
+        if seen:
+            report = evaluate_reading(
+                state.model, tokenizer, [r for r, _ in seen], modes=[m for _, m in seen]
+            )
+            values = report_values(report)
+        if texts:
+            values["text_loss"] = text_loss(state.model, tokenizer, texts)
+    state.model.train()
+    loss = float(values["loss"] if seen else values["text_loss"])
+    best_step, best_loss = state.best or (state.step, loss)
+    state.best = (state.step, loss) if loss < best_loss else (best_step, best_loss)
+    values |= {"best_step": state.best[0], "best_loss": state.best[1]}
+    log.record(state.step, "validation", values)
+    if texts:
+        log.say(f"validation at {state.step}: text alone, loss {values['text_loss']:.4f}")
+    if report is not None:
+        say_report(log, state.step, report)
+    log.say(f"  best so far: loss {state.best[1]:.4f} at step {state.best[0]}")
+    return report
+
+
+def text_loss(model: VLM, tokenizer: Tokenizer, rows: Sequence[Row]) -> float:
+    """Mean over rows without a picture of their nats per supervised token."""
+    length = model.config.gpt.sequence_len
+    losses = row_losses(model, tokenizer, [prepare(row, tokenizer, (), length) for row in rows])
+    return sum(losses) / len(losses)
+
+
+def report_values(report: ReadingReport) -> dict[str, Any]:
+    """What metrics.jsonl keeps of a report."""
+    health = {
+        f"{stage}_{name}": value
+        for stage, statistics in report.health.items()
+        for name, value in statistics._asdict().items()
+    }
+    rows = [{"id": row.id, "loss": row.loss, "overlap": row.overlap, "cer": row.cer} for row in report.rows]
+    return {
+        "loss": report.loss,
+        "cer": report.cer,
+        "overlap": report.overlap,
+        "grounding_gap": report.grounding_gap,
+        **health,
+        "rows": rows,
+    }
+
+
+def say_report(log: RunLog, step: int, report: ReadingReport) -> None:
+    """The averages, the worst rows, and one row in full."""
+    ranks = ", ".join(
+        f"{stage} rank {h.effective_rank:.1f} cosine {h.centred_cosine:.2f}"
+        for stage, h in report.health.items()
+    )
+    log.say(
+        f"validation at {step}: loss {report.loss:.4f} CER {report.cer:.2%} "
+        f"overlap {report.overlap:.2%} grounding gap {report.grounding_gap:.3f}; {ranks}"
+    )
+    for row in sorted(report.rows, key=lambda row: -row.loss)[:ROWS_SHOWN]:
+        log.say(f"  {row.id} loss {row.loss:.4f} overlap {row.overlap:.0%} CER {row.cer:.0%}")
+    sample = report.rows[step % len(report.rows)]
+    log.say(f"  truth {sample.truth!r}\n  read  {sample.text!r}")
+
+
+def check_collapse(log: RunLog, report: ReadingReport | None) -> bool:
+    """Do all pictures look alike to a part of the encoder? Says so loudly."""
+    if report is None or len(report.rows) < FEWEST_FOR_COLLAPSE:
+        return False
+    health = report.health
+    collapsed = [
+        stage
+        for stage, h in health.items()
+        if h.centred_cosine > COLLAPSED_COSINE or h.effective_rank < COLLAPSED_RANK
+    ]
+    for stage in collapsed:
+        h = health[stage]
+        log.say(
+            f"WARNING: COLLAPSE of {stage}: pictures have centred cosine {h.centred_cosine:.2f} and "
+            f"effective rank {h.effective_rank:.1f}: the model cannot tell them apart"
+        )
+    return bool(collapsed)

@@ -1,0 +1,150 @@
+"""Kill a training run again and again; it must end with the weights of a run that nobody touched.
+
+python -m scripts.crash_test --kills=100
+
+Every child is the real stage 1 with a checkpoint at every step, started with --resume and ended by SIGKILL at
+a random moment: half of them anywhere from their start on, half while they train and save. A run that got to
+its end is compared, and another one takes its place. The last line on stdout is the result as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from nanoocr.commandline import parse, run
+from nanoocr.errors import NanoOCRError, UsageError
+from nanoocr.train.checkpoint import WEIGHTS, complete_steps, load_state, step_folder, step_number
+from scripts.measure_reading import machine
+
+FLAGS = (
+    *("--preset=nano", "--batch_size=2", "--threads=1", "--workers=0", "--eval_samples=0", "--save_every=1"),
+    *("--log_every=1", "--keep_last=2", "--average=0.9", "--pack=True", "--max_length=256"),
+)
+
+
+@dataclass(frozen=True)
+class CrashConfig:
+    """Kills a training run at random moments and compares where it ends."""
+
+    kills: int = 100  # how often
+    steps: int = 40  # of a run
+    seed: int = 0  # of the moments
+    out: str = ""  # folder for the two runs; empty: a temporary one
+
+    def __post_init__(self) -> None:
+        """Both above zero."""
+        if self.kills < 1 or self.steps < 1:
+            raise UsageError("--kills and --steps must be above 0")
+
+
+class CrashTestError(NanoOCRError):
+    """A resume failed, or the weights differ: what the test is there to find."""
+
+    exit_code = 1
+
+
+def start(out: Path, name: str, steps: int) -> subprocess.Popen[str]:
+    """The run as a child process; its log is its stderr."""
+    command = [sys.executable, "-m", "scripts.vis_tok_train", f"--run_name={name}", f"--out={out}"]
+    return subprocess.Popen(
+        [*command, f"--steps={steps}", "--resume=True", *FLAGS], stderr=subprocess.PIPE, text=True
+    )
+
+
+def run_and_kill(out: Path, steps: int, rng: random.Random) -> str:
+    """Start the run and kill it at a random moment; says what it was doing: starting, training, or done."""
+    child = start(out, "killed", steps)
+    assert child.stderr is not None
+    doing = "starting"
+    if rng.random() < 0.5:
+        time.sleep(rng.uniform(0.0, 6.0))
+    else:
+        for line in child.stderr:
+            if line.startswith("step "):
+                doing = "training"
+                break
+        time.sleep(rng.uniform(0.0, 2.0))
+    child.kill()
+    rest = child.stderr.read()
+    code = child.wait()
+    if code == 0:
+        return "done"
+    if code != -9:
+        raise CrashTestError(f"a resumed run ended by itself with exit code {code}: {rest.strip()[-500:]}")
+    return "training" if "step " in rest else doing
+
+
+def finish(out: Path, name: str, steps: int) -> None:
+    """Run to the end, undisturbed."""
+    child = start(out, name, steps)
+    _, log = child.communicate()
+    if child.returncode and f"is at step {steps} already" not in log:
+        raise CrashTestError(f"the run {name} ended with exit code {child.returncode}: {log.strip()[-500:]}")
+
+
+def compare(out: Path, steps: int) -> None:
+    """Weights, raw weights and both optimisers of the two runs must be equal bit for bit.
+
+    Raises:
+        CrashTestError: names the first difference.
+    """
+    ours, theirs = (step_folder(out / name, steps) for name in ("killed", "untouched"))
+    weights = [safetensors.torch.load_file(folder / WEIGHTS) for folder in (ours, theirs)]
+    states = [load_state(folder) for folder in (ours, theirs)]
+    for name, tensor in weights[1].items():
+        if not torch.equal(weights[0][name], tensor):
+            raise CrashTestError(f"{name} differs between {ours} and {theirs}")
+    for one, other in zip(states[0]["optimizers"], states[1]["optimizers"], strict=True):
+        for key, state in other["state"].items():
+            for what, value in state.items():
+                if isinstance(value, torch.Tensor) and not torch.equal(one["state"][key][what], value):
+                    raise CrashTestError(f"the optimiser's {what} of parameter {key} differs")
+
+
+def crash_test(out: Path, config: CrashConfig) -> dict[str, Any]:
+    """All kills, both ends, and the comparison."""
+    rng, moments, runs = random.Random(config.seed), Counter[str](), 0
+    finish(out, "untouched", config.steps)
+    for kill in range(config.kills):
+        moments[run_and_kill(out, config.steps, rng)] += 1
+        steps = [step_number(folder) for folder in complete_steps(out / "killed")]
+        print(f"kill {kill + 1}/{config.kills}: whole steps {steps}", file=sys.stderr)
+        if config.steps in steps or kill + 1 == config.kills:
+            finish(out, "killed", config.steps)
+            compare(out, config.steps)
+            shutil.rmtree(out / "killed")
+            runs += 1
+    return {
+        **machine(),
+        "kills": config.kills,
+        "killed_while": moments,
+        "steps_per_run": config.steps,
+        "runs_compared_equal": runs,
+    }
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Kill, compare, print."""
+    config = parse(CrashConfig, argv)
+    if config.out:
+        print(json.dumps(crash_test(Path(config.out), config)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(crash_test(Path(folder), config)))
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

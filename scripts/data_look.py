@@ -1,0 +1,209 @@
+"""Look at a data set before training on it: rows, token counts, what is skipped and why, a contact sheet.
+
+python -m scripts.data_look --task=synth:all --count=8 --out=sheet.png
+python -m scripts.data_look --task='finevision:chartqa?shards=1' --preset=d20 --mode=base --scan=200
+
+A task is NAME:WHAT?key=value&key=value; tasks/__init__.py lists them. The first rows are shown: start, stop
+and step choose others.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, median
+
+from rich.console import Console
+from rich.progress import track
+
+from nanoocr.commandline import parse, run
+from nanoocr.config import ModelConfig, preset
+from nanoocr.data.rows import BadRowError, Row
+from nanoocr.data.task import Task
+from nanoocr.errors import OutputError, PictureError, UsageError
+from nanoocr.image_process import Mode, count_picture_tokens, fit_picture
+from nanoocr.image_process import mode as find_mode
+from nanoocr.inference.reader import default_model_folder
+from nanoocr.tokenizer import Tokenizer, render_conversation
+from scripts.contact_sheet import Entry, draw_sheet
+from tasks.choose import make_task
+from tasks.folder import SHOWN, Folder
+
+SHORT = 200  # characters of a text that are printed
+EXAMPLES = 3  # names of rows behind a reason
+
+
+@dataclass(frozen=True)
+class DataLookConfig:
+    """Prints rows of a task with their token counts, and what cannot be used."""
+
+    task: str  # NAME:WHAT?key=value, as finevision:chartqa or folder:scans; tasks/__init__.py lists them
+    count: int = 8  # rows that are shown
+    scan: int = 0  # rows that are counted; 0 is those that are shown
+    preset: str = "nano"  # whose views and sequence length the tokens are counted for
+    mode: str = ""  # resolution mode, as base; empty is the best of the preset's views
+    tokenizer: str = ""  # tokenizer file; empty is that of the model in the package
+    out: str = ""  # PNG file for a contact sheet; empty for none
+
+    def __post_init__(self) -> None:
+        """Refuse numbers without a meaning."""
+        if self.count < 1 or self.scan < 0:
+            raise UsageError("--count must be above 0, --scan must not be negative")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Tokens of one row."""
+
+    vision: int  # of all pictures
+    prompt: int  # all else that is not learnt: questions and the marks of the turns
+    supervised: int  # answers and their ends
+
+    @property
+    def total(self) -> int:
+        return self.vision + self.prompt + self.supervised
+
+
+@dataclass(frozen=True)
+class Look:
+    """How rows become tokens."""
+
+    tokenizer: Tokenizer
+    sizes: ModelConfig
+    mode: Mode | None
+
+    def count(self, row: Row) -> Counts:
+        """Tokens of a row as it is trained on: pictures first, then the turns."""
+        pictures = [fit_picture(image, self.sizes.views, self.mode) for image in row.images()]
+        vision = [count_picture_tokens(picture) for picture in pictures]
+        content = [[{"type": "text", "text": turn.user}] for turn in row.turns]
+        content[0] = [{"type": "image"} for _ in vision] + content[0]
+        messages = [
+            {"role": role, "content": text}
+            for parts, turn in zip(content, row.turns, strict=True)
+            for role, text in (("user", parts), ("assistant", turn.assistant))
+        ]
+        ids, mask = render_conversation({"messages": messages}, self.tokenizer, image_token_counts=vision)
+        return Counts(sum(vision), len(ids) - sum(mask) - sum(vision), sum(mask))
+
+
+def look(config: DataLookConfig) -> Look:
+    """Tokenizer and sizes that the flags name."""
+    path = Path(config.tokenizer) if config.tokenizer else default_model_folder() / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(path)
+    mode = find_mode(config.mode) if config.mode else None
+    return Look(tokenizer, preset(config.preset, tokenizer.vocab_size), mode)
+
+
+@dataclass
+class Findings:
+    """What was seen of a task."""
+
+    entries: list[Entry]
+    counts: list[Counts]
+    skipped: dict[str, list[str]]  # reason -> messages of rows that cannot be used
+
+
+def scan(task: Task, looking: Look, shown: int, scanned: int) -> Findings:
+    """Go through the first rows of a task, print those that are shown."""
+    found = Findings([], [], {})
+    limit = looking.sizes.gpt.sequence_len
+    positions = range(min(len(task), max(shown, scanned)))
+    console = Console(stderr=True)
+    for i in track(positions, "rows", console=console, transient=True, disable=scanned <= shown):
+        try:
+            row = task[i].decoded()
+            counts = looking.count(row)
+            if counts.total > limit:
+                raise BadRowError(f"{row.id}: {counts.total} tokens, the sequence has {limit}")
+        except (BadRowError, PictureError) as error:
+            found.skipped.setdefault(reason(str(error)), []).append(str(error))
+            continue
+        found.counts.append(counts)
+        if len(found.entries) < shown:
+            found.entries.append(entry_of(row, counts))
+            print_row(row, counts)
+    return found
+
+
+def reason(message: str) -> str:
+    """The message without the row's name, numbers and quotations: equal for rows with the same trouble."""
+    row = re.search(r"\b(?:row|line) \d+(?:, picture \d+)?:? ", message)
+    text = message[row.end() :] if row else message.partition(": ")[2] or message
+    text = re.sub(r"'[^']*'|\"[^\"]*\"", "'...'", text)
+    return re.sub(r"\d+(?:[.,]\d+)*", "N", text)
+
+
+def entry_of(row: Row, counts: Counts) -> Entry:
+    """The row for the contact sheet."""
+    pictures = row.images()
+    heading = f"{row.id} ({row.source}), {len(pictures)} pictures, {counts.total} tokens"
+    return Entry(heading, pictures, [(turn.user, turn.assistant) for turn in row.turns])
+
+
+def print_row(row: Row, counts: Counts) -> None:
+    """Id, source, pictures, texts and tokens of a row."""
+    sizes = ", ".join(f"{image.width} x {image.height}" for image in row.images()) or "none"
+    print(f"{row.id}\n  source {row.source}; pictures {sizes}")
+    for turn in row.turns:
+        print(f"  asked  {shortened(turn.user)}\n  answer {shortened(turn.assistant)}")
+    print(f"  tokens {counts.vision} vision, {counts.prompt} prompt, {counts.supervised} supervised")
+
+
+def shortened(text: str) -> str:
+    """The text on one line, its middle left out if it is long."""
+    half = SHORT // 2
+    return repr(text) if len(text) <= SHORT else f"{text[:half]!r} ... {text[-half:]!r} ({len(text)})"
+
+
+def print_findings(task: Task, found: Findings, config: DataLookConfig) -> None:
+    """Totals, token statistics, and what was skipped."""
+    skipped = sum(map(len, found.skipped.values()))
+    seen = len(found.counts) + skipped
+    print(f"\n{len(task):,} rows; {seen} looked at, {len(found.counts)} usable, {skipped} skipped")
+    if found.counts:
+        print(f"tokens a row for --preset={config.preset}{f' --mode={config.mode}' if config.mode else ''}:")
+        for name in ("vision", "prompt", "supervised", "total"):
+            values = [getattr(counts, name) for counts in found.counts]
+            print(f"  {name:<10} mean {fmean(values):7.1f}  median {median(values):7.1f}  most {max(values)}")
+    for why, messages in sorted(found.skipped.items(), key=lambda item: -len(item[1])):
+        print(f"skipped {len(messages)}: {why}")
+        for message in messages[:EXAMPLES]:
+            print(f"  {message}")
+    if isinstance(task, Folder) and task.missing:
+        print(f"left out {len(task.missing)} files without a partner:")
+        for message in task.missing[:SHOWN]:
+            print(f"  {message}")
+
+
+def write_sheet(entries: Sequence[Entry], path: str) -> None:
+    """The contact sheet as a PNG.
+
+    Raises:
+        OutputError: the place is not writable.
+    """
+    try:
+        draw_sheet(entries).save(path, "PNG")
+    except OSError as error:
+        raise OutputError(f"--out={path} cannot be written ({error.strerror or error})") from error
+    print(f"{len(entries)} rows are on {path}", file=sys.stderr)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print rows and findings, draw the sheet."""
+    config = parse(DataLookConfig, argv)
+    looking = look(config)
+    task = make_task(config.task)
+    found = scan(task, looking, config.count, config.scan)
+    print_findings(task, found, config)
+    if config.out:
+        write_sheet(found.entries, config.out)
+    if not found.counts:
+        raise UsageError(f"--task={config.task}: none of the rows that were looked at can be used")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,296 @@
+"""What a training step needs, before it runs: weights, gradients, optimiser, activations.
+
+python -m scripts.memory_plan --preset=d20 --stage=2 --recipe=deepseek --seq_len=8192 --pictures=6
+
+The activations are not a formula: the model's own code runs on the meta device, where tensors have shapes
+and no memory, and everything that autograd keeps for backward is counted, tensor by tensor. On a GPU
+attention is torch's fused kernel, which keeps its inputs, its output and one number per query. `--check` runs
+the same step for real on the CPU (choose small sizes) and prints how far the estimate was off.
+The last line on stdout is the same as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from rich.table import Table
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from nanoocr.commandline import parse, run
+from nanoocr.config import ModelConfig, preset
+from nanoocr.errors import UsageError
+from nanoocr.image_process import count_vision_tokens
+from nanoocr.model.vlm import IGNORE, LOGITS_AT_ONCE, VLM
+from nanoocr.train.optim import is_hidden_matrix
+from nanoocr.train.recipes import Recipe, freeze, make_optimizers, recipe
+from scripts.measure_reading import machine
+from scripts.vision_sample import result_console
+
+GPUS = (24, 40, 80, 141)  # GB; what is asked of each is that HEADROOM of it stays free
+HEADROOM = 0.08  # the allocator's fragments, kernels' workspaces, the CUDA context
+
+
+@dataclass(frozen=True)
+class PlanConfig:
+    """Says what memory a training step needs."""
+
+    preset: str = "d20"  # sizes of the model: nano, small or d20
+    stage: Literal[1, 2] = 2  # with --recipe: which components train
+    recipe: str = "deepseek"  # deepseek, llava or scratch
+    seq_len: int = 8192  # positions of a line
+    lines: int = 1  # lines per forward pass (--micro_batch)
+    pictures: int = 6  # pictures in a line
+    view: int = 1024  # side of a picture's square view; 0 is the preset's first view
+    supervised: float = 0.75  # share of the text's positions that are supervised
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"  # compute dtype
+    recompute: bool = False  # as in training: blocks run again in backward
+    average: bool = False  # with a moving average of the weights
+    attention: Literal["fused", "plain"] = "fused"  # fused on GPUs, plain on CPUs
+    check: bool = False  # run the step on the CPU and compare (attention is plain then)
+
+    def __post_init__(self) -> None:
+        """Sizes above zero."""
+        if min(self.seq_len, self.lines) < 1 or self.pictures < 0 or not 0 < self.supervised <= 1:
+            raise UsageError("--seq_len and --lines are at least 1, --pictures 0, --supervised in (0, 1]")
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """As torch calls it."""
+        return torch.bfloat16 if self.dtype == "bfloat16" else torch.float32
+
+
+# ---------------------------------------------------------------------------------------------------------
+# counting what autograd keeps
+
+
+class Kept:
+    """Bytes of all storages that were saved for backward; parameters and repeats are not counted."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.held: dict[int, torch.UntypedStorage] = {}  # alive, so that no address is used twice
+        self.parameters = {key(parameter) for parameter in model.parameters()}
+        self.total = 0
+        self.blocks: list[tuple[int, int]] = []  # (bytes of its input, bytes kept inside) of every block
+        self._open: list[tuple[int, int]] = []
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """Within, what is saved is counted."""
+        with torch.autograd.graph.saved_tensors_hooks(self._note, lambda tensor: tensor):
+            yield
+
+    def watch(self, block: nn.Module) -> None:
+        """Count the inside of `block` apart."""
+        block.register_forward_pre_hook(self._enter)
+        block.register_forward_hook(self._leave)
+
+    def _note(self, tensor: Tensor) -> Tensor:
+        if (name := key(tensor)) not in self.held and name not in self.parameters:
+            self.held[name] = tensor.untyped_storage()
+            self.total += tensor.untyped_storage().nbytes()
+        return tensor
+
+    def _enter(self, block: nn.Module, args: tuple[Any, ...]) -> None:
+        self._open.append((args[0].numel() * args[0].element_size(), self.total))
+
+    def _leave(self, block: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        size, before = self._open.pop()
+        self.blocks.append((size, self.total - before))
+
+
+def key(tensor: Tensor) -> int:
+    """Tells storages apart, also those without memory."""
+    return tensor.untyped_storage()._cdata
+
+
+class FusedAttention(TorchFunctionMode):
+    """Stands in for torch's fused kernel on the meta device: the same shapes, and what the kernel keeps."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if func is F.scaled_dot_product_attention:
+            bias = (kwargs or {}).get("attn_mask")
+            return _Fused.apply(*args[:3], bias)
+        return func(*args, **(kwargs or {}))
+
+
+class _Fused(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+        out = torch.empty_like(q)
+        ctx.save_for_backward(q, k, v, out, q.new_empty(q.shape[:-1], dtype=torch.float32), bias)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        raise NotImplementedError("the plan only runs forward")
+
+
+# ---------------------------------------------------------------------------------------------------------
+# the plan
+
+
+def plan_memory(config: PlanConfig) -> dict[str, float]:
+    """GB by purpose, of one process that holds the whole model."""
+    sizes, chosen = preset(config.preset), recipe(config.recipe, config.stage)
+    with torch.device("meta"):
+        model = VLM(sizes, compute_dtype=config.compute_dtype)
+    freeze(model, chosen.trained)
+    kept = Kept(model)
+    forward(model, config, kept, "meta")
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    count = sum(p.numel() for _, p in trained)
+    inside = sum(within for _, within in kept.blocks)
+    activations = kept.total
+    if config.recompute:
+        activations += sum(size for size, _ in kept.blocks) - inside
+        activations += max((within for _, within in kept.blocks), default=0)
+    vocabulary = sizes.gpt.vocab_size
+    logits = min(LOGITS_AT_ONCE, supervised_rows(config, sizes) * vocabulary)
+    parts = {
+        "weights": 4 * sum(p.numel() for p in model.parameters()),
+        "gradients": 4 * count,
+        "optimiser": sum(optimizer_bytes(name, p, chosen) for name, p in trained),
+        "moving average": 4 * count if config.average else 0,
+        "activations": activations,
+        "logits and their gradient": 3 * 4 * logits,  # capped, uncapped, and the gradient of either
+    }
+    return {name: size / 1e9 for name, size in parts.items()}
+
+
+def forward(model: VLM, config: PlanConfig, kept: Kept, device: str) -> Tensor:
+    """One forward pass as training makes it, counted; returns the hidden states."""
+    encoder, sizes, dtype = model.encoder, model.config, config.compute_dtype
+    for block in (
+        *encoder.sam_model.blocks,
+        *encoder.vision_model.transformer.layers,
+        *model.gpt.transformer.h,
+    ):
+        kept.watch(block)
+    pictures = config.lines * config.pictures
+    with FusedAttention() if config.attention == "fused" else torch.enable_grad(), kept.counting():
+        x_BTC = model.gpt.embed(torch.zeros(config.lines, config.seq_len, dtype=torch.long, device=device))
+        x_BTC = x_BTC.to(dtype)
+        if pictures:
+            height, width = view_of(config, sizes)
+            features = encoder(torch.zeros(pictures, 3, height, width, dtype=dtype, device=device))
+            tokens = features.tokens.flatten(0, 1)
+            head = x_BTC.flatten(0, 1)
+            x_BTC = torch.cat([tokens, head[len(tokens) :]]).view_as(x_BTC)
+        return model.gpt(x_BTC)
+
+
+def view_of(config: PlanConfig, sizes: ModelConfig) -> tuple[int, int]:
+    """(height, width) of a picture."""
+    return (config.view, config.view) if config.view else sizes.views[0]
+
+
+def supervised_rows(config: PlanConfig, sizes: ModelConfig) -> int:
+    """Positions with a target.
+
+    Raises:
+        UsageError: the pictures alone are longer than a line.
+    """
+    vision = config.pictures * count_vision_tokens(view_of(config, sizes))
+    if vision >= config.seq_len:
+        raise UsageError(
+            f"{config.pictures} pictures have {vision} tokens, a line {config.seq_len}: give fewer --pictures"
+        )
+    return max(1, int(config.lines * (config.seq_len - vision) * config.supervised))
+
+
+def optimizer_bytes(name: str, parameter: Tensor, chosen: Recipe) -> int:
+    """State of one trained parameter in fp32: Muon keeps one moment, AdamW two."""
+    muon = chosen.optimizer == "muon" and is_hidden_matrix(name, parameter)
+    return parameter.numel() * (4 if muon else 8)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# the same for real
+
+
+def check_on_cpu(config: PlanConfig) -> float:
+    """GB that a whole step really takes on the CPU: peak resident memory above what was there before."""
+    chosen = recipe(config.recipe, config.stage)
+    before = resident()
+    model = VLM(preset(config.preset), compute_dtype=config.compute_dtype)
+    model.init_weights(0)
+    freeze(model, chosen.trained)
+    optimizers = make_optimizers(model, None, chosen, 0.0)
+    with peak_of() as peak:
+        for _ in range(2):  # the second has the optimisers' state beside its activations
+            hidden = forward(model, config, Kept(model), "cpu")
+            rows = supervised_rows(config, model.config)
+            targets = torch.full((config.lines * config.seq_len,), IGNORE)
+            targets[-rows:] = 1
+            (model.loss(hidden, targets.view(config.lines, -1)).total / rows).backward()
+            del hidden
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+    return (peak[0] - before) / 1e9
+
+
+def resident() -> int:
+    """Bytes that this process holds now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+@contextmanager
+def peak_of() -> Iterator[list[int]]:
+    """Within, the largest `resident` seen; looked at every few milliseconds."""
+    peak, done = [resident()], threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            peak[0] = max(peak[0], resident())
+            time.sleep(0.002)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        thread.join()
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print the plan, what it fits into, and with --check how far it was off."""
+    config = parse(PlanConfig, argv)
+    if config.check and config.attention == "fused":
+        raise UsageError("--check runs on the CPU, where attention is plain: give --attention=plain")
+    if config.check and config.recompute:
+        raise UsageError("--check compares the step without --recompute")
+    parts = plan_memory(config)
+    total = sum(parts.values())
+    console, table = result_console(), Table("What", title=f"One training step of {config.preset}")
+    table.add_column("GB", justify="right")
+    for name, size in {**parts, "all": total}.items():
+        table.add_row(name, f"{size:.2f}")
+    console.print(table)
+    fits = {gpu: total <= gpu * (1 - HEADROOM) for gpu in GPUS}
+    words = ", ".join(f"{gpu} GB {'fits' if fit else 'too small'}" for gpu, fit in fits.items())
+    console.print(f"With {HEADROOM:.0%} kept free: {words}")
+    result: dict[str, Any] = {**machine(), "parts_gb": parts, "total_gb": total}
+    if config.check:
+        found = check_on_cpu(config)
+        result |= {"measured_gb": found, "error": total / found - 1}
+        console.print(f"measured: {found:.2f} GB, the estimate is {total / found - 1:+.1%}")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

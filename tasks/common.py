@@ -1,0 +1,125 @@
+"""What the data sets share: prompts, marks of pictures in texts, conversations, pages of a PDF."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from nanoocr.data.rows import BadRowError, Row, Turn, checked_row
+from nanoocr.errors import UsageError
+from nanoocr.inference.sources import open_source
+
+FREE_OCR = "Free OCR."  # DeepSeek-OCR's prompts (arXiv 2510.18234 and its released code)
+TO_MARKDOWN = "Convert the document to markdown."
+PARSE_FIGURE = "Parse the figure."
+
+# <image>, <|image|>, <image_1>, <|image_1|>: what data sets leave in their texts where a picture was.
+_MARK = re.compile(r"[ \t]*<\|?image(?:_?\d+)?\|?>[ \t]*\n?")
+
+
+def without_marks(text: str) -> str:
+    """The text without literal marks of pictures; a text that has none stays as it is."""
+    return _MARK.sub("", text).strip() if _MARK.search(text) else text
+
+
+def picture_bytes(image: Any, name: str) -> bytes:
+    """The encoded picture out of a {bytes, path} struct.
+
+    Raises:
+        BadRowError: null, or the bytes are not in the file.
+    """
+    data = image.get("bytes") if isinstance(image, dict) else None
+    if not data:
+        raise BadRowError(f"{name}: has no picture")
+    return bytes(data)
+
+
+def answered(row: Row) -> Row:
+    """The row, if every answer says something: a blank one teaches silence.
+
+    Raises:
+        BadRowError: an answer is blank.
+    """
+    if any(not turn.assistant.strip() for turn in row.turns):
+        raise BadRowError(f"{row.id}: an answer is blank")
+    return row
+
+
+def question_row(name: str, image: Any, question: Any, answer: Any, source: str) -> Row:
+    """One question about one picture, {bytes, path}.
+
+    Raises:
+        BadRowError: no picture, or question or answer is null or blank.
+    """
+    return answered(checked_row(name, [picture_bytes(image, name)], [(question, answer)], source))
+
+
+def turns_of(messages: Sequence[tuple[str, Any]], name: str) -> tuple[Turn, ...]:
+    """(role, text) in order -> turns; a leading system text joins the first question, as in nanochat.
+
+    Raises:
+        BadRowError: roles that do not alternate, or a question without an answer.
+    """
+    pairs = list(messages)
+    if len(pairs) > 1 and (pairs[0][0], pairs[1][0]) == ("system", "user"):
+        pairs[:2] = [("user", f"{pairs[0][1]}\n\n{pairs[1][1]}")]
+    roles = [role for role, _ in pairs]
+    if not pairs or len(pairs) % 2 or roles != ["user", "assistant"] * (len(pairs) // 2):
+        listed = ", ".join(map(str, roles)) or "none"
+        raise BadRowError(f"{name}: user and assistant must take turns, the roles are {listed}")
+    texts = [text for _, text in pairs]
+    return tuple(Turn(*pair) for pair in zip(texts[::2], texts[1::2], strict=True))
+
+
+def page_pictures(path: Path, name: str) -> tuple[Image.Image, ...]:
+    """The pages of a PDF, rendered, or of a picture, decoded.
+
+    Raises:
+        BadRowError: one of them cannot be read.
+    """
+    pictures = []
+    for picture in open_source(path):
+        if picture.image is None:
+            raise BadRowError(f"{name}: {picture.error}")
+        pictures.append(picture.image)
+    return tuple(pictures)
+
+
+def read_text(path: Path, name: str) -> str:
+    """A UTF-8 text file without blank ends.
+
+    Raises:
+        BadRowError: missing, or of another encoding.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadRowError(f"{name}: {path.name} cannot be read as UTF-8 ({error})") from error
+
+
+def file_bytes(path: Path, name: str) -> bytes:
+    """An encoded picture from disk.
+
+    Raises:
+        BadRowError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
+        raise BadRowError(f"{name}: {path} cannot be read ({error})") from error
+
+
+def existing(path: str | Path, what: str) -> Path:
+    """The path, if it is there.
+
+    Raises:
+        UsageError: it is not; `what` says what it should be.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UsageError(f"{path}: no such {what}")
+    return path

@@ -1,0 +1,24 @@
+"""DocVQA and its sister InfographicVQA: questions about scanned pages (lmms-lab/DocVQA, a config for each).
+
+Of several right answers the first is learnt. The test split has none, so none of its rows can be used.
+"""
+
+from __future__ import annotations
+
+from nanoocr.data.rows import BadRowError, Row
+from nanoocr.data.task import ParquetTask
+from tasks.common import question_row
+
+REPO = "lmms-lab/DocVQA"
+COLUMNS = ("image", "question", "answers")
+
+
+class DocVQA(ParquetTask):
+    """Columns image, question, answers."""
+
+    def read(self, index: int) -> Row:
+        """One question about one page."""
+        record, name = self.shards[index], self.shards.name_of(index)
+        if not record["answers"]:
+            raise BadRowError(f"{name}: has no answer")
+        return question_row(name, record["image"], record["question"], record["answers"][0], "docvqa")

@@ -1,0 +1,87 @@
+"""FineVision (HuggingFaceM4/FineVision): pictures and conversations of 185 subsets in one schema.
+
+Rows may have several pictures or none. Ratings go from 1 to 5; a null is unrated and always kept. The
+subsets of docling's markup become markdown (tasks/doctags.py) with a prompt to match; `prompt="stored"`
+leaves all texts as they are, but for literal marks of pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nanoocr.data.filtered import FilteredRowError
+from nanoocr.data.rows import BadRowError, Row, Turn, checked_row, row_from_record
+from nanoocr.data.shards import Shards
+from nanoocr.data.task import ParquetTask
+from nanoocr.errors import UsageError
+from tasks.common import FREE_OCR, PARSE_FIGURE, TO_MARKDOWN, answered, without_marks
+from tasks.doctags import DocTagsError, doctags_to_markdown, is_doctags
+
+REPO = "HuggingFaceM4/FineVision"
+RATINGS = ("relevance", "image_correspondence", "visual_dependency", "formatting")
+OCR_SUBSETS = ("olmOCR-mix-0225-documents", "olmOCR-mix-0225-books")
+DOCTAGS_PROMPTS = {
+    "DoclingMatix": TO_MARKDOWN,
+    "SynthChartNet": PARSE_FIGURE,
+    "SynthFormulaNet": FREE_OCR,
+    "SynthCodeNet": FREE_OCR,
+}
+PROMPTS = {**dict.fromkeys(OCR_SUBSETS, FREE_OCR), **DOCTAGS_PROMPTS}
+STORED = "stored"
+
+
+def columns(least: Mapping[str, int]) -> list[str]:
+    """The columns that a filter `least` needs."""
+    return ["images", "texts", "source", *(f"{rating}_min" for rating in least if least[rating] > 1)]
+
+
+class FineVision(ParquetTask):
+    """A subset; `shards` need the `columns` of `least`, the lowest rating that is kept, by name."""
+
+    def __init__(
+        self,
+        shards: Shards,
+        subset: str,
+        prompt: str = "",
+        least: Mapping[str, int] | None = None,
+        start: int = 0,
+        stop: int | None = None,
+        step: int = 1,
+    ) -> None:
+        super().__init__(shards, start, stop, step)
+        self.subset = subset
+        self.least = dict(least or {})
+        self.prompt = prompt or PROMPTS.get(subset, STORED)
+        if unknown := [rating for rating in self.least if rating not in RATINGS]:
+            raise UsageError(f"no rating {unknown[0]!r}: known are {', '.join(RATINGS)}")
+        if self.prompt != STORED and subset not in PROMPTS:
+            raise UsageError(
+                f"prompt={prompt}: the questions of {subset} are its own; only those of "
+                f"{', '.join(PROMPTS)} can be another"
+            )
+
+    def read(self, index: int) -> Row:
+        """The record with its texts cleaned or converted; FilteredRowError for a rating that is too low."""
+        record, name = self.shards[index], self.shards.name_of(index)
+        self._check_ratings(record, name)
+        row = row_from_record(record, name)
+        turns = [self._turn(turn, name) for turn in row.turns]
+        row = checked_row(name, row.pictures, turns, row.source or self.subset)
+        return row if self.subset in OCR_SUBSETS else answered(row)  # a page may be blank
+
+    def _check_ratings(self, record: Mapping[str, Any], name: str) -> None:
+        for rating, least in self.least.items():
+            value = record.get(f"{rating}_min")
+            if value is not None and value < least:
+                raise FilteredRowError(f"{name}: its {rating} is {value}, below {least}")
+
+    def _turn(self, turn: Turn, name: str) -> Turn:
+        if self.prompt != STORED and self.subset in OCR_SUBSETS:
+            return Turn(self.prompt, without_marks(turn.assistant))
+        if self.prompt != STORED and is_doctags(turn.assistant):
+            try:
+                return Turn(self.prompt, doctags_to_markdown(turn.assistant))
+            except DocTagsError as error:
+                raise BadRowError(f"{name}: not DocTags, {error}") from error
+        return Turn(without_marks(turn.user), without_marks(turn.assistant))

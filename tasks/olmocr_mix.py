@@ -1,0 +1,131 @@
+"""olmOCR-mix: pages of PDFs with the text that a large model read from them.
+
+The tables hold no pictures. Those of olmOCR-mix-0225 have id and `response`, a JSON string; those of
+olmOCR-mix-1025 have flat columns and pdf_relpath. Unpack the repository's pdf_tarballs into one folder and
+name it: ID.pdf lies in it directly, or CHUNK/PATH.pdf for a pdf_relpath CHUNK.tar.gz:PATH.pdf. On disk the
+same data is a folder of .md files, a few lines of front matter on top, with a PDF of the same name beside.
+
+A page that lies on its side (is_rotation_valid is false) is turned clockwise by rotation_correction, which is
+how the labelling model was asked. Where there was nothing to read (natural_text is null) the answer is empty:
+that page's truth.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from nanoocr.data.rows import BadRowError, Row, checked_row
+from nanoocr.data.shards import Shards
+from nanoocr.data.task import ParquetTask
+from tasks.common import FREE_OCR, existing, page_pictures, read_text
+from tasks.folder import Folder
+
+REPO = "allenai/olmOCR-mix-0225"
+COLUMNS_0225 = ("id", "response", "page_number")
+COLUMNS_1025 = ("pdf_relpath", "natural_text", "is_rotation_valid", "rotation_correction", "page_number")
+TURNS = {90: Image.Transpose.ROTATE_270, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_90}
+
+
+class OlmOcrMix(ParquetTask):
+    """The tables, and the unpacked PDFs in the folder `pdfs`."""
+
+    def __init__(
+        self,
+        shards: Shards,
+        pdfs: str | Path,
+        prompt: str = FREE_OCR,
+        start: int = 0,
+        stop: int | None = None,
+        step: int = 1,
+    ) -> None:
+        super().__init__(shards, start, stop, step)
+        self.pdfs = existing(pdfs, "folder of PDFs, the unpacked pdf_tarballs (pdfs=FOLDER)")
+        self.prompt = prompt
+
+    def read(self, index: int) -> Row:
+        """The page, upright, and its text."""
+        record, name = self.shards[index], self.shards.name_of(index)
+        about = _response(record, name)
+        pages = page_pictures(self.pdfs / _pdf_name(record, name), name)
+        if len(pages) > 1:  # the tarballs hold single pages; of a whole document the table has the number
+            pages = (_page(pages, record["page_number"], name),)
+        text = about.get("natural_text") or ""
+        return checked_row(name, upright(pages, about, name), [(self.prompt, text)], "olmocr_mix")
+
+
+def _response(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Of either table: natural_text, is_rotation_valid, rotation_correction."""
+    if "response" not in record:
+        return record
+    try:
+        about = json.loads(record["response"])
+    except (TypeError, ValueError) as error:
+        raise BadRowError(f"{name}: response is not JSON ({error})") from error
+    if not isinstance(about, dict):
+        raise BadRowError(f"{name}: response is not a JSON object")
+    return about
+
+
+def _page(pages: tuple[Image.Image, ...], number: Any, name: str) -> Image.Image:
+    if not isinstance(number, int) or not 1 <= number <= len(pages):
+        raise BadRowError(f"{name}: its PDF has {len(pages)} pages, and page_number is {number!r}")
+    return pages[number - 1]
+
+
+def _pdf_name(record: Mapping[str, Any], name: str) -> str:
+    """Where the PDF is within the folder."""
+    if record.get("id"):
+        return f"{record['id']}.pdf"
+    tarball, colon, path = str(record.get("pdf_relpath")).partition(".tar.gz:")
+    if not colon:
+        raise BadRowError(f"{name}: neither an id nor a pdf_relpath TARBALL.tar.gz:PATH names its PDF")
+    return f"{Path(tarball).name}/{path}"
+
+
+def upright(pages: tuple[Image.Image, ...], about: Mapping[str, Any], name: str) -> tuple[Image.Image, ...]:
+    """The pages turned as `about` says.
+
+    Raises:
+        BadRowError: by something else than quarters of a turn.
+    """
+    angle = 0 if about.get("is_rotation_valid", True) else about.get("rotation_correction", 0)
+    if angle == 0:
+        return pages
+    if angle not in list(TURNS):
+        raise BadRowError(f"{name}: rotation_correction is {angle!r}, not 0, 90, 180 or 270")
+    return tuple(page.transpose(TURNS[angle]) for page in pages)
+
+
+class OlmOcrFolder(Folder):
+    """The same data as .md files with front matter beside PDFs."""
+
+    source = "olmocr_mix"
+
+    def read(self, index: int) -> Row:
+        """The page, upright, and the text below the front matter."""
+        picture, text = self.pairs[index]
+        about, body = front_matter(read_text(text, str(text)))
+        pages = upright(page_pictures(picture, str(picture)), about, str(text))
+        return checked_row(str(picture), pages, [(self.prompt, body)], self.source)
+
+
+def front_matter(text: str) -> tuple[dict[str, Any], str]:
+    """The `key: value` lines between two lines of three dashes, and what follows; {} without such a block."""
+    opening, _, rest = text.partition("\n")
+    lines = rest.splitlines()
+    if opening.rstrip() != "---" or "---" not in lines:
+        return {}, text
+    end = lines.index("---")
+    pairs = (line.partition(":") for line in lines[:end])
+    values = {key.strip(): _value(value.strip()) for key, _, value in pairs}
+    return values, "\n".join(lines[end + 1 :]).strip()
+
+
+def _value(text: str) -> Any:
+    known: dict[str, Any] = {"true": True, "false": False, "none": None, "null": None, "": None}
+    return known.get(text.lower(), int(text) if text.isdecimal() else text)

@@ -1,0 +1,25 @@
+"""SmolTalk: conversations in text (HuggingFaceTB/smol-smoltalk; a config of smoltalk by its name).
+
+A system message joins the first question, as nanochat does it.
+"""
+
+from __future__ import annotations
+
+from nanoocr.data.rows import BadRowError, Row, checked_row
+from nanoocr.data.task import ParquetTask
+from tasks.common import answered, turns_of
+
+SMALL, LARGE = "HuggingFaceTB/smol-smoltalk", "HuggingFaceTB/smoltalk"
+COLUMNS = ("messages",)
+
+
+class SmolTalk(ParquetTask):
+    """Column messages: a list of {role, content}."""
+
+    def read(self, index: int) -> Row:
+        """One conversation."""
+        messages, name = self.shards[index]["messages"], self.shards.name_of(index)
+        if not messages or None in messages:
+            raise BadRowError(f"{name}: holds no messages, or a null among them")
+        turns = turns_of([(message["role"], message["content"]) for message in messages], name)
+        return answered(checked_row(name, (), turns, "smoltalk"))

@@ -1,0 +1,30 @@
+"""TextVQA: questions about text in photographs (lmms-lab/textvqa); ten people answered each.
+
+The answer that most of them gave is learnt, of equals the one that came first. People who found that the
+question needs no reading do not count.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from nanoocr.data.rows import BadRowError, Row
+from nanoocr.data.task import ParquetTask
+from tasks.common import question_row
+
+REPO = "lmms-lab/textvqa"
+COLUMNS = ("image", "question", "answers")
+NO_READING = "answering does not require reading text in the image"  # the data set's own phrase
+
+
+class TextVQA(ParquetTask):
+    """Columns image, question, answers."""
+
+    def read(self, index: int) -> Row:
+        """One question about one photograph."""
+        record, name = self.shards[index], self.shards.name_of(index)
+        given = [answer.strip() for answer in record["answers"] or [] if answer]
+        votes = Counter(answer for answer in given if answer and answer.lower() != NO_READING)
+        if not votes:
+            raise BadRowError(f"{name}: has no answer")
+        return question_row(name, record["image"], record["question"], votes.most_common(1)[0][0], "textvqa")

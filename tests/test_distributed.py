@@ -1,0 +1,115 @@
+"""Several gloo processes against one, as a user starts them: torchrun and the stage script."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from nanoocr.train.checkpoint import load_state
+from nanoocr.train.distributed import World
+from nanoocr.train.step import Totals
+
+ROOT = Path(__file__).parents[1]
+RUN = [
+    *("scripts.vis_tok_train", "--preset=nano", "--run_name=tok", "--batch_size=4", "--micro_batch=1"),
+    *("--workers=0", "--threads=1", "--dtype=float32", "--eval_samples=2", "--log_every=1", "--pack=True"),
+    *("--max_length=256", "--text_ratio=0.4", "--average=0.5", "--timeout_s=120", "--save_every=1"),
+    "--keep_last=0",
+]
+
+
+def train(out: Path, processes: int, *flags: str) -> subprocess.CompletedProcess[str]:
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    command = [sys.executable, *(launcher if processes > 1 else []), "-m", *RUN, f"--out={out}", *flags]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> Path:
+    """Four steps of one process, with a checkpoint at each."""
+    out = tmp_path_factory.mktemp("alone")
+    done = train(out, 1, "--steps=4")
+    assert done.returncode == 0, done.stderr[-2000:]
+    return out / "tok"
+
+
+def same_gradients(ours: Path, theirs: Path) -> None:
+    """After one step the moments of both optimisers are the gradients, times a number: equal to rounding.
+
+    (The weights themselves would be no test: Muon and AdamW turn the rounding of a vanishing gradient into an
+    update of full length.)
+    """
+    found, expected = (load_state(run / "step_000001") for run in (ours, theirs))
+    assert found["readers"] == expected["readers"]
+    pairs = [
+        (mine[name], their[name])
+        for one, other in zip(found["optimizers"], expected["optimizers"], strict=True)
+        for mine, their in zip(one["state"].values(), other["state"].values(), strict=True)
+        for name in ("momentum", "exp_avg")
+        if name in their
+    ]
+    assert len(pairs) > 50 and any(their.abs().max() > 0 for _, their in pairs)
+    for mine, their in pairs:
+        torch.testing.assert_close(mine, their, atol=1e-6 + 1e-4 * float(their.abs().max()), rtol=0.0)
+
+
+def same_losses(ours: Path, theirs: Path) -> None:
+    """Every step's losses agree."""
+    found, expected = losses(ours), losses(theirs)
+    assert found.keys() == expected.keys() == {1, 2, 3, 4}
+    for step, line in expected.items():
+        for name in ("loss", "glyph_patch", "glyph_token", "loss_ema", "padding"):
+            assert found[step][name] == pytest.approx(line[name], rel=5e-3), (step, name)
+
+
+def losses(run: Path) -> dict[int, dict]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return {line["step"]: line for line in lines if line["event"] == "train"}
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_many_processes_equal_one(alone, tmp_path, processes):
+    """Same global batch, packed lines, some of them text alone, losses over the global count."""
+    done = train(tmp_path, processes, "--steps=4")
+    assert done.returncode == 0, done.stderr[-2000:]
+    same_gradients(tmp_path / "tok", alone)
+    same_losses(tmp_path / "tok", alone)
+    assert done.stderr.count("validation at 4") == 1  # one rank speaks
+
+
+def test_a_run_goes_on_with_another_number_of_processes(alone, tmp_path):
+    shutil.copytree(alone, tmp_path / "tok")
+    for step in (3, 4):
+        shutil.rmtree(tmp_path / "tok" / f"step_{step:06d}")
+    done = train(tmp_path, 2, "--steps=4", "--resume=True")
+    assert done.returncode == 0, done.stderr[-2000:]
+    same_losses(tmp_path / "tok", alone)
+    readers = [load_state(run / "step_000004")["readers"] for run in (tmp_path / "tok", alone)]
+    assert readers[0] == readers[1] and len(readers[0]) == 4
+
+
+def test_processes_that_cannot_share_a_step_are_told(tmp_path):
+    done = train(tmp_path, 3, "--steps=4")
+    assert done.returncode != 0 and "3 ranks cannot share 4 micro-batches" in done.stderr
+
+
+def test_totals_of_one_process_are_its_own(byte_tokenizer, make_row):
+    from nanoocr.data.batch import collate
+    from nanoocr.data.example import prepare
+
+    examples = [prepare(make_row(i, chars="ab"), byte_tokenizer, ((64, 128),), 100) for i in range(3)]
+    batches = [collate(examples[:1], 0), collate(examples[1:], 0)]
+    totals = Totals.of(batches, World(), stop=True)
+    assert totals.supervised == sum(len(f"answer {i}") + 1 for i in range(3))
+    assert (totals.documents, totals.pictures, totals.stops) == (3, 3, 1)
+    assert totals.glyph_weight == pytest.approx(3 * (2 + 0.2 * (4 * 16 - 2)))
