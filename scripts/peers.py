@@ -24,6 +24,7 @@ from nanoocr.commandline import parse, run
 from nanoocr.errors import UsageError
 from nanoocr.eval.cost import measure_cost
 from nanoocr.eval.peers import PEERS, make_peer
+from nanoocr.eval.report import markdown_table
 from nanoocr.eval.summary import ALL
 from nanoocr.eval.tasks import Selection, find_task, main_metric
 from nanoocr.files import write_file
@@ -32,6 +33,7 @@ from scripts.measure_reading import machine
 from scripts.vision_eval import VisionEvalConfig, command_line, evaluate, group_row, split_names
 from scripts.vision_sample import model_folder, result_console
 
+PEERS_JSON = "peers.json"
 COLUMNS = ("CER", "median", ">50 %", "perfect", "score", "95 %", "gap", "loops", "failed")
 
 
@@ -198,12 +200,6 @@ def verdict(measured: Mapping[str, Any]) -> list[str]:
     return [*lines, f"{first} loses in: {', '.join(lost) or 'nothing'}."] if others else []
 
 
-def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A pipe table."""
-    cells = [titles, ["---"] * len(titles), *([str(c).replace("|", "\\|") for c in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
-
-
 EXPLAINED = """\
 CER: errors / characters of all pages, order and markup count; median: of the pages' CER; >50 %: pages with a
 CER above that, which are no readings; perfect: pages without an error; score: F1 of the words as a bag, HTML
@@ -259,7 +255,7 @@ def main(argv: list[str] | None = None) -> None:
     config = parse(PeersConfig, argv)
     results = {**compare(config), "command": command_line("scripts.peers", argv)}
     print_tables(results)
-    write_file(Path(config.out, "peers.json"), json.dumps(results, indent=1).encode())
+    write_file(Path(config.out, PEERS_JSON), json.dumps(results, indent=1).encode())
     if config.markdown:
         write_file(Path(config.markdown), markdown(results, results["command"]).encode())
     print(json.dumps(results))

@@ -30,8 +30,8 @@ from nanoocr.errors import PictureError, UsageError
 from nanoocr.eval.answering import Answerer, answer_all, model_answers, peer_answers
 from nanoocr.eval.grounding import CONDITIONS, asks_of
 from nanoocr.eval.peers import PEERS, make_peer
-from nanoocr.eval.predictions import Found, Store, named, read_predictions
 from nanoocr.eval.samples import PROMPT, EvalSample, file_stem
+from nanoocr.eval.store import Found, Store, named, read_predictions
 from nanoocr.eval.summary import ALL, PageResult, by_group, score_pages, summarise, worst_and_median
 from nanoocr.eval.tasks import EvalTask, Selection, check_truths, find_task, main_metric
 from nanoocr.files import read_manifest, write_file
@@ -75,8 +75,8 @@ class VisionEvalConfig:
             )
 
 
-def evaluate(config: VisionEvalConfig) -> dict[str, Any]:
-    """Answer, score and write everything; the results as plain data."""
+def evaluate(config: VisionEvalConfig, command: str = "") -> dict[str, Any]:
+    """Answer, score and write everything; the results as plain data, with the command for the record."""
     task = find_task(config.task)
     only_reads = config.model in PEERS and not config.predictions
     kinds, questions = split_names(config.kinds), config.questions and not only_reads
@@ -88,7 +88,8 @@ def evaluate(config: VisionEvalConfig) -> dict[str, Any]:
             read_predictions(config.predictions, chosen.samples),
         )
     else:
-        about, found = read_all(config, chosen.samples)
+        about, answer = make_answerer(config)
+        found = read_all(config, chosen.samples, about, answer)
     pages = score_pages(chosen.samples, found.predictions, task)
     results = {
         "task": config.task,
@@ -96,6 +97,7 @@ def evaluate(config: VisionEvalConfig) -> dict[str, Any]:
         "model": config.predictions or config.model,
         "about": about,
         "machine": machine(),
+        "command": command,
         "left_out": chosen.left_out,
         "missing": found.missing,
         "unknown": found.unknown,
@@ -116,13 +118,13 @@ def split_names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def read_all(config: VisionEvalConfig, samples: Sequence[EvalSample]) -> tuple[dict[str, Any], Found]:
-    """Answer every question that has no answer on disk; and what answered."""
+def read_all(
+    config: VisionEvalConfig, samples: Sequence[EvalSample], about: Mapping[str, Any], answer: Answerer
+) -> Found:
+    """Answer every question that has no answer on disk."""
     asks = asks_of(samples, CONDITIONS if config.grounding else CONDITIONS[:1])
-    about, answer = make_answerer(config)
-    store = Store(config.out, about)
-    predictions = answer_all(asks, store, answer, config.model)
-    return about, Found(predictions, (), (), ())
+    predictions = answer_all(asks, Store(config.out, about), answer, config.model)
+    return Found(predictions, (), (), ())
 
 
 def make_answerer(config: VisionEvalConfig) -> tuple[dict[str, Any], Answerer]:
@@ -130,11 +132,17 @@ def make_answerer(config: VisionEvalConfig) -> tuple[dict[str, Any], Answerer]:
     if config.model in PEERS:
         peer = make_peer(config.model, config.threads or 1)
         return {"engine": peer.name, **peer.about()}, functools.partial(peer_answers, peer)
+    reader, about = load_reader(config)
+    return about, functools.partial(model_answers, reader, config.max_tokens or None)
+
+
+def load_reader(config: VisionEvalConfig) -> tuple[Reader, dict[str, Any]]:
+    """The model that the flags name, and what it is."""
     if config.threads:
         torch.set_num_threads(config.threads)
     folder = default_model_folder() if config.model == "shipped" else model_folder(config.model)
     reader = Reader(folder, device=config.device, max_batch=config.max_batch, mode=config.mode or None)
-    about = {
+    return reader, {
         "engine": "nanoocr",
         "weights": read_manifest(folder)["files"][WEIGHTS]["sha256"][:16],
         "weights_bytes": sum(path.stat().st_size for path in folder.iterdir()),
@@ -143,7 +151,6 @@ def make_answerer(config: VisionEvalConfig) -> tuple[dict[str, Any], Answerer]:
         "max_tokens": config.max_tokens,
         "dtype": str(reader.dtype).removeprefix("torch."),
     }
-    return about, functools.partial(model_answers, reader, config.max_tokens or None)
 
 
 def set_scores(task: EvalTask, samples: Sequence[EvalSample], found: Found) -> dict[str, dict[str, float]]:
@@ -295,16 +302,9 @@ def command_line(module: str, argv: Sequence[str] | None) -> str:
 def main(argv: list[str] | None = None) -> None:
     """Evaluate, print, and end in one line of JSON."""
     config = parse(VisionEvalConfig, argv)
-    results = evaluate(config)
+    results = evaluate(config, command_line("scripts.vision_eval", argv))
     print_results(results, result_console())
-    print(
-        json.dumps(
-            {
-                **{k: v for k, v in results.items() if k != "shown"},
-                "command": command_line("scripts.vision_eval", argv),
-            }
-        )
-    )
+    print(json.dumps({key: value for key, value in results.items() if key != "shown"}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Other engines: adapters against stand-ins and, where installed, the real ones; cost; the tables."""
+"""Other engines: adapters against stand-ins and, where installed, the real ones; cost; the comparison."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ from nanoocr.eval import samples as samples_module
 from nanoocr.eval.answering import answer_all, peer_answers
 from nanoocr.eval.grounding import CONDITIONS, asks_of, wrong_picture
 from nanoocr.eval.peers import PeerError
-from nanoocr.eval.predictions import Prediction, Store, read_predictions
 from nanoocr.eval.samples import EvalSample, SampleSet
+from nanoocr.eval.store import Prediction, Store, read_predictions
 from nanoocr.eval.summary import by_group, score_pages, summarise, worst_and_median
 from nanoocr.eval.tasks import TASKS, EvalTask, Selection, find_task, main_metric, text_scores, without_markup
 from nanoocr.train.checkpoint import save_model

@@ -12,7 +12,7 @@ from itertools import groupby
 from nanoocr.errors import UsageError
 from nanoocr.eval.grounding import Ask
 from nanoocr.eval.peers import Peer, PeerError
-from nanoocr.eval.predictions import ByCondition, Prediction, Store
+from nanoocr.eval.store import ByCondition, Prediction, Store
 from nanoocr.inference.reader import Page, Reader
 from nanoocr.progress import track
 

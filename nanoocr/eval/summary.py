@@ -13,8 +13,8 @@ from typing import Any
 
 from nanoocr.eval.grounding import CONDITIONS, Condition
 from nanoocr.eval.metrics import bootstrap_interval, corpus_character_error_rate, grounding_gap
-from nanoocr.eval.predictions import MISSING, ByCondition, Prediction
 from nanoocr.eval.samples import EvalSample
+from nanoocr.eval.store import MISSING, ByCondition, Prediction
 from nanoocr.eval.tasks import LOWER_IS_BETTER, EvalTask
 from nanoocr.inference.sampling import surplus_of_loop
 

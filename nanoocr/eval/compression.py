@@ -1,0 +1,198 @@
+"""The compression curve: how well is read what has r times as many text tokens as vision tokens?
+
+Pages of controlled length are drawn here: black on white, in the largest letters that fit, so that more text
+means smaller letters, as on real pages. The paper's curve (DeepSeek-OCR, arXiv 2510.18234, table 2) stands
+beside ours; it is of the Fox pages, in other fonts, under another tokenizer: compare shapes, not points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from nanoocr.data.synth import VALIDATION_SEED, text
+from nanoocr.data.synth.dice import Dice
+from nanoocr.data.synth.fonts import Font
+from nanoocr.data.synth.page import Face, Page, face
+from nanoocr.errors import UsageError
+from nanoocr.eval.samples import PROMPT, EvalSample
+from nanoocr.eval.summary import PageResult, summarise
+from nanoocr.image_process import Size
+
+LARGEST, SMALLEST = 34, 8  # letter sizes in pixels, from the cards' largest to what an eye still reads
+MARGIN = 6  # pixels at every side
+LEADING = 2  # pixels between two lines
+INK, PAPER = (0, 0, 0), (255, 255, 255)
+
+
+class PaperPoint(NamedTuple):
+    """One row of the paper's table 2."""
+
+    text_tokens: tuple[int, int]  # of the truth: from, to
+    pages: int
+    precision: float  # in [0, 1]
+    ratio: float  # text tokens / vision tokens
+
+
+def _paper(precisions: Sequence[float], ratios: Sequence[float]) -> tuple[PaperPoint, ...]:
+    pages = (7, 28, 28, 14, 11, 8, 4)
+    starts = range(600, 1300, 100)
+    return tuple(
+        PaperPoint((start, start + 100), count, precision / 100, ratio)
+        for start, count, precision, ratio in zip(starts, pages, precisions, ratios, strict=True)
+    )
+
+
+# By the number of vision tokens as the paper counts them (grid only): modes Tiny and Small on Fox, English.
+PAPER_CURVES = {
+    64: _paper((96.5, 93.8, 83.8, 85.9, 79.3, 76.4, 59.1), (10.5, 11.8, 13.2, 15.1, 16.5, 17.7, 19.7)),
+    100: _paper((98.5, 97.3, 96.8, 96.8, 91.5, 89.8, 87.1), (6.7, 7.5, 8.5, 9.7, 10.6, 11.3, 12.6)),
+}
+
+
+# ---------------------------------------------------------------------------------------------------
+# Pages of controlled length
+
+
+class Level(NamedTuple):
+    """Pages of one length in one picture size."""
+
+    size: Size  # height, width in pixels
+    tokens: int  # of text, wanted
+
+    @property
+    def name(self) -> str:
+        """Of the curve it belongs to."""
+        return f"{self.size[0]}x{self.size[1]}"
+
+
+def length_pages(
+    level: Level, count: int, fonts: Sequence[Font], count_tokens: Callable[[str], int]
+) -> Iterator[EvalSample | str]:
+    """`count` held-out pages of about `level.tokens` tokens, natural and random text in turn.
+
+    A page whose text does not fit even in the smallest letters is a sentence that says so.
+    """
+    for index in range(count):
+        dice = Dice.for_sample(f"length {level.name} {level.tokens}", VALIDATION_SEED, index)
+        name = f"{level.name}/{level.tokens:05d}/{index}"
+        source = text.random_token if index % 2 else text.sentence
+        words = words_of_length(dice, source, level.tokens, count_tokens)
+        drawn = draw_page(dice, dice.pick(fonts), level.size, words)
+        if drawn is None:
+            yield f"{name}: {level.tokens} tokens do not fit in letters of {SMALLEST} pixels"
+            continue
+        image, lines = drawn
+        yield EvalSample(name, image, PROMPT, "\n".join(lines), "paragraph", (level.name,))
+
+
+def words_of_length(
+    dice: Dice, source: Callable[[Dice], str], tokens: int, count_tokens: Callable[[str], int]
+) -> list[str]:
+    """Words from as many calls of `source` as it takes until one more would exceed `tokens`; at least one."""
+    words: list[str] = []
+    used = 0
+    while True:
+        for word in source(dice).split():
+            used += count_tokens(f" {word}" if words else word)
+            if words and used > tokens:
+                return words
+            words.append(word)
+
+
+def draw_page(
+    dice: Dice, font: Font, size: Size, words: Sequence[str]
+) -> tuple[Image.Image, list[str]] | None:
+    """The words as a block in the largest letters that fit, and its lines; None where none fit."""
+    height, width = (side - 2 * MARGIN for side in size)
+    for pixels in range(LARGEST, SMALLEST - 1, -1):
+        body = face(font, pixels)
+        pitch = body.above + body.below + LEADING
+        lines = wrap(words, body, width)
+        if lines is not None and len(lines) * pitch - LEADING <= height:
+            page = Page(size, PAPER)
+            top = MARGIN + dice.whole(0, height - len(lines) * pitch + LEADING) + body.above
+            for number, line in enumerate(lines):
+                page.write(body, line, MARGIN, top + number * pitch)
+            return page.colour(INK), lines
+    return None
+
+
+def wrap(words: Sequence[str], body: Face, width: float) -> list[str] | None:
+    """The words in lines of at most `width` pixels; None if one of them is wider than a line."""
+    lines: list[str] = []
+    for word in words:
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and body.width(longer) <= width:
+            lines[-1] = longer
+        elif body.width(word) <= width:
+            lines.append(word)
+        else:
+            return None
+    return lines
+
+
+# ---------------------------------------------------------------------------------------------------
+# The curve
+
+
+class Measured(NamedTuple):
+    """One page that was read."""
+
+    result: PageResult
+    text_tokens: int  # of the truth
+    vision_tokens: int
+
+    @property
+    def ratio(self) -> float:
+        return self.text_tokens / self.vision_tokens
+
+
+def measured_pages(results: Sequence[PageResult], count_tokens: Callable[[str], int]) -> list[Measured]:
+    """The pages with their token counts; one that could not be read has no vision tokens and is left out.
+
+    Raises:
+        UsageError: no page has vision tokens.
+    """
+    pages = [
+        Measured(result, count_tokens(result.sample.truth), result.right.vision_tokens)
+        for result in results
+        if result.right.vision_tokens
+    ]
+    if not pages:
+        raise UsageError("no page was read with vision tokens, so there is no curve to draw")
+    return pages
+
+
+def curve(pages: Sequence[Measured], width: float) -> list[dict[str, Any]]:
+    """One point per bucket of `width` in text tokens / vision tokens, as plain data, empty buckets left out.
+
+    `precision` is fox_precision_official, the number that the paper's table is believed to show; everything
+    is as nanoocr.eval.summary defines it.
+    """
+    buckets: dict[int, list[Measured]] = {}
+    for page in pages:
+        buckets.setdefault(int(page.ratio // width), []).append(page)
+    points = []
+    for number, inside in sorted(buckets.items()):
+        summary = summarise([page.result for page in inside])
+        points.append(
+            {
+                "from": number * width,
+                "to": (number + 1) * width,
+                "pages": len(inside),
+                "ratio": fmean(page.ratio for page in inside),
+                "text_tokens": fmean(page.text_tokens for page in inside),
+                "vision_tokens": fmean(page.vision_tokens for page in inside),
+                "precision": summary["scores"]["fox_precision_official"],
+                "cer": summary["scores"]["cer"],
+                "corpus_cer": summary["corpus_cer"],
+                "catastrophic": summary["catastrophic"],
+                "repetition": summary["repetition"],
+                "truncated": summary["truncated"],
+            }
+        )
+    return points
