@@ -129,7 +129,8 @@ class MetaAttention(TorchFunctionMode):
             bias = kwargs["attn_mask"]
             if self.fused:
                 return _Fused.apply(*args[:3], bias)
-            return plain_attention(*args[:3], bias, kwargs["is_causal"])
+            q, k, v = args
+            return plain_attention(q, k, v, bias, kwargs["is_causal"])
         return func(*args, **(kwargs or {}))
 
 
