@@ -1,4 +1,4 @@
-"""Folders of predictions, one text file per page, from any model: read whatever is there, name what is odd."""
+"""Folders of predictions, one text file per page, from any model: read what is there, name what is odd."""
 
 from __future__ import annotations
 
@@ -63,5 +63,7 @@ def read_text(path: Path) -> tuple[str, str]:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
         text = data.decode(encoding, errors="replace")
-        problem = f"{path}: not {encoding[:6].upper()} at byte {error.start}, read with replacement characters"
+        problem = (
+            f"{path}: not {encoding[:6].upper()} at byte {error.start}, read with replacement characters"
+        )
     return text.replace("\r\n", "\n").replace("\r", "\n"), problem

@@ -82,7 +82,9 @@ def markdown_tables(text: str) -> list[Grid]:
     for lines in _runs(text.strip().split("\n"), lambda line: "|" in line):
         rows = pipe_rows(lines)
         if len(lines) > 1 and rows:
-            headed = [[(cell, r == 0 or c == 0, 1, 1) for c, cell in enumerate(row)] for r, row in enumerate(rows)]
+            headed = [
+                [(cell, r == 0 or c == 0, 1, 1) for c, cell in enumerate(row)] for r, row in enumerate(rows)
+            ]
             grids.append(_lay_out(headed))
     return grids
 
@@ -102,17 +104,12 @@ def pipe_rows(lines: Sequence[str]) -> list[list[str]]:
 
 
 def pipe_table_to_html(markdown: str) -> str:
-    """One pipe table as an HTML table: the first row is the head, texts are escaped, short rows stay short."""
-    rows = pipe_rows(markdown.strip().split("\n"))
-    tags = ["th" if number == 0 else "td" for number in range(len(rows))]
-    return (
-        "<table>"
-        + "".join(
-            "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>"
-            for tag, row in zip(tags, rows)
-        )
-        + "</table>"
-    )
+    """One pipe table as HTML: the first row is the head, texts are escaped, short rows stay short."""
+    rows = []
+    for cells in pipe_rows(markdown.strip().split("\n")):
+        tag = "td" if rows else "th"
+        rows.append("".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells))
+    return "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"
 
 
 def html_tables(text: str) -> list[Grid]:

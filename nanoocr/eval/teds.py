@@ -95,10 +95,10 @@ def compare_tables(prediction: str, truth: str) -> TableScores:
             raise TableError("both tables are empty")
         found, wanted = (tree for tree, _ in trees)
         # A tree of a table is never deeper than the parser allows, but the distance recurses along it.
-        scores = [1.0 - tree_distance(found, wanted, content) / max(sizes) for content in (True, False)]
+        full, bare = (1.0 - tree_distance(found, wanted, content) / max(sizes) for content in (True, False))
     except (TableError, RecursionError) as error:
         return TableScores(0.0, 0.0, str(error) or type(error).__name__)
-    return TableScores(*scores)
+    return TableScores(full, bare)
 
 
 class TableError(Exception):
@@ -154,7 +154,8 @@ def _tokens(cell: Any, letters: dict[str, str]) -> Iterator[str]:
     yield cell.text or ""
     for child in cell:
         opener, closer = (
-            letters.setdefault(f"{mark}{child.tag}", chr(FIRST_TAG_LETTER + len(letters))) for mark in ("", "/")
+            letters.setdefault(f"{mark}{child.tag}", chr(FIRST_TAG_LETTER + len(letters)))
+            for mark in ("", "/")
         )
         yield opener
         yield from _tokens(child, letters)

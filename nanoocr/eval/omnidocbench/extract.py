@@ -20,9 +20,9 @@ Kind = Literal["text", "formula", "html_table", "latex_table"]
 FENCES = {"1.0": ("markdown",), "1.5": ("markdown", "html", "latex")}
 DISPLAY = [("$$", "$$"), (r"\[", r"\]"), ("$", "$"), (r"\(", r"\)")]
 DOLLARS = [("$$", "$$"), ("$", "$"), (r"\(", r"\)")]
-TABULAR, TABULAR_END = r"\begin{tabular}", r"\end{tabular}"
-# The official code measures its own regular expressions (16 and 14 characters) instead of what they match.
-RESTART, TABULAR_END_LENGTH = 16, 14
+# The official code takes the lengths of its regular expressions for those of what they match: 14 characters
+# for \end{tabular}, which has 13, and 16 for \begin{tabular} and for any <table ...>.
+TABULAR_STRIDE, RESTART = 14, 16
 CODE = re.compile(r"```\w+\n")
 # macro, on one line only, inner white space goes
 MACROS = [
@@ -89,25 +89,26 @@ def _drop_pictures(text: str) -> str:
 
 def _cut_latex_tables(text: str) -> tuple[str, list[Block]]:
     tables = [(s.start, s.end) for s in delimited(text, [(r"\begin{table}", r"\end{table}")])]
-    blocks = [Block("latex_table", text[start:end], start, "latex_table") for start, end in tables]
     rest = blank(text, tables)
-    tabulars = []
-    for start, close in outermost(rest, lambda t, place: t.find(TABULAR, place), TABULAR_END, RESTART):
-        tabulars.append((start, min(close + TABULAR_END_LENGTH, len(text))))
+    tabulars = outermost(rest, _find_tabular, r"\end{tabular}", stride=TABULAR_STRIDE, jump=RESTART)
+    blocks = [Block("latex_table", text[start:end], start, "latex_table") for start, end in tables]
     blocks += [Block("latex_table", rest[start:end], start, "latex_table") for start, end in tabulars]
     return blank(rest, tabulars), blocks
+
+
+def _find_tabular(text: str, place: int) -> int:
+    return text.find(r"\begin{tabular}", place)
+
+
+def _cut_html_tables(text: str) -> tuple[str, list[Block]]:
+    spans = outermost(text, _find_html_table, "</table>", stride=len("</table>"), jump=RESTART)
+    blocks = [Block("html_table", text[start:end], start, "html_table") for start, end in spans]
+    return blank(text, spans), blocks
 
 
 def _find_html_table(text: str, place: int) -> int:
     start = text.find("<table", place)
     return start if start >= 0 and text.find(">", start + 6) >= 0 else -1
-
-
-def _cut_html_tables(text: str) -> tuple[str, list[Block]]:
-    closer = "</table>"
-    spans = [(s, close + len(closer)) for s, close in outermost(text, _find_html_table, closer, RESTART)]
-    blocks = [Block("html_table", text[start:end], start, "html_table") for start, end in spans]
-    return blank(text, spans), blocks
 
 
 def _cut_formulas(text: str, version: Version) -> tuple[str, list[Block]]:

@@ -9,7 +9,7 @@ differ by n places differs by at most 2n, so that most of the official code's wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,8 +23,9 @@ CERTAIN = 0.25  # below: the pair is certain, its pieces are not merged with oth
 MERGE = 0.6  # a neighbour may be merged when some window of the truth is nearer to it than this
 INSIDE = 0.4  # a left-over truth is inside a prediction when some window is nearer than this
 WORST_PAIR = 0.7  # above: no pair
-# The official code gives up after 30 s and assigns without merging. A limit on the work is the same anywhere.
-MOST_PAIRS = 250_000
+# The official code gives up after 30 s and assigns without merging. A limit on the number of comparisons
+# gives the same numbers on every machine; where it is met, the official code, being slower, gives up too.
+MOST_COMPARISONS = 250_000
 
 
 class Match(NamedTuple):
@@ -34,13 +35,16 @@ class Match(NamedTuple):
     found: tuple[int, ...]
 
 
-def too_many(truths: Sized, found: Sized) -> bool:
-    """Whether the pieces are so many that only the plain assignment is done."""
-    return len(truths) * len(found) > MOST_PAIRS
+class TooManyPieces(Exception):  # noqa: N818 (nobody's mistake: the caller then assigns plainly)
+    """There are so many pieces that looking for neighbours to merge would take minutes."""
 
 
 def quick_match(truths: Sequence[str], found: Sequence[str], version: Version) -> list[Match]:
-    """Matches of normalised, non-empty pieces, with the official shortcuts for none and one."""
+    """Matches of normalised, non-empty pieces, with the official shortcuts for none and one.
+
+    Raises:
+        TooManyPieces: use plain_match.
+    """
     if not truths:
         return [Match((), (j,)) for j in range(len(found))]
     if not found:
@@ -51,7 +55,11 @@ def quick_match(truths: Sequence[str], found: Sequence[str], version: Version) -
 
 
 def adjacency_match(truths: Sequence[str], found: Sequence[str], version: Version) -> list[Match]:
-    """Merge, assign, look inside, pair the rest."""
+    """Merge, assign, look inside, pair the rest.
+
+    Raises:
+        TooManyPieces: use plain_match.
+    """
     groups, cost = merge_neighbours(truths, found)
     paired = {row: groups[column] for row, column in assign(cost) if cost[row, column] <= WORST_PAIR}
     lost = [i for i in range(len(truths)) if i not in paired]
@@ -142,19 +150,29 @@ class Group(NamedTuple):
     cost: float
 
 
-def merge_neighbours(
-    truths: Sequence[str], found: Sequence[str]
-) -> tuple[list[tuple[int, ...]], np.ndarray]:
-    """The predictions in groups, in order, and the distances (truths, groups) to their joined texts."""
+def merge_neighbours(truths: Sequence[str], found: Sequence[str]) -> tuple[list[tuple[int, ...]], np.ndarray]:
+    """The predictions in groups, in order, and the distances (truths, groups) to their joined texts.
+
+    Raises:
+        TooManyPieces: after MOST_COMPARISONS.
+    """
+    if len(truths) * len(found) > MOST_COMPARISONS:
+        raise TooManyPieces
     cost = distances(truths, found)
     certain_truths, certain_found = (set(side.tolist()) for side in np.nonzero(cost < CERTAIN))
     starts = [j for j in range(len(found)) if j not in certain_found]
     wishes = []
+    comparisons = 0
     for i, truth in enumerate(truths):
-        if i not in certain_truths and starts:
-            windows = _Windows(truth, found)
-            groups = [_grow(truth, found, j, certain_found, windows) for j in starts]
-            wishes.append(min(groups, key=lambda group: group.cost))  # the first of the best
+        best = None
+        windows = _Windows(truth, found)
+        for j in starts if i not in certain_truths else ():
+            group = _grow(truth, found, j, certain_found, windows)
+            comparisons += len(group.members)
+            if comparisons > MOST_COMPARISONS:
+                raise TooManyPieces
+            best = group if best is None or group.cost < best.cost else best
+        wishes += [best] if best else []
     merged = {group[0]: group for group in choose_groups(wishes)}
     if not any(len(group) > 1 for group in merged.values()):
         return [(j,) for j in range(len(found))], cost
@@ -186,7 +204,7 @@ def _grow(truth: str, found: Sequence[str], start: int, barred: set[int], window
     while end < len(found) and end not in barred:
         longer = f"{joined} {found[end]}"
         longer_cost = distance(truth, longer)
-        if longer_cost > cost or any(windows[j] > MERGE for j in range(start, end)) or windows[end] >= MERGE:
+        if longer_cost > cost or windows[start] > MERGE or windows[end] >= MERGE:
             break
         joined, cost, end = longer, longer_cost, end + 1
         if len(joined) > len(truth):

@@ -1,13 +1,17 @@
-r"""What is compared after matching: texts without blanks and punctuation, formulas without layout commands.
+r"""What is compared after matching: texts without blanks and punctuation, formulas without layout.
 
-Behaviour from opendatalab/OmniDocBench (`utils/data_preprocess.py`); v1.5 strips more from formulas. Two quirks
-of the text normalisation are kept: the pairs \t, \n, /t and /n vanish ("and/then" becomes "andhen"), and case
-stays. The normalisation of tables is in `nanoocr.eval.teds`.
+Behaviour from opendatalab/OmniDocBench (`utils/data_preprocess.py`); v1.5 strips more from formulas. Two
+quirks of the text normalisation are kept: the pairs \t, \n, /t and /n vanish ("and/then" becomes "andhen"),
+and case stays. The normalisation of tables is in `nanoocr.eval.teds`.
 """
 
 from __future__ import annotations
 
+import logging
 import re
+from functools import lru_cache
+
+from rapidfuzz.distance import Levenshtein
 
 from nanoocr.errors import UsageError
 from nanoocr.eval.omnidocbench.extract import Version
@@ -19,7 +23,9 @@ VANISHING = ("\\t", "\\n", "\t", "\n", "/t", "/n")
 NO_WORD = re.compile("[^\\w\u4e00-\u9fff]")
 
 # Removed from formulas in this order, wherever they stand (so \text takes a part of \textit with it).
-FONTS = r"\mathbf \mathrm \mathnormal \mathit \mathbb \mathcal \mathscr \mathfrak \mathsf \mathtt \textbf \text"
+FONTS = (
+    r"\mathbf \mathrm \mathnormal \mathit \mathbb \mathcal \mathscr \mathfrak \mathsf \mathtt \textbf \text"
+)
 FONTS += r" \boldmath \boldsymbol \operatorname \bm \symbfit \mathbfcal \symbf \scriptscriptstyle"
 SPACING = r"\notag \setlength \coloneqq \space \thickspace \thinspace \medspace \nobreakspace \negmedspace"
 SPACING += r" \quad \qquad \enspace \substackw"
@@ -62,6 +68,7 @@ def formulas_to_unicode(text: str) -> str:
     return "".join([*parts, text[place:]])
 
 
+@lru_cache(maxsize=10_000)  # a model that loops writes one formula thousands of times
 def latex_to_unicode(latex: str) -> str | None:
     """LaTeX as plain text, None where it cannot be read.
 
@@ -73,6 +80,8 @@ def latex_to_unicode(latex: str) -> str | None:
         from pylatexenc.latexwalker import LatexWalkerError
     except ImportError as error:
         raise UsageError("OmniDocBench needs the extra: pip install 'nano-deepseek-ocr[eval]'") from error
+    # It warns about every odd formula, and there is nothing that could be mended.
+    logging.getLogger("pylatexenc").setLevel(logging.ERROR)
     try:
         return str(LatexNodes2Text().latex_to_text(latex))
     except (LatexWalkerError, *LATEX_ERRORS):
@@ -92,3 +101,12 @@ def normalise_formula(latex: str, version: Version = "1.5") -> str:
     for command in REMOVED[version]:
         text = text.replace(command, "")
     return text.lower()
+
+
+def formula_edit_distance(prediction: str, truth: str) -> float:
+    """Levenshtein / longer length of two normalised formulas, in [0, 1]; 0 when nothing is left of both.
+
+    OmniDocBench's second measure of formulas; the first, CDM, compares them drawn with TeX.
+    """
+    found, wanted = normalise_formula(prediction), normalise_formula(truth)
+    return Levenshtein.normalized_distance(found, wanted)

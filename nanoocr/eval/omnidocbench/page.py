@@ -17,11 +17,11 @@ from nanoocr.eval.omnidocbench.extract import Block, Version, extract_blocks
 from nanoocr.eval.omnidocbench.match import (
     CERTAIN,
     Match,
+    TooManyPieces,
     adjacency_match,
     distances,
     plain_match,
     quick_match,
-    too_many,
 )
 from nanoocr.eval.omnidocbench.normalise import (
     latex_to_unicode,
@@ -85,7 +85,7 @@ class PageSamples:
 
 
 def page_samples(annotation: Mapping[str, Any], markdown: str, version: Version) -> PageSamples:
-    """Match one page. `annotation` is a page of OmniDocBench.json, `markdown` the prediction, perhaps empty."""
+    """Match one page: its record in OmniDocBench.json and the predicted markdown, which may be empty."""
     truth = truth_pieces(annotation)
     blocks = extract_blocks(markdown, version)
     tables, cells, latex = match_tables([p for p in truth if p.kind == "html_table"], blocks)
@@ -140,7 +140,9 @@ def _join_truncated(annotation: Mapping[str, Any]) -> Iterable[Mapping[str, Any]
 # tables
 
 
-def match_tables(truths: Sequence[Piece], blocks: Sequence[Block]) -> tuple[list[TableSample], list[Piece], int]:
+def match_tables(
+    truths: Sequence[Piece], blocks: Sequence[Block]
+) -> tuple[list[TableSample], list[Piece], int]:
     """(samples, the cells of predicted tables that no true table needs, number of LaTeX tables).
 
     Where a page has more LaTeX than HTML tables, the LaTeX ones are its answer, and wrong.
@@ -155,7 +157,9 @@ def match_tables(truths: Sequence[Piece], blocks: Sequence[Block]) -> tuple[list
     samples, surplus = [], []
     for match in plain_match([truth.content for truth in truths], [block.content for block in found]):
         if match.truths:
-            samples.append(_table_sample(truths[match.truths[0]], "".join(found[j].content for j in match.found)))
+            samples.append(
+                _table_sample(truths[match.truths[0]], "".join(found[j].content for j in match.found))
+            )
         else:
             surplus = [piece for j in match.found for piece in _cell_pieces(found[j])]
     return samples, surplus, len(latex)
@@ -219,10 +223,8 @@ def _match_apart(truths: Sequence[Piece], blocks: Sequence[Block], _: Sequence[P
             continue
         wanted = lines_of(of_kind, "1.0")
         found = lines_of([_piece(block) for block in blocks if block.kind == kind], "1.0")
-        too_long = too_many(wanted, found)
-        plainly |= too_long
-        texts = [line.normal for line in wanted], [line.normal for line in found]
-        matches = plain_match(*texts) if too_long else quick_match(*texts, "1.0")
+        matches, gave_up = _match_or_assign(wanted, found, "1.0")
+        plainly |= gave_up
         if kind == "formula":
             matches = [match for match in matches if match.truths]
         else:
@@ -237,8 +239,7 @@ def _match_together(truths: Sequence[Piece], blocks: Sequence[Block], cells: Seq
     predicted = _predicted(blocks, cells)
     wanted = lines_of([part for piece in truths for part in split_array(piece, predicted=False)], "1.5")
     found = lines_of([part for piece in predicted for part in split_array(piece, predicted=True)], "1.5")
-    plainly = too_many(wanted, found)
-    matches = _hybrid_match(wanted, found, plainly)
+    matches, plainly = _match_or_assign(wanted, found, "1.5")
     text = [match for match in matches if match.truths and _label(match, wanted) in SCORED_TEXT]
     order = reading_order(text, wanted, found)
     samples, formulas = [_sample(match, wanted, found) for match in text], []
@@ -252,6 +253,19 @@ def _match_together(truths: Sequence[Piece], blocks: Sequence[Block], cells: Seq
     return samples, formulas, order, plainly
 
 
+def _match_or_assign(
+    wanted: Sequence[Line], found: Sequence[Line], version: Version
+) -> tuple[list[Match], bool]:
+    """The matches, and whether there were so many pieces that they were only assigned."""
+    truths, outputs = [line.normal for line in wanted], [line.normal for line in found]
+    try:
+        if version == "1.0":
+            return quick_match(truths, outputs, version), False
+        return _hybrid_match(truths, outputs, [line.label in IGNORED_TEXT for line in wanted]), False
+    except TooManyPieces:
+        return plain_match(truths, outputs), True
+
+
 def _predicted(blocks: Sequence[Block], cells: Sequence[Piece]) -> list[Piece]:
     """Texts and formulas by position, inline formulas last; ties fall as in the official lists."""
     kinds = dict.fromkeys(block.kind for block in blocks if block.kind in ("text", "formula"))
@@ -263,22 +277,15 @@ def _piece(block: Block) -> Piece:
     return Piece(block.kind, block.label, block.content, block.start)
 
 
-def _hybrid_match(wanted: Sequence[Line], found: Sequence[Line], plainly: bool) -> list[Match]:
-    """v1.5's match; predictions that certainly belong to an ignored piece are out of the game."""
-    texts = [line.normal for line in wanted], [line.normal for line in found]
-    if plainly:
-        return plain_match(*texts)
-    if not wanted or not found or len(wanted) == len(found) == 1:
-        return quick_match(*texts, "1.5")
-    ignored = [line.normal for line in wanted if line.label in IGNORED_TEXT]
-    near = distances(ignored, texts[1]) < CERTAIN
-    kept_found = [j for j in range(len(found)) if not near[:, j].any()]
-    kept_wanted = [i for i, line in enumerate(wanted) if line.label not in IGNORED_TEXT]
-    kept = [texts[0][i] for i in kept_wanted], [texts[1][j] for j in kept_found]
-    return [
-        Match(tuple(kept_wanted[i] for i in match.truths), tuple(kept_found[j] for j in match.found))
-        for match in adjacency_match(*kept, "1.5")
-    ]
+def _hybrid_match(truths: Sequence[str], found: Sequence[str], ignored: Sequence[bool]) -> list[Match]:
+    """v1.5's match; predictions that certainly belong to an ignored truth are out of the game, as it is."""
+    if not truths or not found or len(truths) == len(found) == 1:
+        return quick_match(truths, found, "1.5")
+    near = distances([truth for truth, out in zip(truths, ignored) if out], found) < CERTAIN
+    rows = [i for i, out in enumerate(ignored) if not out]
+    columns = [j for j in range(len(found)) if not near[:, j].any()]
+    matches = adjacency_match([truths[i] for i in rows], [found[j] for j in columns], "1.5")
+    return [Match(tuple(rows[i] for i in m.truths), tuple(columns[j] for j in m.found)) for m in matches]
 
 
 def _label(match: Match, wanted: Sequence[Line]) -> str:
@@ -333,6 +340,8 @@ def split_array(piece: Piece, *, predicted: bool) -> list[Piece]:
         offset = array.group(2).find(line, searched)
         searched = offset + len(line)
         start = piece.place or 0
-        place = start + array.start(2) + offset if predicted else round(float(start) + (len(parts) + 1) / 10, 1)
+        place = (
+            start + array.start(2) + offset if predicted else round(float(start) + (len(parts) + 1) / 10, 1)
+        )
         parts.append(replace(piece, content=rf"\[{line}\]", place=place))
     return parts

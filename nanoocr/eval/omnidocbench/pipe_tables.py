@@ -18,7 +18,8 @@ COMMENT = re.compile("<!--")
 
 def pipe_spans(text: str) -> list[tuple[int, int]]:
     """(start, end) from each bar to the next bar that ends a line, that line's end included."""
-    spans, place = [], 0
+    spans: list[tuple[int, int]] = []
+    place = 0
     while True:
         start = text.find("|", place)
         close = text.find("|\n", start + 1) if start >= 0 else -1

@@ -35,7 +35,7 @@ class OmniPage:
 
     @property
     def markdown(self) -> str:
-        """The truth as markdown: in reading order, without what has none (headers, page numbers, pictures)."""
+        """The truth as markdown in reading order, without what has no place in it (page numbers)."""
         dets = [det for det in self.annotation["layout_dets"] if det.get("order") is not None]
         texts = (_det_markdown(det) for det in sorted(dets, key=lambda det: det["order"]))
         return "\n\n".join(text for text in texts if text)
@@ -57,7 +57,9 @@ def read_omnidocbench(path: str | Path) -> list[OmniPage]:
     try:
         entries = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"{file}: cannot be read ({error.strerror}): name OmniDocBench.json or its folder") from error
+        raise UsageError(
+            f"{file}: cannot be read ({error.strerror}): name OmniDocBench.json or its folder"
+        ) from error
     except ValueError as error:
         raise UsageError(f"{file}: not JSON ({error})") from error
     if not isinstance(entries, list):

@@ -66,44 +66,47 @@ def replace_enclosed(
     return "".join([*parts, text[kept:]])
 
 
-def outermost(text: str, find_opener: Callable[[str, int], int], closer: str, jump: int) -> list[tuple[int, int]]:
-    """(start of the opener, start of the closer) of nested elements, outermost ones only.
+def outermost(
+    text: str, find_opener: Callable[[str, int], int], closer: str, *, stride: int, jump: int
+) -> list[tuple[int, int]]:
+    """(start, end) of nested elements, outermost ones only.
 
-    An opener that is never closed is passed over and the search begins anew `jump` characters behind it, as
-    the official code does (so that openers inside that stretch are lost).
+    The search moves on by `stride` behind every tag, and elements end that far behind their closer's start.
+    An opener that is never closed is passed over, and the search begins anew `jump` characters behind it.
+    Both are what the official code takes for lengths of tags: what stands inside that stretch is lost.
     """
-    tokens = list(_tokens(text, find_opener, closer))
-    starts = [start for start, _ in tokens]
-    last_closer = max((start for start, opens in tokens if not opens), default=-1)
+    tags = list(_tags(text, find_opener, closer, stride))
+    starts = [start for start, _ in tags]
+    last_closer = max((start for start, opens in tags if not opens), default=-1)
     spans: list[tuple[int, int]] = []
     first = 0
     while True:
         pending: list[int] = []
-        for start, opens in tokens[first:]:
+        for start, opens in tags[first:]:
             if opens:
                 pending.append(start)
             elif pending:
                 opened = pending.pop()
                 if not pending:
-                    spans.append((opened, start))
+                    spans.append((opened, min(start + stride, len(text))))
         if not pending or pending[0] + jump > last_closer:
             return spans
         first = bisect_left(starts, pending[0] + jump)
 
 
-def _tokens(text: str, find_opener: Callable[[str, int], int], closer: str) -> Iterator[tuple[int, bool]]:
-    """(start, is an opener) of all openers and closers; behind each the search moves on by len(closer)."""
-    place = 0
+def _tags(
+    text: str, find_opener: Callable[[str, int], int], closer: str, stride: int
+) -> Iterator[tuple[int, bool]]:
+    """(start, is an opener) of all openers and closers in order."""
     opened, closed = find_opener(text, 0), text.find(closer)
     while opened >= 0 or closed >= 0:
         opens = opened >= 0 and (closed < 0 or opened < closed)
         start = opened if opens else closed
         yield start, opens
-        place = start + len(closer)
-        if 0 <= opened < place:
-            opened = find_opener(text, place)
-        if 0 <= closed < place:
-            closed = text.find(closer, place)
+        if 0 <= opened < start + stride:
+            opened = find_opener(text, start + stride)
+        if 0 <= closed < start + stride:
+            closed = text.find(closer, start + stride)
 
 
 def blank(text: str, spans: Iterable[tuple[int, int]]) -> str:

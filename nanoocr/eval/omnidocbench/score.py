@@ -4,7 +4,7 @@
     report.scores["text_edit"].page_average
 
 Equal to the official code (opendatalab/OmniDocBench, `metrics/cal_metric.py`) where that has a number. Not
-computed: CDM (formulas drawn with TeX and compared as pictures), so neither v1.5's overall, which contains it.
+computed: CDM (formulas drawn with TeX and compared as pictures), and so v1.5's overall, which contains it.
 """
 
 from __future__ import annotations
@@ -120,8 +120,12 @@ def score_omnidocbench(
         UsageError: no such folder, an unknown version, or the extra `eval` is not installed.
     """
     if version not in get_args(Version) or missing not in ("wrong", "skip"):
-        raise UsageError(f"OmniDocBench has versions 1.0 and 1.5, and missing is wrong or skip: not {version}, {missing}")
-    given = Predictions(dict(predictions)) if isinstance(predictions, Mapping) else read_predictions(predictions)
+        raise UsageError(
+            f"OmniDocBench has versions 1.0 and 1.5, and missing is wrong or skip: not {version}, {missing}"
+        )
+    given = (
+        Predictions(dict(predictions)) if isinstance(predictions, Mapping) else read_predictions(predictions)
+    )
     scored: list[PageScore] = []
     notes = _Notes()
     used: set[str] = set()
