@@ -105,3 +105,8 @@ stage tok "$steps1" scripts.vis_tok_train "${flags[@]}" "${tasks[@]}" ${first[@]
 encoder="$(find "$out/tok" -name 'deepencoder_*.safetensors' | sort | tail -n 1)"
 stage mid "$steps2" scripts.vis_mid_train "${flags[@]}" "${tasks[@]}" ${first[@]+"${first[@]}"} ${modes[@]+"${modes[@]}"} \
     --resume_from_deepencoder="$encoder"
+
+# What it can do, and the proof that it looks; then everything on one page.
+"$python" -m scripts.vision_eval --model="$out/mid" --out="$out/eval" --device="$device" --per_group="${PER_KIND:-100}"
+"$python" -m scripts.report --run="$out/tok" --run="$out/mid" --eval="$out/eval" --out="$out/report.html"
+echo "speedrun.sh: the report is $out/report.html" >&2

@@ -24,6 +24,7 @@ from nanoocr.files import read_manifest
 from nanoocr.model.vlm import VLM
 from nanoocr.train.checkpoint import load_model, load_state
 from nanoocr.train.recipes import component_of
+from nanoocr.train.validate import keep_best
 from scripts import vis_mid_train, vis_tok_train
 
 SHORT = [
@@ -275,6 +276,13 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path):
 
 ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "scripts.vis_tok_train", *SHORT, "--workers=1", "--log_every=1"]
+
+
+def test_the_best_validation_is_kept_over_a_resume(tmp_path):
+    assert keep_best(tmp_path, 10, 0.5) == (10, 0.5)
+    assert keep_best(tmp_path, 20, 0.7) == (10, 0.5)
+    assert keep_best(tmp_path, 30, 0.4) == (30, 0.4)
+    assert keep_best(tmp_path, 25, 0.6) == (25, 0.6)  # the run went back behind step 30
 
 
 @pytest.mark.slow

@@ -29,6 +29,7 @@ class RunLog:
 
     def __init__(self, run: Path, config: TrainConfig, *, start: int, main: bool = True) -> None:
         """`main` is false on the ranks that keep silent."""
+        self.run = run
         run.mkdir(parents=True, exist_ok=True)
         metrics = run / "metrics.jsonl" if main else Path(os.devnull)
         self.metrics = open(metrics, "a", encoding="utf-8")  # noqa: SIM115 (closed in __exit__)

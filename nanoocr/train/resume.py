@@ -41,7 +41,6 @@ def save(
         "step": state.step,
         "glyph_steps": state.glyph_steps,
         "ema": ema,
-        "best": state.best,
         "heads": None if state.heads is None else state.heads.state_dict(),
         "optimizers": [optimizer.state_dict() for optimizer in state.optimizers],
         "average": None if state.average is None else state.average.saved(),
@@ -107,14 +106,5 @@ def resume(
         for number, reader in content["readers"].items()
         if number // config.turns % world.size == world.rank
     }
-    return (
-        replace(
-            state,
-            step=content["step"],
-            ema=ema,
-            glyph_steps=content["glyph_steps"],
-            readers=readers,
-            best=content.get("best"),
-        ),
-        tokenizer,
-    )
+    there = {"step": content["step"], "glyph_steps": content["glyph_steps"], "ema": ema, "readers": readers}
+    return replace(state, **there), tokenizer

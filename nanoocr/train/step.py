@@ -48,7 +48,6 @@ class TrainState:
     step: int = 0
     ema: dict[str, Tensor] = field(default_factory=dict)  # moving averages of this rank's share of the losses
     readers: dict[int, ReaderState] = field(default_factory=dict)  # where this rank's data stands
-    best: tuple[int, float] | None = None  # step and loss of the best validation so far
 
     def for_reading(self) -> AbstractContextManager[None]:
         """Within, the model holds the weights that are measured and saved: the average, if there is one."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from nanoocr.data.example import prepare
 from nanoocr.data.rows import Row
 from nanoocr.eval.reading import ReadingReport, evaluate_reading, row_losses
+from nanoocr.files import write_file
 from nanoocr.image_process import Mode
 from nanoocr.model.vlm import VLM
 from nanoocr.tokenizer import Tokenizer
@@ -40,17 +43,30 @@ def validate(
         if texts:
             values["text_loss"] = text_loss(state.model, tokenizer, texts)
     state.model.train()
-    loss = float(values["loss"] if seen else values["text_loss"])
-    best_step, best_loss = state.best or (state.step, loss)
-    state.best = (state.step, loss) if loss < best_loss else (best_step, best_loss)
-    values |= {"best_step": state.best[0], "best_loss": state.best[1]}
+    best_step, best_loss = keep_best(log.run, state.step, float(values["loss" if seen else "text_loss"]))
+    values |= {"best_step": best_step, "best_loss": best_loss}
     log.record(state.step, "validation", values)
     if texts:
         log.say(f"validation at {state.step}: text alone, loss {values['text_loss']:.4f}")
     if report is not None:
         say_report(log, state.step, report)
-    log.say(f"  best so far: loss {state.best[1]:.4f} at step {state.best[0]}")
+    log.say(f"  best so far: loss {best_loss:.4f} at step {best_step}")
     return report
+
+
+def keep_best(run: Path, step: int, loss: float) -> tuple[int, float]:
+    """Step and loss of the best validation up to `step`, this one taken in; kept in best.json of the run.
+
+    Beside the checkpoints and not in them: a step is saved before it is validated. What a run found that then
+    went back behind it does not count.
+    """
+    path, best = run / "best.json", (step, loss)
+    if path.is_file():
+        before = json.loads(path.read_text())
+        if before["step"] < step and before["loss"] <= loss:
+            best = (before["step"], before["loss"])
+    write_file(path, json.dumps({"step": best[0], "loss": best[1]}).encode())
+    return best
 
 
 def text_loss(model: VLM, tokenizer: Tokenizer, rows: Sequence[Row]) -> float:
