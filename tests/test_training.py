@@ -86,6 +86,7 @@ def test_stage_1_leaves_steps_and_encoders(trained):
         "deepencoder_000002.safetensors",
         "deepencoder_000004.safetensors",
         "metrics.jsonl",
+        "best.json",
     }
     manifest = read_manifest(trained / "tok" / "step_000004")
     assert manifest["step"] == 4 and set(manifest["files"]) == {
