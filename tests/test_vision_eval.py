@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import json
+import time
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from nanoocr import progress
 from nanoocr.commandline import run
 from nanoocr.errors import UsageError
 from nanoocr.eval import samples as samples_module
@@ -231,6 +233,22 @@ def test_rates_by_hand(samples):
     assert numbers["scores"]["cer"]["median"] == 0.75 and numbers["catastrophic"] == 0.5
     assert "gap_wrong" not in numbers["scores"]["cer"]
     assert [page.sample.id for _, page in worst_and_median(pages)] == ["card/2", "card/3"]
+
+
+def test_a_hundred_thousand_characters_of_repetition_are_scored_at_once(samples):
+    started = time.process_time()
+    given = {sample.id: Prediction("ha ! " * 20_000) for sample in samples}
+    numbers = summarise(score_pages(samples, {"right": given}, TASKS["folder"]))
+    assert numbers["repetition"] == 1.0 and numbers["scores"]["cer"]["mean"] > 5_000
+    assert time.process_time() - started < 10  # a fraction of a second on a quiet machine
+
+
+def test_progress_says_how_far_and_how_long(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
+    assert list(progress.track("abc", 3, "reading")) == ["a", "b", "c"]
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(" in ")[0] for line in said] == [f"reading: {i} of 3" for i in (1, 2, 3)]
+    assert said[-1].endswith("0:00:00 left") and progress.clock(3723.4) == "1:02:03"
 
 
 def test_groups_keep_their_order_and_metrics_their_pages(samples, tmp_path):
