@@ -3,10 +3,10 @@
 python -m scripts.bench_packing --mix=card:0.6,receipt:0.1,paragraph:0.1,form:0.2 --text_ratio=0.2
 
 Three ways to train on one fixed set of rows: `packed` (documents that do not see each other share a line),
-`sorted` (one row per line, all rows sorted by length first) and `padded` (one row per line as they come). Each
-way trains a model of its own on all of the rows; the rounds are interleaved, so that the machine's moods hit
-all alike. Rates are relative to `padded`; `real` is the share of the positions that are not padding. The last
-line on stdout is the same as JSON.
+`sorted` (one row per line, all rows sorted by length first) and `padded` (one row per line as they come).
+Each way trains a model of its own on all of the rows; the rounds are interleaved, so that the machine's moods
+hit all alike. Rates are relative to `padded`; `real` is the share of the positions that are not padding. The
+last line on stdout is the same as JSON.
 """
 
 from __future__ import annotations

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
+
+from nanoocr.data.synth.fonts import default_folders
 
 WIDTH, BAND = 1280, 340  # pixels; a band is one row
 PICTURES = 520  # pixels of the width that the pictures share
 MARGIN = 12
 FONT_SIZE, LINE = 14, 19
-CHARS = (WIDTH - PICTURES - 2 * MARGIN) // 8  # of a line of text
+CHARS = (WIDTH - PICTURES - 2 * MARGIN) // 9  # of a line of text
 SHOWN = 4  # pictures of a row; the heading tells how many there are
 
 
@@ -27,13 +30,21 @@ class Entry(NamedTuple):
 def draw_sheet(entries: Sequence[Entry]) -> Image.Image:
     """The sheet, a band for each entry; what does not fit into its band ends in dots."""
     sheet = Image.new("RGB", (WIDTH, BAND * max(1, len(entries))), "white")
-    font = ImageFont.load_default(FONT_SIZE)
+    font = _font()
     for i, entry in enumerate(entries):
         top = i * BAND
         _draw_pictures(sheet, entry.pictures[:SHOWN], top)
         _draw_text(ImageDraw.Draw(sheet), entry, top, font)
         ImageDraw.Draw(sheet).line([(0, top + BAND - 1), (WIDTH, top + BAND - 1)], fill="silver")
     return sheet
+
+
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """DejaVu Sans, which knows most alphabets, where it is; Pillow's own knows no accents."""
+    for folder in default_folders():
+        for path in Path(folder).rglob("DejaVuSans.ttf"):
+            return ImageFont.truetype(str(path), FONT_SIZE)
+    return ImageFont.load_default(FONT_SIZE)
 
 
 def _draw_pictures(sheet: Image.Image, pictures: Sequence[Image.Image], top: int) -> None:

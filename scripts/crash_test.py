@@ -56,11 +56,11 @@ class CrashTestError(NanoOCRError):
     exit_code = 1
 
 
-def start(out: Path, name: str, steps: int) -> subprocess.Popen[str]:
+def start(out: Path, name: str, steps: int, *flags: str) -> subprocess.Popen[str]:
     """The run as a child process; its log is its stderr."""
     command = [sys.executable, "-m", "scripts.vis_tok_train", f"--run_name={name}", f"--out={out}"]
     return subprocess.Popen(
-        [*command, f"--steps={steps}", "--resume=True", *FLAGS], stderr=subprocess.PIPE, text=True
+        [*command, f"--steps={steps}", "--resume=True", *FLAGS, *flags], stderr=subprocess.PIPE, text=True
     )
 
 

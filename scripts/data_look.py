@@ -45,13 +45,14 @@ class DataLookConfig:
     scan: int = 0  # rows that are counted; 0 is those that are shown
     preset: str = "nano"  # whose views and sequence length the tokens are counted for
     mode: str = ""  # resolution mode, as base; empty is the best of the preset's views
+    max_length: int = 0  # most tokens of a row; 0 is the preset's sequence
     tokenizer: str = ""  # tokenizer file; empty is that of the model in the package
     out: str = ""  # PNG file for a contact sheet; empty for none
 
     def __post_init__(self) -> None:
         """Refuse numbers without a meaning."""
-        if self.count < 1 or self.scan < 0:
-            raise UsageError("--count must be above 0, --scan must not be negative")
+        if self.count < 1 or self.scan < 0 or self.max_length < 0:
+            raise UsageError("--count must be above 0, --scan and --max_length must not be negative")
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class Look:
     tokenizer: Tokenizer
     sizes: ModelConfig
     mode: Mode | None
+    max_length: int
 
     def count(self, row: Row) -> Counts:
         """Tokens of a row as it is trained on: pictures first, then the turns."""
@@ -95,7 +97,8 @@ def look(config: DataLookConfig) -> Look:
     path = Path(config.tokenizer) if config.tokenizer else default_model_folder() / "tokenizer.json"
     tokenizer = Tokenizer.from_file(path)
     mode = find_mode(config.mode) if config.mode else None
-    return Look(tokenizer, preset(config.preset, tokenizer.vocab_size), mode)
+    sizes = preset(config.preset, tokenizer.vocab_size)
+    return Look(tokenizer, sizes, mode, config.max_length or sizes.gpt.sequence_len)
 
 
 @dataclass
@@ -110,15 +113,14 @@ class Findings:
 def scan(task: Task, looking: Look, shown: int, scanned: int) -> Findings:
     """Go through the first rows of a task, print those that are shown."""
     found = Findings([], [], {})
-    limit = looking.sizes.gpt.sequence_len
     positions = range(min(len(task), max(shown, scanned)))
     console = Console(stderr=True)
     for i in track(positions, "rows", console=console, transient=True, disable=scanned <= shown):
         try:
             row = task[i].decoded()
             counts = looking.count(row)
-            if counts.total > limit:
-                raise BadRowError(f"{row.id}: {counts.total} tokens, the sequence has {limit}")
+            if counts.total > looking.max_length:
+                raise BadRowError(f"{row.id}: {counts.total} tokens, {looking.max_length} are allowed")
         except (BadRowError, PictureError) as error:
             found.skipped.setdefault(reason(str(error)), []).append(str(error))
             continue
@@ -140,7 +142,7 @@ def reason(message: str) -> str:
 def entry_of(row: Row, counts: Counts) -> Entry:
     """The row for the contact sheet."""
     pictures = row.images()
-    heading = f"{row.id} ({row.source}), {len(pictures)} pictures, {counts.total} tokens"
+    heading = f"{row.id} ({row.source}), pictures: {len(pictures)}, tokens: {counts.total}"
     return Entry(heading, pictures, [(turn.user, turn.assistant) for turn in row.turns])
 
 
@@ -159,13 +161,13 @@ def shortened(text: str) -> str:
     return repr(text) if len(text) <= SHORT else f"{text[:half]!r} ... {text[-half:]!r} ({len(text)})"
 
 
-def print_findings(task: Task, found: Findings, config: DataLookConfig) -> None:
+def print_findings(task: Task, found: Findings, looking: Look) -> None:
     """Totals, token statistics, and what was skipped."""
     skipped = sum(map(len, found.skipped.values()))
     seen = len(found.counts) + skipped
     print(f"\n{len(task):,} rows; {seen} looked at, {len(found.counts)} usable, {skipped} skipped")
     if found.counts:
-        print(f"tokens a row for --preset={config.preset}{f' --mode={config.mode}' if config.mode else ''}:")
+        print(f"tokens a row ({looking.sizes.name}, a vocabulary of {looking.tokenizer.vocab_size:,}):")
         for name in ("vision", "prompt", "supervised", "total"):
             values = [getattr(counts, name) for counts in found.counts]
             print(f"  {name:<10} mean {fmean(values):7.1f}  median {median(values):7.1f}  most {max(values)}")
@@ -198,8 +200,8 @@ def main(argv: list[str] | None = None) -> None:
     looking = look(config)
     task = make_task(config.task)
     found = scan(task, looking, config.count, config.scan)
-    print_findings(task, found, config)
-    if config.out:
+    print_findings(task, found, looking)
+    if config.out and found.entries:
         write_sheet(found.entries, config.out)
     if not found.counts:
         raise UsageError(f"--task={config.task}: none of the rows that were looked at can be used")

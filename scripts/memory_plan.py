@@ -31,6 +31,7 @@ from nanoocr.commandline import parse, run
 from nanoocr.config import ModelConfig, preset
 from nanoocr.errors import UsageError
 from nanoocr.image_process import count_vision_tokens
+from nanoocr.model.layers import plain_attention
 from nanoocr.model.vlm import IGNORE, LOGITS_AT_ONCE, VLM
 from nanoocr.train.optim import is_hidden_matrix
 from nanoocr.train.recipes import Recipe, freeze, make_optimizers, recipe
@@ -114,15 +115,22 @@ def key(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
-class FusedAttention(TorchFunctionMode):
-    """Stands in for torch's fused kernel on the meta device: the same shapes, and what the kernel keeps."""
+class MetaAttention(TorchFunctionMode):
+    """Attention on the meta device: keeps what torch's fused kernel keeps, or what plain products do."""
+
+    def __init__(self, fused: bool) -> None:
+        super().__init__()
+        self.fused = fused
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         if func is F.scaled_dot_product_attention:
-            bias = (kwargs or {}).get("attn_mask")
-            return _Fused.apply(*args[:3], bias)
+            bias = kwargs["attn_mask"]
+            if self.fused:
+                return _Fused.apply(*args[:3], bias)
+            q, k, v = args
+            return plain_attention(q, k, v, bias, kwargs["is_causal"])
         return func(*args, **(kwargs or {}))
 
 
@@ -145,11 +153,19 @@ class _Fused(torch.autograd.Function):
 def plan_memory(config: PlanConfig) -> dict[str, float]:
     """GB by purpose, of one process that holds the whole model."""
     sizes, chosen = preset(config.preset), recipe(config.recipe, config.stage)
+    rows = supervised_rows(config, sizes)
     with torch.device("meta"):
         model = VLM(sizes, compute_dtype=config.compute_dtype)
     freeze(model, chosen.trained)
     kept = Kept(model)
-    forward(model, config, kept, "meta")
+    for block in (
+        *model.encoder.sam_model.blocks,
+        *model.encoder.vision_model.transformer.layers,
+        *model.gpt.transformer.h,
+    ):
+        kept.watch(block)
+    with MetaAttention(config.attention == "fused"), kept.counting():
+        forward(model, config, "meta")
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     count = sum(p.numel() for _, p in trained)
     inside = sum(within for _, within in kept.blocks)
@@ -157,8 +173,7 @@ def plan_memory(config: PlanConfig) -> dict[str, float]:
     if config.recompute:
         activations += sum(size for size, _ in kept.blocks) - inside
         activations += max((within for _, within in kept.blocks), default=0)
-    vocabulary = sizes.gpt.vocab_size
-    logits = min(LOGITS_AT_ONCE, supervised_rows(config, sizes) * vocabulary)
+    logits = min(LOGITS_AT_ONCE, rows * sizes.gpt.vocab_size)
     parts = {
         "weights": 4 * sum(p.numel() for p in model.parameters()),
         "gradients": 4 * count,
@@ -170,26 +185,18 @@ def plan_memory(config: PlanConfig) -> dict[str, float]:
     return {name: size / 1e9 for name, size in parts.items()}
 
 
-def forward(model: VLM, config: PlanConfig, kept: Kept, device: str) -> Tensor:
-    """One forward pass as training makes it, counted; returns the hidden states."""
-    encoder, sizes, dtype = model.encoder, model.config, config.compute_dtype
-    for block in (
-        *encoder.sam_model.blocks,
-        *encoder.vision_model.transformer.layers,
-        *model.gpt.transformer.h,
-    ):
-        kept.watch(block)
+def forward(model: VLM, config: PlanConfig, device: str) -> Tensor:
+    """One forward pass as training makes it; returns the hidden states."""
+    sizes, dtype = model.config, config.compute_dtype
     pictures = config.lines * config.pictures
-    with FusedAttention() if config.attention == "fused" else torch.enable_grad(), kept.counting():
-        x_BTC = model.gpt.embed(torch.zeros(config.lines, config.seq_len, dtype=torch.long, device=device))
-        x_BTC = x_BTC.to(dtype)
-        if pictures:
-            height, width = view_of(config, sizes)
-            features = encoder(torch.zeros(pictures, 3, height, width, dtype=dtype, device=device))
-            tokens = features.tokens.flatten(0, 1)
-            head = x_BTC.flatten(0, 1)
-            x_BTC = torch.cat([tokens, head[len(tokens) :]]).view_as(x_BTC)
-        return model.gpt(x_BTC)
+    x_BTC = model.gpt.embed(torch.zeros(config.lines, config.seq_len, dtype=torch.long, device=device))
+    x_BTC = x_BTC.to(dtype)
+    if pictures:
+        height, width = view_of(config, sizes)
+        features = model.encoder(torch.zeros(pictures, 3, height, width, dtype=dtype, device=device))
+        tokens, flat = features.tokens.flatten(0, 1), x_BTC.flatten(0, 1)
+        x_BTC = torch.cat([tokens, flat[len(tokens) :]]).view_as(x_BTC)
+    return model.gpt(x_BTC)
 
 
 def view_of(config: PlanConfig, sizes: ModelConfig) -> tuple[int, int]:
@@ -231,7 +238,7 @@ def check_on_cpu(config: PlanConfig) -> float:
     optimizers = make_optimizers(model, None, chosen, 0.0)
     with peak_of() as peak:
         for _ in range(2):  # the second has the optimisers' state beside its activations
-            hidden = forward(model, config, Kept(model), "cpu")
+            hidden = forward(model, config, "cpu")
             rows = supervised_rows(config, model.config)
             targets = torch.full((config.lines * config.seq_len,), IGNORE)
             targets[-rows:] = 1

@@ -151,7 +151,7 @@ def _plan(name: str, what: str, options: Options) -> Callable[[], Task]:
             shards, chars = source(plain_text.REPO, what), take("chars", 0)
             return lambda: plain_text.PlainText(shards.open(plain_text.COLUMNS), chars, **rows)
         case "synth":
-            keys = {key: take(key, default) for key, default in SYNTH.items()}
+            keys: dict[str, Any] = {key: take(key, default) for key, default in SYNTH.items()}
             return partial(Synth, what or "card", **keys, **rows)
         case "sroie":
             return partial(Sroie, _need(what, options.spec, "a folder"), take("ask", "text"), **rows)

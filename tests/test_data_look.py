@@ -29,7 +29,7 @@ def test_rows_counts_and_reasons(scans, capsys):
     )
     assert "2.png\n" not in printed  # counted, not shown
     assert "4 rows; 4 looked at, 2 usable, 2 skipped" in printed
-    assert "skipped 1: N tokens, the sequence has N" in printed and "1.png: " in printed
+    assert "skipped 1: N tokens, N are allowed" in printed and "1.png: " in printed
     assert (
         "3.png is not a picture" in printed
         and "left out 1 files" in printed
@@ -54,6 +54,8 @@ def test_wrong_flags_end_in_a_sentence(scans, tmp_path, capsys):
         main([f"--task=folder:{scans}", "--count=0"])
     with pytest.raises(OutputError, match="--out="):
         main([f"--task=folder:{scans}", f"--out={tmp_path}/no/sheet.png"])
+    with pytest.raises(UsageError, match="none of the rows"):
+        main([f"--task=folder:{scans}", "--max_length=12"])
     assert run(main, ["--task=nothing:x"]) == 2 and "known are finevision" in capsys.readouterr().err
 
 

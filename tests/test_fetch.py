@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -124,6 +126,9 @@ def test_a_folder_may_be_the_repository_or_the_subset_or_a_file(hub):
         shards = mirror_shards(place, which, ["text"])
         assert shards[0] == {"text": "0.0"} and len(shards) in (3, 9)
     assert len(mirror_shards(hub.root, HubSet(REPO, "main", max_shards=2))) == 6
+    outer = hub.root.parent / "main"  # called like the subset, and the repository all the same
+    shutil.copytree(hub.root, outer)
+    assert len(mirror_shards(outer, which)) == 9
     flat = hub.root.parent / "flat"
     shutil.copytree(hub.root / "main", flat)
     assert len(mirror_shards(flat, which)) == 9
@@ -165,16 +170,33 @@ def test_a_budget_holds_by_dropping_what_was_used_longest_ago(hub, tmp_path):
         assert shards[row] == {"text": f"{row // 3}.0"}
         held = list((tmp_path / "cache").rglob("*.parquet"))
         assert len(held) <= 2
-    assert [name[-16] for name in hub.downloads()] == ["0", "1", "2", "1"]
+    assert [name[15] for name in hub.downloads()] == ["0", "1", "2", "1"]
+
+
+def test_only_what_was_fetched_is_ever_dropped(hub, tmp_path):
+    own = tmp_path / "cache/mine.parquet"
+    write(own, ["mine"] * 1000)
+    size = max(path.stat().st_size for path in hub.root.rglob("train*.parquet"))
+    shards = open_set(hub, tmp_path, max_bytes=size)
+    assert shards[0] and shards[3] and shards[6] and len(hub.downloads()) == 3
+    assert own.is_file() and len(list((tmp_path / "cache/hub").rglob("*.parquet"))) == 1
+
+
+def test_readers_of_one_shard_fetch_it_once(hub, tmp_path):
+    shards = [open_set(hub, tmp_path) for _ in range(8)]
+    with ThreadPoolExecutor(8) as readers:
+        assert list(readers.map(lambda one: one[0]["text"], shards)) == ["0.0"] * 8
+    assert len(hub.downloads()) == 1
 
 
 def test_a_shard_above_the_budget_and_a_full_disk_are_told(hub, tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=r"main/train-0.*budget is 0\.00: raise max_gb"):
         open_set(hub, tmp_path, max_bytes=10)[0]
-    monkeypatch.setattr(shard_cache.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 10))
-    with pytest.raises(UsageError, match=r"cache: 0\.0 GB are free, and .* needs 1\.0"):
+    open_set(hub, tmp_path)[3]
+    monkeypatch.setattr(shard_cache.shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
+    with pytest.raises(UsageError, match=r"cache/hub: 0\.0 GB are free, and .* needs 1\.0"):
         open_set(hub, tmp_path)[0]
-    assert not hub.downloads()
+    assert len(hub.downloads()) == 1 and len(list((tmp_path / "cache").rglob("*.parquet"))) == 1
 
 
 def test_a_short_download_is_not_kept(tmp_path):
@@ -231,8 +253,8 @@ def test_columns_of_a_hub_set_are_checked_before_any_download(hub, tmp_path):
 
 
 def test_the_real_client_says_in_one_sentence_that_there_is_no_network(tmp_path, monkeypatch):
-    library = pytest.importorskip("huggingface_hub")
-    monkeypatch.setattr(library.constants, "HF_HUB_OFFLINE", True)
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(UsageError, match=r"some/set: the hub did not give it \(\w+: "):
         hub_shards(HubSet(REPO), tmp_path, 10**9)
 

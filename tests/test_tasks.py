@@ -319,6 +319,7 @@ def test_parquet_as_it_is(tmp_path):
         ("parquet:nowhere.parquet", "nowhere.parquet: no such data file"),
         ("gsm8k?path=nowhere", "nowhere: no such file or folder"),
         ("plain_text?path=.&chars=-1", "chars=-1"),
+        ("plain_text?path=.&repo=fineweb", "repo=fineweb, shards=0: want OWNER/NAME"),
     ],
 )
 def test_specs_that_mean_nothing(spec, complaint, tmp_path, monkeypatch):

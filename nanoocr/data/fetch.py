@@ -7,6 +7,7 @@ be counted before any shard is there. A shard is fetched when a row of it is fir
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -25,6 +26,7 @@ from nanoocr.files import write_file
 
 WAITS = (2.0, 10.0, 60.0)  # seconds before a download is tried again
 SPLITS = ("train", "test", "validation", "val", "dev", "eval")  # what file names commonly say
+OF_SPLIT = re.compile(r"-\d{5}-of-\d{5}")  # behind a split's name
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,11 @@ class HubSet:
     split: str = "train"  # empty is every split
     revision: str = "main"  # a branch, a tag or a commit
     max_shards: int = 0  # only the first ones; 0 is all
+
+    def __post_init__(self) -> None:
+        """Refuse what names nothing."""
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", self.repo) or self.max_shards < 0:
+            raise UsageError(f"repo={self.repo}, shards={self.max_shards}: want OWNER/NAME and 0 or more")
 
 
 @dataclass(frozen=True)
@@ -85,13 +92,13 @@ def select_files(paths: Iterable[str], which: HubSet, title: str) -> list[str]:
     found = [path for path in shards if not which.subset or f"/{which.subset}/" in f"/{path}"]
     if not found:
         raise UsageError(f"{title}: no subset {which.subset!r}; {_known_subsets(shards, which.subset)}")
-    if any(is_of_split(path, split) for path in found for split in (which.split, *SPLITS) if split):
-        names = ", ".join(path.rpartition("/")[2] for path in found[:3])
-        message = f"{title}: no split {which.split!r} among {len(found)} files such as {names}"
-        found = [path for path in found if not which.split or is_of_split(path, which.split)]
-        if not found:
-            raise UsageError(message)
-    return found[: which.max_shards or None]
+    of_split = [path for path in found if not which.split or is_of_split(path, which.split)]
+    if not of_split:
+        if any(OF_SPLIT.search(path) or any(is_of_split(path, split) for split in SPLITS) for path in found):
+            names = ", ".join(path.rpartition("/")[2] for path in found[:3])
+            raise UsageError(f"{title}: no split {which.split!r} among {len(found)} files such as {names}")
+        of_split = found
+    return of_split[: which.max_shards or None]
 
 
 def is_of_split(path: str, split: str) -> bool:
@@ -117,7 +124,8 @@ def mirror_shards(root: Path, which: HubSet, columns: Sequence[str] | None = Non
     if root.is_file():
         return local_shards([root], columns)
     files = {path.relative_to(root).as_posix(): path for path in root.rglob("*.parquet")}
-    if root.resolve().name == which.subset or all("/" not in name for name in files):
+    is_subset = root.resolve().name == which.subset or all("/" not in name for name in files)
+    if is_subset and not any(name.startswith(f"{which.subset}/") for name in files):
         files = {f"{which.subset}/{name}": path for name, path in files.items()}
     return local_shards([files[name] for name in select_files(files, which, str(root))], columns)
 
@@ -188,16 +196,17 @@ def hub_shards(
     columns: Sequence[str] | None = None,
     hub: Hub | None = None,
 ) -> Shards:
-    """Shards of a hub data set, fetched into `folder` one by one as their rows are asked for.
+    """Shards of a hub data set, fetched into `folder`/hub one by one as their rows are asked for.
 
     The list of files and the footers are kept there, so that a set that was opened once opens without a
     network. Ranks and workers may share the folder; the budget must hold a shard for each of them, or they
-    fetch the same ones again and again.
+    fetch the same ones again and again. Nothing else in `folder` is counted or dropped.
 
     Raises:
         UsageError: no such data set, subset, split or column, or the hub cannot be reached.
     """
     hub = HuggingFace() if hub is None else hub
+    folder = folder / "hub"
     place = folder / which.repo.replace("/", "--")
     with locked(folder):
         listing = _listing(hub, which, place)

@@ -62,15 +62,15 @@ class ShardCache:
         held = [(path.stat(), path) for path in self.root.rglob("*.parquet")]
         held.sort(key=lambda pair: pair[0].st_mtime_ns, reverse=True)
         total = sum(about.st_size for about, _ in held)
-        while held and (total + size > self.max_bytes or self._free() < size + RESERVE):
-            about, oldest = held.pop()
-            oldest.unlink()
-            total -= about.st_size
-        if self._free() < size + RESERVE:
+        if self._free() + total < size + RESERVE:
             raise UsageError(
                 f"{self.root}: {self._free() / GIGABYTE:.1f} GB are free, and {name} needs "
                 f"{(size + RESERVE) / GIGABYTE:.1f} with the reserve: make room or name another cache folder"
             )
+        while held and (total + size > self.max_bytes or self._free() < size + RESERVE):
+            about, oldest = held.pop()
+            oldest.unlink()
+            total -= about.st_size
 
     def _free(self) -> int:
         return shutil.disk_usage(self.root).free

@@ -8,10 +8,14 @@ cannot be mixed up.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from rapidfuzz.distance import Levenshtein
 
@@ -74,3 +78,74 @@ def mean_scores(pages: Sequence[FoxScores]) -> FoxScores:
     if not pages:
         raise ValueError("no pages to average over")
     return FoxScores(*(fmean(getattr(page, field.name) for page in pages) for field in fields(FoxScores)))
+
+
+# ---------------------------------------------------------------------------------------------------------
+# the data: focus_benchmark_test.zip of ucaslcl/Fox_benchmark_data, unpacked
+
+# Sub-tasks with one picture each -> the folder of their pictures (from Fox's README, whose two folders of the
+# line tasks are swapped). The two tasks over eight pages at once are not read.
+FOX_PICTURES = {
+    "en_page_ocr": "en_pdf_png",
+    "cn_page_ocr": "cn_pdf_png",
+    "en_box_ocr": "en_pdf_png",
+    "cn_box_ocr": "cn_pdf_png",
+    "en_line_ocr": "en_pdf_png",
+    "cn_line_ocr": "cn_pdf_png",
+    "en_onbox_ocr": "en_pdf_png_onbox",
+    "cn_onbox_ocr": "cn_pdf_png_onbox",
+    "en_box_translation": "en_pdf_png",
+    "en_box_summary": "en_pdf_png",
+    "en_page_indoc_caption": "en_pdf_png_render_laioncoco",
+}
+PAGE_OCR = ("en_page_ocr", "cn_page_ocr")
+IMAGE_TAG = "<image>"
+
+
+@dataclass(frozen=True)
+class FoxPage:
+    """One question of Fox. `id` is task/picture, with #2, #3 ... for further questions about one picture."""
+
+    id: str
+    image: Path
+    prompt: str  # without the placeholder of the picture
+    truth: str
+
+
+def read_fox(folder: str | Path, tasks: Sequence[str] = PAGE_OCR) -> Iterator[FoxPage]:
+    """The questions of an unpacked Fox archive, task by task; pictures are not opened.
+
+    Raises:
+        UsageError: an unknown task, a missing file, or an entry (named by its number) not of the schema.
+    """
+    folder = Path(folder)
+    inner = folder / "focus_benchmark_test"
+    folder = inner if inner.is_dir() else folder
+    for task in tasks:
+        if task not in FOX_PICTURES:
+            raise UsageError(f"Fox has no task {task!r} with one picture: {', '.join(FOX_PICTURES)}")
+        file = folder / f"{task}.json"
+        try:
+            entries = json.loads(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UsageError(f"{file}: cannot be read ({error.strerror}): name Fox's folder") from error
+        except ValueError as error:
+            raise UsageError(f"{file}: not JSON ({error})") from error
+        seen: Counter[str] = Counter()
+        for number, entry in enumerate(entries):
+            picture, prompt, truth = _fox_entry(entry, f"{file}: entry {number}")
+            name = f"{task}/{Path(picture).stem}"
+            seen[name] += 1
+            page_id = name if seen[name] == 1 else f"{name}#{seen[name]}"
+            yield FoxPage(page_id, folder / FOX_PICTURES[task] / picture, prompt, truth)
+
+
+def _fox_entry(entry: Any, name: str) -> tuple[str, str, str]:
+    """(picture, prompt, truth) of one entry."""
+    try:
+        picture, (question, answer) = entry["image"], [turn["value"] for turn in entry["conversations"][:2]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{name} needs image and two conversations with a value ({error!r})") from error
+    if not all(isinstance(text, str) for text in (picture, question, answer)):
+        raise UsageError(f"{name}: image, question and answer are not all texts")
+    return picture, question.replace(IMAGE_TAG, "").strip(), answer

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from statistics import fmean
+from dataclasses import dataclass
+from statistics import fmean, median
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
@@ -128,12 +129,102 @@ def bootstrap_interval(
     Raises:
         ValueError: there are no values.
     """
-    if not values:
+    return bootstrap_interval_by_group([values], share=share, draws=draws, seed=seed)
+
+
+def bootstrap_interval_by_group(
+    groups: Sequence[Sequence[float]], *, share: float = 0.95, draws: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """The same for a mean of group means: every group is resampled within itself.
+
+    Raises:
+        ValueError: there are no groups, or one without values.
+    """
+    if not groups or not all(groups):
         raise ValueError("no values to resample")
-    data, rng = np.asarray(values, dtype=np.float64), np.random.default_rng(seed)
-    means = [data[rng.integers(0, len(data), len(data))].mean() for _ in range(draws)]
+    data, rng = [np.asarray(group, dtype=np.float64) for group in groups], np.random.default_rng(seed)
+    means = [
+        np.mean([group[rng.integers(0, len(group), len(group))].mean() for group in data])
+        for _ in range(draws)
+    ]
     low, high = np.quantile(means, [(1 - share) / 2, (1 + share) / 2])
     return float(low), float(high)
+
+
+CATASTROPHIC = 0.5  # an error rate above this is not a reading with mistakes, it is none
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A mean with what it hides: a good median beside a few catastrophes, or the reverse."""
+
+    count: int
+    mean: float
+    median: float
+    catastrophic: float  # share of error rates above CATASTROPHIC
+    perfect: float  # share of error rates of 0
+    low: float  # 95 % bootstrap interval of the mean
+    high: float
+
+
+def summarise_errors(rates: Sequence[float], *, catastrophic: float = CATASTROPHIC) -> Summary:
+    """Summary of error rates (CER, WER, NED, 1 - F1: 0 is perfect), one per page.
+
+    Raises:
+        ValueError: there are no rates.
+    """
+    low, high = bootstrap_interval(rates)
+    return Summary(
+        count=len(rates),
+        mean=fmean(rates),
+        median=median(rates),
+        catastrophic=fmean(rate > catastrophic for rate in rates),
+        perfect=fmean(rate == 0 for rate in rates),
+        low=low,
+        high=high,
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------
+# degenerate outputs
+
+# A text loops when a unit of at most LOOP_UNIT characters fills its end LOOP_COPIES times and LOOP_SPAN
+# characters. The engine has the same rule for tokens (nanoocr.inference.sampling); this one is for any text.
+LOOP_UNIT = 200
+LOOP_COPIES = 8
+LOOP_SPAN = 200
+
+
+def ends_in_loop(text: str) -> bool:
+    """Whether the text, with white space collapsed, ends in many copies of one unit."""
+    text = " ".join(text.split())
+    for unit in range(1, LOOP_UNIT + 1):
+        tail = text[-max(LOOP_SPAN, LOOP_COPIES * unit) :]
+        if len(tail) < max(LOOP_SPAN, LOOP_COPIES * unit):
+            return False  # longer units need a longer tail still
+        if tail[unit:] == tail[:-unit]:
+            return True
+    return False
+
+
+def repetition_rate(texts: Sequence[str], statuses: Sequence[str] | None = None) -> float:
+    """Share of outputs that end in a loop, or that the engine stopped for one (status `repetition`).
+
+    Raises:
+        ValueError: there are no texts, or the two sequences differ in length.
+    """
+    given = [""] * len(texts) if statuses is None else statuses
+    pairs = zip(texts, given, strict=True)
+    return fmean(status == "repetition" or ends_in_loop(text) for text, status in pairs)
+
+
+def truncation_rate(statuses: Sequence[str]) -> float:
+    """Share of outputs that were cut at the token limit (status `truncated` of the engine).
+
+    Raises:
+        ValueError: there are no statuses.
+    """
+    return fmean(status == "truncated" for status in statuses)
 
 
 def grounding_gap(scores_right: Sequence[float], scores_wrong: Sequence[float]) -> float:

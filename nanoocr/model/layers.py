@@ -50,6 +50,13 @@ def attend(
     if q_BNTD.is_cuda or q_BNTD.is_meta:  # meta: scripts.memory_plan counts what a GPU would keep
         bias = None if bias is None else bias.to(q_BNTD.dtype)
         return F.scaled_dot_product_attention(q_BNTD, k_BNSD, v_BNSD, attn_mask=bias, is_causal=causal)
+    return plain_attention(q_BNTD, k_BNSD, v_BNSD, bias, causal)
+
+
+def plain_attention(
+    q_BNTD: Tensor, k_BNSD: Tensor, v_BNSD: Tensor, bias: Tensor | None, causal: bool
+) -> Tensor:
+    """`attend` by two products and a softmax."""
     scores_BNTS = (q_BNTD * q_BNTD.size(-1) ** -0.5) @ k_BNSD.transpose(-2, -1)
     if causal:
         length = scores_BNTS.size(-1)

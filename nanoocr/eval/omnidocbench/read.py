@@ -1,0 +1,78 @@
+"""OmniDocBench from a local folder: `OmniDocBench.json` and the pictures in `images/`, as on the hub.
+
+The hub's `opendatalab/OmniDocBench` holds v1.5 (1355 pages), `Quivr/OmniDocBench` v1.0 (981 pages). Its data
+viewer shows pictures only: the annotation is a plain file beside them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nanoocr.errors import UsageError
+
+ANNOTATION = "OmniDocBench.json"
+
+
+@dataclass(frozen=True)
+class OmniPage:
+    """A page: `id` is the picture's stem and the name of its prediction, `annotation` the official record."""
+
+    id: str
+    image: Path
+    annotation: Mapping[str, Any]
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """What the official code groups by: "language: english", "layout: ...", and special issues."""
+        named = self.annotation["page_info"].get("page_attribute") or {}
+        single = [f"{name}: {value}" for name, value in named.items() if not isinstance(value, list)]
+        issues = [issue for value in named.values() if isinstance(value, list) for issue in value]
+        return (*single, *dict.fromkeys(str(issue) for issue in issues if "table" not in str(issue)))
+
+    @property
+    def markdown(self) -> str:
+        """The truth as markdown in reading order, without what has no place in it (page numbers)."""
+        dets = [det for det in self.annotation["layout_dets"] if det.get("order") is not None]
+        texts = (_det_markdown(det) for det in sorted(dets, key=lambda det: det["order"]))
+        return "\n\n".join(text for text in texts if text)
+
+
+def _det_markdown(det: Mapping[str, Any]) -> str:
+    text = str(det.get("text") or det.get("html") or det.get("latex") or "").strip()
+    return f"# {text}" if text and det.get("category_type") == "title" else text
+
+
+def read_omnidocbench(path: str | Path) -> list[OmniPage]:
+    """The pages of an annotation file, or of a folder with `OmniDocBench.json`; pictures are not opened.
+
+    Raises:
+        UsageError: the file is missing, not JSON, or a page (named by its number) is not of the schema.
+    """
+    path = Path(path)
+    file = path / ANNOTATION if path.is_dir() else path
+    try:
+        entries = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(
+            f"{file}: cannot be read ({error.strerror}): name OmniDocBench.json or its folder"
+        ) from error
+    except ValueError as error:
+        raise UsageError(f"{file}: not JSON ({error})") from error
+    if not isinstance(entries, list):
+        raise UsageError(f"{file}: not a list of pages")
+    return [_page(entry, f"{file}: page {number}", file.parent) for number, entry in enumerate(entries)]
+
+
+def _page(entry: Any, name: str, folder: Path) -> OmniPage:
+    try:
+        image = Path(entry["page_info"]["image_path"])
+        well_formed = all(isinstance(det, dict) for det in entry["layout_dets"]) and bool(image.name)
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"{name} needs page_info.image_path and layout_dets ({error!r})") from error
+    if not well_formed:
+        raise UsageError(f"{name}: layout_dets is not a list of blocks, or image_path is empty")
+    return OmniPage(image.stem, folder / "images" / image.name, entry)

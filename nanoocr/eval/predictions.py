@@ -1,0 +1,69 @@
+"""Folders of predictions, one text file per page, from any model: read what is there, name what is odd."""
+
+from __future__ import annotations
+
+import codecs
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanoocr.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Texts by name, and one sentence for each file that is not as it should be."""
+
+    texts: dict[str, str]
+    problems: tuple[str, ...] = ()
+
+    def find(self, *names: str) -> str | None:
+        """The first of the names that has a text: itself."""
+        return next((name for name in names if name in self.texts), None)
+
+
+def read_predictions(folder: str | Path, suffix: str = ".md") -> Predictions:
+    """All files of a folder and its subfolders in name order; a file's name without `suffix` is its key.
+
+    Two files of one name are a problem and the first counts; bytes that are not UTF-8 are a problem and are
+    read with replacement characters.
+
+    Raises:
+        UsageError: the folder is not there or holds no such file.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder of predictions")
+    texts: dict[str, str] = {}
+    problems: list[str] = []
+    for path in sorted(folder.rglob(f"*{suffix}")):
+        name = path.name.removesuffix(suffix)
+        if name in texts:
+            problems.append(f"{path}: a second file of this name, not read")
+            continue
+        texts[name], problem = read_text(path)
+        problems += [problem] if problem else []
+    if not texts:
+        raise UsageError(f"{folder}: holds no *{suffix} files")
+    return Predictions(texts, tuple(problems))
+
+
+def read_text(path: Path) -> tuple[str, str]:
+    """(text, problem) of a file, lines ending in newlines; the problem is empty for clean UTF-8.
+
+    Raises:
+        UsageError: the file cannot be read at all.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    problem = f"{path}: UTF-16, read as such" if encoding == "utf-16" else ""
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        text = data.decode(encoding, errors="replace")
+        problem = (
+            f"{path}: not {encoding[:6].upper()} at byte {error.start}, read with replacement characters"
+        )
+    return text.replace("\r\n", "\n").replace("\r", "\n"), problem

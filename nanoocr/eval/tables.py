@@ -1,0 +1,187 @@
+"""Tables in a page's text, markdown or HTML, as grids of cells that know their neighbours and headings.
+
+Used by the olmOCR-style tests; the rules of headings and spans are those of allenai/olmocr's bench.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from nanoocr.errors import UsageError
+
+Direction = Literal["up", "down", "left", "right"]
+LARGEST_SPAN = 100  # colspan="100000" is a mistake, and would be that many slots
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell by its top left slot and its size in slots."""
+
+    text: str
+    heading: bool
+    row: int
+    column: int
+    rows: int = 1
+    columns: int = 1
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table: cells in reading order, and for every covered slot (row, column) the number of its cell."""
+
+    cells: tuple[Cell, ...]
+    slots: dict[tuple[int, int], int]
+    height: int
+    width: int
+
+    def neighbours(self, number: int, direction: Direction) -> set[int]:
+        """The cells next to a cell on one side; free slots are passed over."""
+        cell = self.cells[number]
+        down, right = cell.row + cell.rows, cell.column + cell.columns
+        if direction in ("up", "down"):
+            lines = range(cell.row - 1, -1, -1) if direction == "up" else range(down, self.height)
+            paths = (((line, column) for line in lines) for column in range(cell.column, right))
+        else:
+            lines = range(cell.column - 1, -1, -1) if direction == "left" else range(right, self.width)
+            paths = (((row, line) for line in lines) for row in range(cell.row, down))
+        return {first for path in paths if (first := self._first(path, number)) != number}
+
+    def _first(self, path: Iterable[tuple[int, int]], otherwise: int) -> int:
+        return next((self.slots[slot] for slot in path if slot in self.slots), otherwise)
+
+    def headings(self, number: int, direction: Direction) -> set[int]:
+        """Heading cells met on all ways from a cell to the edge; the cells at the edge if there are none."""
+        seen, waiting = {number}, [number]
+        at_edge: set[int] = set()
+        while waiting:
+            current = waiting.pop()
+            following = self.neighbours(current, direction)
+            if not following:
+                at_edge.add(current)
+            waiting += following - seen
+            seen |= following
+        found = {other for other in seen if self.cells[other].heading}
+        return (found - {number}) or (at_edge - {number})
+
+
+def read_tables(text: str) -> list[Grid]:
+    """All tables of a text, markdown ones first.
+
+    Raises:
+        UsageError: beautifulsoup4 is not installed.
+    """
+    return [*markdown_tables(text), *html_tables(text)]
+
+
+def markdown_tables(text: str) -> list[Grid]:
+    """Pipe tables: at least two neighbouring lines with a bar; first row and first column are headings."""
+    grids = []
+    for lines in _runs(text.strip().split("\n"), lambda line: "|" in line):
+        rows = pipe_rows(lines)
+        if len(lines) > 1 and rows:
+            headed = [
+                [(cell, r == 0 or c == 0, 1, 1) for c, cell in enumerate(row)] for r, row in enumerate(rows)
+            ]
+            grids.append(_lay_out(headed))
+    return grids
+
+
+def pipe_rows(lines: Sequence[str]) -> list[list[str]]:
+    """The cells of pipe rows, without the outer bars and the rule under the head."""
+    rows = []
+    for line in lines:
+        if line.strip() and set(line.strip()) <= set("- :|"):
+            continue
+        cells = [cell.strip() for cell in line.split("|")]
+        cells = cells[1:] if cells and not cells[0] else cells
+        cells = cells[:-1] if cells and not cells[-1] else cells
+        if cells:
+            rows.append(cells)
+    return rows
+
+
+def pipe_table_to_html(markdown: str) -> str:
+    """One pipe table as HTML: the first row is the head, texts are escaped, short rows stay short."""
+    rows = []
+    for cells in pipe_rows(markdown.strip().split("\n")):
+        tag = "td" if rows else "th"
+        rows.append("".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells))
+    return "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"
+
+
+def html_tables(text: str) -> list[Grid]:
+    """HTML tables; headings are th cells and what stands in a thead.
+
+    Raises:
+        UsageError: beautifulsoup4 is not installed.
+    """
+    if "<table" not in text.lower():
+        return []
+    try:
+        from bs4 import BeautifulSoup
+    except ImportError as error:
+        raise UsageError("reading tables needs the extra: pip install 'nano-deepseek-ocr[eval]'") from error
+    grids = []
+    for table in BeautifulSoup(text, "html.parser").find_all("table"):
+        rows = table.find_all("tr")
+        described = [_html_row(row, len(rows) - number) for number, row in enumerate(rows)]
+        if any(described):
+            grids.append(_lay_out(described))
+    return grids
+
+
+# a cell's text, whether it is a heading, rowspan, colspan
+_Described = tuple[str, bool, int, int]
+
+
+def _html_row(row: Any, rows_left: int) -> list[_Described]:
+    cells = []
+    for cell in row.find_all(["th", "td"], recursive=False):
+        for line_break in cell.find_all("br"):
+            line_break.replace_with("\n")
+        heading = cell.name == "th" or row.find_parent("thead") is not None
+        # rowspan="0" means: down to the end of the table.
+        rows = rows_left if str(cell.get("rowspan")).strip() == "0" else _span(cell.get("rowspan"))
+        cells.append((cell.get_text().strip(), heading, min(rows, rows_left), _span(cell.get("colspan"))))
+    return cells
+
+
+def _span(value: Any) -> int:
+    try:
+        return min(max(1, int(value)), LARGEST_SPAN)
+    except (TypeError, ValueError):
+        return 1
+
+
+def _lay_out(rows: Sequence[Sequence[_Described]]) -> Grid:
+    """Cells into the first free slots of their rows; a cell that reaches over a taken slot shares none."""
+    cells: list[Cell] = []
+    slots: dict[tuple[int, int], int] = {}
+    for r, described in enumerate(rows):
+        c = 0
+        for text, heading, height, width in described:
+            while (r, c) in slots:
+                c += 1
+            for slot in ((r + down, c + right) for down in range(height) for right in range(width)):
+                slots.setdefault(slot, len(cells))
+            cells.append(Cell(text, heading, r, c, height, width))
+            c += width
+    last_row = max((row for row, _ in slots), default=-1)
+    last_column = max((column for _, column in slots), default=-1)
+    return Grid(tuple(cells), slots, last_row + 1, last_column + 1)
+
+
+def _runs(lines: Sequence[str], fits: Callable[[str], bool]) -> Iterator[list[str]]:
+    """Longest runs of neighbouring lines that fit."""
+    run: list[str] = []
+    for line in lines:
+        if fits(line):
+            run.append(line)
+        elif run:
+            yield run
+            run = []
+    if run:
+        yield run
