@@ -217,7 +217,7 @@ def test_rates_by_hand(samples):
     given = {
         "card/0": Prediction("alpha one", "ok", seconds=1.0),
         "card/1": Prediction("beta", "truncated", seconds=3.0),
-        "card/2": Prediction("ha " * 60, "unknown"),
+        "card/2": Prediction("ha " * 90, "unknown"),
     }
     pages = score_pages(samples, {"right": given}, TASKS["folder"])
     numbers = summarise(pages)
@@ -228,7 +228,7 @@ def test_rates_by_hand(samples):
         0.25,
     )
     assert numbers["seconds_per_page"] == 2.0 and numbers["perfect"] == 0.25
-    cers = [0.0, 0.5, text_scores(samples[2], "ha " * 60)["cer"], 1.0]
+    cers = [0.0, 0.5, text_scores(samples[2], "ha " * 90)["cer"], 1.0]
     assert numbers["scores"]["cer"]["mean"] == pytest.approx(sum(cers) / 4)
     assert numbers["scores"]["cer"]["median"] == 0.75 and numbers["catastrophic"] == 0.5
     assert "gap_wrong" not in numbers["scores"]["cer"]
