@@ -33,7 +33,7 @@ from nanoocr.eval.plots import new_figure, plot_curve
 from nanoocr.eval.samples import EvalSample, SampleSet, collect, load_folder
 from nanoocr.eval.store import named
 from nanoocr.eval.summary import ALL, by_group, score_pages
-from nanoocr.eval.tasks import TASKS, check_truths
+from nanoocr.eval.tasks import TASKS, check_extras
 from nanoocr.files import write_file
 from nanoocr.image_process import count_picture_tokens, fit_picture
 from nanoocr.image_process import mode as find_mode
@@ -89,7 +89,7 @@ def measure_curve(config: CurveConfig) -> dict[str, Any]:
     )
     reader, about = load_reader(reading)
     chosen = load_folder(config.folder) if config.folder else draw_set(config, reader.model, reader.tokenizer)
-    check_truths(chosen.samples)
+    check_extras(TASKS["folder"], chosen.samples)
     answer = functools.partial(model_answers, reader, config.max_tokens or None)
     found = read_all(reading, chosen.samples, about, answer)
     results = score_pages(chosen.samples, found.predictions, TASKS["folder"])

@@ -31,6 +31,7 @@ from nanoocr.data.synth import HELD_OUT_FAMILIES, KINDS, VALIDATION_SEED, find_f
 from nanoocr.data.synth.card import MAX_LINES
 from nanoocr.data.synth.fonts import Font, families
 from nanoocr.errors import UsageError
+from nanoocr.eval.metrics import CATASTROPHIC
 from nanoocr.eval.reading import RowResult, evaluate_reading, summarise
 from nanoocr.eval.samples import FIRST_INDEX
 from nanoocr.image_process import Mode
@@ -42,7 +43,6 @@ from nanoocr.train.checkpoint import load_model
 from scripts.vision_sample import model_folder, result_console, write_json
 
 CHUNK = 128  # rows in memory at a time
-CATASTROPHIC = 0.5  # a CER above this is not a reading with mistakes, it is none
 
 
 @dataclass(frozen=True)

@@ -180,24 +180,29 @@ COST_TITLES = [
 
 
 def verdict(measured: Mapping[str, Any]) -> list[str]:
-    """Who leads in which line by the score that knows no markup; the first engine's losses by name."""
+    """Who leads in which line by the score that knows no markup, and where the first engine loses."""
     engines = measured["engines"]
     first, *others = engines
     leads: dict[str, list[str]] = {engine: [] for engine in engines}
+    lost, unread = [], []
     for group in engines[first]["groups"]:
         means = {}
         for engine, result in engines.items():
             scores = result["groups"][group]["scores"]
             means[engine] = scores[main_metric(scores)]["mean"]
         best = max(means.values())
+        unread += [group] if best == 0 else []
+        lost += [group] if means[first] < best else []
         for engine, mean in means.items():
-            leads[engine] += [group] if mean == best else []
-    lost = [group for group in engines[first]["groups"] if group not in leads[first]]
+            leads[engine] += [group] if mean == best > 0 else []
+    if not others:
+        return []
     lines = [
         f"{engine} has the best score in: {', '.join(groups) or 'nothing'}."
         for engine, groups in leads.items()
     ]
-    return [*lines, f"{first} loses in: {', '.join(lost) or 'nothing'}."] if others else []
+    lines.append(f"{first} loses in: {', '.join(lost) or 'nothing'}.")
+    return [*lines, f"No engine has read a word in: {', '.join(unread)}."] if unread else lines
 
 
 EXPLAINED = """\
@@ -206,7 +211,8 @@ CER above that, which are no readings; perfect: pages without an error; score: F
 tags and pipes removed on both sides (the fair column for tables, forms and scenes); 95 %: bootstrap interval
 of the score; gap: score minus the score with another sample's picture, 0 is an engine that does not look;
 loops: answers that go in circles; failed: pages without an answer, scored as empty. Peers only read, so
-questions about a picture are left out.
+questions about a picture are left out. rapidocr gives boxes: they are joined to lines across the whole page,
+so that its CER on pages of several columns is one of order more than of letters.
 
 s/page alone: one page at a time in a process of its own; in the run: the same machine while all pages were
 read, a model in batches; start: until the first page was read; memory: peak of the largest process, Python

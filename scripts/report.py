@@ -178,7 +178,7 @@ def eval_blocks(data: Mapping[str, Any], folder: Path, name: str) -> list[Block]
             ("all pages", *(key.replace("_", " ") for key in keys)),
             tuple((metric, *(number(values.get(key)) for key in keys)) for metric, values in metrics),
         ),
-        *(Paragraph(f"Whole set, {shown} picture: {scores}") for shown, scores in data["set_scores"].items()),
+        *set_score_blocks(data["set_scores"]),
         Code(json.dumps({"answers": data["about"], "machine": data["machine"]}, indent=1)),
     ]
     for key in ("left_out", "missing", "unknown", "notes"):
@@ -187,6 +187,13 @@ def eval_blocks(data: Mapping[str, Any], folder: Path, name: str) -> list[Block]
             blocks.append(Paragraph(f"{title}, {len(data[key])}: {'; '.join(data[key][:20])}"))
     blocks += [Heading("Pages to look at", 3), Paragraph(f"Worst and median of every line; {LEGEND}.")]
     return [*blocks, *samples(data["shown"], folder, name)]
+
+
+def set_score_blocks(scores: Mapping[str, Mapping[str, float]]) -> list[Block]:
+    """The scores of the whole set, by the picture that was shown; nothing where the task has none."""
+    names = scores.get("right", {})
+    rows = tuple((name, *(number(given.get(name)) for given in scores.values())) for name in names)
+    return [Rows(("whole set", *(f"{shown} picture" for shown in scores)), rows)] if rows else []
 
 
 def samples(shown: Sequence[Mapping[str, Any]], folder: Path, name: str) -> list[Block]:

@@ -33,7 +33,7 @@ from nanoocr.eval.peers import PEERS, make_peer
 from nanoocr.eval.samples import PROMPT, EvalSample, file_stem
 from nanoocr.eval.store import Found, Store, named, read_predictions
 from nanoocr.eval.summary import ALL, PageResult, by_group, score_pages, summarise, worst_and_median
-from nanoocr.eval.tasks import EvalTask, Selection, check_truths, find_task, main_metric
+from nanoocr.eval.tasks import EvalTask, Selection, check_extras, find_task, main_metric
 from nanoocr.files import read_manifest, write_file
 from nanoocr.inference.engine import MAX_BATCH
 from nanoocr.inference.reader import Reader, default_model_folder
@@ -53,12 +53,12 @@ class VisionEvalConfig:
 
     out: str  # folder for answers, pictures and results.json; a run that was interrupted goes on in it
     model: str = "shipped"  # model folder, training step, run folder, shipped, tesseract or rapidocr
-    task: str = "synthetic"  # synthetic (held out), folder, manifest
-    data: str = ""  # the folder or manifest
+    task: str = "synthetic"  # synthetic (held out), folder, manifest, fox, omnidocbench, omnidocbench_v1.0
+    data: str = ""  # folder or file of the task
     predictions: str = ""  # folder of answers to score instead of reading: <id>.md or <id>.txt
     grounding: bool = True  # read every picture's question also with a wrong and a blank picture
     questions: bool = True  # also samples that ask something; a peer only reads, so it gets none
-    kinds: str = ""  # only these kinds of samples, as card,receipt
+    kinds: str = ""  # only these kinds of samples, as card,receipt; the tasks of Fox
     per_group: int = 0  # most samples of a line of the table; 0 is all, synthetic 100
     prompt: str = PROMPT  # what is asked about the pictures of a folder or manifest
     mode: str = ""  # resolution mode, as base; empty is the best of the model's views
@@ -81,7 +81,7 @@ def evaluate(config: VisionEvalConfig, command: str = "") -> dict[str, Any]:
     only_reads = config.model in PEERS and not config.predictions
     kinds, questions = split_names(config.kinds), config.questions and not only_reads
     chosen = task.load(Selection(config.data, kinds, config.per_group, config.prompt, questions))
-    check_truths(chosen.samples)
+    check_extras(task, chosen.samples)
     if config.predictions:
         about, found = (
             {"predictions": config.predictions},
@@ -278,7 +278,8 @@ def print_results(results: Mapping[str, Any], console: Console) -> None:
     console.print(SCORE_NOTE)
     console.print(metric_table(results["groups"][ALL]))
     for condition, scores in results["set_scores"].items():
-        console.print(f"whole set, {condition} picture: {scores}")
+        listed = ", ".join(f"{name} {value:.6f}" for name, value in scores.items())
+        console.print(f"whole set, {condition} picture: {listed}")
     for name in ("left_out", "missing", "unknown"):
         if results[name]:
             console.print(f"{name.replace('_', ' ')}: {len(results[name])} ({named(results[name])})")

@@ -239,13 +239,19 @@ def absent(threads):
     raise UsageError("install it")
 
 
-def test_a_tie_is_no_loss():
+def test_a_tie_is_no_loss_and_nothing_read_is_no_lead():
     def groups(score):
         return {"groups": {"all": {"scores": {"f1": {"mean": score}}}}}
 
     lines = script.verdict({"engines": {"a": groups(0.5), "b": groups(0.5)}})
     assert lines == ["a has the best score in: all.", "b has the best score in: all.", "a loses in: nothing."]
     assert script.verdict({"engines": {"a": groups(0.5)}}) == []
+    assert script.verdict({"engines": {"a": groups(0.0), "b": groups(0.0)}}) == [
+        "a has the best score in: nothing.",
+        "b has the best score in: nothing.",
+        "a loses in: nothing.",
+        "No engine has read a word in: all.",
+    ]
 
 
 @pytest.mark.parametrize(

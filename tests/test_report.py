@@ -130,7 +130,7 @@ def measured(tmp_path):
     results = {
         "model": "shipped", "task": "folder", "data": "cards", "about": {"engine": EVIL},
         "machine": {"cpu": "x"}, "command": "python -m scripts.vision_eval --out=eval",
-        "groups": groups, "set_scores": {"right": {"x": 0.5}},
+        "groups": groups, "set_scores": {"right": {"text_edit": 0.5}},
         "left_out": [], "missing": ["card/2"], "unknown": [EVIL], "notes": [],
         "shown": [entry for g, p in by_group(pages).items() for entry in show(g, p, evaluation)],
     }  # fmt: skip
@@ -184,7 +184,7 @@ def test_the_report_holds_every_part(page):
         "fox_precision_official", "missing, 1: card/2", "Compression curve: models/tiny", "600-700",
         "Beside other engines", "b has the best score in: all, card.", "c was not measured: install it",
         "python -m scripts.vision_eval --out=eval", "python -m scripts.report", "torch",
-        "read from another picture",
+        "read from another picture", "right picture", "text_edit",
     ):  # fmt: skip
         assert part in text, part
         assert part.replace("_", "\\_") in markdown or part in markdown, part

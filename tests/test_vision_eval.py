@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import json
+import time
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from nanoocr import progress
 from nanoocr.commandline import run
 from nanoocr.errors import UsageError
 from nanoocr.eval import samples as samples_module
@@ -215,7 +217,7 @@ def test_rates_by_hand(samples):
     given = {
         "card/0": Prediction("alpha one", "ok", seconds=1.0),
         "card/1": Prediction("beta", "truncated", seconds=3.0),
-        "card/2": Prediction("ha " * 60, "unknown"),
+        "card/2": Prediction("ha " * 90, "unknown"),
     }
     pages = score_pages(samples, {"right": given}, TASKS["folder"])
     numbers = summarise(pages)
@@ -226,11 +228,27 @@ def test_rates_by_hand(samples):
         0.25,
     )
     assert numbers["seconds_per_page"] == 2.0 and numbers["perfect"] == 0.25
-    cers = [0.0, 0.5, text_scores(samples[2], "ha " * 60)["cer"], 1.0]
+    cers = [0.0, 0.5, text_scores(samples[2], "ha " * 90)["cer"], 1.0]
     assert numbers["scores"]["cer"]["mean"] == pytest.approx(sum(cers) / 4)
     assert numbers["scores"]["cer"]["median"] == 0.75 and numbers["catastrophic"] == 0.5
     assert "gap_wrong" not in numbers["scores"]["cer"]
     assert [page.sample.id for _, page in worst_and_median(pages)] == ["card/2", "card/3"]
+
+
+def test_a_hundred_thousand_characters_of_repetition_are_scored_at_once(samples):
+    started = time.process_time()
+    given = {sample.id: Prediction("ha ! " * 20_000) for sample in samples}
+    numbers = summarise(score_pages(samples, {"right": given}, TASKS["folder"]))
+    assert numbers["repetition"] == 1.0 and numbers["scores"]["cer"]["mean"] > 5_000
+    assert time.process_time() - started < 10  # a fraction of a second on a quiet machine
+
+
+def test_progress_says_how_far_and_how_long(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
+    assert list(progress.track("abc", 3, "reading")) == ["a", "b", "c"]
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(" in ")[0] for line in said] == [f"reading: {i} of 3" for i in (1, 2, 3)]
+    assert said[-1].endswith("0:00:00 left") and progress.clock(3723.4) == "1:02:03"
 
 
 def test_groups_keep_their_order_and_metrics_their_pages(samples, tmp_path):

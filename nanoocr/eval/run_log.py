@@ -83,13 +83,14 @@ def run_series(metrics: RunMetrics) -> dict[str, Lines]:
     return {
         "loss, nats per token": {
             **lines("train", training="loss", smoothed="loss_ema"),
-            **lines("validation", validation="loss"),
+            **lines("validation", validation="loss", validation_text_alone="text_loss"),
         },
         "glyph accuracy": lines("train", patches="glyph_patch_accuracy", tokens="glyph_token_accuracy"),
         "learning rate": lines("train", lr="lr"),
         "samples per second": lines("train", samples="samples_per_s"),
         "tokens per second": lines("train", tokens="tokens_per_s"),
-        "share of time waiting for data": lines("train", waiting="data_wait"),
+        "shares that are lost": lines("train", time_waiting_for_data="data_wait", padding="padding"),
+        "share of peak operations (MFU)": lines("train", MFU="mfu"),
         "reading held-out pictures": lines(
             "validation", grounding_gap="grounding_gap", word_overlap="overlap", CER="cer"
         ),

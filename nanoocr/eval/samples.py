@@ -39,6 +39,7 @@ class EvalSample:
     truth: str
     kind: str  # card, receipt, document, ...: what it is, for engines that want to know
     groups: tuple[str, ...] = ()  # the lines of a table that it counts in, "all" apart
+    annotation: Any = None  # what a benchmark knows of it beside the truth, for scores over the whole set
 
     def open(self) -> Image.Image:
         """The picture upright, as RGB.

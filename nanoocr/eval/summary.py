@@ -12,13 +12,17 @@ from statistics import fmean, median
 from typing import Any
 
 from nanoocr.eval.grounding import CONDITIONS, Condition
-from nanoocr.eval.metrics import bootstrap_interval, corpus_character_error_rate, grounding_gap
+from nanoocr.eval.metrics import (
+    CATASTROPHIC,
+    bootstrap_interval,
+    corpus_character_error_rate,
+    ends_in_loop,
+    grounding_gap,
+)
 from nanoocr.eval.samples import EvalSample
 from nanoocr.eval.store import MISSING, ByCondition, Prediction
 from nanoocr.eval.tasks import LOWER_IS_BETTER, EvalTask
-from nanoocr.inference.sampling import surplus_of_loop
 
-CATASTROPHIC = 0.5  # a CER above this is not a reading with mistakes, it is none
 ALL = "all"
 
 
@@ -44,7 +48,7 @@ class PageResult:
     @property
     def went_in_circles(self) -> bool:
         """Whether the engine stopped a loop, or the text ends in one."""
-        return self.right.status == "repetition" or surplus_of_loop([*map(ord, self.right.text)]) > 0
+        return self.right.status == "repetition" or ends_in_loop(self.right.text)
 
 
 def score_pages(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from nanoocr.data.synth import KINDS
 from nanoocr.errors import UsageError
+from nanoocr.eval.benchmarks import load_fox, load_omnidocbench, omnidocbench_scores
 from nanoocr.eval.fox import CHINESE, fox_scores, fox_words
 from nanoocr.eval.metrics import (
     anls,
@@ -108,6 +109,14 @@ def _manifest(chosen: Selection) -> SampleSet:
     return load_manifest(_data(chosen), chosen.kinds, chosen.per_group, chosen.prompt, chosen.questions)
 
 
+def _fox(chosen: Selection) -> SampleSet:
+    return load_fox(_data(chosen), chosen.kinds, chosen.per_group, chosen.prompt)
+
+
+def _omnidocbench(chosen: Selection) -> SampleSet:
+    return load_omnidocbench(_data(chosen), chosen.per_group, chosen.prompt)
+
+
 def _data(chosen: Selection) -> str:
     if not chosen.data:
         raise UsageError("this task needs --data=PATH")
@@ -118,6 +127,9 @@ TASKS: dict[str, EvalTask] = {
     "synthetic": EvalTask(_synthetic, text_scores),
     "folder": EvalTask(_folder, text_scores),
     "manifest": EvalTask(_manifest, text_scores),
+    "fox": EvalTask(_fox, text_scores),
+    "omnidocbench": EvalTask(_omnidocbench, text_scores, omnidocbench_scores("1.5")),
+    "omnidocbench_v1.0": EvalTask(_omnidocbench, text_scores, omnidocbench_scores("1.0")),
 }
 
 
@@ -128,15 +140,17 @@ def find_task(name: str) -> EvalTask:
     return TASKS[name]
 
 
-def check_truths(samples: Sequence[EvalSample]) -> None:
-    """Ask for the Chinese word splitter before hours of reading, not after them.
+def check_extras(task: EvalTask, samples: Sequence[EvalSample]) -> None:
+    """Ask for what the scores need before hours of reading, not after them.
 
     Raises:
-        UsageError: a truth holds Chinese, and jieba is not installed.
+        UsageError: a truth holds Chinese and jieba is not installed, or the set's score lacks its packages.
     """
     chinese = next((match[0] for sample in samples if (match := CHINESE.search(sample.truth))), None)
     if chinese:
         fox_words(chinese, "")
+    if task.score_set is not None:
+        task.score_set(samples[:1], {samples[0].id: ""})
 
 
 def main_metric(scores: Mapping[str, object]) -> str:

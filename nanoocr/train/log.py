@@ -21,6 +21,7 @@ from rich.table import Table
 
 from nanoocr.errors import UsageError
 from nanoocr.files import write_file
+from nanoocr.progress import clock
 from nanoocr.train.config import TrainConfig
 
 
@@ -90,8 +91,7 @@ class RunLog:
     def time_left(self, step: int) -> str:
         """Estimate from the pace so far, as 1:02:03."""
         pace = (time.monotonic() - self.started) / max(1, step - self.start)
-        seconds = round(pace * (self.steps - step))
-        return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+        return clock(pace * (self.steps - step))
 
 
 def finite(value: Any) -> Any:
