@@ -81,11 +81,10 @@ def table(otsl: str) -> str:
     [
         ("<fcel>a<fcel>b<nl><fcel>c<ecel><nl>", "<tr><td>a</td><td>b</td></tr><tr><td>c</td><td></td></tr>"),
         ("<ched>S<ched>2<nl><rhed>a<fcel>3", "<tr><th>S</th><th>2</th></tr><tr><th>a</th><td>3</td></tr>"),
-        # docling-core's own example of spans
         (
-            "<fcel>Product<fcel>Years<lcel><nl><ucel><fcel>2016<fcel>2017<nl><fcel>Apple<fcel>49<fcel>69<nl>",
-            '<tr><td rowspan="2">Product</td><td colspan="2">Years</td></tr>'
-            "<tr><td>2016</td><td>2017</td></tr><tr><td>Apple</td><td>49</td><td>69</td></tr>",
+            "<fcel>Crop<fcel>Tons<lcel><nl><ucel><fcel>wet<fcel>dry<nl><fcel>Oats<fcel>3<fcel>2<nl>",
+            '<tr><td rowspan="2">Crop</td><td colspan="2">Tons</td></tr>'
+            "<tr><td>wet</td><td>dry</td></tr><tr><td>Oats</td><td>3</td><td>2</td></tr>",
         ),
         (
             "<fcel>x<lcel><fcel>y<nl><ucel><xcel><fcel>z<nl>",
