@@ -48,6 +48,7 @@ _LAST = re.compile(rf"</(?P<element>{_ELEMENT})>\s*$")
 _BULLET = re.compile(r"[•·▪◦‣●○■–—*-]\s+")
 _NUMBER = re.compile(r"\(?(?:\d{1,3}|[A-Za-z]|[ivxIVX]{1,5})[.)]\s")
 INDENT = " " * 4  # of a list within a list
+DEEPEST = 50  # elements in each other
 
 
 class DocTagsError(ValueError):
@@ -71,9 +72,9 @@ def doctags_to_markdown(text: str) -> str:
     """A document, or a single element that its question opened, as markdown with HTML tables.
 
     Raises:
-        DocTagsError: cut off, or elements that cross.
+        DocTagsError: cut off, elements that cross, or deeper than any document.
     """
-    return "\n\n".join(_blocks(parse(_opened(text.strip()))))
+    return "\n\n".join(block for block in _blocks(parse(_opened(text.strip()))) if block)
 
 
 def _opened(text: str) -> str:
@@ -100,6 +101,8 @@ def parse(text: str) -> Element:
         stack[-1].content.append(text[end : match.start()])
         end = match.end()
         tag = match["element"] or match["void"]
+        if match["close"] and match["void"]:
+            continue  # some writers close their cells
         if match["close"]:
             _close(stack, tag)
         elif match["void"] or match["empty"]:
@@ -110,6 +113,8 @@ def parse(text: str) -> Element:
         else:
             stack.append(Element(tag))
             stack[-2].content.append(stack[-1])
+            if len(stack) > DEEPEST:
+                raise DocTagsError(f"elements lie {DEEPEST} deep in each other")
     stack[-1].content.append(text[end:])
     if len(stack) > 1:
         raise DocTagsError(f"<{stack[-1].tag}> is never closed")
@@ -210,8 +215,8 @@ def _items(element: Element, indent: str = "") -> Iterator[str]:
     """The lines of a list. Numbers that are in the text stay, missing ones are counted."""
     number = 0
     for part in element.content:
-        if not isinstance(part, Element):
-            continue
+        if isinstance(part, str):
+            part = Element("list_item", [part])
         if part.tag in LISTS:
             yield from _items(part, indent + INDENT)
             continue

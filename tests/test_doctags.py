@@ -81,11 +81,10 @@ def table(otsl: str) -> str:
     [
         ("<fcel>a<fcel>b<nl><fcel>c<ecel><nl>", "<tr><td>a</td><td>b</td></tr><tr><td>c</td><td></td></tr>"),
         ("<ched>S<ched>2<nl><rhed>a<fcel>3", "<tr><th>S</th><th>2</th></tr><tr><th>a</th><td>3</td></tr>"),
-        # docling-core's own example of spans
         (
-            "<fcel>Product<fcel>Years<lcel><nl><ucel><fcel>2016<fcel>2017<nl><fcel>Apple<fcel>49<fcel>69<nl>",
-            '<tr><td rowspan="2">Product</td><td colspan="2">Years</td></tr>'
-            "<tr><td>2016</td><td>2017</td></tr><tr><td>Apple</td><td>49</td><td>69</td></tr>",
+            "<fcel>Crop<fcel>Tons<lcel><nl><ucel><fcel>wet<fcel>dry<nl><fcel>Oats<fcel>3<fcel>2<nl>",
+            '<tr><td rowspan="2">Crop</td><td colspan="2">Tons</td></tr>'
+            "<tr><td>wet</td><td>dry</td></tr><tr><td>Oats</td><td>3</td><td>2</td></tr>",
         ),
         (
             "<fcel>x<lcel><fcel>y<nl><ucel><xcel><fcel>z<nl>",
@@ -93,6 +92,7 @@ def table(otsl: str) -> str:
         ),
         ("<srow>A<lcel><nl><fcel>a<fcel>b", '<tr><th colspan="2">A</th></tr><tr><td>a</td><td>b</td></tr>'),
         ("<fcel/>a<fcel/>b<nl/>", "<tr><td>a</td><td>b</td></tr>"),  # the self-closing spelling
+        ("<fcel>a</fcel><ched>b</ched><nl>", "<tr><td>a</td><th>b</th></tr>"),
         ("<fcel>a<nl><fcel>b<fcel>c<nl>", "<tr><td>a</td><td></td></tr><tr><td>b</td><td>c</td></tr>"),
         ("<fcel>1 < 2 & 3\n> 0<nl>", "<tr><td>1 &lt; 2 &amp; 3 &gt; 0</td></tr>"),
         ("<lcel><fcel>a<nl><ucel><xcel><nl>", "<tr><td></td><td>a</td></tr><tr><td></td><td></td></tr>"),
@@ -134,6 +134,7 @@ def test_elements_that_the_question_opened():
         ("<doctag><formula>cut</doctag>", "<formula> is never closed"),
         ("<doctag><text>a</title></doctag>", "</title> closes <text>"),
         ("<doctag>a</doctag></text>b", "</text> closes nothing"),
+        ("<inline>" * 9999, "50 deep"),
     ],
 )
 def test_damaged_markup_is_named(text, complaint):
@@ -141,11 +142,42 @@ def test_damaged_markup_is_named(text, complaint):
         doctags_to_markdown(text)
 
 
+def test_empty_elements_leave_nothing():
+    empty = (
+        "<unordered_list>\n</unordered_list><text></text><picture></picture><formula></formula><otsl></otsl>"
+    )
+    assert doctags_to_markdown(f"<doctag>{empty}<text>a</text>{empty}</doctag>") == "a"
+
+
 def test_what_is_doctags():
     assert (
         is_doctags(f"{LOC}x</formula>") and is_doctags("<doctag></doctag>") and is_doctags("<_C++_>x</code>")
     )
     assert not is_doctags("Is a < b? <b>Yes</b>") and not is_doctags("") and not is_doctags("plain")
+
+
+PIECES = ["<text>", "</text>", "<otsl>", "</otsl>", "<fcel>", "<ucel>", "<nl>", "<code>", "</code>", LOC]
+PIECES += [
+    "<ordered_list>",
+    "</ordered_list>",
+    "<list_item>",
+    "</list_item>",
+    "</doctag>",
+    "<_C_>",
+    "a < b",
+    " ",
+]
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.lists(st.sampled_from(PIECES), max_size=12))
+def test_any_markup_is_converted_or_refused(pieces):
+    try:
+        markdown = doctags_to_markdown("".join(pieces))
+    except DocTagsError:
+        return
+    assert "`" in markdown or ("\n\n\n" not in markdown and "<loc_" not in markdown)  # code is verbatim
+    assert markdown.count("a < b") + markdown.count("a &lt; b") == pieces.count("a < b")
 
 
 CELLS = st.sampled_from(["fcel", "ecel", "lcel", "ucel", "xcel", "ched"])

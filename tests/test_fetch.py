@@ -23,6 +23,7 @@ from nanoocr.data.fetch import (
 )
 from nanoocr.data.shard_cache import ShardCache
 from nanoocr.errors import UsageError
+from tasks.choose import make_task
 
 REPO = "some/set"
 
@@ -250,6 +251,18 @@ def test_columns_of_a_hub_set_are_checked_before_any_download(hub, tmp_path):
     with pytest.raises(UsageError, match=r"some/set/main/train-00000.* no column 'sound', only text, number"):
         open_set(hub, tmp_path, columns=("text", "sound"))
     assert not hub.downloads()
+
+
+def test_a_task_of_the_hub_by_its_line(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetch, "HuggingFace", lambda: hub)
+    options = f"repo={REPO}&cache={tmp_path}/cache&max_gb=0.001&shards=2&start=1"
+    task = make_task(f"plain_text:main?{options}")
+    assert len(task) == 5 and not hub.downloads() and task[4].answer == "1.2"
+    assert task[4].id == "main/train-00001-of-00003.parquet: row 2" and len(hub.downloads()) == 1
+    with pytest.raises(UsageError, match="no subset 'maim'; did you mean main"):
+        make_task(f"plain_text:maim?{options}")
+    with pytest.raises(UsageError, match="no column 'images', only text, number"):
+        make_task(f"finevision:main?{options}")
 
 
 def test_the_real_client_says_in_one_sentence_that_there_is_no_network(tmp_path, monkeypatch):
