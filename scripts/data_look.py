@@ -21,13 +21,14 @@ from rich.progress import track
 
 from nanoocr.commandline import parse, run
 from nanoocr.config import ModelConfig, preset
+from nanoocr.data.example import plan
 from nanoocr.data.rows import BadRowError, Row
 from nanoocr.data.task import Task
 from nanoocr.errors import OutputError, PictureError, UsageError
-from nanoocr.image_process import Mode, count_picture_tokens, fit_picture
+from nanoocr.image_process import Mode
 from nanoocr.image_process import mode as find_mode
 from nanoocr.inference.reader import default_model_folder
-from nanoocr.tokenizer import Tokenizer, render_conversation
+from nanoocr.tokenizer import Tokenizer
 from scripts.contact_sheet import Entry, draw_sheet
 from tasks.choose import make_task
 from tasks.folder import SHOWN, Folder
@@ -79,17 +80,9 @@ class Look:
 
     def count(self, row: Row) -> Counts:
         """Tokens of a row as it is trained on: pictures first, then the turns."""
-        pictures = [fit_picture(image, self.sizes.views, self.mode) for image in row.images()]
-        vision = [count_picture_tokens(picture) for picture in pictures]
-        content = [[{"type": "text", "text": turn.user}] for turn in row.turns]
-        content[0] = [{"type": "image"} for _ in vision] + content[0]
-        messages = [
-            {"role": role, "content": text}
-            for parts, turn in zip(content, row.turns, strict=True)
-            for role, text in (("user", parts), ("assistant", turn.assistant))
-        ]
-        ids, mask = render_conversation({"messages": messages}, self.tokenizer, image_token_counts=vision)
-        return Counts(sum(vision), len(ids) - sum(mask) - sum(vision), sum(mask))
+        ids, mask = plan(row, self.tokenizer, self.sizes.views, sys.maxsize, self.mode)[1:3]
+        vision = ids.count(self.tokenizer.image_id)
+        return Counts(vision, len(ids) - sum(mask) - vision, sum(mask))
 
 
 def look(config: DataLookConfig) -> Look:

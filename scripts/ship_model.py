@@ -35,6 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     folder = Path(config.checkpoint)
     model, tokenizer = load_model(folder)
     about = json.loads((folder / "config.json").read_text())["about"]
+    about.get("run", {}).pop("out", None)  # where the run lay tells nobody anything
     card = Path(config.out) / "MODEL_CARD.md"
     text = card.read_bytes() if card.is_file() else None
     weights = sum(2 * parameter.numel() for parameter in model.parameters())

@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from nanoocr.data.batch import Batch, collate, collate_packed
 from nanoocr.data.example import Example, Plan, TooLongError, fit, plan
 from nanoocr.data.packing import alike, pack
+from nanoocr.data.filtered import FilteredRowError
 from nanoocr.data.rows import BadRowError
 from nanoocr.data.source import Mixture, Source
 from nanoocr.errors import NanoOCRError, UsageError
@@ -183,6 +184,8 @@ class Reader:
             if not data.skip_long:
                 raise
             self.skipped["too long"] += 1
+        except FilteredRowError:  # asked for: never an error
+            self.skipped["filtered"] += 1
         except BadRowError:
             if not data.skip_bad:
                 raise
