@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, Literal
 
 from nanoocr.errors import UsageError
@@ -124,12 +125,16 @@ def html_tables(text: str) -> list[Grid]:
         from bs4 import BeautifulSoup
     except ImportError as error:
         raise UsageError("reading tables needs the extra: pip install 'nano-deepseek-ocr[eval]'") from error
+    by_table: dict[int, list[tuple[Any, bool]]] = {}  # rows, and whether they are in the head
+    for row in BeautifulSoup(text, "html.parser").find_all("tr"):
+        frame = list(takewhile(lambda tag: tag.name not in ("table", "tr"), row.parents))
+        table = frame[-1].parent if frame else row.parent
+        if table is not None and table.name == "table":
+            by_table.setdefault(id(table), []).append((row, any(tag.name == "thead" for tag in frame)))
     grids = []
-    for table in BeautifulSoup(text, "html.parser").find_all("table"):
-        rows = table.find_all("tr")
-        described = [_html_row(row, len(rows) - number) for number, row in enumerate(rows)]
-        if any(described):
-            grids.append(_lay_out(described))
+    for rows in by_table.values():
+        described = [_html_row(row, in_head, len(rows) - i) for i, (row, in_head) in enumerate(rows)]
+        grids += [_lay_out(described)] if any(described) else []
     return grids
 
 
@@ -137,12 +142,12 @@ def html_tables(text: str) -> list[Grid]:
 _Described = tuple[str, bool, int, int]
 
 
-def _html_row(row: Any, rows_left: int) -> list[_Described]:
+def _html_row(row: Any, in_head: bool, rows_left: int) -> list[_Described]:
     cells = []
     for cell in row.find_all(["th", "td"], recursive=False):
         for line_break in cell.find_all("br"):
             line_break.replace_with("\n")
-        heading = cell.name == "th" or row.find_parent("thead") is not None
+        heading = cell.name == "th" or in_head
         # rowspan="0" means: down to the end of the table.
         rows = rows_left if str(cell.get("rowspan")).strip() == "0" else _span(cell.get("rowspan"))
         cells.append((cell.get_text().strip(), heading, min(rows, rows_left), _span(cell.get("colspan"))))

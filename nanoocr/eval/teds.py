@@ -23,9 +23,11 @@ TABLE = re.compile(r"<table\b[^>]*>(.*)</table>", re.DOTALL | re.IGNORECASE)
 LAYOUT = re.compile(' (?:style|height|width|align|class)=".*?"')
 COLUMN_GROUP = re.compile("<colgroup>.*?</colgroup>")
 DROPPED_TAGS = ("sup", "sub", "span", "div", "p")
-# The tree distance takes some 7 microseconds per pair of nodes: this is a quarter of a minute. A table that a
-# looping model writes is refused, by name, instead of taking hours.
+# The tree distance takes some 7 microseconds per pair of nodes: this is a quarter of a minute. What a looping
+# model writes is refused, by name, instead of taking hours; so is a table so much larger than the other that
+# their similarity cannot be above 1 / MOST_TIMES_LARGER.
 MOST_NODE_PAIRS = 2_000_000
+MOST_TIMES_LARGER = 50
 FIRST_TAG_LETTER = 0xF0000  # private-use letters stand for tags inside cells
 
 
@@ -89,10 +91,10 @@ def compare_tables(prediction: str, truth: str) -> TableScores:
         letters: dict[str, str] = {}
         trees = [_read_tree(text, letters) for text in (prediction, truth)]
         sizes = [size for _, size in trees]
-        if sizes[0] * sizes[1] > MOST_NODE_PAIRS:
+        if not min(sizes):
+            raise TableError("a table without rows")
+        if sizes[0] * sizes[1] > MOST_NODE_PAIRS or max(sizes) > MOST_TIMES_LARGER * min(sizes):
             raise TableError(f"{sizes[0]} and {sizes[1]} nodes are too many to compare")
-        if not max(sizes):
-            raise TableError("both tables are empty")
         found, wanted = (tree for tree, _ in trees)
         # A tree of a table is never deeper than the parser allows, but the distance recurses along it.
         full, bare = (1.0 - tree_distance(found, wanted, content) / max(sizes) for content in (True, False))

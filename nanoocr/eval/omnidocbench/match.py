@@ -9,7 +9,7 @@ differ by n places differs by at most 2n, so that most of the official code's wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -165,7 +165,7 @@ def merge_neighbours(truths: Sequence[str], found: Sequence[str]) -> tuple[list[
     comparisons = 0
     for i, truth in enumerate(truths):
         best = None
-        windows = _Windows(truth, found)
+        windows = _Windows(truth)
         for j in starts if i not in certain_truths else ():
             group = _grow(truth, found, j, certain_found, windows)
             comparisons += len(group.members)
@@ -184,27 +184,27 @@ def merge_neighbours(truths: Sequence[str], found: Sequence[str]) -> tuple[list[
     return in_order, distances(truths, [" ".join(found[j] for j in group) for group in in_order])
 
 
-class _Windows:
-    """nearest_window of one truth's text to each prediction, each worked out once and only when asked."""
+class _Windows(dict[str, float]):
+    """nearest_window of one truth to each predicted text, worked out once and only when asked for."""
 
-    def __init__(self, truth: str, found: Sequence[str]) -> None:
-        self.truth, self.found = truth, found
-        self.known: dict[int, float] = {}
+    def __init__(self, truth: str) -> None:
+        self.truth = truth
 
-    def __getitem__(self, j: int) -> float:
-        if j not in self.known:
-            self.known[j] = nearest_window(self.found[j], self.truth, MERGE)
-        return self.known[j]
+    def __missing__(self, found: str) -> float:
+        self[found] = nearest_window(found, self.truth, MERGE)
+        return self[found]
 
 
-def _grow(truth: str, found: Sequence[str], start: int, barred: set[int], windows: _Windows) -> Group:
+def _grow(
+    truth: str, found: Sequence[str], start: int, barred: set[int], windows: Mapping[str, float]
+) -> Group:
     """Predictions from `start` on, as long as each next one brings the joined text nearer to the truth."""
     joined, cost = found[start], distance(truth, found[start])
     end = start + 1
     while end < len(found) and end not in barred:
         longer = f"{joined} {found[end]}"
         longer_cost = distance(truth, longer)
-        if longer_cost > cost or windows[start] > MERGE or windows[end] >= MERGE:
+        if longer_cost > cost or windows[found[start]] > MERGE or windows[found[end]] >= MERGE:
             break
         joined, cost, end = longer, longer_cost, end + 1
         if len(joined) > len(truth):
