@@ -175,30 +175,40 @@ def test_headers_take_their_text_away_and_do_not_count(version):
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize(
     ("output", "expected"),
-    [((A, B, C), 0), ((B, A, C), 2 / 3), ((B, C, A), 2 / 3), ((C, B, A), 2 / 3), ((A, C), 1 / 3)],
+    [((A, B, C), 0), ((B, A, C), 2 / 3), ((B, C, A), 2 / 3), ((C, B, A), 2 / 3)],
 )
 def test_reading_order(version, output, expected):
-    # [1, 2, 3] against the order in which the truths are predicted: as lists, 2 edits of 3 or 1 of 3.
-    assert score(page(text(A), text(B), text(C)), "\n\n".join(output), version)[
-        "order_edit"
-    ] == pytest.approx(expected)
+    # [1, 2, 3] against the order in which the truths are predicted, as lists: 2 edits of 3.
+    truth = page(text(A), text(B), text(C))
+    assert score(truth, "\n\n".join(output), version)["order_edit"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("version", "expected"), [("1.0", 2 / 4), ("1.5", 1 / 3)])
+def test_a_lost_truth_in_the_reading_order(version, expected):
+    # [1, 2, 3] against [1, 3]; v1.0 has its lost truths twice here too: [1, 2, 2, 3].
+    truth = page(text(A), text(B), text(C))
+    assert score(truth, f"{A}\n\n{C}", version)["order_edit"] == pytest.approx(expected)
 
 
 FORMULA = {"category_type": "equation_isolated", "latex": "$$\nE = mc^{2}\n$$"}
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("written", ["$$E=mc^{2}$$", r"\[ E = mc^{2} \]", "$ \\mathbf{}E = m c^{2}$"])
-def test_formulas_in_all_notations(version, written):
-    # v1.0 leaves the newlines and dollars of the truth in its normalised text: "$$\ne=mc^{2}\n$$".
+@pytest.mark.parametrize(
+    ("version", "written", "expected"),
+    [
+        # In v1.0 the truth keeps its dollars and newlines, six of its fourteen characters.
+        ("1.0", "$$E=mc^{2}$$", 6 / 14),
+        ("1.0", r"\[ E = mc^{2} \]", 6 / 14),
+        ("1.5", "$$E=mc^{2}$$", 0),
+        ("1.5", r"\[ E = mc^{2} \]", 0),
+        ("1.5", r"$ \mathbf E = m c^{2}$", 0),
+        ("1.5", r"$$ \left(E\right) = mc^{2} \tag{1} $$", 2 / 10),
+    ],
+)
+def test_formulas_in_all_notations(version, written, expected):
     scores = score(page(FORMULA, text(A)), f"{written}\n\n{A}", version)
-    braces = 2 if "mathbf" in written else 0
-    expected = braces / (7 + braces + 1) if version == "1.5" else None
-    assert scores["text_edit"] is not None
-    if version == "1.5":
-        assert scores["formula_edit"] == pytest.approx(expected if braces else 0, abs=0.06)
-    else:
-        assert scores["formula_edit"] > 0.3
+    assert scores["formula_edit"] == pytest.approx(expected)
+    assert scores["text_edit"] == 0
 
 
 def test_a_formula_read_as_text_is_scored_as_text_in_v15():
@@ -225,9 +235,7 @@ def test_tables(version):
     )
     assert scores["table_edit"] == pytest.approx(1 / length)
     assert score(truth, f"no table\n\n{A}", version)["table_teds"] == 0
-    piped = score(truth, f"| a | b |\n|---|---|\n\n{A}", version)
-    assert piped["table_teds"] == 0  # spans of 1 are written out, but the tree is the same only with them
-    assert piped["table_teds_structure"] == 0
+    assert score(truth, f"| a | b |\n|---|---|\n\n{A}", version)["table_teds"] == 1
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -354,44 +362,35 @@ def test_odd_annotations_do_not_stop_anything():
 
 
 FLOODS = [
-    *("a", "and so on ", "word\n\n", "x\n", "文字", "_", "/t"),
-    *(
-        r"\[",
-        r"\(",
-        "$",
-        "$x",
-        "$$x",
-        "$x_1$ ",
-        r"$\frac{",
-        r"\begin{array}{l}",
-        r"\tag{",
-        r"\text{",
-        r"\title{",
-    ),
-    *("![", "![](", "|", "|a|\n", "```a\n", "<!--", "**"),
-    *(
-        "<table>",
-        "<table",
-        "</table>",
-        "<table><table></table>",
-        "<td>",
-        "<table><tr><td>a</td></tr></table>",
-    ),
-    *(r"\begin{tabular}", r"\begin{table}"),
+    "a",
+    "and so on ",
+    "word\n\n",
+    "x\n",
+    "文字",
+    "$x",
+    "$x_1$ ",
+    r"\[",
+    r"\(",
+    r"$\frac{",
+    r"\text{",
+    "![",
+    "|",
+]
+FLOODS += [
+    "<!--",
+    "<table>",
+    "<table><table></table>",
+    "<table><tr><td>a</td></tr></table>",
+    r"\begin{tabular}",
 ]
 
 
-@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("unit", FLOODS)
-def test_long_repetitions_end_soon(unit, version):
-    truth = page(
-        *(text(f"{word} {A} {B}" * 5) for word in ("one", "two")),
-        FORMULA,
-        {"category_type": "table", "html": TABLE},
-    )
+def test_long_repetitions_end_soon(unit):
+    truth = page(text(f"one {A} {B}" * 5), text(C), FORMULA, {"category_type": "table", "html": TABLE})
     started = time.process_time()
-    report = score_omnidocbench([truth], {"page": unit * (100_000 // len(unit))}, version=version)
-    assert time.process_time() - started < 20
+    report = score_omnidocbench([truth], {"page": unit * (100_000 // len(unit))})
+    assert time.process_time() - started < 10
     assert report.scores["text_edit"].page_average > 0.5
 
 
@@ -448,8 +447,8 @@ def test_extraction_takes_a_page_apart():
         ("text_block", "text with $a_1$"),
         ("equation_inline", r"\[a_1\]"),
         ("equation_isolated", r"\[b\]"),
-        ("text_block", "end"),
         ("html_table", TABLE),
+        ("text_block", "end"),  # positions of paragraphs do not count the blank lines between them
         ("code", "code"),
     ]
 
@@ -522,7 +521,10 @@ def test_matching_by_hand():
     assert quick_match(["a"], [], "1.5") == [Match((0,), ())]
     assert quick_match(["a"], ["z"], "1.5") == [Match((0,), (0,))]
     # The second truth stands inside the first prediction, beside the first truth.
-    assert adjacency_match([A, B], [A + B, C], "1.5") == [Match((0, 1), (0,)), Match((), (1,))]
+    zeros = "0" * 30
+    assert adjacency_match([A, B], [A + B, zeros], "1.5") == [Match((0, 1), (0,)), Match((), (1,))]
+    # Each fits nothing: what is left is paired all the same, and scored for what it is.
+    assert adjacency_match([A, B], [zeros], "1.5") == [Match((0,), (0,)), Match((1,), ())]
     assert plain_match([A, B], [B]) == [Match((0,), ()), Match((1,), (0,))]
     assert plain_match([A], [A, B, C]) == [Match((0,), (0,)), Match((), (1, 2))]
 

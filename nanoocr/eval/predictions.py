@@ -22,7 +22,7 @@ class Predictions:
 
 
 def read_predictions(folder: str | Path, suffix: str = ".md") -> Predictions:
-    """All files of a folder and its subfolders in name order; a file's name without `suffix` is its key.
+    """All files of a folder, then those of its subfolders; a file's name without `suffix` is its key.
 
     Two files of one name are a problem and the first counts; bytes that are not UTF-8 are a problem and are
     read with replacement characters.
@@ -35,7 +35,7 @@ def read_predictions(folder: str | Path, suffix: str = ".md") -> Predictions:
         raise UsageError(f"{folder}: no such folder of predictions")
     texts: dict[str, str] = {}
     problems: list[str] = []
-    for path in sorted(folder.rglob(f"*{suffix}")):
+    for path in sorted(folder.rglob(f"*{suffix}"), key=lambda path: (len(path.parts), path)):
         name = path.name.removesuffix(suffix)
         if name in texts:
             problems.append(f"{path}: a second file of this name, not read")

@@ -119,10 +119,10 @@ def score_omnidocbench(
     Raises:
         UsageError: no such folder, an unknown version, or the extra `eval` is not installed.
     """
-    if version not in get_args(Version) or missing not in ("wrong", "skip"):
-        raise UsageError(
-            f"OmniDocBench has versions 1.0 and 1.5, and missing is wrong or skip: not {version}, {missing}"
-        )
+    if version not in get_args(Version):
+        raise UsageError(f"OmniDocBench has the versions {' and '.join(get_args(Version))}, not {version!r}")
+    if missing not in ("wrong", "skip"):
+        raise UsageError(f"a page without prediction is 'wrong' or 'skip', not {missing!r}")
     given = (
         Predictions(dict(predictions)) if isinstance(predictions, Mapping) else read_predictions(predictions)
     )
