@@ -106,7 +106,7 @@ def pipe_rows(lines: Sequence[str]) -> list[list[str]]:
 
 def pipe_table_to_html(markdown: str) -> str:
     """One pipe table as HTML: the first row is the head, texts are escaped, short rows stay short."""
-    rows = []
+    rows: list[str] = []
     for cells in pipe_rows(markdown.strip().split("\n")):
         tag = "td" if rows else "th"
         rows.append("".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells))
