@@ -8,17 +8,24 @@ from hypothesis import strategies as st
 
 from nanoocr.eval.fox import FoxScores, fox_scores, mean_scores
 from nanoocr.eval.metrics import (
+    Summary,
     anls,
     bootstrap_interval,
+    bootstrap_interval_by_group,
     character_error_rate,
     corpus_character_error_rate,
+    ends_in_loop,
     grounding_gap,
     normalised_edit_distance,
     relaxed_accuracy,
+    repetition_rate,
+    summarise_errors,
+    truncation_rate,
     word_bag_f1,
     word_error_rate,
     word_overlap,
 )
+from nanoocr.eval.vqa import contractions, normalise_answer, textvqa_accuracy
 
 
 @pytest.mark.parametrize(
@@ -186,3 +193,105 @@ def test_bootstrap_interval():
     assert bootstrap_interval([1.0, 2.0], seed=1) == bootstrap_interval([1.0, 2.0], seed=1)
     with pytest.raises(ValueError, match="no values"):
         bootstrap_interval([])
+
+
+def test_bootstrap_by_group_resamples_within_groups():
+    # The first group cannot vary; the second is a coin: its mean lies in 0..1, half of which is the score's.
+    assert bootstrap_interval_by_group([[1.0] * 10, [0.0, 1.0]]) == (0.5, 1.0)
+    assert bootstrap_interval_by_group([[0.2, 0.8]]) == bootstrap_interval([0.2, 0.8])
+    with pytest.raises(ValueError, match="no values"):
+        bootstrap_interval_by_group([[1.0], []])
+
+
+# ---------------------------------------------------------------------------------------------------------
+# TextVQA
+
+
+@pytest.mark.parametrize(
+    ("matching", "expected"),
+    [
+        (0, 0.0),
+        (1, 0.9 * 1 / 3),  # nine of ten times one other person agrees
+        (2, (8 * 2 / 3 + 2 * 1 / 3) / 10),
+        (3, (7 * 1 + 3 * 2 / 3) / 10),
+        (4, 1.0),
+        (10, 1.0),
+    ],
+)
+def test_textvqa_leaves_each_person_out(matching, expected):
+    answers = ["yes"] * matching + [f"no{i}" for i in range(10 - matching)]
+    assert textvqa_accuracy("Yes.", answers) == pytest.approx(expected)
+
+
+def test_textvqa_needs_two_people():
+    with pytest.raises(ValueError, match="1 answers"):
+        textvqa_accuracy("a", ["a"])
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("The Two  Dogs.", "2 dogs"),
+        ("none", "0"),
+        ("ten", "10"),
+        ("dont", "don't"),
+        ("couldnt've", "couldn't've"),
+        ("couldn'tve", "couldn't've"),
+        ("3.50", "3.50"),  # a period between digits stays
+        ("1,000", "1000"),
+        ("a-b", "b"),  # inside a word the hyphen becomes a blank, and then "a" is an article
+        ("b -c", "b c"),  # beside a blank it vanishes
+        ("Joe's", "joe 's"),
+        ("what?", "what"),
+    ],
+)
+def test_vqa_normalisation(raw, expected):
+    assert normalise_answer(raw) == expected
+
+
+def test_contractions_have_one_apostrophe_left_out():
+    spelt = contractions()
+    assert len(spelt) == 114
+    assert spelt["y'alld've"] == "y'all'd've" and spelt["somebody'd"] == "somebodyd"
+    assert all(len(wrong) in (len(right) - 1, len(right) + 1) for wrong, right in spelt.items())
+
+
+# ---------------------------------------------------------------------------------------------------------
+# summaries and degenerate outputs
+
+
+def test_summary_shows_what_a_mean_hides():
+    summary = summarise_errors([0.0, 0.0, 0.1, 0.5, 3.0])
+    assert summary == Summary(5, pytest.approx(0.72), 0.1, 0.2, 0.4, summary.low, summary.high)
+    assert summary.low < summary.mean < summary.high
+    assert summarise_errors([0.2, 0.3], catastrophic=0.25).catastrophic == 0.5
+    with pytest.raises(ValueError, match="no values"):
+        summarise_errors([])
+
+
+@pytest.mark.parametrize(
+    ("text", "loops"),
+    [
+        ("", False),
+        ("A short page.", False),
+        ("word " * 39, False),  # 194 characters
+        ("word " * 41, True),
+        ("A page and then " + "and so on, " * 30, True),
+        ("A page and then\n" + "and  so\non, " * 30, True),  # white space does not matter
+        ("and so on, " * 30 + "an end", False),
+        ("".join(f"line {i}\n" for i in range(100)), False),
+        ("x" * 200 + "y" * 200, True),
+    ],
+)
+def test_loops_at_the_end(text, loops):
+    assert ends_in_loop(text) == loops
+
+
+def test_repetition_and_truncation_rates():
+    texts = ["fine", "x" * 500, "cut by the engine"]
+    assert repetition_rate(texts) == pytest.approx(1 / 3)
+    assert repetition_rate(texts, ["ok", "truncated", "repetition"]) == pytest.approx(2 / 3)
+    assert truncation_rate(["ok", "truncated", "repetition", "truncated"]) == 0.5
+    with pytest.raises(ValueError, match=r"longer|shorter"):
+        repetition_rate(texts, ["ok"])
+    assert ends_in_loop("ab" * 50_000)
