@@ -63,5 +63,6 @@ def read_text(path: Path) -> tuple[str, str]:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
         text = data.decode(encoding, errors="replace")
-        problem = f"{path}: not {encoding.removesuffix('-sig').upper()} at byte {error.start}, read with replacement characters"
+        name = encoding.removesuffix("-sig").upper()
+        problem = f"{path}: not {name} at byte {error.start}, read with replacement characters"
     return text.replace("\r\n", "\n").replace("\r", "\n"), problem
