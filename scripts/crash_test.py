@@ -96,7 +96,7 @@ def finish(out: Path, name: str, steps: int) -> None:
 
 
 def compare(out: Path, steps: int) -> None:
-    """Weights, raw weights and both optimisers of the two runs must be equal bit for bit.
+    """Averaged weights, raw weights and both optimisers of the two runs must be equal bit for bit.
 
     Raises:
         CrashTestError: names the first difference.
@@ -107,6 +107,11 @@ def compare(out: Path, steps: int) -> None:
     for name, tensor in weights[1].items():
         if not torch.equal(weights[0][name], tensor):
             raise CrashTestError(f"{name} differs between {ours} and {theirs}")
+    for name, tensor in states[1]["average"]["raw"].items():
+        if not torch.equal(states[0]["average"]["raw"][name], tensor):
+            raise CrashTestError(f"the raw weight {name} differs between {ours} and {theirs}")
+    if states[0]["readers"] != states[1]["readers"]:
+        raise CrashTestError("the places in the data differ")
     for one, other in zip(states[0]["optimizers"], states[1]["optimizers"], strict=True):
         for key, state in other["state"].items():
             for what, value in state.items():

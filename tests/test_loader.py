@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from dataclasses import replace
 
@@ -196,8 +197,6 @@ def broken(name: str, content: bytes) -> Row:
 
 def test_unreadable_rows_are_skipped_by_policy_or_named(data, rows, make_row):
     """One breaks in its header, the other behind it, after it was packed."""
-    import io
-
     buffer = io.BytesIO()
     make_row(1).image.save(buffer, format="PNG")
     bad = [broken("bad: row 1", b"not a picture"), broken("bad: row 2", buffer.getvalue()[:300])]
@@ -210,6 +209,15 @@ def test_unreadable_rows_are_skipped_by_policy_or_named(data, rows, make_row):
     assert all(same(a.batch, b[0].batch) for a, b in zip(deliveries[3:], again))
     with pytest.raises(UsageError, match=r"bad: row [12]"):
         steps(data)
+
+
+def test_nothing_but_pictures_that_break_behind_their_header(data, make_row):
+    """They plan well and never decode: an end with a sentence, not a search without one."""
+    buffer = io.BytesIO()
+    make_row(1).image.save(buffer, format="PNG")
+    rows = [broken(f"bad: row {i}", buffer.getvalue()[:300]) for i in range(3)]
+    with pytest.raises(UsageError, match=r"none of \d+ rows.*unreadable"):
+        steps(replace(data, source=rows_source(rows, 0), skip_bad=True))
 
 
 def test_supervised_tokens_are_counted_by_task(data, rows):

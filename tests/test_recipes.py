@@ -393,3 +393,11 @@ def test_rates_of_components(make_model):
     assert rates["sam"] == "0.002 / 0.0003" and rates["clip"] == "0.02 / 0.003"
     with pytest.raises(UsageError, match="--rates"):
         resolve_recipe(TrainConfig(rates="eye:2"), 1)
+
+
+def test_matrices_alone_need_no_adamw(make_model):
+    chosen = resolve_recipe(TrainConfig(trained="compressor", glyph_weight=0.0), 1)
+    model = make_model()
+    freeze(model, chosen.trained)
+    (muon,) = make_optimizers(model, None, chosen, 0.0)
+    assert isinstance(muon, Muon)

@@ -81,6 +81,7 @@ def test_a_draw_depends_on_its_number_alone():
 def test_apportion():
     assert apportion([1, 1, 1], 100) in {(34, 33, 33), (33, 34, 33), (33, 33, 34)}
     assert apportion([1e-9, 1.0], 10) == (1, 9)  # never nothing
+    assert apportion([0.999, 0.0005, 0.0005], 1000) == (998, 1, 1)
     assert sum(apportion([0.123, 0.456, 7.0, 1e-3], 1000)) == 1000
 
 

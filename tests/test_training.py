@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import signal
 import subprocess
@@ -296,6 +297,10 @@ def test_asked_to_stop_it_saves_and_leaves(tmp_path, number):
         while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
             time.sleep(0.1)
             assert process.poll() is None, process.stderr.read()
+        if number == signal.SIGTERM:  # a scheduler sends it to everybody, also to the process that loads
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            for child in children.read_text().split() if children.is_file() else ():
+                os.kill(int(child), number)
         process.send_signal(number)
         err = process.communicate(timeout=300)[1]
     finally:

@@ -12,6 +12,7 @@ number of ranks.
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -126,13 +127,15 @@ class Reader:
         Raises:
             UsageError: a row that may not be skipped, or nothing but rows that cannot be used.
         """
-        data = self.data
-        while True:
+        data, lines, tried = self.data, list[list[tuple[Waiting, Example]]](), 0
+        while not lines:
             self._fill(step)
-            lines = [[row for row in map(self._fit, line) if row is not None] for line in self._choose()]
+            chosen = self._choose()
+            tried += sum(map(len, chosen))
+            lines = [[row for row in map(self._fit, line) if row is not None] for line in chosen]
             lines = [line for line in lines if line]
-            if lines:
-                break
+            if not lines and tried >= MAX_UNUSABLE:
+                raise self._nothing_usable(tried)
         pad = data.tokenizer.assistant_end_id
         examples = [[example for _, example in line] for line in lines]
         if data.packed:
@@ -161,11 +164,14 @@ class Reader:
             if unusable == MAX_UNUSABLE:
                 if self.waiting:
                     return
-                reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.items())
-                raise UsageError(
-                    f"none of {unusable} rows can be used ({reasons}; a row may have {self.data.max_length} "
-                    "tokens): change --max_length, --mix or --modes"
-                )
+                raise self._nothing_usable(unusable)
+
+    def _nothing_usable(self, tried: int) -> UsageError:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.items())
+        return UsageError(
+            f"none of {tried} rows can be used ({reasons}; a row may have {self.data.max_length} tokens): "
+            "change --max_length, --mix or --modes, or look at the data with scripts.data_look"
+        )
 
     def _enough(self) -> bool:
         data = self.data
@@ -286,9 +292,7 @@ def multimodal_data_generator(
             "give --batch_size and --micro_batch so that they can"
         )
     mine = range(rank, data.slots, ranks)
-    # Tickets go to the workers in turn: a reader stays with its worker where these divide the readers.
-    readers = len(mine) * data.turns
-    workers = next((n for n in range(min(workers, readers), 0, -1) if readers % n == 0), 0)
+    workers = shared_by(len(mine) * data.turns, workers)
     loader: DataLoader[Delivery | NanoOCRError] = DataLoader(
         Readers(data, states or {}),
         sampler=Tickets(range(start, data.steps), mine, data.turns),  # type: ignore[arg-type]
@@ -310,6 +314,18 @@ def multimodal_data_generator(
             deliveries = []
 
 
+def shared_by(readers: int, workers: int) -> int:
+    """The most processes, up to `workers`, that share the readers evenly.
+
+    Tickets go to the processes in turn: a reader stays with one where their number divides the readers.
+    """
+    return next((n for n in range(min(workers, readers), 0, -1) if readers % n == 0), 0)
+
+
 def leave_signals_to_the_parent(worker: int) -> None:
-    """Ctrl-C reaches a process group: leave it. The parent finishes its step, saves, ends the workers."""
+    """Ctrl-C reaches a process group: leave it; a scheduler's SIGTERM reaches everybody: pass over it.
+
+    The parent finishes its step, saves, and ends the workers.
+    """
     os.setpgrp()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

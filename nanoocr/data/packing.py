@@ -72,21 +72,23 @@ def cut_by_length(ascending: Sequence[int], groups: int) -> list[range]:
 
     The cost of a run of n documents whose longest has L positions is n L^2, that of their attention scores.
     """
-    n = len(ascending)
-    if n == 0:
+    if not len(ascending):
         return []
-    squares = np.square(np.asarray(ascending, dtype=np.float64))
+    lengths, firsts = np.unique(np.asarray(ascending), return_index=True)  # equal ones stay together
+    firsts = np.append(firsts, len(ascending))
+    n = len(lengths)
+    squares = np.square(lengths.astype(np.float64))
     start, end = np.arange(n)[:, None], np.arange(n)[None, :]
-    cost = np.where(end >= start, (end - start + 1) * squares[None, :], np.inf)  # of a run start .. end
-    best = cost[0]  # of the documents 0 .. end in one run
+    count = firsts[1:][None, :] - firsts[:-1][:, None]
+    cost = np.where(end >= start, count * squares[None, :], np.inf)  # of a run of the lengths start .. end
+    best = cost[0]  # of the lengths 0 .. end in one run
     cuts = [np.zeros(n, dtype=np.int64)]
     for _ in range(min(groups, n) - 1):
-        before = (
-            np.concatenate([[0.0], best[:-1]])[:, None] + cost
-        )  # [start, end]: the last run is start .. end
+        # [start, end]: everything before start at its best, and one run more
+        before = np.concatenate([[0.0], best[:-1]])[:, None] + cost
         cuts.append(before.argmin(axis=0))
         best = before.min(axis=0)
     bounds = [n]
     for first in reversed(cuts):
         bounds.append(int(first[bounds[-1] - 1]) if bounds[-1] else 0)
-    return [range(a, b) for a, b in pairwise(reversed(bounds)) if a < b]
+    return [range(int(firsts[a]), int(firsts[b])) for a, b in pairwise(reversed(bounds)) if a < b]

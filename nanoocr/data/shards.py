@@ -1,4 +1,4 @@
-"""Parquet files row by row: only footers and one row group are ever in memory.
+"""Parquet files row by row: only footers and a few row groups are ever in memory.
 
 A data set of many shards is one long sequence of rows. What is cheap to read together is a row group (some
 100 pictures), so readers should go through `bounds` group by group and shuffle within.
@@ -18,6 +18,8 @@ import pyarrow.parquet as pq
 
 from nanoocr.data.rows import BadRowError
 from nanoocr.errors import UsageError
+
+HELD_BYTES = 2**28  # of row groups that a process keeps: readers that take turns stand in different ones
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Shards:
         self.groups = [(shard.name, i) for shard in shards for i in range(len(shard.group_rows))]
         rows = [count for shard in shards for count in shard.group_rows]
         self.bounds = [0, *accumulate(rows)]  # rows bounds[g] .. bounds[g + 1] - 1 are row group g
-        self._held: tuple[int, pa.Table] | None = None  # the row group that was read last
+        self._held: dict[int, pa.Table] = {}  # the row groups that were used last, oldest first
 
     def __len__(self) -> int:
         return self.bounds[-1]
@@ -57,10 +59,11 @@ class Shards:
         if not 0 <= index < len(self):
             raise IndexError(f"row {index} of {len(self)}")
         group = bisect_right(self.bounds, index) - 1
-        if self._held is None or self._held[0] != group:
-            self._held = None  # never two at once
-            self._held = (group, self._read(group))
-        return self._held[1].slice(index - self.bounds[group], 1).to_pylist()[0]
+        table = self._held.pop(group) if group in self._held else self._read(group)
+        self._held[group] = table
+        while len(self._held) > 1 and sum(held.nbytes for held in self._held.values()) > HELD_BYTES:
+            del self._held[next(iter(self._held))]
+        return table.slice(index - self.bounds[group], 1).to_pylist()[0]
 
     def name_of(self, index: int) -> str:
         """`FILE: row 7`, counted within the file: what errors call the row."""

@@ -78,6 +78,8 @@ class Mixture:
         for name, task in self.tasks:
             if not len(task):
                 raise UsageError(f"{name}: holds no rows")
+        if len(self.tasks) > BLOCK:
+            raise UsageError(f"{len(self.tasks)} data sets are more than the {BLOCK} that can be mixed")
         orders = tuple(EpochOrder(task, (self.seed, i)) for i, (_, task) in enumerate(self.tasks))
         object.__setattr__(self, "orders", orders)
         object.__setattr__(self, "counts", apportion(self.weights, BLOCK))
@@ -106,7 +108,7 @@ def apportion(weights: Sequence[float], total: int) -> tuple[int, ...]:
     while counts.sum() < total:
         counts[np.argmax(shares - counts)] += 1
     while counts.sum() > total:
-        counts[np.argmax(counts - shares)] -= 1
+        counts[np.argmax(np.where(counts > 1, counts - shares, -np.inf))] -= 1
     return tuple(counts.tolist())
 
 

@@ -12,6 +12,7 @@ from nanoocr.data.source import Mixture, Source, SynthMix, parse_curriculum, par
 from nanoocr.data.synth import KINDS, VALIDATION_SEED, find_fonts, make_sample
 from nanoocr.data.task import Task
 from nanoocr.errors import UsageError
+from nanoocr.eval.reading import with_wrong_picture
 from nanoocr.image_process import MODES
 from nanoocr.tokenizer import Tokenizer
 from nanoocr.train.config import TrainConfig
@@ -137,5 +138,9 @@ def check_validation(rows: list[Row], data: DataPlan, sizes: ModelConfig) -> Non
         raise UsageError(
             "validation needs two rows, since wrong pictures are other rows': --eval_samples=0 is none"
         )
+    length = sizes.gpt.sequence_len
     for i, row in enumerate(rows):
-        plan(row, data.tokenizer, data.views, sizes.gpt.sequence_len, data.mode_of(i))
+        plan(row, data.tokenizer, data.views, length, data.mode_of(i))
+    seen = [(row, data.mode_of(i)) for i, row in enumerate(rows) if row.pictures]
+    for i, (_, mode) in enumerate(seen):  # asked about another row's picture, which may have more tokens
+        plan(with_wrong_picture([row for row, _ in seen], i), data.tokenizer, data.views, length, mode)

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from nanoocr.data.loader import DataPlan, multimodal_data_generator
+from nanoocr.data.loader import DataPlan, multimodal_data_generator, shared_by
 from nanoocr.data.rows import Row
 from nanoocr.errors import UsageError
 from nanoocr.eval.reading import ReadingReport
@@ -61,6 +61,9 @@ def train(
     )
     with RunLog(run, config, start=state.step, main=world.is_main) as log:
         log.table(describe(state.model, chosen))
+        workers = shared_by(data.slots // world.size * data.turns, config.workers)
+        if workers < config.workers:
+            log.say(f"workers: {workers} of {config.workers} (give more --turns to use them)")
         with interruptible() as asked:
             clock = Clock()
             for deliveries in batches:
@@ -124,7 +127,8 @@ class Clock:
 
 def log_step(log: RunLog, state: TrainState, stats: StepStats, clock: Clock, world: World) -> None:
     """One line: step, losses as moving averages, rate, throughput, share of waiting, time left."""
-    ema = world.sum_by_name(state.ema)
+    ema = world.sum_by_name(state.ema)  # waits for what a GPU still has to do
+    clock.busy += time.monotonic() - clock.mark
     seconds = max(1e-9, clock.wait + clock.busy)
     skipped, taken = Counter[str](), Counter[str]()
     for of_rank in world.gather((clock.skipped, clock.taken)):
@@ -173,11 +177,14 @@ def peak_memory(device: str) -> float:
 
 @contextmanager
 def interruptible() -> Iterator[list[bool]]:
-    """SIGTERM and the first Ctrl-C set the flag: the step is finished and saved; a second one ends."""
+    """SIGTERM and the first Ctrl-C set the flag: the step is finished and saved; a second Ctrl-C ends.
+
+    A scheduler and a launcher may both send SIGTERM: the second one changes nothing.
+    """
     asked = [False]
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if asked[0]:
+        if asked[0] and number == signal.SIGINT:
             raise KeyboardInterrupt
         asked[0] = True
 

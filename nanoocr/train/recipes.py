@@ -94,12 +94,12 @@ def make_optimizers(
             to_muon = chosen.optimizer == "muon" and is_hidden_matrix(name, parameter)
             factor = chosen.factor_of(component_of(name))
             (matrices if to_muon else others).setdefault(factor, []).append(parameter)
-    adamw = torch.optim.AdamW(
-        groups(others, chosen.lr, weight_decay), betas=(0.9, 0.95), weight_decay=weight_decay, fused=True
-    )
-    if not matrices:
-        return [adamw]
-    return [Muon(groups(matrices, chosen.muon_lr, weight_decay)), adamw]
+    optimizers: list[torch.optim.Optimizer] = []
+    if matrices:
+        optimizers.append(Muon(groups(matrices, chosen.muon_lr, weight_decay)))
+    if rest := groups(others, chosen.lr, weight_decay):
+        optimizers.append(torch.optim.AdamW(rest, betas=(0.9, 0.95), weight_decay=weight_decay, fused=True))
+    return optimizers
 
 
 def groups(by_factor: dict[float, list[nn.Parameter]], rate: float, decay: float) -> list[dict[str, Any]]:

@@ -126,9 +126,9 @@ def resolve_recipe(config: TrainConfig, stage: int) -> Recipe:
         raise UsageError("--glyph_only needs a glyph loss: give --glyph_weight or --recipe=scratch")
     if config.glyph_only > 0 and config.text_ratio > 0:
         raise UsageError("--glyph_only learns nothing from rows of text: leave --text_ratio out")
-    if "gundam" in config.modes and not config.data:
+    if "gundam" in config.modes and not (config.data or config.tasks):
         raise UsageError(
-            f"--modes={config.modes}: drawn pictures are smaller than a tile; name a --data file"
+            f"--modes={config.modes}: drawn pictures are smaller than a tile; name --tasks or a --data file"
         )
     return replace(chosen, **over)  # type: ignore[arg-type]
 

@@ -172,8 +172,12 @@ def train_step(
     if state.average is not None:
         state.average.update()
     state.step += 1
-    for name, loss in sums.items():
-        state.ema[name] = torch.lerp(loss, state.ema.get(name, loss), EMA)
+    for name in sums.keys() | state.ema.keys():
+        # What another rank saw and this one did not has a share of nothing here, which counts as well.
+        seen_elsewhere = totals.supervised if name == "loss" else totals.glyph_weight
+        if name in sums or (world.size > 1 and seen_elsewhere):
+            share = sums.get(name, torch.zeros((), device=state.model.device))
+            state.ema[name] = torch.lerp(share, state.ema.get(name, share), EMA)
     state.readers.update({delivery.reader: delivery.state for delivery in deliveries})
     skipped, taken = Counter[str](), Counter[str]()
     for delivery in deliveries:

@@ -63,7 +63,7 @@ def keep_best(run: Path, step: int, loss: float) -> tuple[int, float]:
     path, best = run / "best.json", (step, loss)
     if path.is_file():
         before = json.loads(path.read_text())
-        if before["step"] < step and before["loss"] <= loss:
+        if before["step"] < step and not loss < before["loss"]:  # also where the loss is no number
             best = (before["step"], before["loss"])
     write_file(path, json.dumps({"step": best[0], "loss": best[1]}).encode())
     return best
