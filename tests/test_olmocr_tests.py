@@ -12,18 +12,15 @@ from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
 
 from nanoocr.errors import UsageError
-from nanoocr.eval.olmocr_tests import (
+from nanoocr.eval.olmocr_checks import (
     PageTest,
-    TestSet,
     errors_by_end,
     normalise,
     occurrences,
-    read_pages,
-    read_tests,
     run_test,
-    score_pages,
     trailing_copies,
 )
+from nanoocr.eval.olmocr_tests import TestSet, read_pages, read_tests, score_pages
 
 SAMPLE = Path(__file__).parents[2] / "shared" / "data" / "olmocr_bench_sample"
 
@@ -135,6 +132,8 @@ def test_bad_lines_are_named_and_the_others_run(tmp_path):
             {**GOOD, "id": "four", "page": "1"},
             {**GOOD, "id": "five", "max_diffs": -1},
             {**GOOD, "id": "six", "type": "order", "before": "ab", "after": "abc", "max_diffs": 2},
+            {**GOOD, "id": "seven", "first_n": "3"},
+            {**GOOD, "id": "eight", "type": "table", "cell": "a", "left": 3},
             {"page": 1, "type": "present"},
             {**GOOD, "id": "seven", "type": "math", "math": "x"},
             {**GOOD, "id": "eight", "type": "math", "math": "y"},
@@ -144,7 +143,7 @@ def test_bad_lines_are_named_and_the_others_run(tmp_path):
     assert [test.id for test in tests.tests] == ["one"]
     assert tests.not_run == {"math": 2}
     lines = [int(problem.split("line ")[1].split(":")[0]) for problem in tests.problems]
-    assert lines == [4, 5, 6, 7, 8, 9, 10, 11, 12]
+    assert lines == list(range(4, 15))
     assert "unknown type 'smell'" in tests.problems[3]
     assert "needs pdf, id" in tests.problems[-1]
 
@@ -180,8 +179,9 @@ def test_score_is_the_mean_over_files(tmp_path):
 
 def test_a_page_without_text_fails_even_absent_tests():
     absent = make("absent", text="alpha")
-    report = score_pages(TestSet((absent,), {}, ()), {})
-    assert report.score == 0 and report.missing == ("doc, page 1",)
+    report = score_pages(TestSet((absent,), {}, ()), {("doc", 2): "alpha"})
+    assert report.score == 0
+    assert report.missing == ("doc, page 1",) and report.unused == ("doc, page 2",)
 
 
 def test_of_several_texts_most_must_pass():

@@ -1,1 +1,1 @@
-"""Measuring what a model has read: metrics, and later the benchmarks that use them."""
+"""Measuring what a model has read: metrics, benchmarks, and what they read."""

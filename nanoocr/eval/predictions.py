@@ -57,12 +57,12 @@ def read_text(path: Path) -> tuple[str, str]:
         data = path.read_bytes()
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
-    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-    problem = f"{path}: UTF-16, read as such" if encoding == "utf-16" else ""
+    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    name, codec = ("UTF-16", "utf-16") if utf16 else ("UTF-8", "utf-8-sig")
+    problem = f"{path}: UTF-16, read as such" if utf16 else ""
     try:
-        text = data.decode(encoding)
+        text = data.decode(codec)
     except UnicodeDecodeError as error:
-        text = data.decode(encoding, errors="replace")
-        name = encoding.removesuffix("-sig").upper()
+        text = data.decode(codec, errors="replace")
         problem = f"{path}: not {name} at byte {error.start}, read with replacement characters"
     return text.replace("\r\n", "\n").replace("\r", "\n"), problem
