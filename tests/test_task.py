@@ -112,3 +112,18 @@ def test_units_cover_the_slice_once_and_stay_within_their_group(lengths, start, 
 def test_slices_that_are_none(wrong):
     with pytest.raises(UsageError, match="start="):
         Counted([3], *wrong)
+
+
+def test_row_groups_stay_while_they_fit(folder, monkeypatch):
+    """Readers of one process that take turns do not read their row groups again and again."""
+    read = []
+    original = Shards._read
+    monkeypatch.setattr(Shards, "_read", lambda self, group: read.append(group) or original(self, group))
+    shards = local_shards([folder])
+    for i in (0, 7, 1, 8, 2):
+        shards[i]
+    assert read == [0, 3]
+    monkeypatch.setattr("nanoocr.data.shards.HELD_BYTES", 0)
+    for i in (0, 7, 1, 8):
+        shards[i]
+    assert len(read) > 4
