@@ -35,6 +35,7 @@ from nanoocr.errors import UsageError
 from nanoocr.image_process import mode
 from nanoocr.tokenizer import Tokenizer
 from scripts.measure_reading import machine
+from scripts.memory_plan import resident
 from scripts.vision_sample import result_console
 
 VIEWS = ((128, 256), (256, 256))
@@ -101,7 +102,7 @@ def stream_rows(path: Path, count: int, marks: int) -> dict[str, Any]:
     for step in multimodal_data_generator(data):
         rows += step[0].batch.num_documents
         if rows >= count * (len(memory) + 1) // marks:
-            memory.append(resident_mb())
+            memory.append(resident() / 2**20)
         if len(memory) == marks:
             break
     later = np.array(memory[1:] or memory)
@@ -111,11 +112,6 @@ def stream_rows(path: Path, count: int, marks: int) -> dict[str, Any]:
         "resident_mb": memory,
         "growth": float(later[-1] / later[0] - 1),  # after the first part, which fills the caches
     }
-
-
-def resident_mb() -> float:
-    """MB that this process holds now."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
 
 
 def main(argv: list[str] | None = None) -> None:

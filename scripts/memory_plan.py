@@ -158,11 +158,7 @@ def plan_memory(config: PlanConfig) -> dict[str, float]:
         model = VLM(sizes, compute_dtype=config.compute_dtype)
     freeze(model, chosen.trained)
     kept = Kept(model)
-    for block in (
-        *model.encoder.sam_model.blocks,
-        *model.encoder.vision_model.transformer.layers,
-        *model.gpt.transformer.h,
-    ):
+    for block in model.blocks():
         kept.watch(block)
     with MetaAttention(config.attention == "fused"), kept.counting():
         forward(model, config, "meta")

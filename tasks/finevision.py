@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nanoocr.data.filtered import FilteredRowError
-from nanoocr.data.rows import BadRowError, Row, Turn, checked_row, row_from_record
+from nanoocr.data.rows import BadRowError, FilteredRowError, Row, Turn, checked_row, row_from_record
 from nanoocr.data.shards import Shards
 from nanoocr.data.task import ParquetTask
 from nanoocr.errors import UsageError

@@ -10,8 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from nanoocr.data.filtered import FilteredRowError
-from nanoocr.data.rows import BadRowError, Turn
+from nanoocr.data.rows import BadRowError, FilteredRowError, Turn
 from nanoocr.errors import UsageError
 from tasks.choose import NAMES, make_task
 from tasks.plain_text import opening

@@ -24,9 +24,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from nanoocr.data.batch import Batch, collate, collate_packed
 from nanoocr.data.example import Example, Plan, TooLongError, fit, plan
-from nanoocr.data.filtered import FilteredRowError
 from nanoocr.data.packing import alike, pack
-from nanoocr.data.rows import BadRowError
+from nanoocr.data.rows import BadRowError, FilteredRowError
 from nanoocr.data.source import Mixture, Source
 from nanoocr.errors import NanoOCRError, UsageError
 from nanoocr.image_process import MODES, Mode

@@ -88,6 +88,10 @@ class BadRowError(UsageError):
     """A row that cannot be used: not of the schema, or with an unreadable picture. Names the row."""
 
 
+class FilteredRowError(BadRowError):
+    """A row that a filter of the user leaves out: skipped and counted, whatever is done about bad rows."""
+
+
 def row_from_synth(sample: SynthSample, row_id: str) -> Row:
     """A generated sample as a row."""
     turn = Turn(sample.prompt, sample.answer)

@@ -128,6 +128,15 @@ class VLM(nn.Module):
             self.config.gpt, batch=batch, capacity=capacity, dtype=self.compute_dtype, device=self.device
         )
 
+    def blocks(self) -> list[nn.Module]:
+        """All transformer blocks, in the order in which the data goes through them."""
+        encoder = self.encoder
+        return [
+            *encoder.sam_model.blocks,
+            *encoder.vision_model.transformer.layers,
+            *self.gpt.transformer.h,
+        ]
+
     def init_weights(self, seed: int = 0) -> None:
         """Fresh weights everywhere, the same for the same seed."""
         generator = torch.Generator().manual_seed(seed)

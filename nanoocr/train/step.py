@@ -114,12 +114,7 @@ def build_state(model: VLM, chosen: Recipe, config: TrainConfig) -> TrainState:
 
 def recompute_blocks(model: VLM) -> None:
     """From now on a block keeps only its input while gradients are taken, and runs again in backward."""
-    encoder = model.encoder
-    for block in (
-        *encoder.sam_model.blocks,
-        *encoder.vision_model.transformer.layers,
-        *model.gpt.transformer.h,
-    ):
+    for block in model.blocks():
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
 
 
