@@ -32,6 +32,7 @@ class TrainConfig:
     tasks: str = ""  # data sets by name, as "ocr=folder:scans text=jsonl:talk.jsonl"; see --tasks=help
     mix_by: str = "samples"  # what --mix counts with --tasks: samples, or (supervised) tokens
     on_bad_row: str = "skip"  # with --tasks: skip and count rows that are unreadable or too long, or fail
+    too_long: str = ""  # rows above --max_length: skip, shrink (smaller modes or views, else skip) or fail
     curriculum: str = "0:3"  # most lines of a card from a share of the steps on, as 0:1,0.1:2,0.3:3
     text_ratio: float = 0.0  # share of rows without a picture
     data: str = ""  # a small .parquet or .json file to learn by heart instead of synthetic rows
@@ -84,6 +85,7 @@ class TrainConfig:
             require(getattr(self, name) >= 0, f"--{name} must not be negative")
         require(self.mix_by in ("samples", "tokens"), "--mix_by is samples or tokens")
         require(self.on_bad_row in ("skip", "fail"), "--on_bad_row is skip or fail")
+        require(self.too_long in ("", "skip", "shrink", "fail"), "--too_long is skip, shrink or fail")
         require(0 <= self.average < 1, "--average is a decay from 0 to below 1, as 0.999")
         for name in ("text_ratio", "glyph_only", "cooldown"):
             require(0 <= getattr(self, name) <= 1, f"--{name} is a share between 0 and 1")

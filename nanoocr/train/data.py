@@ -28,6 +28,7 @@ def plan_data(
     source = make_source(config, tokenizer, make_task)
     small = config.data and not config.pack  # of ten rows, similar ones would fill whole batches
     own = bool(config.tasks) and config.on_bad_row == "skip"
+    drawn = not (config.data or config.tasks)  # drawn rows are as long as they come out
     return DataPlan(
         source=source,
         tokenizer=tokenizer,
@@ -41,7 +42,8 @@ def plan_data(
         packed=config.pack,
         max_pictures=config.max_pictures,
         window=config.batch_size if small else 0,
-        skip_long=own or not (config.data or config.tasks),  # drawn rows are as long as they come out
+        skip_long=config.too_long != "fail" if config.too_long else own or drawn,
+        shrink_long=config.too_long == "shrink",
         skip_bad=own,
         modes=tuple(parse_mix(config.modes, tuple(MODES), "--modes").items()) if config.modes else (),
     )

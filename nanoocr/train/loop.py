@@ -95,10 +95,8 @@ class Clock:
     """Time spent waiting for data and computing since the last log line, and what went through in it."""
 
     def __init__(self) -> None:
-        self.skipped, self.taken = (
-            Counter[str](),
-            Counter[str](),
-        )  # kept over whatever interrupts the interval
+        # kept over whatever interrupts the interval
+        self.skipped, self.taken, self.shrunk = Counter[str](), Counter[str](), 0
         self.restart()
 
     def restart(self) -> None:
@@ -123,6 +121,7 @@ class Clock:
         self.flops += stats.totals.flops
         self.skipped.update(stats.skipped)
         self.taken.update(stats.taken)
+        self.shrunk += stats.shrunk
 
 
 def log_step(log: RunLog, state: TrainState, stats: StepStats, clock: Clock, world: World) -> None:
@@ -130,10 +129,11 @@ def log_step(log: RunLog, state: TrainState, stats: StepStats, clock: Clock, wor
     ema = world.sum_by_name(state.ema)  # waits for what a GPU still has to do
     clock.busy += time.monotonic() - clock.mark
     seconds = max(1e-9, clock.wait + clock.busy)
-    skipped, taken = Counter[str](), Counter[str]()
-    for of_rank in world.gather((clock.skipped, clock.taken)):
+    skipped, taken, shrunk = Counter[str](), Counter[str](), 0
+    for of_rank in world.gather((clock.skipped, clock.taken, clock.shrunk)):
         skipped.update(of_rank[0])
         taken.update(of_rank[1])
+        shrunk += of_rank[2]
     peak = log.peak_tflops
     values: dict[str, Any] = {
         **world.sum_by_name(stats.losses),
@@ -148,9 +148,11 @@ def log_step(log: RunLog, state: TrainState, stats: StepStats, clock: Clock, wor
         **({"mfu": clock.flops / seconds / 1e12 / (peak * world.size)} if peak else {}),
         "skipped_rows": sum(skipped.values()),
         "skipped": dict(skipped),
+        "shrunk_rows": shrunk,
         "shares": {name: count / sum(taken.values()) for name, count in sorted(taken.items())},
     }
     clock.skipped.clear()
+    clock.shrunk = 0
     clock.restart()
     log.record(state.step, "train", values)
     shown = " ".join(f"{name} {value:.4f}" for name, value in ema.items() if name != "total")
@@ -163,6 +165,7 @@ def log_step(log: RunLog, state: TrainState, stats: StepStats, clock: Clock, wor
         + (f"MFU {values['mfu']:.1%} " if peak else "")
         + f"left {log.time_left(state.step)}"
         + (f" shares of supervised tokens: {shares}" if len(taken) > 1 else "")
+        + (f" shrunk rows: {shrunk}" if shrunk else "")
         + (f" skipped rows: {reasons}" if reasons else "")
     )
 

@@ -91,6 +91,7 @@ class StepStats:
     totals: Totals
     skipped: Counter[str]  # drawn rows that were not used, on this rank, by reason
     taken: Counter[str]  # supervised tokens by task, on this rank
+    shrunk: int  # drawn rows that are seen in less detail, on this rank
 
 
 def build_state(model: VLM, chosen: Recipe, config: TrainConfig) -> TrainState:
@@ -178,7 +179,7 @@ def train_step(
     for delivery in deliveries:
         skipped.update(delivery.skipped)
         taken.update(delivery.taken)
-    return StepStats(sums, totals, skipped, taken)
+    return StepStats(sums, totals, skipped, taken, sum(delivery.shrunk for delivery in deliveries))
 
 
 def compute_losses(
