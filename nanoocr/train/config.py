@@ -52,6 +52,7 @@ class TrainConfig:
     lr_step_every: int = 2000  # step schedule: steps between two drops
     lr_step_factor: float = 0.1  # step schedule: factor of a drop
     glyph_weight: float = -1.0  # of the loss that names the characters under each vision token; 0 is off
+    feature_weight: float = 0.0  # of the loss that keeps the pictures of a micro-batch apart; 0 is off
     glyph_only: float = 0.0  # share of the steps, at the start, that train by the glyph loss alone
     dtype: str = "auto"  # compute dtype: auto, float32 or bfloat16
     compile: bool = False  # let torch.compile fuse the step: faster, after a minute; needs a C++ compiler
@@ -86,6 +87,7 @@ class TrainConfig:
         require(self.mix_by in ("samples", "tokens"), "--mix_by is samples or tokens")
         require(self.on_bad_row in ("skip", "fail"), "--on_bad_row is skip or fail")
         require(self.too_long in ("", "skip", "shrink", "fail"), "--too_long is skip, shrink or fail")
+        require(0 <= self.feature_weight < math.inf, "--feature_weight must not be negative")
         require(0 <= self.average < 1, "--average is a decay from 0 to below 1, as 0.999")
         for name in ("text_ratio", "glyph_only", "cooldown"):
             require(0 <= getattr(self, name) <= 1, f"--{name} is a share between 0 and 1")

@@ -31,9 +31,9 @@ class Recipe:
     schedule: str  # see optim.learning_rate_factor
     warmup: float  # share of the steps
     glyph_weight: float  # of the glyph loss; 0 is off
-    factors: tuple[
-        tuple[str, float], ...
-    ] = ()  # (component, what its rates are multiplied with); 1 elsewhere
+    # (component, what its rates are multiplied with); 1 elsewhere
+    factors: tuple[tuple[str, float], ...] = ()
+    feature_weight: float = 0.0  # of the feature regulariser; 0 is off
 
     def factor_of(self, component: str) -> float:
         """What both rates of a component are multiplied with."""
