@@ -44,6 +44,7 @@ class TrainConfig:
     lr: float = -1.0  # AdamW's learning rate
     muon_lr: float = -1.0  # Muon's learning rate
     rates: str = ""  # factors on the rates of components, as sam:0.1,clip:0.5; 1 elsewhere
+    moments: str = "float32"  # dtype of both optimisers' moments: float32, or bfloat16 for half the memory
     weight_decay: float = 0.0  # of both optimisers, times their rate
     schedule: str = ""  # cosine, trapezoid, step or constant
     warmup: float = -1.0  # share of the steps with a rising rate
@@ -98,6 +99,7 @@ class TrainConfig:
         require(self.warmup <= 1, "--warmup is a share between 0 and 1")
         require(self.eval_samples != 1, "--eval_samples is 0 or at least 2: wrong pictures are other rows'")
         require(self.optimizer in ("", "muon", "adamw"), "--optimizer is muon or adamw")
+        require(self.moments in ("float32", "bfloat16"), "--moments is float32 or bfloat16")
         require(
             self.schedule in ("", "cosine", "trapezoid", "step", "constant"),
             "--schedule is cosine, trapezoid, step or constant",

@@ -60,7 +60,7 @@ def save(
 FIXED = (
     *("preset", "recipe", "tokenizer", "seed", "batch_size", "micro_batch", "turns", "mix", "mix_by", "data"),
     *("tasks", "pack", "max_pictures", "modes", "text_ratio", "max_length", "optimizer", "glyph_weight"),
-    *("trained", "rates", "feature_weight"),
+    *("trained", "rates", "feature_weight", "moments"),
 )
 
 

@@ -110,7 +110,8 @@ def build_state(model: VLM, chosen: Recipe, config: TrainConfig) -> TrainState:
     encode, decode = model.encoder.__call__, model.gpt.__call__
     if config.compile:  # views have few sizes, the text has another length in every batch
         encode, decode = torch.compile(encode), torch.compile(decode, dynamic=True)
-    optimizers = make_optimizers(model, heads, chosen, config.weight_decay)
+    moments = torch.bfloat16 if config.moments == "bfloat16" else torch.float32
+    optimizers = make_optimizers(model, heads, chosen, config.weight_decay, moments)
     average = WeightAverage(model, config.average) if config.average else None
     glyph_steps = round(config.glyph_only * config.steps)
     return TrainState(model, heads, optimizers, encode, decode, average, glyph_steps)
