@@ -118,17 +118,19 @@ def test_training_peers_have_the_same_parameters(capsys):
     assert {side["side"] for side in result["sides"]} >= {"ours, float32", "transformers, float32"}
 
 
-def test_kills_change_nothing(capsys, tmp_path):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_kills_change_nothing(capsys, tmp_path, workers):
     """Three kills of a run of two steps; `--kills=100` is for the hand."""
-    crash_test.main(["--kills=3", "--steps=2", f"--out={tmp_path}"])
+    crash_test.main(["--kills=3", "--steps=2", f"--workers={workers}", f"--out={tmp_path}"])
     result = last_line(capsys)
+    assert result["workers"] == workers
     assert result["kills"] == 3 and result["runs_compared_equal"] >= 1
     assert sum(result["killed_while"].values()) == 3
 
 
 def test_the_comparison_of_the_crash_test_can_fail(tmp_path):
     for name, seed in (("killed", 0), ("untouched", 1)):
-        child = crash_test.start(tmp_path, name, 1, f"--seed={seed}")
+        child = crash_test.start(tmp_path, name, 1, f"--seed={seed}", "--workers=0")
         child.communicate()
     with pytest.raises(crash_test.CrashTestError, match="differs"):
         crash_test.compare(tmp_path, 1)
