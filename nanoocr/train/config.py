@@ -59,7 +59,7 @@ class TrainConfig:
     compile: bool = False  # let torch.compile fuse the step: faster, after a minute; needs a C++ compiler
     recompute: bool = False  # compute each block's activations again in backward: less memory, more work
     device: str = "cpu"  # cpu, cuda, mps
-    timeout_s: int = 1800  # seconds that processes wait for one that does not answer
+    timeout_s: int = 1800  # seconds that processes wait for one that does not answer in a step
     threads: int = 0  # torch threads; 0 is the number of CPUs that this process may use
     workers: int = 1  # processes that make batches ahead
     peak_tflops: float = 0.0  # of one device at the compute dtype (H200, bf16: 989): the log then shows MFU

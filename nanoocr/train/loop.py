@@ -81,6 +81,7 @@ def train(
                 if (state.step % config.eval_every == 0 or last) and validation and not stop:
                     if world.is_main:
                         report = validate(log, state, tokenizer, validation, modes)
+                    world.wait()  # a validation may take longer than --timeout_s
                     collapsed = world.sum([float(check_collapse(log, report))])[0] > 0
                     clock.restart()
                     if collapsed and config.stop_on_collapse:
