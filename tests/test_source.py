@@ -51,6 +51,16 @@ def test_every_row_comes_once_per_epoch_in_another_order():
     assert [order[i] for i in range(40)] == [i for epoch in epochs for i in epoch]  # asked again, the same
 
 
+def test_a_large_set_without_row_groups_has_few_units():
+    """A million rows are a few ranges, not a million of them; every row still comes once."""
+    rows = RowsTask(range(1_000_000))
+    assert len(rows.units()) == 16
+    order = EpochOrder(RowsTask(range(150_000)), (1,))
+    first = [order[i] for i in range(0, 150_000, 97)]
+    assert len(set(first)) == len(first) and first != sorted(first)
+    assert RowsTask([]).units() == []
+
+
 def test_rows_of_a_unit_come_together():
     order = EpochOrder(Units(50, 50, 50), (1,))
     for epoch in range(3):

@@ -20,6 +20,7 @@ import torch
 
 from nanoocr.data.loader import DataPlan, multimodal_data_generator, shared_by
 from nanoocr.data.rows import Row
+from nanoocr.data.source import Mixture
 from nanoocr.errors import UsageError
 from nanoocr.eval.reading import ReadingReport
 from nanoocr.tokenizer import Tokenizer
@@ -64,6 +65,8 @@ def train(
         workers = shared_by(data.slots // world.size * data.turns, config.workers)
         if workers < config.workers:
             log.say(f"workers: {workers} of {config.workers} (give more --turns to use them)")
+        for line in left_out(data):
+            log.say(line)
         with interruptible() as asked:
             clock = Clock()
             for deliveries in batches:
@@ -90,6 +93,16 @@ def train(
                     log.say(f"stopped at step {state.step}; go on with --resume=True")
                     raise KeyboardInterrupt
     return report
+
+
+def left_out(data: DataPlan) -> list[str]:
+    """A line for every data set that was opened without some of its files."""
+    tasks = data.source.tasks if isinstance(data.source, Mixture) else ()
+    return [
+        f"{name}: left out {len(task.missing)} files without a partner, as {task.missing[0]}"
+        for name, task in tasks
+        if task.missing
+    ]
 
 
 class Clock:
