@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -31,6 +30,7 @@ from nanoocr.commandline import parse, run
 from nanoocr.config import PATCH, ModelConfig, preset
 from nanoocr.errors import UsageError
 from nanoocr.image_process import count_vision_tokens
+from nanoocr.memory import counted
 from nanoocr.model.deepencoder import VisionFeatures
 from nanoocr.model.layers import plain_attention
 from nanoocr.model.vlm import IGNORE, LOGITS_AT_ONCE, VLM
@@ -292,8 +292,14 @@ def check_on_cpu(config: PlanConfig) -> float:
 
 
 def resident() -> int:
-    """Bytes that this process holds now."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+    """Bytes that this process holds now.
+
+    Raises:
+        UsageError: the system does not tell.
+    """
+    if (held := counted("VmRSS")) is None:
+        raise UsageError("--check reads /proc, which this system does not have")
+    return held
 
 
 @contextmanager

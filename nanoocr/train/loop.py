@@ -5,9 +5,7 @@ A stage script decides what trains and where the weights come from; everything a
 
 from __future__ import annotations
 
-import resource
 import signal
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -23,6 +21,7 @@ from nanoocr.data.rows import Row
 from nanoocr.data.source import Mixture
 from nanoocr.errors import UsageError
 from nanoocr.eval.reading import ReadingReport
+from nanoocr.memory import peak_resident
 from nanoocr.tokenizer import Tokenizer
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.distributed import World
@@ -188,8 +187,7 @@ def peak_memory(device: str) -> float:
     """The most memory that this process has held so far, GB: of the GPU, or resident."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated() / 1e9
-    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+    return peak_resident() / 1e9
 
 
 @contextmanager
