@@ -66,9 +66,9 @@ class AdamW(Keeping):
 
     Rounding to bf16 loses a change below 1/256 of a number. With beta2 = 0.95 the second moment moves by 5 %
     of its distance to the squared gradient, so that it may stop within 8 % of where it belongs, which is 4 %
-    of an update; where gradients vary it does not stop at all, and updates are off by 0.3 %. Keeping its root
-    is twice as far off, random rounding no better. With 0.99 the error is ten times that: refused.
-    (tests/test_moments.py)
+    of an update; where gradients vary it does not stop, and updates are off by less than 0.5 %. Kept as its
+    root it is farther off; random rounding would need random numbers that a checkpoint keeps. With 0.99 the
+    error is above 1.5 %: refused (tests/test_moments.py measures all three).
     """
 
     def __init__(
