@@ -21,6 +21,23 @@ MANIFEST = "manifest.json"
 MANIFEST_VERSION = 1
 
 
+def read_json_list(path: Path, of: str = "rows", mend: str = "give another file") -> list[Any]:
+    """The entries of a JSON list; `of` is what errors call them, `mend` what to do where there is no file.
+
+    Raises:
+        UsageError: the file cannot be read, is not JSON, or is not a list.
+    """
+    try:
+        entries = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}): {mend}") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: not JSON ({error})") from error
+    if not isinstance(entries, list):
+        raise UsageError(f"{path}: not a list of {of}")
+    return entries
+
+
 def write_folder(folder: Path, files: Mapping[str, bytes], about: Mapping[str, Any] | None = None) -> None:
     """Write `files` (name -> content) and their manifest as `folder`, replacing an older one.
 

@@ -29,6 +29,7 @@ from nanoocr.commandline import parse, run
 from nanoocr.config import CELL, ModelConfig, preset
 from nanoocr.errors import UsageError
 from nanoocr.inference.reader import choose_device
+from nanoocr.memory import counted, peak_resident
 from nanoocr.model.deepencoder import DeepEncoder
 from nanoocr.model.flops import encoder_flops
 from nanoocr.train.config import has_fast_bf16
@@ -148,16 +149,10 @@ def peak_memory(name: str, side: int, batch: int, sizes: ModelConfig, pipe: Any)
         views = views.bfloat16()
         model = model.bfloat16() if name.startswith("transformers") else model
     Path("/proc/self/clear_refs").write_text("5")
-    before = resident("VmRSS")
+    before = counted("VmRSS") or 0
     with torch.inference_mode():
         model(views)
-    pipe.send(resident("VmHWM") - before)
-
-
-def resident(counter: str) -> float:
-    """MB of one of the counters in /proc/self/status."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(counter)) / 1024
+    pipe.send((peak_resident() - before) / 2**20)
 
 
 def measure_memory(name: str, side: int, batch: int, sizes: ModelConfig) -> float:

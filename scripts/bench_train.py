@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any, Literal, NamedTuple
 
@@ -33,6 +32,7 @@ from nanoocr.data.example import prepare
 from nanoocr.data.loader import DataPlan, multimodal_data_generator
 from nanoocr.errors import UsageError
 from nanoocr.image_process import count_vision_tokens
+from nanoocr.memory import counted
 from nanoocr.model.layers import attend
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.data import plan_data
@@ -195,22 +195,14 @@ def peak_memory(device: torch.device) -> dict[str, Any]:
 
     A forked worker shares pages with its parent, so the sum counts some of them twice: an upper bound.
     """
-    workers = [peak_resident(child.pid) for child in multiprocessing.active_children()]
-    own = peak_resident("self")
+    pids: list[int | str | None] = ["self", *(child.pid for child in multiprocessing.active_children())]
+    peaks = [counted("VmHWM", pid) for pid in pids]
+    own, *workers = (None if peak is None else peak // 2**20 for peak in peaks)
     known = [value for value in (own, *workers) if value is not None]
     memory: dict[str, Any] = {"process": own, "workers": workers, "at_most": sum(known) if known else None}
     if device.type == "cuda":
         memory["gpu"] = round(torch.cuda.max_memory_allocated(device) / 2**20)
     return memory
-
-
-def peak_resident(pid: int | str | None) -> int | None:
-    """Peak resident memory of a process in MB, from Linux's /proc; None elsewhere."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM")), None)
 
 
 # ---------------------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ transformers' with the same weights. Minutes and about 10 GB; a line per check, 
 
 from __future__ import annotations
 
-import resource
 import sys
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ import torch
 from nanoocr.commandline import parse, run
 from nanoocr.config import d20
 from nanoocr.errors import UsageError
+from nanoocr.memory import peak_resident
 from nanoocr.model.vlm import VLM, count_parameters
 from scripts.bench_encoder import build, picture
 
@@ -67,7 +67,7 @@ def check_forward(model: VLM) -> bool:
     logits = model.logits(model.gpt(model.embed(ids, vision)))
     finite = bool(logits[..., : model.image_id].isfinite().all())
     passed &= check("logits", finite and logits.shape == (1, TOKENS + 4, 65537), f"{tuple(logits.shape)}")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_resident()
     return passed & check(
         "peak memory", peak < MEMORY_LIMIT, f"{peak / 1e9:.1f} GB, limit {MEMORY_LIMIT / 1e9:.0f}"
     )

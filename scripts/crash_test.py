@@ -30,7 +30,7 @@ from nanoocr.train.checkpoint import WEIGHTS, complete_steps, load_state, step_f
 from scripts.measure_reading import machine
 
 FLAGS = (
-    *("--preset=nano", "--batch_size=2", "--threads=1", "--workers=0", "--eval_samples=0", "--save_every=1"),
+    *("--preset=nano", "--batch_size=2", "--threads=1", "--eval_samples=0", "--save_every=1"),
     *("--log_every=1", "--keep_last=2", "--average=0.9", "--pack=True", "--max_length=256"),
 )
 
@@ -42,12 +42,13 @@ class CrashConfig:
     kills: int = 100  # how often
     steps: int = 40  # of a run
     seed: int = 0  # of the moments
+    workers: int = 0  # of every run: processes that make batches, which a kill leaves without a parent
     out: str = ""  # folder for the two runs; empty: a temporary one
 
     def __post_init__(self) -> None:
-        """Both above zero."""
-        if self.kills < 1 or self.steps < 1:
-            raise UsageError("--kills and --steps must be above 0")
+        """Numbers that mean something."""
+        if self.kills < 1 or self.steps < 1 or self.workers < 0:
+            raise UsageError("--kills and --steps must be above 0, --workers not negative")
 
 
 class CrashTestError(NanoOCRError):
@@ -64,9 +65,9 @@ def start(out: Path, name: str, steps: int, *flags: str) -> subprocess.Popen[str
     )
 
 
-def run_and_kill(out: Path, steps: int, rng: random.Random) -> str:
+def run_and_kill(out: Path, steps: int, workers: int, rng: random.Random) -> str:
     """Start the run and kill it at a random moment; says what it was doing: starting, training, or done."""
-    child = start(out, "killed", steps)
+    child = start(out, "killed", steps, f"--workers={workers}")
     assert child.stderr is not None
     doing = "starting"
     if rng.random() < 0.5:
@@ -87,9 +88,9 @@ def run_and_kill(out: Path, steps: int, rng: random.Random) -> str:
     return "training" if "step " in rest else doing
 
 
-def finish(out: Path, name: str, steps: int) -> None:
+def finish(out: Path, name: str, steps: int, workers: int) -> None:
     """Run to the end, undisturbed."""
-    child = start(out, name, steps)
+    child = start(out, name, steps, f"--workers={workers}")
     _, log = child.communicate()
     if child.returncode and f"is at step {steps} already" not in log:
         raise CrashTestError(f"the run {name} ended with exit code {child.returncode}: {log.strip()[-500:]}")
@@ -122,13 +123,13 @@ def compare(out: Path, steps: int) -> None:
 def crash_test(out: Path, config: CrashConfig) -> dict[str, Any]:
     """All kills, both ends, and the comparison."""
     rng, moments, runs = random.Random(config.seed), Counter[str](), 0
-    finish(out, "untouched", config.steps)
+    finish(out, "untouched", config.steps, 0)  # no process beside it: what the others must equal
     for kill in range(config.kills):
-        moments[run_and_kill(out, config.steps, rng)] += 1
+        moments[run_and_kill(out, config.steps, config.workers, rng)] += 1
         steps = [step_number(folder) for folder in complete_steps(out / "killed")]
         print(f"kill {kill + 1}/{config.kills}: whole steps {steps}", file=sys.stderr)
         if config.steps in steps or kill + 1 == config.kills:
-            finish(out, "killed", config.steps)
+            finish(out, "killed", config.steps, config.workers)
             compare(out, config.steps)
             shutil.rmtree(out / "killed")
             runs += 1
@@ -137,6 +138,7 @@ def crash_test(out: Path, config: CrashConfig) -> dict[str, Any]:
         "kills": config.kills,
         "killed_while": moments,
         "steps_per_run": config.steps,
+        "workers": config.workers,
         "runs_compared_equal": runs,
     }
 

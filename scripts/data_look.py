@@ -31,7 +31,7 @@ from nanoocr.inference.reader import default_model_folder
 from nanoocr.tokenizer import Tokenizer
 from scripts.contact_sheet import Entry, draw_sheet
 from tasks.choose import make_task
-from tasks.folder import SHOWN, Folder
+from tasks.folder import SHOWN
 
 SHORT = 200  # characters of a text that are printed
 EXAMPLES = 3  # names of rows behind a reason
@@ -168,7 +168,7 @@ def print_findings(task: Task, found: Findings, looking: Look) -> None:
         print(f"skipped {len(messages)}: {why}")
         for message in messages[:EXAMPLES]:
             print(f"  {message}")
-    if isinstance(task, Folder) and task.missing:
+    if task.missing:
         print(f"left out {len(task.missing)} files without a partner:")
         for message in task.missing[:SHOWN]:
             print(f"  {message}")

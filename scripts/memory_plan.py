@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -28,13 +27,18 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from nanoocr.commandline import parse, run
-from nanoocr.config import ModelConfig, preset
+from nanoocr.config import PATCH, ModelConfig, preset
 from nanoocr.errors import UsageError
 from nanoocr.image_process import count_vision_tokens
+from nanoocr.memory import counted
+from nanoocr.model.deepencoder import VisionFeatures
 from nanoocr.model.layers import plain_attention
 from nanoocr.model.vlm import IGNORE, LOGITS_AT_ONCE, VLM
+from nanoocr.train.distributed import BUCKET
+from nanoocr.train.glyph import CLASSES, SLOTS, GlyphHeads
 from nanoocr.train.optim import is_hidden_matrix
 from nanoocr.train.recipes import Recipe, freeze, make_optimizers, recipe
+from nanoocr.train.step import sums_of_heads
 from scripts.measure_reading import machine
 from scripts.vision_sample import result_console
 
@@ -57,18 +61,27 @@ class PlanConfig:
     dtype: Literal["bfloat16", "float32"] = "bfloat16"  # compute dtype
     recompute: bool = False  # as in training: blocks run again in backward
     average: bool = False  # with a moving average of the weights
+    moments: Literal["float32", "bfloat16"] = "float32"  # dtype of the optimisers' moments
+    ranks: int = 1  # processes: several send their gradients in buckets
     attention: Literal["fused", "plain"] = "fused"  # fused on GPUs, plain on CPUs
     check: bool = False  # run the step on the CPU and compare (attention is plain then)
 
     def __post_init__(self) -> None:
         """Sizes above zero."""
-        if min(self.seq_len, self.lines) < 1 or self.pictures < 0 or not 0 < self.supervised <= 1:
-            raise UsageError("--seq_len and --lines are at least 1, --pictures 0, --supervised in (0, 1]")
+        if min(self.seq_len, self.lines, self.ranks) < 1 or self.pictures < 0 or not 0 < self.supervised <= 1:
+            raise UsageError(
+                "--seq_len, --lines and --ranks are at least 1, --pictures 0, --supervised in (0, 1]"
+            )
 
     @property
     def compute_dtype(self) -> torch.dtype:
         """As torch calls it."""
         return torch.bfloat16 if self.dtype == "bfloat16" else torch.float32
+
+    @property
+    def moments_dtype(self) -> torch.dtype:
+        """As torch calls it."""
+        return torch.bfloat16 if self.moments == "bfloat16" else torch.float32
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -156,13 +169,15 @@ def plan_memory(config: PlanConfig) -> dict[str, float]:
     rows = supervised_rows(config, sizes)
     with torch.device("meta"):
         model = VLM(sizes, compute_dtype=config.compute_dtype)
+        heads = GlyphHeads(sizes) if chosen.glyph_weight else None
     freeze(model, chosen.trained)
     kept = Kept(model)
     for block in model.blocks():
         kept.watch(block)
     with MetaAttention(config.attention == "fused"), kept.counting():
         forward(model, config, "meta")
-    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    of_model = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    trained = of_model + ([] if heads is None else list(heads.named_parameters()))
     count = sum(p.numel() for _, p in trained)
     inside = sum(within for _, within in kept.blocks)
     activations = kept.total
@@ -172,27 +187,30 @@ def plan_memory(config: PlanConfig) -> dict[str, float]:
     logits = min(LOGITS_AT_ONCE, rows * sizes.gpt.vocab_size)
     parts = {
         "weights": 4 * sum(p.numel() for p in model.parameters()),
+        "glyph heads": 0 if heads is None else 4 * sum(p.numel() for p in heads.parameters()),
         "gradients": 4 * count,
-        "optimiser": sum(optimizer_bytes(name, p, chosen) for name, p in trained),
-        "moving average": 4 * count if config.average else 0,
+        "gradients on their way": largest_bucket(trained) if config.ranks > 1 else 0,
+        "optimiser": sum(optimizer_bytes(name, p, chosen, config.moments_dtype) for name, p in trained),
+        "moving average": 4 * sum(p.numel() for _, p in of_model) if config.average else 0,
         "activations": activations,
         "logits and their gradient": 3 * 4 * logits,  # capped, uncapped, and the gradient of either
+        "glyph logits": 0 if heads is None else glyph_logits(config, sizes, chosen),
     }
     return {name: size / 1e9 for name, size in parts.items()}
 
 
-def forward(model: VLM, config: PlanConfig, device: str) -> Tensor:
-    """One forward pass as training makes it; returns the hidden states."""
+def forward(model: VLM, config: PlanConfig, device: str) -> tuple[Tensor, VisionFeatures | None]:
+    """One forward pass as training makes it; returns the hidden states, and what the encoder saw."""
     sizes, dtype = model.config, config.compute_dtype
     pictures = config.lines * config.pictures
     x_BTC = model.gpt.embed(torch.zeros(config.lines, config.seq_len, dtype=torch.long, device=device))
-    x_BTC = x_BTC.to(dtype)
+    x_BTC, features = x_BTC.to(dtype), None
     if pictures:
         height, width = view_of(config, sizes)
         features = model.encoder(torch.zeros(pictures, 3, height, width, dtype=dtype, device=device))
         tokens, flat = features.tokens.flatten(0, 1), x_BTC.flatten(0, 1)
         x_BTC = torch.cat([tokens, flat[len(tokens) :]]).view_as(x_BTC)
-    return model.gpt(x_BTC)
+    return model.gpt(x_BTC), features
 
 
 def view_of(config: PlanConfig, sizes: ModelConfig) -> tuple[int, int]:
@@ -214,10 +232,30 @@ def supervised_rows(config: PlanConfig, sizes: ModelConfig) -> int:
     return max(1, int(config.lines * (config.seq_len - vision) * config.supervised))
 
 
-def optimizer_bytes(name: str, parameter: Tensor, chosen: Recipe) -> int:
-    """State of one trained parameter in fp32: Muon keeps one moment, AdamW two."""
+def optimizer_bytes(name: str, parameter: Tensor, chosen: Recipe, moments: torch.dtype) -> int:
+    """State of one trained parameter: Muon keeps one moment, AdamW two."""
     muon = chosen.optimizer == "muon" and is_hidden_matrix(name, parameter)
-    return parameter.numel() * (4 if muon else 8)
+    return parameter.numel() * moments.itemsize * (1 if muon else 2)
+
+
+def largest_bucket(trained: list[tuple[str, nn.Parameter]]) -> int:
+    """Bytes of the copy in which gradients are added up over the ranks; a large matrix travels whole.
+
+    Activations are gone by then: counted beside them it is a bound.
+    """
+    largest = size = 0
+    for _, parameter in trained:
+        size += parameter.numel()
+        largest = max(largest, size)
+        size = 0 if size >= BUCKET else size
+    return 4 * largest
+
+
+def glyph_logits(config: PlanConfig, sizes: ModelConfig, chosen: Recipe) -> int:
+    """Bytes of what the glyph heads say, its log-softmax and its gradient; both heads while SAM trains."""
+    height, width = view_of(config, sizes)
+    patches = config.lines * config.pictures * (height // PATCH) * (width // PATCH)
+    return 3 * 4 * patches * SLOTS * CLASSES * (2 if "sam" in chosen.trained else 1)
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -231,15 +269,22 @@ def check_on_cpu(config: PlanConfig) -> float:
     model = VLM(preset(config.preset), compute_dtype=config.compute_dtype)
     model.init_weights(0)
     freeze(model, chosen.trained)
-    optimizers = make_optimizers(model, None, chosen, 0.0)
+    heads = GlyphHeads(model.config) if chosen.glyph_weight else None
+    optimizers = make_optimizers(model, heads, chosen, 0.0, config.moments_dtype)
     with peak_of() as peak:
         for _ in range(2):  # the second has the optimisers' state beside its activations
-            hidden = forward(model, config, "cpu")
+            hidden, features = forward(model, config, "cpu")
             rows = supervised_rows(config, model.config)
             targets = torch.full((config.lines * config.seq_len,), IGNORE)
             targets[-rows:] = 1
-            (model.loss(hidden, targets.view(config.lines, -1)).total / rows).backward()
-            del hidden
+            loss = model.loss(hidden, targets.view(config.lines, -1)).total / rows
+            if heads is not None and features is not None:
+                height, width = view_of(config, model.config)
+                shape = (len(features.tokens), height // PATCH, width // PATCH, SLOTS)
+                said = sums_of_heads(heads, features, torch.zeros(shape, dtype=torch.uint8), chosen)
+                loss = loss + sum(sums.loss for sums in said.values())
+            loss.backward()
+            del hidden, features, loss
             for optimizer in optimizers:
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
@@ -247,8 +292,14 @@ def check_on_cpu(config: PlanConfig) -> float:
 
 
 def resident() -> int:
-    """Bytes that this process holds now."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+    """Bytes that this process holds now.
+
+    Raises:
+        UsageError: the system does not tell.
+    """
+    if (held := counted("VmRSS")) is None:
+        raise UsageError("--check reads /proc, which this system does not have")
+    return held
 
 
 @contextmanager

@@ -7,13 +7,12 @@ SPLIT_augmented.json, lists of {imgname, query, label}, beside SPLIT/png/IMGNAME
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from nanoocr.data.rows import BadRowError, Row, checked_row
 from nanoocr.data.task import ParquetTask, Task
-from nanoocr.errors import UsageError
+from nanoocr.files import read_json_list
 from tasks.common import answered, existing, file_bytes, question_row
 
 REPO = "HuggingFaceM4/ChartQA"
@@ -64,12 +63,5 @@ class ChartQAFolder(Task):
 
 def _entries(file: Path) -> list[tuple[str, Any]]:
     """(name, entry) of a JSON list."""
-    try:
-        entries = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{file}: cannot be read ({error.strerror}), but ChartQA has it") from error
-    except ValueError as error:
-        raise UsageError(f"{file}: not JSON ({error})") from error
-    if not isinstance(entries, list):
-        raise UsageError(f"{file}: not a list of questions")
+    entries = read_json_list(file, "questions", "name ChartQA's folder")
     return [(f"{file}: row {i}", entry) for i, entry in enumerate(entries)]

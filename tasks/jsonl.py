@@ -20,6 +20,7 @@ from typing import Any
 from nanoocr.data.rows import BadRowError, Row, Turn, checked_row
 from nanoocr.data.task import Task
 from nanoocr.errors import UsageError
+from nanoocr.files import read_json_list
 from tasks.common import answered, existing, file_bytes, turns_of, without_marks
 
 MARK = "<image>"
@@ -99,12 +100,7 @@ def line_starts(path: Path) -> tuple[array[int], array[int]]:
 
 def json_list(path: Path) -> list[bytes]:
     """The entries of a JSON list, each as JSON: workers that are forked share bytes, not objects."""
-    try:
-        entries = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise UsageError(f"{path}: not JSON ({error})") from error
-    if not isinstance(entries, list):
-        raise UsageError(f"{path}: not a list of rows; one object a line belongs into a .jsonl file")
+    entries = read_json_list(path, "rows; one object a line belongs into a .jsonl file")
     return [json.dumps(entry).encode() for entry in entries]
 
 

@@ -6,7 +6,8 @@ tests that compare numbers use `randomise` or `tiny_model`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 
 import numpy as np
 import pytest
@@ -15,8 +16,32 @@ from PIL import Image
 
 from nanoocr.config import ClipConfig, GPTConfig, ModelConfig, SamConfig
 from nanoocr.data.rows import Row, Turn
+from nanoocr.data.task import Task
 from nanoocr.model.vlm import VLM
 from nanoocr.tokenizer import Tokenizer
+
+
+class NumberedTask(Task):
+    """Rows 0, 1, 2, ... that answer with their number, in units of the given lengths."""
+
+    def __init__(self, lengths: Sequence[int], *slice_: int | None) -> None:
+        super().__init__(*slice_)  # type: ignore[arg-type]
+        self.lengths = lengths
+
+    def num_rows(self) -> int:
+        return sum(self.lengths)
+
+    def bounds(self) -> list[int]:
+        return [0, *accumulate(self.lengths)]
+
+    def read(self, index: int) -> Row:
+        return Row(str(index), (), (Turn("", str(index)),), "test")
+
+
+@pytest.fixture(scope="session")
+def numbered_task() -> type[NumberedTask]:
+    """numbered_task(lengths of its units, start, stop, step) -> a task of numbered rows."""
+    return NumberedTask
 
 
 @pytest.fixture(autouse=True)

@@ -103,6 +103,36 @@ def test_processes_that_cannot_share_a_step_are_told(tmp_path):
     assert done.returncode != 0 and "3 ranks cannot share 4 micro-batches" in done.stderr
 
 
+LATE = """
+import datetime, sys, time
+import torch.distributed as dist
+from nanoocr.train.distributed import join_world
+world = join_world("cpu", 120)
+dist.distributed_c10d._set_pg_timeout(datetime.timedelta(seconds=1), dist.group.WORLD)
+for meet in (world.wait, lambda: world.sum([1.0])):  # the second is what ends a rank
+    time.sleep(0 if world.rank else 3)
+    meet()
+    print(f"rank {world.rank} went on", file=sys.stderr)
+"""
+
+
+def test_ranks_wait_for_a_long_validation_but_not_for_a_step_that_hangs(tmp_path):
+    """Rank 0 comes three seconds late where steps allow one: `wait` goes on, a sum ends."""
+    (tmp_path / "late.py").write_text(LATE)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, str(tmp_path / "late.py")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert done.stderr.count("rank 0 went on") == done.stderr.count("rank 1 went on") == 1
+
+
 def test_totals_of_one_process_are_its_own(byte_tokenizer, make_row):
     from nanoocr.data.batch import collate
     from nanoocr.data.example import prepare

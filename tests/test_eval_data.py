@@ -118,7 +118,7 @@ def test_read_fox(tmp_path, inner):
         ('[{"image": "a.png"}]', "entry 0 needs image"),
         ('[{"image": "a.png", "conversations": [{"value": "q"}]}]', "two conversations"),
         ('[{"image": 3, "conversations": [{"value": "q"}, {"value": "a"}]}]', "not all texts"),
-        ('{"image": "a.png"}', "entry 0"),
+        ('{"image": "a.png"}', "not a list of questions"),
     ],
 )
 def test_wrong_fox_files_are_named(tmp_path, content, message):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nanoocr.data.example import boxes_in_view, plan, prepare
+from nanoocr.data.example import TooLongError, boxes_in_view, fit, less_detail, plan, prepare
 from nanoocr.data.rows import BadRowError, Row, Turn
 from nanoocr.errors import UsageError
 from nanoocr.image_process import MODES, count_vision_tokens, process_image, to_pixels
@@ -58,6 +58,47 @@ def test_a_row_that_is_too_long_is_refused_and_never_cut(byte_tokenizer, make_ro
     assert len(prepare(row, byte_tokenizer, VIEWS, length).ids) == length
     with pytest.raises(UsageError, match=f"{length} tokens.*{length - 1}"):
         prepare(row, byte_tokenizer, VIEWS, length - 1)
+
+
+LADDER = {"gundam": 273 + 10 * 31 * 2, "base": 273, "small": 111, "tiny": 73}  # 2 x 3 tiles of 640
+
+
+@pytest.mark.parametrize("name", LADDER)
+def test_a_row_that_is_too_long_is_seen_in_the_next_smaller_mode(byte_tokenizer, name):
+    """From Gundam down to what just fits; the pixels are those of that mode."""
+    row = Row("r", (encoded((1000, 1400)),), (Turn("q", "a"),), "test")
+    asked, room = MODES["gundam"], LADDER[name] + 7  # with the marks of the turn and two letters
+    planned = plan(row, byte_tokenizer, VIEWS, room, asked, shrink=True)
+    assert planned.mode == MODES[name] and planned.shrunk == (name != "gundam") and len(planned.ids) == room
+    assert planned.ids.count(byte_tokenizer.image_id) == LADDER[name]
+    (picture,) = fit(planned).pixels
+    assert picture.overview.shape[0] == MODES[name].side and picture.grid == (
+        (2, 3) if name == "gundam" else (0, 0)
+    )
+    if name == "tiny":
+        with pytest.raises(TooLongError, match=f"{LADDER['gundam'] + 7} tokens"):
+            plan(row, byte_tokenizer, VIEWS, room - 1, asked, shrink=True)
+
+
+def test_no_mode_is_shrunk_into_a_larger_one():
+    seen = {name: [m for _, m in less_detail([(900, 900)], (), mode)] for name, mode in MODES.items()}
+    names = {mode: name for name, mode in MODES.items()}
+    assert [names[m] for m in seen["gundam-m"]] == ["gundam", "large", "base", "small", "tiny"]
+    assert [names[m] for m in seen["large"]] == ["base", "small", "tiny"] and seen["tiny"] == []
+
+
+def test_without_a_mode_the_next_smaller_view_is_taken(byte_tokenizer, make_row):
+    """Of a square picture (128 x 128: 7 tokens) and a wide one (64 x 128: 4) the square one pays first."""
+    images = tuple(make_row(i, size=size).image for i, size in enumerate([(64, 128), (128, 128)]))
+    row = Row("r", images, (Turn("q", "a"),), "test")
+    length = len(plan(row, byte_tokenizer, VIEWS, 100).ids)
+    planned = plan(row, byte_tokenizer, VIEWS, length - 1, shrink=True)
+    assert len(planned.ids) == length - 3 and planned.shrunk
+    assert [picture.overview.shape[:2] for picture in fit(planned).pixels] == [(64, 128), (64, 128)]
+    with pytest.raises(TooLongError):
+        plan(row, byte_tokenizer, VIEWS, length - 4, shrink=True)
+    with pytest.raises(TooLongError):
+        plan(replace(row, pictures=()), byte_tokenizer, VIEWS, 5, shrink=True)
 
 
 def test_image_token_written_in_the_text_stays_text(byte_tokenizer, make_row):

@@ -186,6 +186,23 @@ def test_rows_that_may_be_skipped_are_counted(data, make_row):
     assert all("xxxxx" not in text for d in deliveries for text in answers(d.batch))
 
 
+def test_rows_that_fit_with_smaller_pictures_are_used_and_counted(data, make_row):
+    """Squares (7 tokens of picture) shrink to the wide view (4), the longest row is skipped; also resumed."""
+    sizes = {"long": (128, 128), "wide": (64, 128), "far too long": (128, 128)}
+    rows = [make_row(i, answer=answer, size=size) for i, (answer, size) in enumerate(sizes.items())]
+    data = replace(data, source=rows_source(rows, 0), skip_long=True, shrink_long=True, max_length=18)
+    deliveries = [step[0] for step in steps(data)]
+    draws = deliveries[-1].state.draws
+    assert draws > 30 and sum(d.shrunk for d in deliveries) == pytest.approx(draws / 3, abs=1)
+    assert sum(d.skipped["too long"] for d in deliveries if d.skipped) == pytest.approx(draws / 3, abs=1)
+    texts = Counter(text for d in deliveries for text in answers(d.batch))
+    assert set(texts) == {"long", "wide"} and texts.total() == 30
+    assert all(group.pixels.shape[1:3] == (64, 128) for d in deliveries for group in d.batch.views)
+    again = [step[0] for step in steps(data, start=4, states=states_after([[d] for d in deliveries[:4]]))]
+    assert [d.shrunk for d in again] == [d.shrunk for d in deliveries[4:]]
+    assert all(same(a.batch, b.batch) for a, b in zip(deliveries[4:], again))
+
+
 def test_nothing_but_rows_that_cannot_be_used(data):
     with pytest.raises(UsageError, match=r"none of 1000 rows.*too long.*5 tokens.*--max_length"):
         batches(replace(data, max_length=5, skip_long=True))

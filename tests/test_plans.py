@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from nanoocr.commandline import run
+from nanoocr.train.distributed import BUCKET
+from nanoocr.train.glyph import CLASSES, SLOTS
 from scripts import bench_data, bench_packing, bench_training_peers, crash_test, memory_plan
 from scripts.memory_plan import Kept, PlanConfig, plan_memory
 
@@ -42,6 +45,25 @@ def test_plan_of_the_full_size():
     )
     muon = plan_memory(PlanConfig(preset="nano", recipe="scratch", view=128, seq_len=256, pictures=1))
     assert muon["optimiser"] < 1.5 * muon["gradients"]  # one moment instead of two for the matrices
+
+
+def test_plan_of_the_parts_that_flags_and_recipes_add():
+    """Half of the moments, heads by hand, a bucket with the table that fills it, the average of the model."""
+    base = PlanConfig(preset="nano", recipe="scratch", stage=1, view=128, seq_len=256, pictures=1)
+    plain = plan_memory(base)
+    assert plan_memory(replace(base, moments="bfloat16"))["optimiser"] == plain["optimiser"] / 2
+    slots = SLOTS * CLASSES
+    heads = slots * (128 + 1) + 16 * slots * (256 + 1)
+    assert plain["glyph heads"] * 1e9 == pytest.approx(4 * heads)
+    assert plain["gradients"] == pytest.approx(plain["weights"] + plain["glyph heads"])
+    assert plain["glyph logits"] * 1e9 == 3 * 4 * 2 * 8 * 8 * slots
+    assert plan_memory(replace(base, average=True))["moving average"] == plain["weights"]
+    assert plain["moving average"] == plain["gradients on their way"] == 0
+    many = plan_memory(replace(base, ranks=2))["gradients on their way"]
+    assert many == plain["gradients"]  # all of nano is less than one bucket
+    large = plan_memory(PlanConfig(seq_len=512, pictures=0, ranks=8))
+    assert 65537 * 1280 * 4 <= large["gradients on their way"] * 1e9 < (65537 * 1280 + BUCKET) * 4
+    assert large["glyph heads"] == large["glyph logits"] == 0
 
 
 def test_the_plan_is_what_a_step_takes(capsys):
@@ -96,17 +118,19 @@ def test_training_peers_have_the_same_parameters(capsys):
     assert {side["side"] for side in result["sides"]} >= {"ours, float32", "transformers, float32"}
 
 
-def test_kills_change_nothing(capsys, tmp_path):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_kills_change_nothing(capsys, tmp_path, workers):
     """Three kills of a run of two steps; `--kills=100` is for the hand."""
-    crash_test.main(["--kills=3", "--steps=2", f"--out={tmp_path}"])
+    crash_test.main(["--kills=3", "--steps=2", f"--workers={workers}", f"--out={tmp_path}"])
     result = last_line(capsys)
+    assert result["workers"] == workers
     assert result["kills"] == 3 and result["runs_compared_equal"] >= 1
     assert sum(result["killed_while"].values()) == 3
 
 
 def test_the_comparison_of_the_crash_test_can_fail(tmp_path):
     for name, seed in (("killed", 0), ("untouched", 1)):
-        child = crash_test.start(tmp_path, name, 1, f"--seed={seed}")
+        child = crash_test.start(tmp_path, name, 1, f"--seed={seed}", "--workers=0")
         child.communicate()
     with pytest.raises(crash_test.CrashTestError, match="differs"):
         crash_test.compare(tmp_path, 1)

@@ -190,6 +190,8 @@ def test_muon_without_a_rate_is_refused():
         ({"text_ratio": 1.5}, "--text_ratio"),
         ({"glyph_only": -0.1}, "--glyph_only"),
         ({"optimizer": "sgd"}, "--optimizer"),
+        ({"too_long": "cut"}, "--too_long"),
+        ({"feature_weight": -1.0}, "--feature_weight"),
         ({"schedule": "linear"}, "--schedule"),
         ({"dtype": "float16"}, "--dtype"),
         ({"run_name": "../elsewhere"}, "--run_name"),

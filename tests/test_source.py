@@ -9,7 +9,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from nanoocr.data.rows import Row, Turn
 from nanoocr.data.source import (
     BLOCK,
     EpochOrder,
@@ -22,37 +21,29 @@ from nanoocr.data.source import (
     rows_source,
 )
 from nanoocr.data.synth import KINDS, find_fonts
-from nanoocr.data.task import Task
 from nanoocr.errors import UsageError
 
 
-class Units(Task):
-    """Numbered rows in units of the given lengths."""
-
-    def __init__(self, *lengths: int) -> None:
-        super().__init__()
-        self.lengths = lengths
-
-    def num_rows(self) -> int:
-        return sum(self.lengths)
-
-    def bounds(self):
-        return [sum(self.lengths[:i]) for i in range(len(self.lengths) + 1)]
-
-    def read(self, index: int) -> Row:
-        return Row(str(index), (), (Turn("", str(index)),), "test")
-
-
-def test_every_row_comes_once_per_epoch_in_another_order():
-    order = EpochOrder(Units(3, 1, 4, 2), (7,))
+def test_every_row_comes_once_per_epoch_in_another_order(numbered_task):
+    order = EpochOrder(numbered_task([3, 1, 4, 2]), (7,))
     epochs = [[order[i] for i in range(10 * e, 10 * e + 10)] for e in range(4)]
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) > 1
     assert [order[i] for i in range(40)] == [i for epoch in epochs for i in epoch]  # asked again, the same
 
 
-def test_rows_of_a_unit_come_together():
-    order = EpochOrder(Units(50, 50, 50), (1,))
+def test_a_large_set_without_row_groups_has_few_units():
+    """A million rows are a few ranges, not a million of them; every row still comes once."""
+    rows = RowsTask(range(1_000_000))
+    assert len(rows.units()) == 16
+    order = EpochOrder(RowsTask(range(150_000)), (1,))
+    first = [order[i] for i in range(0, 150_000, 97)]
+    assert len(set(first)) == len(first) and first != sorted(first)
+    assert RowsTask([]).units() == []
+
+
+def test_rows_of_a_unit_come_together(numbered_task):
+    order = EpochOrder(numbered_task([50, 50, 50]), (1,))
     for epoch in range(3):
         groups = [order[i] // 50 for i in range(150 * epoch, 150 * epoch + 150)]
         assert sum(a != b for a, b in pairwise(groups)) == 2
@@ -60,8 +51,12 @@ def test_rows_of_a_unit_come_together():
         assert inside != sorted(inside)
 
 
-def test_shares_of_a_mixture_are_exact_in_every_block():
-    mixture = Mixture((("a", Units(7)), ("b", Units(100)), ("c", Units(3, 3))), (0.7, 0.2, 0.1), seed=3)
+def test_shares_of_a_mixture_are_exact_in_every_block(numbered_task):
+    mixture = Mixture(
+        (("a", numbered_task([7])), ("b", numbered_task([100])), ("c", numbered_task([3, 3]))),
+        (0.7, 0.2, 0.1),
+        seed=3,
+    )
     for block in range(3):
         names = [mixture.name_of(draw) for draw in range(block * BLOCK, (block + 1) * BLOCK)]
         assert Counter(names) == {"a": 700, "b": 200, "c": 100}
@@ -70,8 +65,8 @@ def test_shares_of_a_mixture_are_exact_in_every_block():
     assert seen == dict.fromkeys(map(str, range(100)), 2)  # 200 draws of 100 rows
 
 
-def test_a_draw_depends_on_its_number_alone():
-    tasks = (("a", Units(5, 5)), ("b", Units(4)))
+def test_a_draw_depends_on_its_number_alone(numbered_task):
+    tasks = (("a", numbered_task([5, 5])), ("b", numbered_task([4])))
     one, other = (Mixture(tasks, (1.0, 2.0), seed=5) for _ in range(2))
     forward = [one(draw, 0.0).answer for draw in range(300)]
     assert [other(draw, 0.0).answer for draw in reversed(range(300))] == forward[::-1]
@@ -85,9 +80,9 @@ def test_apportion():
     assert sum(apportion([0.123, 0.456, 7.0, 1e-3], 1000)) == 1000
 
 
-def test_a_task_without_rows_is_named():
+def test_a_task_without_rows_is_named(numbered_task):
     with pytest.raises(UsageError, match=r"empty.*no rows"):
-        Mixture((("empty", Units()),), (1.0,), 0)
+        Mixture((("empty", numbered_task([])),), (1.0,), 0)
 
 
 def test_a_small_set_in_memory(make_row):

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanoocr.data.rows import BadRowError, Row, Turn
+from nanoocr.data.rows import BadRowError
 from nanoocr.data.shards import Shards, local_shards
-from nanoocr.data.task import ParquetTask, Task
+from nanoocr.data.task import ParquetTask
 from nanoocr.errors import UsageError
 
 
@@ -76,31 +76,14 @@ def test_a_parquet_task_keeps_turns_and_names(folder):
     assert task[2].id.endswith("b.parquet: row 0") and task[0].pictures == ()
 
 
-class Counted(Task):
-    """n rows, units of the given lengths."""
-
-    def __init__(self, lengths: list[int], *slice_: int | None) -> None:
-        super().__init__(*slice_)
-        self.lengths = lengths
-
-    def num_rows(self) -> int:
-        return sum(self.lengths)
-
-    def bounds(self):
-        return [sum(self.lengths[:i]) for i in range(len(self.lengths) + 1)]
-
-    def read(self, index: int) -> Row:
-        return Row(str(index), (), (Turn("", str(index)),), "test")
-
-
 @given(
     st.lists(st.integers(0, 6), max_size=8),
     st.integers(0, 12),
     st.none() | st.integers(0, 20),
     st.integers(1, 7),
 )
-def test_units_cover_the_slice_once_and_stay_within_their_group(lengths, start, more, step):
-    task = Counted(lengths, start, None if more is None else start + more, step)
+def test_units_cover_the_slice_once_and_stay_within_their_group(numbered_task, lengths, start, more, step):
+    task = numbered_task(lengths, start, None if more is None else start + more, step)
     units = task.units()
     assert [i for unit in units for i in unit] == list(range(len(task)))
     group_of = [g for g, length in enumerate(lengths) for _ in range(length)]
@@ -109,9 +92,9 @@ def test_units_cover_the_slice_once_and_stay_within_their_group(lengths, start, 
 
 
 @pytest.mark.parametrize("wrong", [(-1, None, 1), (3, 2, 1), (0, None, 0)])
-def test_slices_that_are_none(wrong):
+def test_slices_that_are_none(numbered_task, wrong):
     with pytest.raises(UsageError, match="start="):
-        Counted([3], *wrong)
+        numbered_task([3], *wrong)
 
 
 def test_row_groups_stay_while_they_fit(folder, monkeypatch):

@@ -6,7 +6,7 @@ only those that enter a batch are decoded.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,10 +17,12 @@ from nanoocr.config import PATCH
 from nanoocr.data.rows import NO_BOXES, BadRowError, Row
 from nanoocr.errors import PictureError, UsageError
 from nanoocr.image_process import (
+    MODES,
     Mode,
     PictureViews,
     contained_size,
     count_tokens_of_size,
+    count_vision_tokens,
     fit_picture,
     padding_before,
     upright_size,
@@ -37,6 +39,7 @@ class Plan(NamedTuple):
     mask: list[int]  # 1 where the token is supervised
     views: Sequence[tuple[int, int]]  # (height, width) to choose from, and
     mode: Mode | None  # the resolution mode, which comes before them
+    shrunk: bool = False  # seen in less detail than was asked for, so that it fits
 
     @property
     def length(self) -> int:
@@ -79,22 +82,57 @@ def plan(
     views: Sequence[tuple[int, int]],
     max_length: int,
     mode: Mode | None = None,
+    *,
+    shrink: bool = False,
 ) -> Plan:
-    """The first half of `prepare`: everything but the pixels. Pictures stand before the first question."""
+    """The first half of `prepare`: everything but the pixels. Pictures stand before the first question.
+
+    With `shrink` the pictures of a row that is too long are seen in the next smaller mode or view, until it
+    fits. Nothing but the sizes in their headers decides.
+    """
     try:
         sizes = [upright_size(picture, name=row.picture_name(i)) for i, picture in enumerate(row.pictures)]
     except PictureError as error:
         raise BadRowError(str(error)) from error
     counts = [count_tokens_of_size(size, views, mode) for size in sizes]
+    ids, mask = tokenise(row, tokenizer, counts)
+    if len(ids) <= max_length:
+        return Plan(row, ids, mask, views, mode)
+    room = max_length - (len(ids) - sum(counts))  # for the pictures
+    for fewer, smaller in less_detail(sizes, views, mode) if shrink else ():
+        counts = [count_tokens_of_size(size, fewer, smaller) for size in sizes]
+        if sum(counts) <= room:
+            return Plan(row, *tokenise(row, tokenizer, counts), fewer, smaller, shrunk=True)
+    raise TooLongError(f"{row.id}: {len(ids)} tokens, max_length is {max_length}")
+
+
+def tokenise(row: Row, tokenizer: Tokenizer, counts: Sequence[int]) -> tuple[list[int], list[int]]:
+    """(ids, mask) of a row whose pictures have `counts` vision tokens."""
     messages: list[dict[str, object]] = []
     for turn in row.turns:
         content = [{"type": "text", "text": turn.user}]  # as a part: literal, whatever it says
         messages += [{"role": "user", "content": content}, {"role": "assistant", "content": turn.assistant}]
     messages[0]["content"] = [*({"type": "image"} for _ in counts), *messages[0]["content"]]  # type: ignore[misc]
-    ids, mask = render_conversation({"messages": messages}, tokenizer, image_token_counts=counts)
-    if len(ids) > max_length:
-        raise TooLongError(f"{row.id}: {len(ids)} tokens, max_length is {max_length}")
-    return Plan(row, ids, mask, views, mode)
+    return render_conversation({"messages": messages}, tokenizer, image_token_counts=counts)
+
+
+def less_detail(
+    sizes: Sequence[tuple[int, int]], views: Sequence[tuple[int, int]], mode: Mode | None
+) -> Iterator[tuple[Sequence[tuple[int, int]], Mode | None]]:
+    """(views, mode) for pictures of `sizes` (height, width), each time less than before.
+
+    Of the modes those whose whole view and tiles are no larger: gundam -> base -> small -> tiny. Without a
+    mode the views that cost less than the dearest that a picture took.
+    """
+    if mode is not None:
+        lower = [m for m in MODES.values() if m.side <= mode.side and m.tile <= mode.tile and m != mode]
+        yield from ((views, smaller) for smaller in reversed(lower))
+        return
+    while sizes and views:
+        dearest = max(count_tokens_of_size(size, views) for size in sizes)
+        views = [view for view in views if count_vision_tokens(view) < dearest]
+        if views:
+            yield views, None
 
 
 def fit(planned: Plan) -> Example:

@@ -54,6 +54,7 @@ class DataPlan:
     max_pictures: int = 64  # of a packed line
     window: int = 0  # rows that wait for a batch of similar lengths; 0 is four batches (not packed)
     skip_long: bool = False  # rows longer than max_length are counted, else they are an error
+    shrink_long: bool = False  # before that, their pictures are seen in less detail
     skip_bad: bool = False  # the same of rows that cannot be read
     modes: tuple[tuple[str, float], ...] = ()  # resolution modes and weights; empty: the model's views
 
@@ -98,6 +99,7 @@ class Delivery(NamedTuple):
     state: ReaderState
     skipped: dict[str, int]  # rows that were drawn and not used, by reason
     taken: dict[str, int]  # supervised tokens by task (of a Mixture)
+    shrunk: int = 0  # rows that were drawn and are seen in less detail, so that they fit
 
 
 class Waiting(NamedTuple):
@@ -114,11 +116,11 @@ class Reader:
     def __init__(self, data: DataPlan, number: int, state: ReaderState | None = None) -> None:
         self.data, self.number = data, number
         self.draws = 0 if state is None else state.draws
-        self.skipped: Counter[str] = Counter()
+        self.skipped, self.shrunk = Counter[str](), 0
         self.waiting: list[Waiting] = []
         for draw, step in () if state is None else state.waiting:
             self._draw(draw, step)
-        self.skipped.clear()  # they were counted when they were drawn first
+        self.skipped, self.shrunk = Counter[str](), 0  # they were counted when they were drawn first
 
     def deliver(self, step: int) -> Delivery:
         """The micro-batch of `step`; steps must rise.
@@ -146,7 +148,8 @@ class Reader:
             for waiting, example in (pair for line in lines for pair in line):
                 taken[data.source.name_of(self._global(waiting.draw))] += sum(example.mask)
         skipped, self.skipped = dict(self.skipped), Counter()
-        return Delivery(batch, self.number, self.state(), skipped, dict(taken))
+        shrunk, self.shrunk = self.shrunk, 0
+        return Delivery(batch, self.number, self.state(), skipped, dict(taken), shrunk)
 
     def state(self) -> ReaderState:
         """Where it stands now."""
@@ -184,7 +187,8 @@ class Reader:
         data, place = self.data, self._global(draw)
         try:
             row = data.source(place, step / data.steps)
-            planned = plan(row, data.tokenizer, data.views, data.max_length, data.mode_of(place))
+            limits = (data.views, data.max_length, data.mode_of(place))
+            planned = plan(row, data.tokenizer, *limits, shrink=data.shrink_long)
         except TooLongError:
             if not data.skip_long:
                 raise
@@ -196,6 +200,7 @@ class Reader:
                 raise
             self.skipped["unreadable"] += 1
         else:
+            self.shrunk += planned.shrunk
             self.waiting.append(Waiting(draw, step, planned))
 
     def _choose(self) -> list[list[Waiting]]:

@@ -8,7 +8,6 @@ paths are relative.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from PIL import Image
 
 from nanoocr.data.synth import SynthSample
 from nanoocr.errors import PictureError, UsageError
+from nanoocr.files import read_json_list
 from nanoocr.image_process import open_image
 
 NO_BOXES = np.zeros((0, 4), dtype=np.float32)
@@ -124,13 +124,7 @@ def read_rows(path: str | Path, limit: int | None = None) -> list[Row]:
 
 def json_rows(path: Path) -> Iterator[Row]:
     """Rows of a JSON list of {id, image, prompt, answer}, each also with chars and boxes where known."""
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UsageError(f"{path}: not JSON ({error})") from error
-    if not isinstance(entries, list):
-        raise UsageError(f"{path}: not a list of rows")
-    for number, entry in enumerate(entries):
+    for number, entry in enumerate(read_json_list(path)):
         name = f"{path}: row {number}"
         try:
             row_id, picture = entry["id"], path.parent / entry["image"]

@@ -13,9 +13,13 @@ from nanoocr.data.rows import Row, row_from_record
 from nanoocr.data.shards import Shards
 from nanoocr.errors import UsageError
 
+UNIT = 2**16  # rows of a unit where nothing is cheaper to read together: what is permuted in one piece
+
 
 class Task:
     """Base class. `start`, `stop` and `step` choose rows as a slice does."""
+
+    missing: Sequence[str] = ()  # a sentence about everything that was left out when the set was opened
 
     def __init__(self, start: int = 0, stop: int | None = None, step: int = 1) -> None:
         if start < 0 or (stop is not None and stop < start) or step < 1:
@@ -37,8 +41,8 @@ class Task:
         raise NotImplementedError
 
     def bounds(self) -> Sequence[int]:
-        """Where units of rows begin that are cheap to read together, and the end. Here: every row alone."""
-        return range(self.num_rows() + 1)
+        """Where units of rows begin that are cheap to read together, and the end. Here: many rows each."""
+        return [*range(0, self.num_rows(), UNIT), self.num_rows()]
 
     @property
     def chosen(self) -> range:

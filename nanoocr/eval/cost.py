@@ -22,6 +22,7 @@ from PIL import Image
 
 from nanoocr.errors import NanoOCRError, PictureError, UsageError
 from nanoocr.eval.peers import PEERS, PeerError, make_peer
+from nanoocr.memory import peak_of_usage, peak_resident
 
 if TYPE_CHECKING:
     from nanoocr.eval.samples import EvalSample
@@ -102,16 +103,7 @@ def _reading(engine: str, threads: int, prompt: str) -> Callable[[Image.Image, s
 
 def peak_bytes() -> int:
     """The most memory that this process, or the largest that it started, has held."""
-    started, own = (
-        resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF)
-    )
-    if sys.platform == "darwin":
-        return max(started, own)
-    # On Linux the maximum of a process begins with what its parent held; the high-water mark is its own.
-    about = Path("/proc/self/status")
-    lines = about.read_text().splitlines() if about.is_file() else []
-    marks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
-    return 1024 * max(started, marks[0] if marks else own)
+    return max(peak_of_usage(resource.RUSAGE_CHILDREN), peak_resident())
 
 
 if __name__ == "__main__":

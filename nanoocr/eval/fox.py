@@ -8,7 +8,6 @@ cannot be mixed up.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from typing import Any
 from rapidfuzz.distance import Levenshtein
 
 from nanoocr.errors import UsageError
+from nanoocr.files import read_json_list
 
 CHINESE = re.compile("[\u4e00-\u9fa5]")  # Fox's own range
 
@@ -125,14 +125,8 @@ def read_fox(folder: str | Path, tasks: Sequence[str] = PAGE_OCR) -> Iterator[Fo
         if task not in FOX_PICTURES:
             raise UsageError(f"Fox has no task {task!r} with one picture: {', '.join(FOX_PICTURES)}")
         file = folder / f"{task}.json"
-        try:
-            entries = json.loads(file.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UsageError(f"{file}: cannot be read ({error.strerror}): name Fox's folder") from error
-        except ValueError as error:
-            raise UsageError(f"{file}: not JSON ({error})") from error
         seen: Counter[str] = Counter()
-        for number, entry in enumerate(entries):
+        for number, entry in enumerate(read_json_list(file, "questions", "name Fox's folder")):
             picture, prompt, truth = _fox_entry(entry, f"{file}: entry {number}")
             name = f"{task}/{Path(picture).stem}"
             seen[name] += 1

@@ -32,6 +32,7 @@ class TrainConfig:
     tasks: str = ""  # data sets by name, as "ocr=folder:scans text=jsonl:talk.jsonl"; see --tasks=help
     mix_by: str = "samples"  # what --mix counts with --tasks: samples, or (supervised) tokens
     on_bad_row: str = "skip"  # with --tasks: skip and count rows that are unreadable or too long, or fail
+    too_long: str = ""  # rows above --max_length: skip, shrink (smaller modes or views, else skip) or fail
     curriculum: str = "0:3"  # most lines of a card from a share of the steps on, as 0:1,0.1:2,0.3:3
     text_ratio: float = 0.0  # share of rows without a picture
     data: str = ""  # a small .parquet or .json file to learn by heart instead of synthetic rows
@@ -43,6 +44,7 @@ class TrainConfig:
     lr: float = -1.0  # AdamW's learning rate
     muon_lr: float = -1.0  # Muon's learning rate
     rates: str = ""  # factors on the rates of components, as sam:0.1,clip:0.5; 1 elsewhere
+    moments: str = "float32"  # dtype of both optimisers' moments: float32, or bfloat16 for half the memory
     weight_decay: float = 0.0  # of both optimisers, times their rate
     schedule: str = ""  # cosine, trapezoid, step or constant
     warmup: float = -1.0  # share of the steps with a rising rate
@@ -51,12 +53,13 @@ class TrainConfig:
     lr_step_every: int = 2000  # step schedule: steps between two drops
     lr_step_factor: float = 0.1  # step schedule: factor of a drop
     glyph_weight: float = -1.0  # of the loss that names the characters under each vision token; 0 is off
+    feature_weight: float = 0.0  # of the loss that keeps the pictures of a micro-batch apart; 0 is off
     glyph_only: float = 0.0  # share of the steps, at the start, that train by the glyph loss alone
     dtype: str = "auto"  # compute dtype: auto, float32 or bfloat16
     compile: bool = False  # let torch.compile fuse the step: faster, after a minute; needs a C++ compiler
     recompute: bool = False  # compute each block's activations again in backward: less memory, more work
     device: str = "cpu"  # cpu, cuda, mps
-    timeout_s: int = 1800  # seconds that processes wait for one that does not answer
+    timeout_s: int = 1800  # seconds that processes wait for one that does not answer in a step
     threads: int = 0  # torch threads; 0 is the number of CPUs that this process may use
     workers: int = 1  # processes that make batches ahead
     peak_tflops: float = 0.0  # of one device at the compute dtype (H200, bf16: 989): the log then shows MFU
@@ -84,6 +87,8 @@ class TrainConfig:
             require(getattr(self, name) >= 0, f"--{name} must not be negative")
         require(self.mix_by in ("samples", "tokens"), "--mix_by is samples or tokens")
         require(self.on_bad_row in ("skip", "fail"), "--on_bad_row is skip or fail")
+        require(self.too_long in ("", "skip", "shrink", "fail"), "--too_long is skip, shrink or fail")
+        require(0 <= self.feature_weight < math.inf, "--feature_weight must not be negative")
         require(0 <= self.average < 1, "--average is a decay from 0 to below 1, as 0.999")
         for name in ("text_ratio", "glyph_only", "cooldown"):
             require(0 <= getattr(self, name) <= 1, f"--{name} is a share between 0 and 1")
@@ -94,6 +99,7 @@ class TrainConfig:
         require(self.warmup <= 1, "--warmup is a share between 0 and 1")
         require(self.eval_samples != 1, "--eval_samples is 0 or at least 2: wrong pictures are other rows'")
         require(self.optimizer in ("", "muon", "adamw"), "--optimizer is muon or adamw")
+        require(self.moments in ("float32", "bfloat16"), "--moments is float32 or bfloat16")
         require(
             self.schedule in ("", "cosine", "trapezoid", "step", "constant"),
             "--schedule is cosine, trapezoid, step or constant",

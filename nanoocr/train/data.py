@@ -24,10 +24,18 @@ def plan_data(
     tokenizer: Tokenizer,
     make_task: Callable[[str], Task],
 ) -> DataPlan:
-    """The training data of the run."""
+    """The training data of the run.
+
+    Raises:
+        UsageError: flags that do not go together, or data that is not there.
+    """
+    longest = model.gpt.sequence_len
+    if config.max_length > longest:
+        raise UsageError(f"--max_length={config.max_length}: the model has {longest} positions, give no more")
     source = make_source(config, tokenizer, make_task)
     small = config.data and not config.pack  # of ten rows, similar ones would fill whole batches
     own = bool(config.tasks) and config.on_bad_row == "skip"
+    drawn = not (config.data or config.tasks)  # drawn rows are as long as they come out
     return DataPlan(
         source=source,
         tokenizer=tokenizer,
@@ -35,13 +43,14 @@ def plan_data(
         batch_size=config.batch_size,
         steps=config.steps,
         seed=config.seed,
-        max_length=config.max_length or model.gpt.sequence_len,
+        max_length=config.max_length or longest,
         micro_batch=config.micro_batch,
         turns=config.turns,
         packed=config.pack,
         max_pictures=config.max_pictures,
         window=config.batch_size if small else 0,
-        skip_long=own or not (config.data or config.tasks),  # drawn rows are as long as they come out
+        skip_long=config.too_long != "fail" if config.too_long else own or drawn,
+        shrink_long=config.too_long == "shrink",
         skip_bad=own,
         modes=tuple(parse_mix(config.modes, tuple(MODES), "--modes").items()) if config.modes else (),
     )
@@ -87,24 +96,35 @@ def mix_tasks(config: TrainConfig, tokenizer: Tokenizer, make_task: Callable[[st
     if unused := [name for name in tasks if name not in weights]:
         raise UsageError(f"--mix={config.mix}: gives {unused[0]} of --tasks no weight")
     if config.mix_by == "tokens":
-        weights = {name: weight / mean_tokens(tasks[name], tokenizer) for name, weight in weights.items()}
+        weights = {n: weight / mean_tokens(n, tasks[n], tokenizer) for n, weight in weights.items()}
     named = tuple((name, tasks[name]) for name in weights)
     return Mixture(named, tuple(weights.values()), config.seed)
 
 
 PROBE = 64  # rows whose supervised tokens stand for those of their whole task
+MAX_TRIED = 1000  # rows that are looked at for them
 
 
-def mean_tokens(task: Task, tokenizer: Tokenizer) -> float:
-    """Supervised tokens of a row: the mean over PROBE rows spread over the task, without unreadable ones."""
-    counts = []
-    for i in range(0, len(task), max(1, len(task) // PROBE)):
+def mean_tokens(name: str, task: Task, tokenizer: Tokenizer) -> float:
+    """Supervised tokens of a row: the mean over the first PROBE readable rows, which fetch no second shard.
+
+    Raises:
+        UsageError: none of the first rows can be read; names the task, and what is wrong with the last one.
+    """
+    counts: list[int] = []
+    reason = "it holds no rows"
+    for i in range(min(len(task), MAX_TRIED)):
         try:
             turns = task[i].turns
-        except BadRowError:
+        except BadRowError as error:
+            reason = f"none of its first {i + 1} rows can be used, the last because of {error}"
             continue
         counts.append(sum(len(tokenizer.encode(turn.assistant)) + 1 for turn in turns))
-    return max(1.0, sum(counts) / max(1, len(counts)))
+        if len(counts) == PROBE:
+            break
+    if not counts:
+        raise UsageError(f"--mix_by=tokens cannot weigh {name}: {reason}")
+    return sum(counts) / len(counts)
 
 
 def validation_rows(config: TrainConfig) -> list[Row]:

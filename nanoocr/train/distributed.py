@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from nanoocr.errors import UsageError
 
+PATIENCE = datetime.timedelta(days=30)  # of ranks for one that validates or writes
 BUCKET = 2**25  # gradient elements that travel together: 128 MB
 
 
@@ -30,6 +31,7 @@ class World:
     rank: int = 0
     size: int = 1
     device: str = "cpu"
+    patient: Any = None  # a second group of all ranks, whose waiting has no limit of ours
 
     @property
     def is_main(self) -> bool:
@@ -85,9 +87,9 @@ class World:
         return values
 
     def wait(self) -> None:
-        """Go on when all ranks are here."""
+        """Go on when all ranks are here, however long one validates or writes; a death ends the wait."""
         if self.size > 1:
-            dist.barrier()
+            dist.barrier(group=self.patient)
 
 
 def add_up(gradients: Sequence[Tensor]) -> None:
@@ -102,7 +104,7 @@ def join_world(device: str, timeout_s: int) -> World:
     """Join the processes that torchrun started; a process that was started alone is a world of one.
 
     `device` is `cpu`, `cuda` (each process takes the GPU of its local rank) or `mps`. An exchange that one
-    rank never joins ends all others after `timeout_s` seconds.
+    rank never joins ends all others after `timeout_s` seconds; `World.wait` alone has no such limit.
 
     Raises:
         UsageError: more processes than GPUs.
@@ -119,7 +121,7 @@ def join_world(device: str, timeout_s: int) -> World:
         device = f"cuda:{local}"
     backend = "nccl" if device.startswith("cuda") else "gloo"
     dist.init_process_group(backend, timeout=datetime.timedelta(seconds=timeout_s))
-    return World(rank, size, device)
+    return World(rank, size, device, dist.new_group(backend="gloo", timeout=PATIENCE))
 
 
 def leave_world(world: World) -> None:

@@ -5,9 +5,7 @@ A stage script decides what trains and where the weights come from; everything a
 
 from __future__ import annotations
 
-import resource
 import signal
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -20,8 +18,10 @@ import torch
 
 from nanoocr.data.loader import DataPlan, multimodal_data_generator, shared_by
 from nanoocr.data.rows import Row
+from nanoocr.data.source import Mixture
 from nanoocr.errors import UsageError
 from nanoocr.eval.reading import ReadingReport
+from nanoocr.memory import peak_resident
 from nanoocr.tokenizer import Tokenizer
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.distributed import World
@@ -64,6 +64,8 @@ def train(
         workers = shared_by(data.slots // world.size * data.turns, config.workers)
         if workers < config.workers:
             log.say(f"workers: {workers} of {config.workers} (give more --turns to use them)")
+        for line in left_out(data):
+            log.say(line)
         with interruptible() as asked:
             clock = Clock()
             for deliveries in batches:
@@ -81,6 +83,7 @@ def train(
                 if (state.step % config.eval_every == 0 or last) and validation and not stop:
                     if world.is_main:
                         report = validate(log, state, tokenizer, validation, modes)
+                    world.wait()  # a validation may take longer than --timeout_s
                     collapsed = world.sum([float(check_collapse(log, report))])[0] > 0
                     clock.restart()
                     if collapsed and config.stop_on_collapse:
@@ -91,14 +94,22 @@ def train(
     return report
 
 
+def left_out(data: DataPlan) -> list[str]:
+    """A line for every data set that was opened without some of its files."""
+    tasks = data.source.tasks if isinstance(data.source, Mixture) else ()
+    return [
+        f"{name}: left out {len(task.missing)} files without a partner, as {task.missing[0]}"
+        for name, task in tasks
+        if task.missing
+    ]
+
+
 class Clock:
     """Time spent waiting for data and computing since the last log line, and what went through in it."""
 
     def __init__(self) -> None:
-        self.skipped, self.taken = (
-            Counter[str](),
-            Counter[str](),
-        )  # kept over whatever interrupts the interval
+        # kept over whatever interrupts the interval
+        self.skipped, self.taken, self.shrunk = Counter[str](), Counter[str](), 0
         self.restart()
 
     def restart(self) -> None:
@@ -123,6 +134,7 @@ class Clock:
         self.flops += stats.totals.flops
         self.skipped.update(stats.skipped)
         self.taken.update(stats.taken)
+        self.shrunk += stats.shrunk
 
 
 def log_step(log: RunLog, state: TrainState, stats: StepStats, clock: Clock, world: World) -> None:
@@ -130,10 +142,11 @@ def log_step(log: RunLog, state: TrainState, stats: StepStats, clock: Clock, wor
     ema = world.sum_by_name(state.ema)  # waits for what a GPU still has to do
     clock.busy += time.monotonic() - clock.mark
     seconds = max(1e-9, clock.wait + clock.busy)
-    skipped, taken = Counter[str](), Counter[str]()
-    for of_rank in world.gather((clock.skipped, clock.taken)):
+    skipped, taken, shrunk = Counter[str](), Counter[str](), 0
+    for of_rank in world.gather((clock.skipped, clock.taken, clock.shrunk)):
         skipped.update(of_rank[0])
         taken.update(of_rank[1])
+        shrunk += of_rank[2]
     peak = log.peak_tflops
     values: dict[str, Any] = {
         **world.sum_by_name(stats.losses),
@@ -148,9 +161,11 @@ def log_step(log: RunLog, state: TrainState, stats: StepStats, clock: Clock, wor
         **({"mfu": clock.flops / seconds / 1e12 / (peak * world.size)} if peak else {}),
         "skipped_rows": sum(skipped.values()),
         "skipped": dict(skipped),
+        "shrunk_rows": shrunk,
         "shares": {name: count / sum(taken.values()) for name, count in sorted(taken.items())},
     }
     clock.skipped.clear()
+    clock.shrunk = 0
     clock.restart()
     log.record(state.step, "train", values)
     shown = " ".join(f"{name} {value:.4f}" for name, value in ema.items() if name != "total")
@@ -163,6 +178,7 @@ def log_step(log: RunLog, state: TrainState, stats: StepStats, clock: Clock, wor
         + (f"MFU {values['mfu']:.1%} " if peak else "")
         + f"left {log.time_left(state.step)}"
         + (f" shares of supervised tokens: {shares}" if len(taken) > 1 else "")
+        + (f" shrunk rows: {shrunk}" if shrunk else "")
         + (f" skipped rows: {reasons}" if reasons else "")
     )
 
@@ -171,8 +187,7 @@ def peak_memory(device: str) -> float:
     """The most memory that this process has held so far, GB: of the GPU, or resident."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated() / 1e9
-    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+    return peak_resident() / 1e9
 
 
 @contextmanager

@@ -36,15 +36,89 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     return x.mT if tall else x
 
 
-class Muon(torch.optim.Optimizer):
+class Keeping(torch.optim.Optimizer):
+    """An optimiser whose moments are kept in a dtype of their own; what is computed with them is fp32."""
+
+    MOMENTS = ("momentum", "exp_avg", "exp_avg_sq")
+
+    def __init__(
+        self, groups: Iterable[dict[str, Any]], defaults: dict[str, Any], moments: torch.dtype
+    ) -> None:
+        super().__init__(groups, defaults)
+        self.moments = moments
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As torch's, which turns every moment into the dtype of its weight: turned back, exactly."""
+        super().load_state_dict(state_dict)
+        for state in self.state.values():
+            state.update({name: state[name].to(self.moments) for name in self.MOMENTS if name in state})
+
+    def moment(self, parameter: nn.Parameter, name: str) -> Tensor:
+        """A moment as it is kept, zeros at first."""
+        state = self.state[parameter]
+        if name not in state:
+            state[name] = torch.zeros_like(parameter, dtype=self.moments)
+        return state[name]
+
+
+class AdamW(Keeping):
+    """AdamW (arXiv 1711.05101) with both moments in bf16; in fp32 torch's own is the faster one.
+
+    Rounding to bf16 loses a change below 1/256 of a number. With beta2 = 0.95 the second moment moves by 5 %
+    of its distance to the squared gradient, so that it may stop within 8 % of where it belongs, which is 4 %
+    of an update; where gradients vary it does not stop, and updates are off by less than 0.5 %. Kept as its
+    root it is farther off; random rounding would need random numbers that a checkpoint keeps. With 0.99 the
+    error is above 1.5 %: refused (tests/test_moments.py measures all three).
+    """
+
+    def __init__(
+        self,
+        groups: Iterable[dict[str, Any]],
+        betas: tuple[float, float] = (0.9, 0.95),
+        eps: float = 1e-8,
+        moments: torch.dtype = torch.bfloat16,
+    ) -> None:
+        if moments == torch.bfloat16 and betas[1] > 0.95:
+            raise ValueError(f"beta2={betas[1]}: a second moment in bf16 follows up to 0.95 only")
+        super().__init__(groups, {"lr": 1e-3, "betas": betas, "eps": eps, "weight_decay": 0.0}, moments)
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One update of every parameter that has a gradient."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._update(group, parameter, parameter.grad)
+
+    def _update(self, group: dict[str, Any], parameter: nn.Parameter, grad: Tensor) -> None:
+        state, (beta1, beta2) = self.state[parameter], group["betas"]
+        state["step"] = state.get("step", torch.zeros(())) + 1
+        steps = state["step"].item()
+        kept = [self.moment(parameter, name) for name in ("exp_avg", "exp_avg_sq")]
+        mean = kept[0].float().lerp_(grad, 1 - beta1)
+        square = kept[1].float().mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+        for moment, value in zip(kept, (mean, square)):
+            moment.copy_(value)
+        root = square.sqrt().div_((1 - beta2**steps) ** 0.5).add_(group["eps"])
+        parameter.mul_(1 - group["lr"] * group["weight_decay"])
+        parameter.addcdiv_(mean, root, value=-group["lr"] / (1 - beta1**steps))
+
+
+class Muon(Keeping):
     """Nesterov momentum, orthogonalised per matrix; matrices of one shape go through in one batch.
 
     A convolution counts as the matrix (out, in * kernel). The update is scaled by sqrt(rows / columns) where
     that is above one, so that a rate means the same for every shape. (K. Jordan, Muon, 2024.)
     """
 
-    def __init__(self, groups: Iterable[dict[str, Any]], lr: float = 0.02, momentum: float = 0.95) -> None:
-        super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": 0.0})
+    def __init__(
+        self,
+        groups: Iterable[dict[str, Any]],
+        lr: float = 0.02,
+        momentum: float = 0.95,
+        moments: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": 0.0}, moments)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -67,12 +141,11 @@ class Muon(torch.optim.Optimizer):
             parameter.sub_(update.view_as(parameter), alpha=scale)
 
     def _momentum(self, parameter: nn.Parameter, momentum: float) -> Tensor:
-        grad, state = parameter.grad, self.state[parameter]
+        grad, kept = parameter.grad, self.moment(parameter, "momentum")
         assert grad is not None
-        if "momentum" not in state:
-            state["momentum"] = torch.zeros_like(parameter)
-        state["momentum"].lerp_(grad, 1 - momentum)
-        return grad.lerp(state["momentum"], momentum)
+        mean = kept.float().lerp_(grad, 1 - momentum)  # in place where it is kept in fp32
+        kept.copy_(mean)
+        return grad.lerp(mean, momentum)
 
 
 def is_hidden_matrix(name: str, parameter: Tensor) -> bool:

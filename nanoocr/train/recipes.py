@@ -15,7 +15,7 @@ from torch import nn
 
 from nanoocr.errors import UsageError
 from nanoocr.model.vlm import VLM, count_parameters
-from nanoocr.train.optim import Muon, is_hidden_matrix
+from nanoocr.train.optim import AdamW, Muon, is_hidden_matrix
 
 COMPONENTS = ("sam", "compressor", "clip", "projector", "gpt")
 
@@ -31,9 +31,9 @@ class Recipe:
     schedule: str  # see optim.learning_rate_factor
     warmup: float  # share of the steps
     glyph_weight: float  # of the glyph loss; 0 is off
-    factors: tuple[
-        tuple[str, float], ...
-    ] = ()  # (component, what its rates are multiplied with); 1 elsewhere
+    # (component, what its rates are multiplied with); 1 elsewhere
+    factors: tuple[tuple[str, float], ...] = ()
+    feature_weight: float = 0.0  # of the feature regulariser; 0 is off
 
     def factor_of(self, component: str) -> float:
         """What both rates of a component are multiplied with."""
@@ -41,6 +41,7 @@ class Recipe:
 
 
 ALL = COMPONENTS
+BETAS = (0.9, 0.95)  # of AdamW
 RECIPES: dict[tuple[str, int], Recipe] = {
     ("deepseek", 1): Recipe(ALL, "adamw", 5e-5, 0.0, "cosine", 0.03, 0.0),
     ("deepseek", 2): Recipe(("clip", "projector", "gpt"), "adamw", 3e-5, 0.0, "step", 0.0, 0.0),
@@ -81,11 +82,16 @@ def freeze(model: VLM, trained: tuple[str, ...]) -> None:
 
 
 def make_optimizers(
-    model: VLM, heads: nn.Module | None, chosen: Recipe, weight_decay: float
+    model: VLM,
+    heads: nn.Module | None,
+    chosen: Recipe,
+    weight_decay: float,
+    moments: torch.dtype = torch.float32,
 ) -> list[torch.optim.Optimizer]:
     """Muon for the hidden matrices where the recipe says so, and AdamW for the rest and the glyph heads.
 
     Components of one rate share a group. Every group carries `base_lr`, which the schedule multiplies.
+    `moments` is the dtype that both keep their moments in, fp32 or bf16.
     """
     matrices: dict[float, list[nn.Parameter]] = {}
     others: dict[float, list[nn.Parameter]] = {1.0: [] if heads is None else list(heads.parameters())}
@@ -96,9 +102,12 @@ def make_optimizers(
             (matrices if to_muon else others).setdefault(factor, []).append(parameter)
     optimizers: list[torch.optim.Optimizer] = []
     if matrices:
-        optimizers.append(Muon(groups(matrices, chosen.muon_lr, weight_decay)))
+        optimizers.append(Muon(groups(matrices, chosen.muon_lr, weight_decay), moments=moments))
     if rest := groups(others, chosen.lr, weight_decay):
-        optimizers.append(torch.optim.AdamW(rest, betas=(0.9, 0.95), weight_decay=weight_decay, fused=True))
+        if moments == torch.bfloat16:
+            optimizers.append(AdamW(rest, BETAS))
+        else:
+            optimizers.append(torch.optim.AdamW(rest, betas=BETAS, weight_decay=weight_decay, fused=True))
     return optimizers
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -60,8 +62,24 @@ def save(
 FIXED = (
     *("preset", "recipe", "tokenizer", "seed", "batch_size", "micro_batch", "turns", "mix", "mix_by", "data"),
     *("tasks", "pack", "max_pictures", "modes", "text_ratio", "max_length", "optimizer", "glyph_weight"),
-    *("trained", "rates"),
+    *("trained", "rates", "feature_weight", "moments"),
 )
+
+
+# What it may change, so that the rows from here on are others than the run would have had.
+RESHAPING = ("curriculum", "on_bad_row", "too_long")
+
+
+def warn_of_changes(folder: Path, before: dict[str, Any], config: TrainConfig, world: World) -> None:
+    """One line about the flags of RESHAPING that are not what they were, with both values."""
+    pairs = [
+        (name, before.get(name, getattr(TrainConfig, name)), getattr(config, name)) for name in RESHAPING
+    ]
+    changed = [
+        f"--{name}={now or repr(now)} (was {old or repr(old)})" for name, old, now in pairs if old != now
+    ]
+    if changed and world.is_main:
+        print(f"warning: {folder} goes on with {', '.join(changed)}: its rows are others", file=sys.stderr)
 
 
 def resume(
@@ -82,6 +100,7 @@ def resume(
             raise UsageError(
                 f"{folder}: was trained with --{name}={before}, not {now}; start a new --run_name"
             )
+    warn_of_changes(folder, about.get("run", {}), config, world)
     content = load_state(folder)
     if "readers" not in content:
         raise CheckpointError(f"{folder}: of an older version that did not keep its place in the data")

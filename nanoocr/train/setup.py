@@ -119,6 +119,7 @@ def resolve_recipe(config: TrainConfig, stage: int) -> Recipe:
         "muon_lr": chosen.muon_lr if config.muon_lr < 0 else config.muon_lr,
         "warmup": chosen.warmup if config.warmup < 0 else config.warmup,
         "glyph_weight": chosen.glyph_weight if config.glyph_weight < 0 else config.glyph_weight,
+        "feature_weight": config.feature_weight,
     }
     if over["optimizer"] == "muon" and over["muon_lr"] == 0:
         raise UsageError(f"--recipe={config.recipe} has no rate for muon: give --muon_lr as well")

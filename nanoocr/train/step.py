@@ -27,6 +27,7 @@ from nanoocr.model.vlm import VLM
 from nanoocr.train.average import WeightAverage
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.distributed import World
+from nanoocr.train.features import compared_pictures, feature_sum
 from nanoocr.train.glyph import GlyphHeads, GlyphSums
 from nanoocr.train.optim import learning_rate_factor
 from nanoocr.train.recipes import Recipe, freeze, make_optimizers
@@ -62,6 +63,7 @@ class Totals:
     glyph_weight: float
     documents: float = 0.0
     pictures: float = 0.0
+    compared: float = 0.0  # pictures that the feature regulariser compares
     positions: float = 0.0  # tokens, padding not counted
     places: float = 0.0  # with padding
     flops: float = 0.0  # operations of the step
@@ -75,6 +77,7 @@ class Totals:
             sum(batch.glyph_weight for batch in batches),
             sum(batch.num_documents for batch in batches),
             sum(batch.num_pictures for batch in batches),
+            sum(len(places) for batch in batches for places in compared_pictures(batch)),
             sum(batch.num_positions for batch in batches),
             sum(batch.ids.numel() for batch in batches),
             flops,
@@ -91,6 +94,7 @@ class StepStats:
     totals: Totals
     skipped: Counter[str]  # drawn rows that were not used, on this rank, by reason
     taken: Counter[str]  # supervised tokens by task, on this rank
+    shrunk: int  # drawn rows that are seen in less detail, on this rank
 
 
 def build_state(model: VLM, chosen: Recipe, config: TrainConfig) -> TrainState:
@@ -106,7 +110,8 @@ def build_state(model: VLM, chosen: Recipe, config: TrainConfig) -> TrainState:
     encode, decode = model.encoder.__call__, model.gpt.__call__
     if config.compile:  # views have few sizes, the text has another length in every batch
         encode, decode = torch.compile(encode), torch.compile(decode, dynamic=True)
-    optimizers = make_optimizers(model, heads, chosen, config.weight_decay)
+    moments = torch.bfloat16 if config.moments == "bfloat16" else torch.float32
+    optimizers = make_optimizers(model, heads, chosen, config.weight_decay, moments)
     average = WeightAverage(model, config.average) if config.average else None
     glyph_steps = round(config.glyph_only * config.steps)
     return TrainState(model, heads, optimizers, encode, decode, average, glyph_steps)
@@ -169,8 +174,8 @@ def train_step(
     state.step += 1
     for name in sums.keys() | state.ema.keys():
         # What another rank saw and this one did not has a share of nothing here, which counts as well.
-        seen_elsewhere = totals.supervised if name == "loss" else totals.glyph_weight
-        if name in sums or (world.size > 1 and seen_elsewhere):
+        counts = {"loss": totals.supervised, "feature": totals.compared}
+        if name in sums or (world.size > 1 and counts.get(name, totals.glyph_weight)):
             share = sums.get(name, torch.zeros((), device=state.model.device))
             state.ema[name] = torch.lerp(share, state.ema.get(name, share), EMA)
     state.readers.update({delivery.reader: delivery.state for delivery in deliveries})
@@ -178,7 +183,7 @@ def train_step(
     for delivery in deliveries:
         skipped.update(delivery.skipped)
         taken.update(delivery.taken)
-    return StepStats(sums, totals, skipped, taken)
+    return StepStats(sums, totals, skipped, taken, sum(delivery.shrunk for delivery in deliveries))
 
 
 def compute_losses(
@@ -207,6 +212,12 @@ def compute_losses(
         # Of the characters named, each micro-batch counts by its share of the weight.
         losses[f"{name}_accuracy"] = sums.accuracy * (sums.weight / max(1.0, totals.glyph_weight))
         total = total + chosen.glyph_weight * losses[name]
+    if chosen.feature_weight and totals.compared:
+        pairs = zip(encoded, compared_pictures(batch), strict=True)
+        apart = [feature_sum(features, places) for (_, features), places in pairs if places]
+        if apart:
+            losses["feature"] = torch.stack(apart).sum() / totals.compared
+            total = total + chosen.feature_weight * losses["feature"]
     if not glyph_only and batch.num_supervised:
         vision = model.encoder.picture_tokens(encoded, batch.grids) if encoded else None
         documents = None if batch.documents is None else documents_to_device(batch.documents, model)

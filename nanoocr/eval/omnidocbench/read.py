@@ -6,13 +6,13 @@ viewer shows pictures only: the annotation is a plain file beside them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nanoocr.errors import UsageError
+from nanoocr.files import read_json_list
 
 ANNOTATION = "OmniDocBench.json"
 
@@ -54,16 +54,7 @@ def read_omnidocbench(path: str | Path) -> list[OmniPage]:
     """
     path = Path(path)
     file = path / ANNOTATION if path.is_dir() else path
-    try:
-        entries = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(
-            f"{file}: cannot be read ({error.strerror}): name OmniDocBench.json or its folder"
-        ) from error
-    except ValueError as error:
-        raise UsageError(f"{file}: not JSON ({error})") from error
-    if not isinstance(entries, list):
-        raise UsageError(f"{file}: not a list of pages")
+    entries = read_json_list(file, "pages", "name OmniDocBench.json or its folder")
     return [_page(entry, f"{file}: page {number}", file.parent) for number, entry in enumerate(entries)]
 
 
