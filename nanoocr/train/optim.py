@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nanoocr.train.sharding import on_whole_matrices, own_part
+
 # Quintic iteration X <- aX + (bA + cA^2)X with A = XX': each triple is tuned for its step, so that five
 # steps take singular values from [0.001, 1] to about 1 (Polar Express, arXiv 2505.16932, table of the paper).
 POLAR_STEPS = (
@@ -39,8 +41,9 @@ def orthogonalise(matrices: Tensor) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum, orthogonalised per matrix; matrices of one shape go through in one batch.
 
-    A convolution counts as the matrix (out, in * kernel). The update is scaled by sqrt(rows / columns) where
-    that is above one, so that a rate means the same for every shape. (K. Jordan, Muon, 2024.)
+    Of parameters that are split over ranks each rank keeps and updates its rows. A convolution counts as the
+    matrix (out, in * kernel). The update is scaled by sqrt(rows / columns) where that is above one, so that a
+    rate means the same for every shape. (K. Jordan, Muon, 2024.)
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], lr: float = 0.02, momentum: float = 0.95) -> None:
@@ -59,20 +62,21 @@ class Muon(torch.optim.Optimizer):
                 self._update(group, shape, parameters)
 
     def _update(self, group: dict[str, Any], shape: tuple[int, int], parameters: list[nn.Parameter]) -> None:
-        directions = torch.stack([self._momentum(p, group["momentum"]).view(shape) for p in parameters])
-        updates = orthogonalise(directions).float()
+        directions = torch.stack([self._momentum(p, group["momentum"]).flatten(1) for p in parameters])
+        updates = on_whole_matrices(orthogonalise, directions, of=parameters[0]).float()
         scale = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
         for parameter, update in zip(parameters, updates):
-            parameter.mul_(1 - group["lr"] * group["weight_decay"])
-            parameter.sub_(update.view_as(parameter), alpha=scale)
+            own = own_part(parameter)
+            own.mul_(1 - group["lr"] * group["weight_decay"])
+            own.sub_(update.reshape(own.shape), alpha=scale)
 
     def _momentum(self, parameter: nn.Parameter, momentum: float) -> Tensor:
         grad, state = parameter.grad, self.state[parameter]
         assert grad is not None
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(parameter)
-        state["momentum"].lerp_(grad, 1 - momentum)
-        return grad.lerp(state["momentum"], momentum)
+        own = own_part(grad)
+        return own.lerp(own_part(state["momentum"]).lerp_(own, 1 - momentum), momentum)
 
 
 def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
