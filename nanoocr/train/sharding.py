@@ -21,11 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 import torch.distributed.tensor as dtensor
 from torch import Tensor, nn
-from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
-from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, Shard
@@ -107,9 +104,7 @@ def same_calls(batches: Sequence[Batch], world: World) -> list[Batch]:
 
     The groups added are one blank cell of no picture: the encoder runs, and nothing looks at what it says.
     """
-    most = max(
-        count for of_rank in world.gather([len(batch.views) for batch in batches]) for count in of_rank
-    )
+    most = max(world.gather(max(len(batch.views) for batch in batches)))
     pixels = torch.zeros((1, CELL, CELL, 3), dtype=torch.uint8)
     glyphs = torch.full((1, CELL // PATCH, CELL // PATCH, SLOTS), UNKNOWN, dtype=torch.uint8)
     blank = Views((), pixels, glyphs)
@@ -188,6 +183,9 @@ def write_parts(run: Path, content: Any, world: World) -> tuple[Any, list[Path]]
     Raises:
         OutputError: a rank could not write.
     """
+    import torch.distributed.checkpoint as dcp  # here: it takes a moment, and few runs need it
+    from torch.distributed.checkpoint.api import CheckpointException
+
     folder = run / ".shards.writing"
     if world.is_main:
         shutil.rmtree(folder, ignore_errors=True)
@@ -203,7 +201,8 @@ def write_parts(run: Path, content: Any, world: World) -> tuple[Any, list[Path]]
 
     rest = replaced(content, take)
     try:
-        dcp.save(parts, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
+        writer = dcp.HuggingFaceStorageWriter(str(folder), save_distributed=True)
+        dcp.save(parts, storage_writer=writer)
     except CheckpointException as error:
         raise OutputError(f"{folder}: a rank could not write its part ({first_of(error)})") from error
     return rest, sorted(folder.glob(SHARDS))
@@ -215,6 +214,9 @@ def read_parts(folder: Path, content: Any, model: nn.Module) -> Any:
     Raises:
         CheckpointError: a file is missing or damaged, or lacks a part.
     """
+    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.api import CheckpointException
+
     mesh = next(model.parameters()).device_mesh if is_sharded(model) else None  # type: ignore[attr-defined]
     wanted: dict[str, Tensor] = {}
 
@@ -233,7 +235,7 @@ def read_parts(folder: Path, content: Any, model: nn.Module) -> Any:
     if wanted:
         check_files(folder, SHARDS)
         try:
-            reader = HuggingFaceStorageReader(str(folder))
+            reader = dcp.HuggingFaceStorageReader(str(folder))
             dcp.load(wanted, storage_reader=reader, no_dist=not dist.is_initialized())
         except CheckpointException as error:
             raise CheckpointError(
@@ -253,7 +255,7 @@ def replaced(tree: Any, change: Callable[[str, Tensor], Tensor], path: str = "")
     return tree
 
 
-def first_of(error: CheckpointException) -> str:
-    """What the first rank that failed says, in one line."""
+def first_of(error: Any) -> str:
+    """Of a CheckpointException: what the first rank that failed says, in one line."""
     failures = [str(failure[0]) for failure in error.failures.values()]
     return failures[0].splitlines()[0] if failures and failures[0] else "no reason given"
