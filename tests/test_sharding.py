@@ -44,7 +44,7 @@ LLAVA = TrainConfig(steps=10, recipe="llava", recompute=True)  # the GPT and mos
 
 
 def whole(tensor: Tensor) -> Tensor:
-    return tensor.full_tensor() if is_split(tensor) else tensor  # type: ignore[attr-defined]
+    return tensor.full_tensor() if is_split(tensor) else tensor
 
 
 def make_batches() -> list[Batch]:
@@ -163,10 +163,10 @@ def matrices_are_whole(world: World) -> None:
     of = model.gpt.transformer.h[0].attn.c_q.weight
     generator = torch.Generator().manual_seed(3)
     stack = torch.randn((3, *of.shape), generator=generator)
-    own = torch.stack([split_like(matrix, of).to_local() for matrix in stack])  # type: ignore[attr-defined]
+    own = torch.stack([split_like(matrix, of).to_local() for matrix in stack])
     found = on_whole_matrices(orthogonalise, own, of)
     for matrix, part in zip(orthogonalise(stack).float(), found):
-        torch.testing.assert_close(split_like(matrix, of).to_local(), part, atol=0.02, rtol=0.0)  # type: ignore[attr-defined]
+        torch.testing.assert_close(split_like(matrix, of).to_local(), part, atol=0.02, rtol=0.0)
 
 
 @pytest.mark.parametrize("size", [2, 4])

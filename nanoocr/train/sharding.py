@@ -108,7 +108,7 @@ def same_calls(batches: Sequence[Batch], world: World) -> list[Batch]:
     pixels = torch.zeros((1, CELL, CELL, 3), dtype=torch.uint8)
     glyphs = torch.full((1, CELL // PATCH, CELL // PATCH, SLOTS), UNKNOWN, dtype=torch.uint8)
     blank = Views((), pixels, glyphs)
-    return [batch._replace(views=batch.views + (blank,) * (most - len(batch.views))) for batch in batches]
+    return [batch._replace(views=(*batch.views, *[blank] * (most - len(batch.views)))) for batch in batches]
 
 
 def loss_of_nothing(model: VLM, hidden: Tensor) -> Tensor:
@@ -181,7 +181,7 @@ def write_parts(run: Path, content: Any, world: World) -> tuple[Any, list[Path]]
     are to become part of the step's folder. All nodes need to see the folder.
 
     Raises:
-        OutputError: a rank could not write.
+        OutputError: a rank could not write, or wrote where rank 0 does not see it.
     """
     import torch.distributed.checkpoint as dcp  # here: it takes a moment, and few runs need it
     from torch.distributed.checkpoint.api import CheckpointException
@@ -205,7 +205,12 @@ def write_parts(run: Path, content: Any, world: World) -> tuple[Any, list[Path]]
         dcp.save(parts, storage_writer=writer)
     except CheckpointException as error:
         raise OutputError(f"{folder}: a rank could not write its part ({first_of(error)})") from error
-    return rest, sorted(folder.glob(SHARDS))
+    files = sorted(folder.glob(SHARDS))
+    if world.is_main and parts and len(files) < world.size:
+        raise OutputError(
+            f"{folder}: holds {len(files)} of {world.size} parts: give an --out that all nodes see"
+        )
+    return rest, files
 
 
 def read_parts(folder: Path, content: Any, model: nn.Module) -> Any:
