@@ -11,7 +11,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,15 @@ def read_json_list(path: Path, of: str = "rows", mend: str = "give another file"
     return entries
 
 
-def write_folder(folder: Path, files: Mapping[str, bytes], about: Mapping[str, Any] | None = None) -> None:
+def write_folder(
+    folder: Path,
+    files: Mapping[str, bytes],
+    about: Mapping[str, Any] | None = None,
+    ready: Sequence[Path] = (),
+) -> None:
     """Write `files` (name -> content) and their manifest as `folder`, replacing an older one.
+
+    `ready` are files that lie on the same disk already: they are moved in.
 
     Raises:
         UsageError: `folder` exists and holds something else.
@@ -56,15 +64,19 @@ def write_folder(folder: Path, files: Mapping[str, bytes], about: Mapping[str, A
     for name, content in files.items():
         _write_through(aside / name, content)
         entries[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    for path in ready:
+        _flush(path)
+        entries[path.name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        os.rename(path, aside / path.name)
     manifest = {"version": MANIFEST_VERSION, **(about or {}), "files": entries}
     _write_through(aside / MANIFEST, json.dumps(manifest, indent=2).encode())
-    _flush_folder(aside)
+    _flush(aside)
     old = _old(folder)
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)
         os.rename(folder, old)
     os.rename(aside, folder)
-    _flush_folder(folder.parent)
+    _flush(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -74,27 +86,44 @@ def write_file(path: Path, content: bytes) -> None:
     aside = path.with_name(f".{path.name}.writing")
     _write_through(aside, content)
     os.replace(aside, path)
-    _flush_folder(path.parent)
+    _flush(path.parent)
 
 
 def read_folder(folder: Path, *, skip: tuple[str, ...] = ()) -> dict[str, bytes]:
-    """Read what `write_folder` wrote, every file checked against the manifest; `skip` is left unread.
+    """Read what `write_folder` wrote, every file checked against the manifest.
+
+    `skip` is left unread: names, or patterns as `shard-*`.
 
     Raises:
         CheckpointError: no such folder, no manifest (an unfinished write), or a damaged file.
     """
     files = {}
     for name, entry in read_manifest(folder)["files"].items():
-        if name in skip:
+        if any(fnmatch(name, pattern) for pattern in skip):
             continue
         try:
             content = (folder / name).read_bytes()
         except OSError as error:
             raise CheckpointError(f"{folder / name}: cannot be read ({error.strerror})") from error
-        if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-            raise CheckpointError(f"{folder / name}: damaged (its sha256 is not the one in {MANIFEST})")
+        _compare(folder / name, hashlib.sha256(content).hexdigest(), entry)
         files[name] = content
     return files
+
+
+def check_files(folder: Path, pattern: str) -> None:
+    """Check the files of a name like `pattern` against the manifest without holding them in memory.
+
+    Raises:
+        CheckpointError: as `read_folder`.
+    """
+    for name, entry in read_manifest(folder)["files"].items():
+        if not fnmatch(name, pattern):
+            continue
+        try:
+            sha256 = _sha256(folder / name)
+        except OSError as error:
+            raise CheckpointError(f"{folder / name}: cannot be read ({error.strerror})") from error
+        _compare(folder / name, sha256, entry)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -135,8 +164,21 @@ def _write_through(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _compare(path: Path, sha256: str, entry: Mapping[str, Any]) -> None:
+    if sha256 != entry["sha256"]:
+        raise CheckpointError(f"{path}: damaged (its sha256 is not the one in {MANIFEST})")
+
+
+def _sha256(path: Path) -> str:
+    total = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(2**24):
+            total.update(part)
+    return total.hexdigest()
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

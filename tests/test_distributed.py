@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nanoocr.train.checkpoint import load_state
+from nanoocr.train.checkpoint import load_model, load_state
 from nanoocr.train.distributed import World
 from nanoocr.train.step import Totals
 
@@ -96,6 +96,31 @@ def test_a_run_goes_on_with_another_number_of_processes(alone, tmp_path):
     same_losses(tmp_path / "tok", alone)
     readers = [load_state(run / "step_000004")["readers"] for run in (tmp_path / "tok", alone)]
     assert readers[0] == readers[1] and len(readers[0]) == 4
+
+
+def test_a_split_run_goes_on_with_any_number_of_processes(alone, tmp_path):
+    """From a checkpoint of a whole model to four ranks with a part each, to two, to one without parts."""
+    run = tmp_path / "tok"
+    shutil.copytree(alone, run)
+    shutil.rmtree(run / "step_000003")
+    (run / ".shards.writing").mkdir()  # as a kill leaves it
+    (run / ".shards.writing" / "shard-00009").write_bytes(b"half")
+    for processes, flags in ((4, ["--shard=True"]), (2, ["--shard=True"]), (1, [])):
+        shutil.rmtree(run / "step_000004")
+        done = train(tmp_path, processes, "--steps=4", "--resume=True", *flags)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert done.stderr.count("step 4/4") == done.stderr.count("validation at 4") == 1
+        same_losses(run, alone)
+        step = run / "step_000004"
+        assert len(list(step.glob("shard-*"))) == (processes if flags else 0)
+        assert load_state(step)["readers"] == load_state(alone / "step_000004")["readers"]
+        assert load_model(step)[0].config == load_model(alone / "step_000004")[0].config
+        assert validation_loss(run) == pytest.approx(validation_loss(alone), rel=0.02)
+
+
+def validation_loss(run: Path) -> float:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in lines if line["event"] == "validation"][-1]
 
 
 def test_processes_that_cannot_share_a_step_are_told(tmp_path):

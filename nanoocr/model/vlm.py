@@ -8,8 +8,8 @@ Letters: B batch, T tokens, C width, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,8 @@ from nanoocr.errors import UsageError
 from nanoocr.image_process import PictureViews, as_picture, normalised
 from nanoocr.model.deepencoder import DeepEncoder
 from nanoocr.model.gpt import GPT, KVCache
+
+T = TypeVar("T")
 
 IGNORE = -1  # target of a position that is not supervised (nanochat's value)
 
@@ -127,6 +129,10 @@ class VLM(nn.Module):
         return KVCache(
             self.config.gpt, batch=batch, capacity=capacity, dtype=self.compute_dtype, device=self.device
         )
+
+    def around(self, compute: Callable[[], T]) -> T:
+        """`compute()`, which uses this model part by part: the ends of a split one are whole within."""
+        return compute()
 
     def blocks(self) -> list[nn.Module]:
         """All transformer blocks, in the order in which the data goes through them."""

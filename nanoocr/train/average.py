@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from nanoocr.train.sharding import own_part, split_like
+
 
 class WeightAverage:
     """Exponential moving average of the parameters of a model that train.
@@ -21,13 +23,13 @@ class WeightAverage:
         self.decay = decay
         self.steps = 0
         self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.weights = {name: p.detach().clone() for name, p in self.trained.items()}
+        self.weights = {name: own_part(p).detach().clone() for name, p in self.trained.items()}
 
     @torch.no_grad()
     def update(self) -> None:
         """Take in the weights of one more step."""
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        raw = [parameter.detach() for parameter in self.trained.values()]
+        raw = [own_part(parameter) for parameter in self.trained.values()]
         torch._foreach_lerp_(list(self.weights.values()), raw, 1 - decay)
         self.steps += 1
 
@@ -43,8 +45,8 @@ class WeightAverage:
     @torch.no_grad()
     def _swap(self) -> None:
         for name, parameter in self.trained.items():
-            raw = parameter.detach().clone()
-            parameter.copy_(self.weights[name])
+            raw = own_part(parameter).clone()
+            own_part(parameter).copy_(self.weights[name])
             self.weights[name].copy_(raw)
 
     def saved(self) -> dict[str, Any]:
@@ -58,4 +60,4 @@ def restore_raw(model: nn.Module, saved: dict[str, Any]) -> None:
     """Put the raw weights of `WeightAverage.saved` into a model that was read with the average in it."""
     parameters = dict(model.named_parameters())
     for name, raw in saved["raw"].items():
-        parameters[name].copy_(raw)
+        own_part(parameters[name]).copy_(own_part(split_like(raw, parameters[name])))

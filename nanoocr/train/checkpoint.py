@@ -1,7 +1,8 @@
 """Model folders, training checkpoints and DeepEncoder files.
 
 A model folder:      model.safetensors  config.json  tokenizer.json  manifest.json
-A training step:     the same and training_state.pt, as checkpoints/<run>/step_000500/
+A training step:     the same and training_state.pt, as checkpoints/<run>/step_000500/; with --shard also
+                     shard-NNNNN-*.safetensors, the part of every rank (nanoocr/train/sharding.py)
 Stage 1 also leaves: checkpoints/<run>/deepencoder_000500.safetensors, the vision side alone
 """
 
@@ -13,6 +14,7 @@ import json
 import pickle
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from nanoocr.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
 WEIGHTS, CONFIG, TOKENIZER, STATE = "model.safetensors", "config.json", "tokenizer.json", "training_state.pt"
+SHARDS = "shard-*"  # files of --shard that belong to the training state
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -69,7 +72,7 @@ def load_model(
         CheckpointError: missing, damaged, of another format version, or parts that do not fit together.
     """
     folder = Path(folder)
-    files = read_folder(folder, skip=(STATE,))
+    files = read_folder(folder, skip=(STATE, SHARDS))
     for name in (WEIGHTS, CONFIG, TOKENIZER):
         if name not in files:
             raise CheckpointError(f"{folder}: {name} is missing, so this is no model folder")
@@ -218,20 +221,29 @@ def step_folder(run: Path, step: int) -> Path:
 
 
 def save_step(
-    run: Path, step: int, model: VLM, tokenizer: Tokenizer, about: dict[str, Any], state: Any
+    run: Path,
+    step: int,
+    model: VLM,
+    tokenizer: Tokenizer,
+    about: dict[str, Any],
+    state: Any,
+    ready: Sequence[Path] = (),
 ) -> Path:
-    """Write a whole training step; `state` holds tensors, numbers, strings and containers of them."""
+    """Write a whole training step; `state` holds tensors, numbers, strings and containers of them.
+
+    `ready` are files of the training state that are written already and move into the folder.
+    """
     buffer = io.BytesIO()
     torch.save(state, buffer)
     files = model_files(model, tokenizer, torch.float32, about)
     folder = step_folder(run, step)
-    write_folder(folder, {**files, STATE: buffer.getvalue()}, {"step": step})
+    write_folder(folder, {**files, STATE: buffer.getvalue()}, {"step": step}, ready)
     return folder
 
 
 def read_about(folder: Path) -> dict[str, Any]:
     """What `save_step` was told about the step: stage, step and the run's flags."""
-    files = read_folder(folder, skip=(WEIGHTS, STATE))
+    files = read_folder(folder, skip=(WEIGHTS, STATE, SHARDS))
     read_config(files.get(CONFIG, b""), folder / CONFIG)
     return json.loads(files[CONFIG]).get("about", {})
 
@@ -242,7 +254,7 @@ def load_state(folder: Path) -> Any:
     Raises:
         CheckpointError: missing or damaged, or holding anything but plain data.
     """
-    files = read_folder(folder, skip=(WEIGHTS,))
+    files = read_folder(folder, skip=(WEIGHTS, SHARDS))
     if STATE not in files:
         raise CheckpointError(f"{folder}: holds no {STATE}, so training cannot go on from it")
     try:

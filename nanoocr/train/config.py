@@ -57,6 +57,7 @@ class TrainConfig:
     glyph_only: float = 0.0  # share of the steps, at the start, that train by the glyph loss alone
     dtype: str = "auto"  # compute dtype: auto, float32 or bfloat16
     compile: bool = False  # let torch.compile fuse the step: faster, after a minute; needs a C++ compiler
+    shard: bool = False  # split weights, gradients and optimisers over all processes: for what is too large
     recompute: bool = False  # compute each block's activations again in backward: less memory, more work
     device: str = "cpu"  # cpu, cuda, mps
     timeout_s: int = 1800  # seconds that processes wait for one that does not answer in a step
@@ -79,6 +80,7 @@ class TrainConfig:
             *("max_pictures", "turns", "timeout_s"),
         ):
             require(getattr(self, name) > 0, f"--{name} must be above 0")
+        require(not (self.shard and self.compile), "--compile does not work with --shard: leave one out")
         require(self.peak_tflops >= 0, "--peak_tflops must not be negative")
         for name in (
             *("seed", "eval_samples", "keep_last", "workers", "threads", "max_length", "weight_decay"),

@@ -1,9 +1,10 @@
 """Several processes, one model: who is who, and the few sums that they share.
 
 torchrun starts one process per GPU (or several on CPUs) and tells each its rank in the environment. Every
-rank holds the whole model and its own micro-batches; gradients are added up once per step, after the last
-micro-batch. So accumulating costs no needless exchange, and a rank whose step held no picture, or no text,
-simply adds nothing: no parameter has to be searched for, none has to be touched for show.
+rank holds the whole model (or a part: nanoocr/train/sharding.py) and its own micro-batches; gradients are
+added up once per step, after the last micro-batch. So accumulating costs no needless exchange, and a rank
+whose step held no picture, or no text, simply adds nothing: no parameter has to be searched for, none has to
+be touched for show.
 """
 
 from __future__ import annotations
@@ -76,7 +77,9 @@ class World:
         if self.size > 1:
             for module in modules:
                 for tensor in module.state_dict().values():
-                    dist.broadcast(tensor, src=0)
+                    here = tensor.to(self.device)  # also of a model that still lies in host memory
+                    dist.broadcast(here, src=0)
+                    tensor.copy_(here)
 
     def gather(self, value: Any) -> list[Any]:
         """Every rank's small object, in the order of the ranks."""

@@ -28,6 +28,7 @@ from nanoocr.train.distributed import World
 from nanoocr.train.log import RunLog
 from nanoocr.train.recipes import Recipe, describe
 from nanoocr.train.resume import save
+from nanoocr.train.sharding import gathered
 from nanoocr.train.step import StepStats, TrainState, train_step
 from nanoocr.train.validate import check_collapse, validate
 
@@ -81,9 +82,11 @@ def train(
                     save(run, state, tokenizer, config, stage, world)
                     clock.restart()
                 if (state.step % config.eval_every == 0 or last) and validation and not stop:
+                    reading = gathered(state, world, world.device)
                     if world.is_main:
-                        report = validate(log, state, tokenizer, validation, modes)
+                        report = validate(log, reading, tokenizer, validation, modes)
                     world.wait()  # a validation may take longer than --timeout_s
+                    del reading  # the whole copy of a split model
                     collapsed = world.sum([float(check_collapse(log, report))])[0] > 0
                     clock.restart()
                     if collapsed and config.stop_on_collapse:

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nanoocr.train.sharding import on_whole_matrices, own_part
+
 # Quintic iteration X <- aX + (bA + cA^2)X with A = XX': each triple is tuned for its step, so that five
 # steps take singular values from [0.001, 1] to about 1 (Polar Express, arXiv 2505.16932, table of the paper).
 POLAR_STEPS = (
@@ -94,21 +96,23 @@ class AdamW(Keeping):
         state, (beta1, beta2) = self.state[parameter], group["betas"]
         state["step"] = state.get("step", torch.zeros(())) + 1
         steps = state["step"].item()
-        kept = [self.moment(parameter, name) for name in ("exp_avg", "exp_avg_sq")]
+        kept = [own_part(self.moment(parameter, name)) for name in ("exp_avg", "exp_avg_sq")]
+        own, grad = own_part(parameter), own_part(grad)
         mean = kept[0].float().lerp_(grad, 1 - beta1)
         square = kept[1].float().mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
         for moment, value in zip(kept, (mean, square)):
             moment.copy_(value)
         root = square.sqrt().div_((1 - beta2**steps) ** 0.5).add_(group["eps"])
-        parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        parameter.addcdiv_(mean, root, value=-group["lr"] / (1 - beta1**steps))
+        own.mul_(1 - group["lr"] * group["weight_decay"])
+        own.addcdiv_(mean, root, value=-group["lr"] / (1 - beta1**steps))
 
 
 class Muon(Keeping):
     """Nesterov momentum, orthogonalised per matrix; matrices of one shape go through in one batch.
 
-    A convolution counts as the matrix (out, in * kernel). The update is scaled by sqrt(rows / columns) where
-    that is above one, so that a rate means the same for every shape. (K. Jordan, Muon, 2024.)
+    Of parameters that are split over ranks each rank keeps and updates its rows. A convolution counts as the
+    matrix (out, in * kernel). The update is scaled by sqrt(rows / columns) where that is above one, so that a
+    rate means the same for every shape. (K. Jordan, Muon, 2024.)
     """
 
     def __init__(
@@ -133,19 +137,21 @@ class Muon(Keeping):
                 self._update(group, shape, parameters)
 
     def _update(self, group: dict[str, Any], shape: tuple[int, int], parameters: list[nn.Parameter]) -> None:
-        directions = torch.stack([self._momentum(p, group["momentum"]).view(shape) for p in parameters])
-        updates = orthogonalise(directions).float()
+        directions = torch.stack([self._momentum(p, group["momentum"]).flatten(1) for p in parameters])
+        updates = on_whole_matrices(orthogonalise, directions, of=parameters[0]).float()
         scale = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
         for parameter, update in zip(parameters, updates):
-            parameter.mul_(1 - group["lr"] * group["weight_decay"])
-            parameter.sub_(update.view_as(parameter), alpha=scale)
+            own = own_part(parameter)
+            own.mul_(1 - group["lr"] * group["weight_decay"])
+            own.sub_(update.reshape(own.shape), alpha=scale)
 
     def _momentum(self, parameter: nn.Parameter, momentum: float) -> Tensor:
         grad, kept = parameter.grad, self.moment(parameter, "momentum")
         assert grad is not None
-        mean = kept.float().lerp_(grad, 1 - momentum)  # in place where it is kept in fp32
-        kept.copy_(mean)
-        return grad.lerp(mean, momentum)
+        own, own_kept = own_part(grad), own_part(kept)
+        mean = own_kept.float().lerp_(own, 1 - momentum)  # in place where it is kept in fp32
+        own_kept.copy_(mean)
+        return own.lerp(mean, momentum)
 
 
 def is_hidden_matrix(name: str, parameter: Tensor) -> bool:

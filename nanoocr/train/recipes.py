@@ -16,6 +16,7 @@ from torch import nn
 from nanoocr.errors import UsageError
 from nanoocr.model.vlm import VLM, count_parameters
 from nanoocr.train.optim import AdamW, Muon, is_hidden_matrix
+from nanoocr.train.sharding import is_split
 
 COMPONENTS = ("sam", "compressor", "clip", "projector", "gpt")
 
@@ -93,13 +94,15 @@ def make_optimizers(
     Components of one rate share a group. Every group carries `base_lr`, which the schedule multiplies.
     `moments` is the dtype that both keep their moments in, fp32 or bf16.
     """
-    matrices: dict[float, list[nn.Parameter]] = {}
-    others: dict[float, list[nn.Parameter]] = {1.0: [] if heads is None else list(heads.parameters())}
+    matrices: Rates = {}
+    # Tensors that are split and tensors that are not cannot share a group: heads never are.
+    others: Rates = {(1.0, False): [] if heads is None else list(heads.parameters()), (1.0, True): []}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             to_muon = chosen.optimizer == "muon" and is_hidden_matrix(name, parameter)
             factor = chosen.factor_of(component_of(name))
-            (matrices if to_muon else others).setdefault(factor, []).append(parameter)
+            by_rate = matrices if to_muon else others
+            by_rate.setdefault((factor, is_split(parameter)), []).append(parameter)
     optimizers: list[torch.optim.Optimizer] = []
     if matrices:
         optimizers.append(Muon(groups(matrices, chosen.muon_lr, weight_decay), moments=moments))
@@ -111,11 +114,14 @@ def make_optimizers(
     return optimizers
 
 
-def groups(by_factor: dict[float, list[nn.Parameter]], rate: float, decay: float) -> list[dict[str, Any]]:
+Rates = dict[tuple[float, bool], list[nn.Parameter]]  # by factor on the rate, and whether they are split
+
+
+def groups(by_factor: Rates, rate: float, decay: float) -> list[dict[str, Any]]:
     """The parameter groups of an optimiser."""
     return [
         {"params": parameters, "lr": rate * factor, "base_lr": rate * factor, "weight_decay": decay}
-        for factor, parameters in by_factor.items()
+        for (factor, _), parameters in by_factor.items()
         if parameters
     ]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from nanoocr.data.loader import ReaderState
 from nanoocr.errors import CheckpointError, UsageError
@@ -25,6 +26,7 @@ from nanoocr.train.checkpoint import (
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.distributed import World
 from nanoocr.train.recipes import Recipe
+from nanoocr.train.sharding import gathered, is_sharded, read_parts, split_like, write_parts
 from nanoocr.train.step import TrainState, build_state, to_device
 
 
@@ -36,9 +38,10 @@ def save(
         number: reader for of_rank in world.gather(state.readers) for number, reader in of_rank.items()
     }
     ema = {name: torch.tensor(value) for name, value in world.sum_by_name(state.ema).items()}
-    if not world.is_main:
+    split = is_sharded(state.model)
+    if not (world.is_main or split):
         return world.wait()
-    content = {
+    content: Any = {
         "readers": {number: tuple(reader) for number, reader in sorted(readers.items())},
         "step": state.step,
         "glyph_steps": state.glyph_steps,
@@ -48,11 +51,15 @@ def save(
         "average": None if state.average is None else state.average.saved(),
         "torch_rng": torch.get_rng_state(),
     }
+    content, ready = write_parts(run, content, world) if split else (content, [])
+    reading = gathered(state, world)
+    if not world.is_main:
+        return world.wait()
     about = {"stage": stage, "step": state.step, "run": asdict(config)}
-    with state.for_reading():
+    with reading.for_reading():
         if stage == 1:  # first, so that a complete step always has its DeepEncoder
-            save_deepencoder(deepencoder_file(run, state.step), state.model)
-        save_step(run, state.step, state.model, tokenizer, about, content)
+            save_deepencoder(deepencoder_file(run, state.step), reading.model)
+        save_step(run, state.step, reading.model, tokenizer, about, content, ready)
     drop_old_steps(run, config.keep_last)
     world.wait()
 
@@ -104,15 +111,14 @@ def resume(
     content = load_state(folder)
     if "readers" not in content:
         raise CheckpointError(f"{folder}: of an older version that did not keep its place in the data")
-    model, tokenizer = load_model(folder, device=world.device, compute_dtype=config.compute_dtype)
-    state = build_state(model, chosen, config)
+    home = first_home(config, world)
+    model, tokenizer = load_model(folder, device=home, compute_dtype=config.compute_dtype)
+    state = build_state(model, chosen, config, world)
+    content = read_parts(folder, content, model)
     if state.heads is not None:
         state.heads.load_state_dict(content["heads"])
     for optimizer, saved in zip(state.optimizers, content["optimizers"], strict=True):
-        rates = [(group["base_lr"], group["weight_decay"]) for group in optimizer.param_groups]
-        optimizer.load_state_dict(saved)
-        for group, (base_lr, weight_decay) in zip(optimizer.param_groups, rates):
-            group.update(base_lr=base_lr, weight_decay=weight_decay)
+        load_optimizer(optimizer, saved)
     if saved := content.get("average"):
         restore_raw(model, saved)  # the average itself was in the model file, and now is in state.average
         if state.average is not None:
@@ -127,3 +133,22 @@ def resume(
     }
     there = {"step": content["step"], "glyph_steps": content["glyph_steps"], "ema": ema, "readers": readers}
     return replace(state, **there), tokenizer
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """What an optimiser remembers of every parameter; rates and groups stay those of today."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    remembered = {
+        i: {
+            name: split_like(value, parameters[i]) if isinstance(value, Tensor) else value
+            for name, value in of_parameter.items()
+        }
+        for i, of_parameter in saved["state"].items()
+    }
+    today = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": remembered, "param_groups": today})
+
+
+def first_home(config: TrainConfig, world: World) -> str:
+    """Where a model is built or read: with --shard in host memory, from where its parts go to the device."""
+    return "cpu" if config.shard else world.device

@@ -20,7 +20,8 @@ from nanoocr.train.data import check_validation, plan_data, validation_rows
 from nanoocr.train.distributed import World, join_world, leave_world
 from nanoocr.train.loop import train
 from nanoocr.train.recipes import COMPONENTS, Recipe, recipe
-from nanoocr.train.resume import resume
+from nanoocr.train.resume import first_home, resume
+from nanoocr.train.sharding import check_shard
 from nanoocr.train.step import TrainState, build_state
 
 
@@ -44,10 +45,9 @@ def run_stage(
         model, tokenizer = starting_model(config, world)
         if load_encoder is not None:
             load_encoder(model)
-        state = build_state(model, chosen, config)
+        state = build_state(model, chosen, config, world)
     else:
         state, tokenizer = resumed
-    world.same_weights([state.model, *([] if state.heads is None else [state.heads])])
     data = plan_data(config, state.model.config, tokenizer, make_task)
     rows = validation_rows(config)
     check_validation(rows, data, state.model.config)
@@ -78,7 +78,8 @@ def starting_model(config: TrainConfig, world: World) -> tuple[VLM, Tokenizer]:
         return new_model(config, preset(config.preset, tokenizer.vocab_size), tokenizer, world), tokenizer
     if config.tokenizer:
         raise UsageError("--init brings its own tokenizer: leave --tokenizer out")
-    model, tokenizer = load_model(config.init, device=world.device, compute_dtype=config.compute_dtype)
+    home = first_home(config, world)
+    model, tokenizer = load_model(config.init, device=home, compute_dtype=config.compute_dtype)
     if model.config.name != config.preset:
         raise UsageError(
             f"--init={config.init} is of preset {model.config.name}: give --preset={model.config.name}"
@@ -90,10 +91,12 @@ def prepare_machine(config: TrainConfig, world: World) -> None:
     """Threads, seed, and an early word when the device or the compiler is not there.
 
     Raises:
-        UsageError: no such device, or --compile where torch.compile does not work.
+        UsageError: no such device, or --shard or --compile where they do not work.
     """
     torch.set_num_threads(max(1, config.num_threads // (1 if config.threads else world.size)))
     torch.manual_seed(config.seed)
+    if config.shard:
+        check_shard(world)
     try:
         torch.empty(0, device=world.device)
     except (RuntimeError, AssertionError) as error:
@@ -175,4 +178,4 @@ def new_model(config: TrainConfig, sizes: ModelConfig, tokenizer: Tokenizer, wor
     """A model with fresh weights on the run's device."""
     model = VLM(sizes, image_id=tokenizer.image_id, compute_dtype=config.compute_dtype)
     model.init_weights(config.seed)
-    return model.to(world.device)
+    return model.to(first_home(config, world))

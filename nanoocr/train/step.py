@@ -31,6 +31,14 @@ from nanoocr.train.features import compared_pictures, feature_sum
 from nanoocr.train.glyph import GlyphHeads, GlyphSums
 from nanoocr.train.optim import learning_rate_factor
 from nanoocr.train.recipes import Recipe, freeze, make_optimizers
+from nanoocr.train.sharding import (
+    exchange_gradients,
+    is_sharded,
+    is_split,
+    loss_of_nothing,
+    same_calls,
+    shard,
+)
 
 EMA = 0.98  # weight of the past in the logged losses, per step
 
@@ -97,16 +105,28 @@ class StepStats:
     shrunk: int  # drawn rows that are seen in less detail, on this rank
 
 
-def build_state(model: VLM, chosen: Recipe, config: TrainConfig) -> TrainState:
-    """Freeze what the recipe freezes, make glyph heads where it wants them, and the optimisers."""
+def build_state(
+    model: VLM,
+    chosen: Recipe,
+    config: TrainConfig,
+    world: World = World(),  # noqa: B008 (frozen)
+) -> TrainState:
+    """Freeze what the recipe freezes, make glyph heads where it wants them, and the optimisers.
+
+    All ranks then hold what rank 0 had, whole or, with `--shard`, a part each.
+    """
     freeze(model, chosen.trained)
+    if config.recompute:
+        recompute_blocks(model)
+    world.same_weights([model])
+    if config.shard:
+        shard(model, world)
     heads = None
     if chosen.glyph_weight > 0:
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             heads = GlyphHeads(model.config).to(model.device)
-    if config.recompute:
-        recompute_blocks(model)
+        world.same_weights([heads])
     encode, decode = model.encoder.__call__, model.gpt.__call__
     if config.compile:  # views have few sizes, the text has another length in every batch
         encode, decode = torch.compile(encode), torch.compile(decode, dynamic=True)
@@ -141,20 +161,25 @@ def train_step(
     Raises:
         UsageError: no token of the whole step is supervised.
     """
+    model = state.model
     batches = [delivery.batch for delivery in deliveries]
-    flops = sum(batch_flops(batch, state.model, chosen, config) for batch in batches)
+    if is_sharded(model):
+        batches = same_calls(batches, world)
+    flops = sum(batch_flops(batch, model, chosen, config) for batch in batches)
     totals = Totals.of(batches, world, flops, stop)
     glyph_only = state.step < state.glyph_steps
     if not totals.supervised and not glyph_only:
         raise UsageError("no token of this step is supervised: every answer in it is empty")
     sums: dict[str, Tensor] = {}
-    for batch in batches:
-        losses = compute_losses(state, batch, chosen, totals, glyph_only=glyph_only)
+    for number, batch in enumerate(batches, start=1):
+        exchange_gradients(model, now=number == len(batches))
+        losses = model.around(partial(compute_losses, state, batch, chosen, totals, glyph_only=glyph_only))
         if losses["total"].requires_grad:  # not where all rows are text and the GPT does not train
             losses["total"].backward()
         for name, loss in losses.items():
             sums[name] = sums.get(name, 0.0) + loss.detach()
-    world.sum_gradients(p for o in state.optimizers for group in o.param_groups for p in group["params"])
+    trained = [p for o in state.optimizers for group in o.param_groups for p in group["params"]]
+    world.sum_gradients(p for p in trained if not is_split(p))
     factor = learning_rate_factor(
         state.step,
         config.steps,
@@ -176,7 +201,7 @@ def train_step(
         # What another rank saw and this one did not has a share of nothing here, which counts as well.
         counts = {"loss": totals.supervised, "feature": totals.compared}
         if name in sums or (world.size > 1 and counts.get(name, totals.glyph_weight)):
-            share = sums.get(name, torch.zeros((), device=state.model.device))
+            share = sums.get(name, torch.zeros((), device=model.device))
             state.ema[name] = torch.lerp(share, state.ema.get(name, share), EMA)
     state.readers.update({delivery.reader: delivery.state for delivery in deliveries})
     skipped, taken = Counter[str](), Counter[str]()
@@ -218,11 +243,19 @@ def compute_losses(
         if apart:
             losses["feature"] = torch.stack(apart).sum() / totals.compared
             total = total + chosen.feature_weight * losses["feature"]
-    if not glyph_only and batch.num_supervised:
-        vision = model.encoder.picture_tokens(encoded, batch.grids) if encoded else None
+    if not glyph_only and (batch.num_supervised or is_sharded(model)):
+        vision = model.encoder.picture_tokens(encoded, batch.grids) if batch.grids else None
         documents = None if batch.documents is None else documents_to_device(batch.documents, model)
-        hidden = state.decode(model.embed(to_device(batch.ids, model), vision), documents=documents)
-        losses["loss"] = model.loss(hidden, to_device(batch.targets, model)).total / totals.supervised
+        x_BTC = model.embed(to_device(batch.ids, model), vision)
+        for indices, features in encoded:
+            if not indices:  # of no picture: see `same_calls`
+                x_BTC = x_BTC + 0.0 * features.tokens.mean()
+        hidden = state.decode(x_BTC, documents=documents)
+        if batch.num_supervised:
+            nats = model.loss(hidden, to_device(batch.targets, model)).total
+        else:
+            nats = loss_of_nothing(model, hidden)
+        losses["loss"] = nats / totals.supervised
         total = total + losses["loss"]
     return {**losses, "total": total}
 

@@ -1,0 +1,266 @@
+"""One model split over all ranks (`--shard`): parameters, gradients and optimiser state in parts.
+
+torch's FSDP2 gathers the parameters of a block when it runs and scatters the summed gradients when it has
+run backward; between steps every rank holds its part of each parameter, some of its rows, as a DTensor. Two
+things follow. All ranks have to run the same blocks in the same order, so a rank without a picture or without
+a supervised token runs them all the same, for a loss of zero (`same_calls`, `loss_of_nothing`). And whatever
+needs whole matrices gathers them: Muon's direction, validation, the model file.
+
+The state of the optimisers is written by torch.distributed.checkpoint in its safetensors form, one file per
+rank and nothing pickled, and read back by any number of ranks, split or not. The glyph heads are small: every
+rank holds them whole, and World adds up their gradients.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.tensor as dtensor
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor, Shard
+
+from nanoocr.config import CELL, PATCH
+from nanoocr.data.batch import Batch, Views
+from nanoocr.errors import CheckpointError, OutputError, UsageError
+from nanoocr.files import check_files
+from nanoocr.model.vlm import VLM
+from nanoocr.train.checkpoint import SHARDS
+from nanoocr.train.distributed import World
+from nanoocr.train.glyph import SLOTS, UNKNOWN
+
+if TYPE_CHECKING:
+    from nanoocr.train.step import TrainState
+
+
+# ---------------------------------------------------------------------------------------------------------
+# the model
+
+
+def check_shard(world: World) -> None:
+    """Refuse `--shard` where there is nobody to share with.
+
+    Raises:
+        UsageError: one process, or a device that FSDP does not know.
+    """
+    if world.size == 1:
+        raise UsageError("--shard needs several processes: start with torchrun, or leave it out")
+    if world.device == "mps":
+        raise UsageError("--shard works on --device=cuda and --device=cpu: leave it out")
+
+
+def shard(model: VLM, world: World) -> None:
+    """Split every parameter over the ranks, block by block; what stands outside the blocks is one more part.
+
+    The model may still lie in host memory: a block is moved to the device as it is split, so that a GPU never
+    holds more than one whole block beside the parts.
+    """
+    mesh = init_device_mesh("cpu" if world.device == "cpu" else "cuda", (world.size,))
+    for module in [*model.blocks(), model]:
+        part: FSDPModule = fully_shard(module, mesh=mesh)  # type: ignore[assignment]
+        # Losses are already divided by the count over all ranks: gradients are added up, never averaged.
+        part.set_gradient_divide_factor(1.0)
+        part.set_force_sum_reduction_for_comms(True)
+    register_fsdp_forward_method(model, "around")
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Has `shard` been here?"""
+    return isinstance(model, FSDPModule)
+
+
+def is_split(tensor: Tensor) -> bool:
+    """Does this rank hold only a part of the tensor?"""
+    return isinstance(tensor, DTensor)
+
+
+@torch.no_grad()
+def own_part(tensor: Tensor) -> Tensor:
+    """This rank's rows of a split tensor, sharing its memory; any other tensor as it is."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def split_like(tensor: Tensor, model: Tensor) -> Tensor:
+    """A whole tensor that every rank has, split as `model` is split; nothing to do where it is so already."""
+    if not isinstance(model, DTensor) or isinstance(tensor, DTensor) or tensor.shape != model.shape:
+        return tensor
+    mesh = model.device_mesh
+    return dtensor.distribute_tensor(tensor.to(mesh.device_type), mesh, model.placements, src_data_rank=None)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# a step
+
+
+def same_calls(batches: Sequence[Batch], world: World) -> list[Batch]:
+    """The batches with as many groups of views each as the largest of the step, on any rank, has.
+
+    The groups added are one blank cell of no picture: the encoder runs, and nothing looks at what it says.
+    """
+    most = max(world.gather(max(len(batch.views) for batch in batches)))
+    pixels = torch.zeros((1, CELL, CELL, 3), dtype=torch.uint8)
+    glyphs = torch.full((1, CELL // PATCH, CELL // PATCH, SLOTS), UNKNOWN, dtype=torch.uint8)
+    blank = Views((), pixels, glyphs)
+    return [batch._replace(views=(*batch.views, *[blank] * (most - len(batch.views)))) for batch in batches]
+
+
+def loss_of_nothing(model: VLM, hidden: Tensor) -> Tensor:
+    """Zero, by way of the output matrix: for a batch without a supervised token."""
+    return 0.0 * model.gpt.logits(hidden[:1, :1]).sum()
+
+
+def exchange_gradients(model: nn.Module, *, now: bool) -> None:
+    """Are gradients added up over the ranks after the next backward pass, or kept until a later one?
+
+    Kept ones are whole: several micro-batches per step cost the memory of all gradients, and save traffic.
+    """
+    if isinstance(model, FSDPModule):
+        model.set_requires_gradient_sync(now)
+
+
+def on_whole_matrices(function: Callable[[Tensor], Tensor], own: Tensor, of: Tensor) -> Tensor:
+    """`function` of a stack of matrices (n, rows, columns), of which this rank holds `own` rows of each.
+
+    `of` is one of the parameters behind them: it tells whether and how they are split. Rows are exchanged for
+    whole matrices, so that each rank works on its share of the n, and back.
+    """
+    if not isinstance(of, DTensor):
+        return function(own)
+    shape = torch.Size((len(own), of.size(0), own.size(2)))
+    strides = (shape[1] * shape[2], shape[2], 1)
+
+    def spread(part: Tensor, dim: int) -> DTensor:
+        mesh = of.device_mesh
+        return DTensor.from_local(part, mesh, [Shard(dim)], run_check=False, shape=shape, stride=strides)
+
+    whole = spread(own, 1).redistribute(placements=[Shard(0)]).to_local()
+    return spread(function(whole).to(own.dtype), 0).redistribute(placements=[Shard(1)]).to_local()
+
+
+# ---------------------------------------------------------------------------------------------------------
+# whole again
+
+
+def gathered(state: TrainState, world: World, device: str = "cpu") -> TrainState:
+    """The state with a plain model on `device`, to measure or to save; all ranks call, rank 0 gets it.
+
+    It holds the averaged weights where there is an average. A model that is not split is returned as it is.
+    """
+    if not is_sharded(state.model):
+        return state
+    weights = {}
+    with state.for_reading(), torch.no_grad():
+        for name, tensor in state.model.state_dict().items():
+            whole = tensor.full_tensor()
+            if world.is_main:
+                weights[name] = whole.to(device)
+    if not world.is_main:
+        return state
+    old = state.model
+    with torch.device("meta"):
+        model = VLM(old.config, image_id=old.image_id, compute_dtype=old.compute_dtype)
+    model.load_state_dict(weights, assign=True)
+    return replace(state, model=model, average=None)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# files
+
+
+def write_parts(run: Path, content: Any, world: World) -> tuple[Any, list[Path]]:
+    """Write the split tensors of a training state, every rank its own parts.
+
+    Returns the state with meta tensors, which keep shape and dtype, in their places, and the files, which
+    are to become part of the step's folder. All nodes need to see the folder.
+
+    Raises:
+        OutputError: a rank could not write, or wrote where rank 0 does not see it.
+    """
+    import torch.distributed.checkpoint as dcp  # here: it takes a moment, and few runs need it
+    from torch.distributed.checkpoint.api import CheckpointException
+
+    folder = run / ".shards.writing"
+    if world.is_main:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    world.wait()
+    parts: dict[str, Tensor] = {}
+
+    def take(path: str, tensor: Tensor) -> Tensor:
+        if not is_split(tensor):
+            return tensor
+        parts[path] = tensor
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+
+    rest = replaced(content, take)
+    try:
+        writer = dcp.HuggingFaceStorageWriter(str(folder), save_distributed=True)
+        dcp.save(parts, storage_writer=writer)
+    except CheckpointException as error:
+        raise OutputError(f"{folder}: a rank could not write its part ({first_of(error)})") from error
+    files = sorted(folder.glob(SHARDS))
+    if world.is_main and parts and len(files) < world.size:
+        raise OutputError(
+            f"{folder}: holds {len(files)} of {world.size} parts: give an --out that all nodes see"
+        )
+    return rest, files
+
+
+def read_parts(folder: Path, content: Any, model: nn.Module) -> Any:
+    """Put the tensors back that `write_parts` took out, split over today's ranks if `model` is split.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or lacks a part.
+    """
+    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.api import CheckpointException
+
+    mesh = next(model.parameters()).device_mesh if is_sharded(model) else None  # type: ignore[attr-defined]
+    wanted: dict[str, Tensor] = {}
+
+    def make_room(path: str, tensor: Tensor) -> Tensor:
+        if not tensor.is_meta:
+            return tensor
+        if mesh is None:
+            wanted[path] = torch.empty(tensor.shape, dtype=tensor.dtype)
+        else:
+            wanted[path] = dtensor.empty(
+                *tensor.shape, dtype=tensor.dtype, device_mesh=mesh, placements=[Shard(0)]
+            )
+        return wanted[path]
+
+    content = replaced(content, make_room)
+    if wanted:
+        check_files(folder, SHARDS)
+        try:
+            reader = dcp.HuggingFaceStorageReader(str(folder))
+            dcp.load(wanted, storage_reader=reader, no_dist=not dist.is_initialized())
+        except CheckpointException as error:
+            raise CheckpointError(
+                f"{folder}: the split training state is not whole ({first_of(error)})"
+            ) from error
+    return content
+
+
+def replaced(tree: Any, change: Callable[[str, Tensor], Tensor], path: str = "") -> Any:
+    """The same dicts and lists with every tensor changed; `change` gets its path, as `average.raw`, too."""
+    if isinstance(tree, Tensor):
+        return change(path[1:], tree)
+    if isinstance(tree, dict):
+        return {key: replaced(value, change, f"{path}.{key}") for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [replaced(value, change, f"{path}.{i}") for i, value in enumerate(tree)]
+    return tree
+
+
+def first_of(error: Any) -> str:
+    """Of a CheckpointException: what the first rank that failed says, in one line."""
+    failures = [str(failure[0]) for failure in error.failures.values()]
+    return failures[0].splitlines()[0] if failures and failures[0] else "no reason given"
