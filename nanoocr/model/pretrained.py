@@ -312,6 +312,13 @@ def shortened(keys: Sequence[str]) -> str:
 # ---------------------------------------------------------------------------------------------------------
 # files: local, or of the hub at a pinned revision
 
+# What these hub names stand for without a revision: a commit, so that no later push changes what is loaded.
+REVISIONS = {
+    "facebook/sam-vit-base": "70c1a07f894ebb5b307fd9eaaee97b9dfc16068f",
+    "openai/clip-vit-large-patch14": "32bd64288804d66eefd0ccbe215aa642df71cc41",
+    "deepseek-ai/DeepSeek-OCR": "9f30c71f441d010e5429c532364a86705536c53a",
+    "nanochat-students/base-d20": "4c6e4e8d8468a6b66302a472cb950bb73a1e2a61",
+}
 HUB_NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)(?:@([\w./-]+))?")
 HUB_FILES = ["*.safetensors", "config.json", "model_*.pt", "meta_*.json", "tokenizer.pkl"]
 OLD_HUB_FILES = ["pytorch_model.bin"]  # fetched only where there is nothing else
@@ -358,13 +365,16 @@ def description_of(source: str) -> Path | None:
 def fetch(source: str) -> Path:
     """The local snapshot of a hub repository; its folder is called after the commit.
 
+    Without @REVISION the names in REVISIONS are taken at their pinned commit, any other at its main: pin it
+    with OWNER/NAME@REVISION, the commit spelt in full.
+
     Raises:
         CheckpointError: not a hub name, no huggingface_hub, or no network and no earlier download.
     """
     match = HUB_NAME.fullmatch(source)
     if match is None:
         raise CheckpointError(f"{source}: no such file or folder here, and no hub name (OWNER/NAME@REVISION)")
-    name, revision = match.groups()
+    name, revision = match.group(1), match.group(2) or REVISIONS.get(match.group(1))
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
