@@ -24,7 +24,6 @@ from nanoocr.model.gpt import GPT
 from nanoocr.model.pretrained import (
     CLIP,
     NANOCHAT_TRANSFORMERS,
-    REVISIONS,
     SAM,
     encoder_for_deepseek_ocr,
     find_files,
@@ -37,6 +36,7 @@ from nanoocr.model.pretrained import (
     translate,
 )
 from nanoocr.model.vlm import VLM
+from nanoocr.model.weight_files import REVISIONS
 from nanoocr.tokenizer import PATTERN, SPECIAL_TOKENS, Tokenizer
 from nanoocr.train.checkpoint import load_model, save_model
 
