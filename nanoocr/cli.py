@@ -39,8 +39,9 @@ one line: file, page, text, status (ok, truncated, repetition, error), error, se
 
 
 CONVERT_HELP = """\
-SRC is a hub name OWNER/NAME@REVISION (without a revision: the newest), a folder, or a file. What no source
-brings is fresh. Every key of a source is loaded or known to be useless; anything else ends the conversion.
+SRC is a hub name OWNER/NAME@REVISION (without a revision: the commit pinned in nanoocr/model/weight_files.py,
+or else main), a folder, or a file. What no source brings is fresh. Every key of a source is loaded or known
+to be useless; anything else ends the conversion.
 """
 
 

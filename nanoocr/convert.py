@@ -21,17 +21,14 @@ from nanoocr.files import write_folder
 from nanoocr.model.pretrained import (
     Report,
     encoder_for_deepseek_ocr,
-    fetch,
-    find_files,
     gpt_for_transformers,
-    is_our_export,
     load_clip,
     load_deepseek_ocr_encoder,
     load_gpt,
     load_sam,
-    read_gpt_config,
 )
 from nanoocr.model.vlm import VLM
+from nanoocr.model.weight_files import fetch, find_files, is_our_export, read_gpt_config
 from nanoocr.tokenizer import Tokenizer
 from nanoocr.train.checkpoint import load_model, save_model
 from nanoocr.train.recipes import COMPONENTS

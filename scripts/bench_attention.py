@@ -1,10 +1,11 @@
-"""SAM's global attention with its position bias, computed four ways, side by side.
+"""SAM's global attention with its position bias, computed five ways, side by side.
 
 python -m scripts.bench_attention --preset=d20 --sides 512 1024 --dtype=float32
 
 whole, plain     the whole (T, T) bias, product + softmax + product
 whole, fused     the whole bias as the mask of torch's fused kernel
 concatenated     no bias at all: q' = [q, s rel_h, s rel_w], k' = [k, onehot(row), onehot(column)], exact
+FlexAttention    compiled, looks a score's bias up in the two tables (a C++ compiler; on CPUs forward only)
 rows of queries  the bias for some rows of queries at a time (nanoocr/model/sam.py), by budget of scores
 
 The library keeps one way; this is why. All ways run in turn, and the times are medians, forward and forward
@@ -25,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from rich.table import Table
 from torch import Tensor
+from torch.nn.attention.flex_attention import flex_attention
 
 from nanoocr.commandline import parse, run
 from nanoocr.config import PATCH, preset
@@ -104,12 +106,24 @@ def rows_of_queries(x: Inputs, budget: int) -> Tensor:
     return torch.cat(parts, dim=2)
 
 
+def flex(x: Inputs, attention: Callable[..., Any]) -> Tensor:
+    """torch's FlexAttention (`attention`, compiled or not): no bias is ever stored, whole or in part."""
+    by_row, by_column = x.by_row.flatten(2, 3), x.by_column.flatten(2, 3)  # (1, N, T, H) and (1, N, T, W)
+    W = by_column.size(-1)
+
+    def with_bias(score: Tensor, b: Tensor, n: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return score + by_row[b, n, query, key // W] + by_column[b, n, query, key % W]
+
+    return attention(x.q, x.k, x.v, score_mod=with_bias)
+
+
 def ways(budgets: tuple[int, ...]) -> dict[str, Callable[[Inputs], Tensor]]:
     """Every way by its name."""
     found: dict[str, Callable[[Inputs], Tensor]] = {
         "whole, plain": whole_plain,
         "whole, fused": whole_fused,
         "concatenated": concatenated,
+        "FlexAttention": partial(flex, attention=torch.compile(flex_attention)),
     }
     for budget in budgets:
         found[f"rows, {budget / 2**20:g} M scores"] = partial(rows_of_queries, budget=budget)
@@ -130,35 +144,64 @@ def make_inputs(config: BenchAttentionConfig, side: int) -> Inputs:
     return Inputs(q, k, v, by_row=random(grid, grid, grid), by_column=random(grid, grid, grid))
 
 
+def forward(way: Callable[[Inputs], Tensor], x: Inputs) -> Tensor:
+    """The output alone."""
+    with torch.no_grad():
+        return way(Inputs(*(tensor.detach() for tensor in x)))
+
+
 def forward_and_backward(way: Callable[[Inputs], Tensor], x: Inputs) -> None:
     """One training pass."""
     way(x).float().sum().backward()
 
 
+def failure(function: Callable[[], Any]) -> str:
+    """Why a pass does not work on this device; empty where it does. It warms up, too."""
+    try:
+        function()
+    except RuntimeError as error:  # NotImplementedError and the compilers' errors are such
+        return f"{type(error).__name__}: {error}".splitlines()[0]
+    return ""
+
+
 def measure_side(config: BenchAttentionConfig, side: int) -> list[dict[str, Any]]:
-    """All ways at one size, in turn."""
+    """All ways at one size, in turn; a pass that does not work here has a reason and no time."""
     x, each = make_inputs(config, side), ways(config.budgets)
-    forward: dict[str, list[float]] = {name: [] for name in each}
-    both: dict[str, list[float]] = {name: [] for name in each}
-    with torch.no_grad():
-        expected = whole_plain(x).float()
-        differences = {name: float((way(x).float() - expected).abs().max()) for name, way in each.items()}
+    passes: dict[tuple[str, str], Callable[[], Any]] = {}
+    for name, way in each.items():
+        passes[name, "forward"] = partial(forward, way, x)
+        if config.backward:
+            passes[name, "with_backward"] = partial(forward_and_backward, way, x)
+    failed = {key: reason for key, function in passes.items() if (reason := failure(function))}
+    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in passes if key not in failed}
     for _ in range(config.repeats):
-        for name, way in each.items():
-            with torch.no_grad():
-                forward[name].append(timed(partial(way, x), x.q.device))
-            if config.backward:
-                both[name].append(timed(partial(forward_and_backward, way, x), x.q.device))
+        for key, times in seconds.items():
+            times.append(timed(passes[key], x.q.device))
+    medians = {key: median(times) for key, times in seconds.items()}
+    expected = forward(whole_plain, x).float()
     return [
         {
             "side": side,
             "way": name,
-            "forward": median(forward[name]),
-            "with_backward": median(both[name]) if config.backward else None,
-            "max_difference": differences[name],
+            "forward": medians.get((name, "forward")),
+            "with_backward": medians.get((name, "with_backward")),
+            "max_difference": None
+            if (name, "forward") in failed
+            else float((forward(way, x).float() - expected).abs().max()),
+            "failed": {which: reason for (of, which), reason in failed.items() if of == name},
         }
-        for name in each
+        for name, way in each.items()
     ]
+
+
+def cells(line: dict[str, Any]) -> list[str]:
+    """A line of the table."""
+    times = [
+        "not here" if which in line["failed"] else ("-" if line[which] is None else f"{line[which]:.3f}")
+        for which in ("forward", "with_backward")
+    ]
+    difference = line["max_difference"]
+    return [f"{line['side']}", line["way"], *times, "-" if difference is None else f"{difference:.1e}"]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -171,10 +214,12 @@ def main(argv: list[str] | None = None) -> None:
     for column in ("Forward s", "With backward s", "Max difference"):
         table.add_column(column, justify="right")
     for line in lines:
-        backward = "-" if line["with_backward"] is None else f"{line['with_backward']:.3f}"
-        difference = f"{line['max_difference']:.1e}"
-        table.add_row(f"{line['side']}", line["way"], f"{line['forward']:.3f}", backward, difference)
+        table.add_row(*cells(line))
     result_console().print(table)
+    for reason in dict.fromkeys(
+        f"{line['way']}, {which}: {why}" for line in lines for which, why in line["failed"].items()
+    ):
+        result_console().print(f"not here: {reason}", soft_wrap=True)
     print(
         json.dumps(
             {

@@ -32,11 +32,12 @@ def main(argv: list[str] | None = None) -> int:
     """Train stage 2."""
     config = parse(VisMidConfig, argv)
 
-    def load_encoder(model: VLM) -> None:
+    def load_encoder(model: VLM) -> bool:
         if config.resume_from_deepencoder:
             load_deepencoder(config.resume_from_deepencoder, model)
         elif not config.init:
             raise UsageError("stage 2 needs --resume_from_deepencoder=FILE, a DeepEncoder that stage 1 left")
+        return bool(config.resume_from_deepencoder)
 
     run_stage(config, 2, make_task, load_encoder=load_encoder)
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from nanoocr.model.pretrained import (
     translate,
 )
 from nanoocr.model.vlm import VLM
+from nanoocr.model.weight_files import REVISIONS
 from nanoocr.tokenizer import PATTERN, SPECIAL_TOKENS, Tokenizer
 from nanoocr.train.checkpoint import load_model, save_model
 
@@ -498,6 +500,15 @@ def test_a_hub_name_is_fetched_at_its_revision(monkeypatch, tmp_path, clip_model
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     load_clip(encoder, "openai/clip-vit-large-patch14@abc123")
     assert set(asked) == {("openai/clip-vit-large-patch14", "abc123")}
+    asked.clear()
+    find_files("openai/clip-vit-large-patch14")
+    find_files("somebody/clip")
+    pinned = REVISIONS["openai/clip-vit-large-patch14"]
+    assert set(asked) == {("openai/clip-vit-large-patch14", pinned), ("somebody/clip", None)}
+
+
+def test_pinned_revisions_are_whole_commits():
+    assert all(re.fullmatch("[0-9a-f]{40}", revision) for revision in REVISIONS.values())
 
 
 def test_without_a_network_one_sentence_says_what_to_download(monkeypatch):

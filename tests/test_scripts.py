@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from dataclasses import replace
+from functools import partial
 from itertools import permutations
 from pathlib import Path
 from statistics import fmean
@@ -27,7 +28,7 @@ from nanoocr.train.data import plan_data
 from nanoocr.train.distributed import World
 from nanoocr.train.setup import load_tokenizer, resolve_recipe
 from nanoocr.train.step import Totals, build_state, compute_losses
-from scripts import bench_train, make_samples, measure_reading, vision_sample
+from scripts import bench_attention, bench_train, make_samples, measure_reading, vision_sample
 from tasks.choose import make_task
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -270,11 +271,27 @@ def test_bench_train_mistakes(flags, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_bench_attention_ways_agree_and_what_does_not_work_is_said(monkeypatch, capsys):
+    traced = partial(torch.compile, backend="eager")  # the same numbers without a C++ compiler's minutes
+    monkeypatch.setattr(torch, "compile", lambda function, **flags: traced(function, **flags))
+    flags = ["--preset=nano", "--sides", "32", "64", "--budgets", "64", "--repeats=1", "--threads=1"]
+    assert run(bench_attention.main, flags) == 0
+    printed = capsys.readouterr().out
+    lines = json.loads(printed.splitlines()[-1])["lines"]
+    assert len(lines) == 2 * 5 and max(line["max_difference"] for line in lines) < 1e-5
+    for line in lines:
+        assert line["forward"] > 0 and set(line["failed"]) <= {"with_backward"}
+        assert (line["with_backward"] is None) == bool(line["failed"])
+    failed = {line["way"] for line in lines if line["failed"]}  # on CPUs FlexAttention has no backward
+    assert failed <= {"FlexAttention"}
+    assert printed.count("not here: ") == len(failed)
+
+
 # ---------------------------------------------------------------------------------------------------------
 # runs/*.sh
 
 
-@pytest.mark.parametrize("script", ["env.sh", "tier1.sh"])
+@pytest.mark.parametrize("script", ["env.sh", "tier1.sh", "tier2.sh"])
 def test_run_scripts_are_strict_and_parse(script):
     path = ROOT / "runs" / script
     assert "set -euo pipefail" in path.read_text()

@@ -14,7 +14,15 @@ import pytest
 from PIL import Image
 
 from nanoocr.commandline import run
-from nanoocr.data.synth import HELD_OUT_FAMILIES, KINDS, find_fonts, make_sample, to_row, write_parquet
+from nanoocr.data.synth import (
+    ALL_KINDS,
+    HELD_OUT_FAMILIES,
+    KINDS,
+    find_fonts,
+    make_sample,
+    to_row,
+    write_parquet,
+)
 from nanoocr.data.synth import text as synth_text
 from nanoocr.data.synth.__main__ import main
 from nanoocr.data.synth.card import CARD_SIZE
@@ -35,7 +43,7 @@ def samples(kind, count, fonts, seed=11, **lines):
     return [make_sample(kind, seed, index, fonts=fonts, **lines) for index in range(count)]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_same_call_same_pixels(kind, fonts):
     first, again = (make_sample(kind, 3, 5, fonts=fonts) for _ in range(2))
     assert np.array_equal(np.asarray(first.image), np.asarray(again.image))
@@ -45,7 +53,7 @@ def test_same_call_same_pixels(kind, fonts):
         assert not np.array_equal(np.asarray(first.image), np.asarray(other.image))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_every_character_has_a_box_inside_the_picture(kind, fonts):
     for sample in samples(kind, 40, fonts):
         assert sample.image.mode == "RGB" and sample.kind == kind
@@ -59,7 +67,7 @@ def test_every_character_has_a_box_inside_the_picture(kind, fonts):
         assert set(sample.font.split(", ")) <= {font.family for font in fonts}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_answers_are_clean_lines(kind, fonts):
     for sample in samples(kind, 40, fonts):
         lines = sample.answer.split("\n")

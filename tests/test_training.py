@@ -24,7 +24,9 @@ from nanoocr.data.rows import read_rows
 from nanoocr.files import read_manifest
 from nanoocr.model.vlm import VLM
 from nanoocr.train.checkpoint import load_model, load_state
+from nanoocr.train.glyph import GlyphHeads
 from nanoocr.train.recipes import component_of
+from nanoocr.train.setup import take_over_heads
 from nanoocr.train.validate import keep_best
 from scripts import vis_mid_train, vis_tok_train
 
@@ -374,6 +376,34 @@ def test_init_starts_from_a_model_folder_and_trained_says_what_moves(trained, tm
     refused(capsys, 2, "--init", "nano")
     assert stage_2(tmp_path, *flags, "--run_name=x", "--init=nowhere") == 4
     refused(capsys, 4, "nowhere")
+
+
+def test_init_takes_over_the_glyph_heads_of_a_training_step(trained, tmp_path, capsys):
+    start, encoder = trained / "mid" / "step_000003", trained / "tok" / "deepencoder_000004.safetensors"
+
+    def heads(run_name: str) -> dict[str, Tensor]:
+        return load_state(tmp_path / run_name / "step_000001")["heads"]
+
+    flags = ["--steps=1", "--eval_samples=0", "--lr=0"]  # AdamW moves the heads: not with a rate of 0
+    assert stage_2(tmp_path, *flags, "--run_name=goes_on", f"--init={start}") == 0
+    assert f"glyph heads: those of {start}" in capsys.readouterr().err
+    before, after = load_state(start)["heads"], heads("goes_on")
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    # Another encoder was loaded: those heads do not know it.
+    assert (
+        stage_2(tmp_path, *flags, "--run_name=x", f"--init={start}", f"--resume_from_deepencoder={encoder}")
+        == 0
+    )
+    assert "glyph heads" not in capsys.readouterr().err
+    assert not torch.equal(heads("x")["token_head.weight"], before["token_head.weight"])
+
+
+def test_heads_that_do_not_fit_stay_fresh_and_say_so(trained, tmp_path, make_model):
+    small = GlyphHeads(make_model().config)
+    before = {name: value.clone() for name, value in small.state_dict().items()}
+    assert "have another shape" in take_over_heads(small, trained / "mid" / "step_000003")
+    assert "holds none" in take_over_heads(small, tmp_path)
+    assert all(torch.equal(value, before[name]) for name, value in small.state_dict().items())
 
 
 def test_stage_2_refuses_an_encoder_of_another_preset(trained, tmp_path, capsys):

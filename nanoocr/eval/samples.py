@@ -17,7 +17,7 @@ from typing import Any
 
 from PIL import Image
 
-from nanoocr.data.synth import KINDS, VALIDATION_SEED, find_fonts, make_sample
+from nanoocr.data.synth import ALL_KINDS, KINDS, QUESTION_KINDS, VALIDATION_SEED, find_fonts, make_sample
 from nanoocr.data.synth.fonts import Font
 from nanoocr.errors import UsageError
 from nanoocr.image_process import open_image
@@ -107,11 +107,12 @@ def load_synthetic(
     in two lines: its kind, or the questions about its kind, and natural or random text. Other fonts, other
     pictures (runs/fonts.sh).
     """
-    unknown = sorted(set(kinds) - set(KINDS))
+    unknown = sorted(set(kinds) - set(ALL_KINDS))
     if unknown:
-        raise UsageError(f"unknown kind {unknown[0]!r}: choose among {', '.join(KINDS)}")
+        raise UsageError(f"unknown kind {unknown[0]!r}: choose among {', '.join(ALL_KINDS)}")
     fonts = find_fonts()
-    series = (_synthetic_series(kind, fonts, questions) for kind in kinds)
+    wanted = (kind for kind in kinds if questions or kind not in QUESTION_KINDS)
+    series = (_synthetic_series(kind, fonts, questions) for kind in wanted)
     return collect((sample for one in series for sample in islice(one, per_kind)), "the synthetic set")
 
 
@@ -124,7 +125,7 @@ def _synthetic(kind: str, index: int, fonts: tuple[Font, ...]) -> EvalSample:
     drawn = make_sample(kind, VALIDATION_SEED, index, fonts=fonts)
     text = "natural text" if drawn.guessable else "random text"
     asks = drawn.prompt.endswith("?")
-    line = f"{kind}: {QUESTION}" if asks else kind
+    line = f"{kind}: {QUESTION}" if asks and kind not in QUESTION_KINDS else kind
     sample_kind = QUESTION if asks else kind
     return EvalSample(f"{kind}/{index}", drawn.image, drawn.prompt, drawn.answer, sample_kind, (line, text))
 

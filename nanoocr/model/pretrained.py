@@ -4,29 +4,33 @@ One table per source: their name on the left, ours on the right, N a layer's num
 (`.weight`, `.bias` or nothing) is the same on both sides. Every key of a source is loaded, or known to be of
 no use and dropped; anything else ends the load before a single weight is set.
 
-hub name or local files -> `open_weights` -> a table -> the module -> Report
+hub name or local files -> `open_weights` (weight_files.py) -> a table -> the module -> Report
 """
 
 from __future__ import annotations
 
 import json
-import pickle
 import re
-import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from nanoocr.config import MAX_SIZE, GPTConfig
 from nanoocr.errors import CheckpointError
 from nanoocr.model.deepencoder import DeepEncoder
 from nanoocr.model.gpt import GPT, ROPE_BASE, SOFTCAP
+from nanoocr.model.weight_files import (
+    OUR_MARK,
+    Reader,
+    description_of,
+    find_files,
+    open_weights,
+    read_gpt_config,
+)
 
 Names = tuple[tuple[str, str], ...]  # (theirs, ours)
 
@@ -154,9 +158,6 @@ class Report:
         return (
             f"{self.source}: {len(self.loaded)} loaded, {len(self.new)} new{new}, {len(self.dropped)} dropped"
         )
-
-
-Reader = Callable[[], Tensor]  # reads one tensor when it is needed: a checkpoint may be larger than memory
 
 
 def load_sam(encoder: DeepEncoder, source: str) -> Report:
@@ -307,208 +308,6 @@ def own_name(key: str, table: WeightSource) -> str:
 def shortened(keys: Sequence[str]) -> str:
     """The first of many keys and their number: `a, b, ... (12)`."""
     return f"{', '.join(keys[:2])}{', ...' if len(keys) > 2 else ''} ({len(keys)})"
-
-
-# ---------------------------------------------------------------------------------------------------------
-# files: local, or of the hub at a pinned revision
-
-HUB_NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)(?:@([\w./-]+))?")
-HUB_FILES = ["*.safetensors", "config.json", "model_*.pt", "meta_*.json", "tokenizer.pkl"]
-OLD_HUB_FILES = ["pytorch_model.bin"]  # fetched only where there is nothing else
-
-
-def find_files(source: str) -> list[Path]:
-    """The files of a source: a file, a folder, or a hub repository `OWNER/NAME@REVISION`.
-
-    Of a folder: its safetensors files, else its only model_NNNNNN.pt or pytorch_model.bin, and beside them
-    meta_NNNNNN.json or the config.json of transformers.
-
-    Raises:
-        CheckpointError: nothing there, more than one candidate, or the hub cannot be reached.
-    """
-    path = Path(source)
-    if not path.exists():
-        path = fetch(source)
-    if path.is_file():
-        return [path, *sidecars(path)]
-    tensors = sorted(path.glob("*.safetensors"))
-    if not tensors:
-        tensors = sorted(path.glob("model_*.pt")) or sorted(path.glob("pytorch_model.bin"))
-        if len(tensors) > 1:
-            names = ", ".join(file.name for file in tensors)
-            raise CheckpointError(f"{source}: holds {names}: name one of these files")
-    if not tensors:
-        raise CheckpointError(f"{source}: holds no .safetensors, model_*.pt or pytorch_model.bin")
-    return [*tensors, *sidecars(tensors[0])]
-
-
-def sidecars(weights: Path) -> list[Path]:
-    """What describes a file of weights: its own meta file, the folder's only one, or its config.json."""
-    own = weights.with_name(f"meta_{weights.stem.removeprefix('model_')}.json")
-    only = sorted(weights.parent.glob("meta_*.json")) if weights.suffix == ".bin" else []
-    described = [own, *(only if len(only) == 1 else []), weights.with_name("config.json")]
-    return [file for file in described if file.is_file()][:1]
-
-
-def description_of(source: str) -> Path | None:
-    """The JSON file that states the sizes of what lies at `source`; None where there is none."""
-    return next((file for file in find_files(source) if file.suffix == ".json"), None)
-
-
-def fetch(source: str) -> Path:
-    """The local snapshot of a hub repository; its folder is called after the commit.
-
-    Raises:
-        CheckpointError: not a hub name, no huggingface_hub, or no network and no earlier download.
-    """
-    match = HUB_NAME.fullmatch(source)
-    if match is None:
-        raise CheckpointError(f"{source}: no such file or folder here, and no hub name (OWNER/NAME@REVISION)")
-    name, revision = match.groups()
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError as error:
-        raise CheckpointError(
-            f"{source}: no such file or folder here, and the hub needs the extra: "
-            "pip install 'nano-deepseek-ocr[hub]'"
-        ) from error
-    try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
-        if not any(folder.glob("*.safetensors")) and not any(folder.glob("model_*.pt")):
-            snapshot_download(name, revision=folder.name, allow_patterns=OLD_HUB_FILES)
-        return folder
-    except Exception as error:  # its errors and those of the HTTP library below it share no class
-        reason = (str(error).strip() or "no reason given").splitlines()[0].rstrip(".")
-        raise CheckpointError(
-            f"{source}: no such file or folder here, and the hub did not give it "
-            f"({type(error).__name__}: {reason}): download "
-            f"https://huggingface.co/{name}/tree/{revision or 'main'} elsewhere and name that folder"
-        ) from error
-
-
-def open_weights(files: Sequence[Path]) -> dict[str, Reader]:
-    """Key -> reader over the weight files among `files`; nothing is read yet but their headers.
-
-    Raises:
-        CheckpointError: damaged or truncated, not plain tensors, or a key in two files.
-    """
-    readers: dict[str, Reader] = {}
-    for file in files:
-        if file.suffix == ".json":
-            continue
-        for key, reader in weights_of(file):
-            if key in readers:
-                raise CheckpointError(f"{file}: {key} stands in another file of the folder as well")
-            readers[key] = reader
-    return readers
-
-
-def weights_of(file: Path) -> Iterator[tuple[str, Reader]]:
-    """The keys of one file, each with its reader; pickles are read as plain tensors only."""
-    if file.suffix == ".safetensors":
-        try:
-            opened = safe_open(file, "pt")
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{file}: not a complete safetensors file ({error})") from error
-        for key in opened.keys():  # noqa: SIM118 (not a dict)
-            yield key, partial(opened.get_tensor, key)
-        return
-    try:
-        mapped = zipfile.is_zipfile(file)  # the format before torch 1.6 cannot be mapped
-        weights = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{file}: not a file of plain tensors, or damaged") from error
-    if not isinstance(weights, dict) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items()
-    ):
-        raise CheckpointError(f"{file}: holds more than named tensors")
-    for key in weights:
-        yield key, partial(weights.__getitem__, key)
-
-
-# ---------------------------------------------------------------------------------------------------------
-# sizes of a GPT: read from its files, never guessed from its shapes
-
-NANOCHAT_HEAD_WIDTH = 128  # of every nanochat d* model: heads = width / 128
-GPT_SIZES = tuple(field.name for field in fields(GPTConfig))
-OUR_MARK = "nanoocr_export"  # in a config.json: this project wrote it
-
-
-def read_gpt_config(source: str) -> GPTConfig:
-    """The sizes that meta_NNNNNN.json or config.json states.
-
-    Shapes cannot tell the number of heads: every divisor of the width loads without complaint, and all but
-    one of them scramble the model.
-
-    Raises:
-        CheckpointError: no such file, a missing or impossible number, or an architecture that is not ours.
-    """
-    path = description_of(source)
-    if path is None:
-        raise CheckpointError(f"{source}: has no meta_NNNNNN.json or config.json beside the weights")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        sizes = transformers_sizes(data) if path.name == "config.json" else data["model_config"]
-        config = GPTConfig(**{field: whole_number(field, sizes[field]) for field in GPT_SIZES})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path}: does not state the sizes of a GPT ({error!r})") from error
-    if not is_our_export(source) and config.n_head * NANOCHAT_HEAD_WIDTH != config.n_embd:
-        raise CheckpointError(
-            f"{path}: {config.n_head} heads in a width of {config.n_embd}: "
-            f"nanochat's heads are {NANOCHAT_HEAD_WIDTH} wide"
-        )
-    if config.n_embd % config.n_head:
-        raise CheckpointError(f"{path}: {config.n_head} heads do not divide a width of {config.n_embd}")
-    if config.n_head % config.n_kv_head:
-        raise CheckpointError(f"{path}: {config.n_kv_head} key/value heads do not divide {config.n_head}")
-    return config
-
-
-def is_our_export(source: str) -> bool:
-    """Did this project write the GPT at `source`? Then its vocabulary holds `<|image|>` already."""
-    path = description_of(source)
-    return path is not None and path.name == "config.json" and OUR_MARK in path.read_text(encoding="utf-8")
-
-
-def whole_number(name: str, value: Any) -> int:
-    """A size out of a foreign file.
-
-    Raises:
-        ValueError: anything but a whole number from 1 to MAX_SIZE.
-    """
-    if type(value) is not int or not 1 <= value <= MAX_SIZE:
-        raise ValueError(f"{name} is {value!r}")
-    return value
-
-
-def transformers_sizes(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The sizes in the config.json of a NanoChatForCausalLM, by our names.
-
-    Raises:
-        ValueError: another architecture, or constants that are not nanochat's.
-    """
-    if data.get("model_type") != "nanochat":
-        raise ValueError(f"model_type is {data.get('model_type')!r}, this GPT is 'nanochat'")
-    rope = data.get("rope_parameters") or {}
-    stated = {
-        "rope_type": (rope.get("rope_type", "default"), "default"),
-        "final_logit_softcapping": (data.get("final_logit_softcapping", SOFTCAP), SOFTCAP),
-        "rope_theta": (rope.get("rope_theta", data.get("rope_theta", ROPE_BASE)), ROPE_BASE),
-        "hidden_act": (data.get("hidden_act", "relu2"), "relu2"),
-        "intermediate_size": (data["intermediate_size"], 4 * data["hidden_size"]),
-    }
-    for name, (found, needed) in stated.items():
-        if found != needed:
-            raise ValueError(f"{name} is {found!r}, this GPT has {needed!r}")
-    kv_heads = data.get("num_key_value_heads")
-    return {
-        "vocab_size": data["vocab_size"],
-        "sequence_len": data["max_position_embeddings"],
-        "n_layer": data["num_hidden_layers"],
-        "n_head": data["num_attention_heads"],
-        "n_kv_head": data["num_attention_heads"] if kv_heads is None else kv_heads,
-        "n_embd": data["hidden_size"],
-    }
 
 
 # ---------------------------------------------------------------------------------------------------------

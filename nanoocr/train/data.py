@@ -9,7 +9,7 @@ from nanoocr.data.example import plan
 from nanoocr.data.loader import DataPlan
 from nanoocr.data.rows import BadRowError, Row, read_rows, row_from_synth
 from nanoocr.data.source import Mixture, Source, SynthMix, parse_curriculum, parse_mix, rows_source
-from nanoocr.data.synth import KINDS, VALIDATION_SEED, find_fonts, make_sample
+from nanoocr.data.synth import ALL_KINDS, VALIDATION_SEED, find_fonts, make_sample
 from nanoocr.data.task import Task
 from nanoocr.errors import UsageError
 from nanoocr.eval.reading import with_wrong_picture
@@ -71,7 +71,7 @@ def make_source(config: TrainConfig, tokenizer: Tokenizer, make_task: Callable[[
     if config.seed >= VALIDATION_SEED:
         raise UsageError(f"--seed must be below {VALIDATION_SEED}: validation draws from there on")
     return SynthMix(
-        kinds=parse_mix(config.mix, tuple(KINDS)),
+        kinds=parse_mix(config.mix, tuple(ALL_KINDS)),
         fonts=find_fonts(),
         seed=config.seed,
         curriculum=parse_curriculum(config.curriculum),
@@ -138,7 +138,7 @@ def validation_rows(config: TrainConfig) -> list[Row]:
     if config.eval_data or config.data:
         return read_rows(config.eval_data or config.data, limit=config.eval_samples)
     mix = TrainConfig.mix if config.tasks else config.mix
-    kinds, fonts = list(parse_mix(mix, tuple(KINDS))), find_fonts()
+    kinds, fonts = list(parse_mix(mix, tuple(ALL_KINDS))), find_fonts()
     return [
         row_from_synth(
             make_sample(kinds[i % len(kinds)], VALIDATION_SEED, i, fonts=fonts),

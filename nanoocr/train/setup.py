@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,11 @@ from nanoocr.data.task import Task
 from nanoocr.errors import UsageError
 from nanoocr.model.vlm import VLM
 from nanoocr.tokenizer import Tokenizer
-from nanoocr.train.checkpoint import complete_steps, load_model, read_about
+from nanoocr.train.checkpoint import STATE, complete_steps, load_model, load_state, read_about
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.data import check_validation, plan_data, validation_rows
 from nanoocr.train.distributed import World, join_world, leave_world
+from nanoocr.train.glyph import GlyphHeads
 from nanoocr.train.loop import train
 from nanoocr.train.recipes import COMPONENTS, Recipe, recipe
 from nanoocr.train.resume import first_home, resume
@@ -29,12 +31,12 @@ def run_stage(
     config: TrainConfig,
     stage: int,
     make_task: Callable[[str], Task],
-    load_encoder: Callable[[VLM], None] | None = None,
+    load_encoder: Callable[[VLM], bool] | None = None,
 ) -> None:
     """Train stage 1 or 2 as the flags say, from nothing or from the newest checkpoint of the run.
 
-    `make_task` turns the words of --tasks into data sets. `load_encoder` puts weights into the encoder of a
-    fresh run: stage 2 starts from what stage 1 left.
+    `make_task` turns the words of --tasks into data sets. `load_encoder` may put weights into the encoder of
+    a fresh run, since stage 2 starts from what stage 1 left; it says whether it did.
     """
     world = join_world(config.device, config.timeout_s)
     prepare_machine(config, world)
@@ -43,9 +45,12 @@ def run_stage(
     resumed = find_resume(config, chosen, stage, world)
     if resumed is None:
         model, tokenizer = starting_model(config, world)
-        if load_encoder is not None:
-            load_encoder(model)
+        other_encoder = load_encoder is not None and load_encoder(model)
         state = build_state(model, chosen, config, world)
+        if config.init and state.heads is not None and not other_encoder:
+            said = take_over_heads(state.heads, Path(config.init))
+            if world.is_main:
+                print(said, file=sys.stderr)
     else:
         state, tokenizer = resumed
     data = plan_data(config, state.model.config, tokenizer, make_task)
@@ -85,6 +90,22 @@ def starting_model(config: TrainConfig, world: World) -> tuple[VLM, Tokenizer]:
             f"--init={config.init} is of preset {model.config.name}: give --preset={model.config.name}"
         )
     return model, tokenizer
+
+
+def take_over_heads(heads: GlyphHeads, folder: Path) -> str:
+    """Put the glyph heads of a training step into fresh ones, which know its encoder; says what it did.
+
+    Fresh heads send noise into the encoder for some hundred steps. A model folder has none, nor a step that
+    was trained without.
+    """
+    saved = load_state(folder).get("heads") if (folder / STATE).is_file() else None
+    if saved is None:
+        return f"glyph heads: fresh, since {folder} holds none"
+    wanted = {name: tensor.shape for name, tensor in heads.state_dict().items()}
+    if {name: tensor.shape for name, tensor in saved.items()} != wanted:
+        return f"glyph heads: fresh, since those of {folder} have another shape"
+    heads.load_state_dict(saved)
+    return f"glyph heads: those of {folder}"
 
 
 def prepare_machine(config: TrainConfig, world: World) -> None:

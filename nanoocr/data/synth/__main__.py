@@ -1,6 +1,9 @@
 """Writes synthetic documents to Parquet.
 
 python -m nanoocr.data.synth --kind=card --count=1000 --seed=0 --out=FILE.parquet
+
+Kinds: card, receipt, paragraph, form, table, chart, scene; chart_question and form_question, which only ask;
+and text, natural sentences without a picture.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ class SynthConfig:
     """Draws synthetic documents and writes them as Parquet in FineVision's schema."""
 
     out: str  # the file to write; an existing one is replaced
-    kind: str = "card"  # card, receipt, paragraph, form, table, chart, scene, or all (they take turns)
+    kind: str = "card"  # one, or several that take turns: card,text; all is those of the tables
     count: int = 1000  # rows
     seed: int = 0  # the series; the same seed gives the same pixels with the same fonts
     min_lines: int = 1  # fewest lines of a card
@@ -28,7 +31,7 @@ class SynthConfig:
 def main(argv: list[str] | None = None) -> None:
     """Runs the command; mistakes raise UsageError."""
     config = parse(SynthConfig, argv)
-    kinds = list(KINDS) if config.kind == "all" else [config.kind]
+    kinds = list(KINDS) if config.kind == "all" else config.kind.split(",")
     write_parquet(
         config.out,
         kinds,

@@ -6,6 +6,7 @@ import math
 import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from nanoocr.data.synth import text, words
 from nanoocr.data.synth.dice import Dice
@@ -26,8 +27,21 @@ from nanoocr.data.synth.page import Colour, Face, face
 from nanoocr.data.synth.sample import SynthSample
 
 LABEL_LISTS = (words.MONTHS, words.PLACES, words.GOODS, words.FIRST_NAMES, words.NOUNS)
-LABEL_WIDTH = {"bars": 42.0, "line": 42.0, "beams": 70.0, "pie": 70.0}  # pixels
 GAP = 4  # pixels between a mark and its text
+
+
+class Style(NamedTuple):
+    """How large a chart is set, and what is asked about it."""
+
+    sizes: tuple[int, int]  # of the type, pixels
+    marks: tuple[int, int]  # bars, points or slices
+    room: dict[str, float]  # pixels of a label, by the form of the chart
+    read: float  # how often the whole chart is to be read, instead of one value
+
+
+PAGE = Style((12, 14), (3, 5), {"bars": 42.0, "line": 42.0, "beams": 70.0, "pie": 70.0}, read=0.6)
+# Few labels in large type: what a small model can read in a view of 256 x 256.
+POSTER = Style((16, 20), (2, 4), {"bars": 54.0, "line": 54.0, "beams": 90.0, "pie": 84.0}, read=0.0)
 
 
 @dataclass(frozen=True)
@@ -37,39 +51,49 @@ class Chart:
     title: str  # may be empty
     labels: tuple[str, ...]
     values: tuple[int, ...]
+    room: float  # pixels that a label may be wide
 
 
 def make_chart(dice: Dice, fonts: Sequence[Font]) -> SynthSample:
     """Upright bars, lying bars, a line or a pie; all labels and values, or the value of one label."""
+    return _make(dice, fonts, "chart", PAGE)
+
+
+def make_chart_question(dice: Dice, fonts: Sequence[Font]) -> SynthSample:
+    """The value of one label of a chart in large type: an answer that only the picture gives."""
+    return _make(dice, fonts, "chart_question", POSTER)
+
+
+def _make(dice: Dice, fonts: Sequence[Font], kind: str, style: Style) -> SynthSample:
     guessable = dice.chance(0.5)
     font = dice.pick(fonts)
-    type_face = face(font, dice.whole(12, 14))
+    type_face = face(font, dice.whole(*style.sizes))
     form = dice.pick(list(DRAWINGS))
-    chart = _chart(dice, type_face, form, guessable)
+    chart = _chart(dice, type_face, form, style, guessable)
     sheet = new_sheet(dice)
     top = MARGIN
     if chart.title:
         write_centred(sheet.page, type_face, chart.title, PAGE_SIZE[1] / 2, top + type_face.above)
         top += type_face.above + type_face.below + GAP
     DRAWINGS[form](sheet, dice, chart, type_face, top)
-    return finish(sheet, dice, _question(dice, chart), "chart", [font], guessable)
+    return finish(sheet, dice, _question(dice, chart, style.read), kind, [font], guessable)
 
 
-def _chart(dice: Dice, type_face: Face, form: str, guessable: bool) -> Chart:
-    count = dice.whole(3, 5)
+def _chart(dice: Dice, type_face: Face, form: str, style: Style, guessable: bool) -> Chart:
+    count, room = dice.whole(*style.marks), style.room[form]
     if guessable:
         wanted = dice.sample(dice.pick(LABEL_LISTS), 2 * count)
-        short = [label for label in wanted if type_face.width(label) < LABEL_WIDTH[form] - 2]
+        short = [label for label in wanted if type_face.width(label) < room - 2]
         wanted = (short + wanted)[:count]  # whole words first
     else:
         wanted = [_random_label(dice) for _ in range(count)]
     # Cut to the room; two labels that became equal would make the question undecidable.
-    labels = tuple(dict.fromkeys(type_face.fit(label.capitalize(), LABEL_WIDTH[form]) for label in wanted))
+    labels = tuple(dict.fromkeys(type_face.fit(label.capitalize(), room) for label in wanted))
     title = ""
     if dice.chance(0.5):
         title = type_face.fit(text.natural_phrase(dice) if guessable else text.random_phrase(dice), ROOM)
     values = _shares(dice, len(labels)) if form == "pie" else _values(dice, len(labels))
-    return Chart(title, labels, values)
+    return Chart(title, labels, values, room)
 
 
 def _random_label(dice: Dice) -> str:
@@ -89,8 +113,8 @@ def _shares(dice: Dice, count: int) -> tuple[int, ...]:
     return tuple(shares)
 
 
-def _question(dice: Dice, chart: Chart) -> Question:
-    if dice.chance(0.6):
+def _question(dice: Dice, chart: Chart, read: float) -> Question:
+    if dice.chance(read):
         rows = [f"{label}: {value}" for label, value in zip(chart.labels, chart.values)]
         return Question("Read the chart.", "\n".join([chart.title, *rows] if chart.title else rows))
     which = dice.whole(0, len(chart.labels) - 1)
@@ -163,7 +187,7 @@ def _draw_pie(sheet: Sheet, dice: Dice, chart: Chart, type_face: Face, top: int)
     fills = [(dice.whole(30, 230), dice.whole(30, 230), dice.whole(30, 230)) for _ in chart.labels]
     square = type_face.above
     share_width = max(type_face.width(str(value)) for value in chart.values)
-    legend = PAGE_SIZE[1] - MARGIN - share_width - LABEL_WIDTH["pie"] - 2 * GAP - square
+    legend = PAGE_SIZE[1] - MARGIN - share_width - chart.room - 2 * GAP - square
     radius = min(legend - MARGIN - GAP, PAGE_SIZE[0] - MARGIN - top) / 2
     middle_x, middle_y = MARGIN + radius, (top + PAGE_SIZE[0] - MARGIN) / 2
     circle = [(middle_x - radius, middle_y - radius), (middle_x + radius, middle_y + radius)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from nanoocr.data.synth import text, words
 from nanoocr.data.synth.dice import Dice
@@ -51,18 +52,39 @@ FIELDS: dict[str, Value] = {
 }  # fmt: skip
 
 
+class Style(NamedTuple):
+    """How large a form is set, and what is asked about it."""
+
+    sizes: tuple[int, int]  # of the type, pixels
+    rows: tuple[int, int]
+    read: float  # how often the whole form is to be read, instead of one value
+
+
+PAGE = Style((12, 16), (4, 9), read=0.5)
+POSTER = Style((16, 20), (3, 6), read=0.0)  # as in chart.py
+
+
 def make_form(dice: Dice, fonts: Sequence[Font]) -> SynthSample:
     """Four to nine rows; either "Read." with every row, or "What is the KEY?" with one value."""
+    return _make(dice, fonts, "form", PAGE)
+
+
+def make_form_question(dice: Dice, fonts: Sequence[Font]) -> SynthSample:
+    """One value of a form in large type: an answer that only the picture gives."""
+    return _make(dice, fonts, "form_question", POSTER)
+
+
+def _make(dice: Dice, fonts: Sequence[Font], kind: str, style: Style) -> SynthSample:
     guessable = dice.chance(0.5)
     key_font = dice.pick(fonts)
     value_font = dice.pick(fonts) if dice.chance(0.4) else key_font
-    size = dice.whole(12, 16)
+    size = dice.whole(*style.sizes)
     keys_face, values_face = face(key_font, size), face(value_font, size)
-    count = min(dice.whole(4, 9), rows_that_fit(keys_face), rows_that_fit(values_face))
+    count = min(dice.whole(*style.rows), rows_that_fit(keys_face), rows_that_fit(values_face))
     fields = _fields(dice, count, guessable, keys_face, values_face)
     sheet = new_sheet(dice)
     _set(sheet, dice, fields, keys_face, values_face)
-    return finish(sheet, dice, _question(dice, fields), "form", [key_font, value_font], guessable)
+    return finish(sheet, dice, _question(dice, fields, style.read), kind, [key_font, value_font], guessable)
 
 
 def _fields(
@@ -99,8 +121,8 @@ def _set(
             page.draw().line([(MARGIN, rule), (page.width - MARGIN, rule)], fill=rule_colour)
 
 
-def _question(dice: Dice, fields: Sequence[tuple[str, str]]) -> Question:
-    if dice.chance(0.5):
+def _question(dice: Dice, fields: Sequence[tuple[str, str]], read: float) -> Question:
+    if dice.chance(read):
         return Question("Read.", "\n".join(f"{key}: {value}" for key, value in fields))
     key, value = dice.pick(fields)
     return Question(f"What is the {key}?", value)

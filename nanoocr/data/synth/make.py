@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from nanoocr.data.synth.card import MAX_LINES, make_card
-from nanoocr.data.synth.chart import make_chart
+from nanoocr.data.synth.chart import make_chart, make_chart_question
 from nanoocr.data.synth.dice import Dice
 from nanoocr.data.synth.fonts import Font
-from nanoocr.data.synth.form import make_form
+from nanoocr.data.synth.form import make_form, make_form_question
 from nanoocr.data.synth.paragraph import make_paragraph
 from nanoocr.data.synth.receipt import make_receipt
 from nanoocr.data.synth.sample import SynthSample
@@ -28,6 +28,12 @@ KINDS: dict[str, Callable[..., SynthSample]] = {
     "chart": make_chart,
     "scene": make_scene,
 }
+# These only ask, where `chart` and `form` mostly read; the held-out tables and "all" are about KINDS.
+QUESTION_KINDS: dict[str, Callable[..., SynthSample]] = {
+    "chart_question": make_chart_question,
+    "form_question": make_form_question,
+}
+ALL_KINDS = {**KINDS, **QUESTION_KINDS}
 
 
 def make_sample(
@@ -46,13 +52,13 @@ def make_sample(
     dice = Dice.for_sample(kind, seed, index)
     if kind == "card":
         return make_card(dice, fonts, min_lines, max_lines)
-    return KINDS[kind](dice, fonts)
+    return ALL_KINDS[kind](dice, fonts)
 
 
 def check_request(kind: str, seed: int, fonts: Sequence[Font], min_lines: int, max_lines: int) -> None:
     """Raises UsageError, naming the value and the mend, for a request that no sample can meet."""
-    if kind not in KINDS:
-        raise UsageError(f"Unknown kind {kind!r}: choose one of {', '.join(KINDS)}.")
+    if kind not in ALL_KINDS:
+        raise UsageError(f"Unknown kind {kind!r}: choose one of {', '.join(ALL_KINDS)}.")
     if seed < 0:
         raise UsageError(f"seed is {seed}; use 0 or more.")
     if not fonts:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from nanoocr.data.synth.fonts import Font
 from nanoocr.data.synth.make import check_request, make_sample
-from nanoocr.data.synth.sample import to_row
+from nanoocr.data.synth.sample import TEXT, text_row, to_row
 from nanoocr.errors import UsageError
 
 ROW_GROUP = 256  # rows held in memory at a time
@@ -41,30 +41,26 @@ def write_parquet(
     max_lines: int = 3,
     min_lines: int = 1,
 ) -> None:
-    """Writes `count` rows, taking turns among `kinds`, in row groups of 256.
+    """Writes `count` rows, taking turns among `kinds` ("text" is one here), in row groups of 256.
 
-    Row i is `make_sample(kind, seed, i // len(kinds))`. The file is written aside and renamed, so that it is
-    there whole or not at all; an existing file is replaced. Raises UsageError for an impossible request and
-    for a path that cannot be written.
+    Row i is `make_sample(kind, seed, i // len(kinds))`, or of "text" `text_row(seed, i // len(kinds))`. The
+    file is written aside and renamed, so that it is there whole or not at all; an existing one is replaced.
+    Raises UsageError for an impossible request and for a path that cannot be written.
     """
     turns = [kinds] if isinstance(kinds, str) else list(kinds)
     if count <= 0 or not turns:
         raise UsageError(f"count is {count}, of {len(turns)} kinds; use at least 1.")
     for kind in turns:
-        check_request(kind, seed, fonts, min_lines, max_lines)
-    rows = (
-        to_row(
-            make_sample(
-                turns[i % len(turns)],
-                seed,
-                i // len(turns),
-                fonts=fonts,
-                max_lines=max_lines,
-                min_lines=min_lines,
-            )
-        )
-        for i in range(count)
-    )
+        if kind != TEXT:
+            check_request(kind, seed, fonts, min_lines, max_lines)
+
+    def row(i: int) -> dict[str, Any]:
+        kind, index = turns[i % len(turns)], i // len(turns)
+        if kind == TEXT:
+            return text_row(seed, index)
+        return to_row(make_sample(kind, seed, index, fonts=fonts, max_lines=max_lines, min_lines=min_lines))
+
+    rows = map(row, range(count))
     target = Path(path)
     if not target.name or target.is_dir():
         raise UsageError(f"--out={path} names no file; give it a name that ends in .parquet.")

@@ -10,7 +10,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from nanoocr.data.synth.dice import Dice
 from nanoocr.data.synth.fonts import Font
+from nanoocr.data.synth.text import sentence
+
+TEXT = "text"  # the kind of rows without a picture, which only files have
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class SynthSample:
     image: Image.Image  # RGB
     prompt: str  # what the user asks
     answer: str  # the truth
-    kind: str  # a key of KINDS
+    kind: str  # a key of ALL_KINDS
     font: str  # families used, joined by ", "
     chars: str  # the characters drawn, one per box, in reading order, no spaces
     boxes: np.ndarray  # (len(chars), 4) float32: x0, y0, x1, y1 in pixels of `image`
@@ -47,4 +51,21 @@ def to_row(sample: SynthSample) -> dict[str, Any]:
         "font": sample.font,
         "guessable": sample.guessable,
         "char_boxes": boxes,
+    }
+
+
+def text_row(seed: int, index: int) -> dict[str, Any]:
+    """Plain natural text as a row of the same columns: one or two sentences, no picture, an empty question.
+
+    As in tasks/plain_text.py, every token of it is supervised. Depends on (seed, index) alone.
+    """
+    dice = Dice.for_sample(TEXT, seed, index)
+    sentences = [sentence(dice) for _ in range(dice.whole(1, 2))]
+    return {
+        "images": [],
+        "texts": [{"user": "", "assistant": " ".join(sentences)}],
+        "source": f"synth/{TEXT}",
+        "font": "",
+        "guessable": True,
+        "char_boxes": [],
     }
