@@ -14,6 +14,7 @@ rank holds them whole, and World adds up their gradients.
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -241,7 +242,9 @@ def read_parts(folder: Path, content: Any, model: nn.Module) -> Any:
         check_files(folder, SHARDS)
         try:
             reader = dcp.HuggingFaceStorageReader(str(folder))
-            dcp.load(wanted, storage_reader=reader, no_dist=not dist.is_initialized())
+            with warnings.catch_warnings():  # a process alone is told that it is alone
+                warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+                dcp.load(wanted, storage_reader=reader, no_dist=not dist.is_initialized())
         except CheckpointException as error:
             raise CheckpointError(
                 f"{folder}: the split training state is not whole ({first_of(error)})"
