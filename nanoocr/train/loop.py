@@ -80,7 +80,7 @@ def train(
                     clock.restart()
                 if (state.step % config.eval_every == 0 or last) and validation and not stop:
                     if world.is_main:
-                        report = validate(log, state, tokenizer, validation, modes)
+                        report = validate(log, state, tokenizer, validation, modes, config.eval_tokens)
                     collapsed = world.sum([float(check_collapse(log, report))])[0] > 0
                     clock.restart()
                     if collapsed and config.stop_on_collapse:
@@ -139,6 +139,7 @@ def log_step(log: RunLog, state: TrainState, stats: StepStats, clock: Clock, wor
         **world.sum_by_name(stats.losses),
         **{f"{name}_ema": value for name, value in ema.items()},
         "lr": state.optimizers[0].param_groups[0]["lr"],
+        "samples": clock.documents,  # since the last line, validation or checkpoint
         "samples_per_s": clock.documents / seconds,
         "tokens_per_s": clock.tokens / seconds,
         "data_wait": clock.wait / seconds,
