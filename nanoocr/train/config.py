@@ -67,6 +67,7 @@ class TrainConfig:
     log_every: int = 20  # steps between two log lines
     eval_every: int = 500  # steps between two validations
     eval_samples: int = 64  # held-out rows of a validation; 0 is none
+    eval_tokens: int = 512  # most tokens of an answer in a validation
     stop_on_collapse: bool = False  # end the run where a validation finds collapsed features
     save_every: int = 500  # steps between two checkpoints
     keep_last: int = 2  # checkpoints that are kept; 0 is all
@@ -77,7 +78,7 @@ class TrainConfig:
         """Refuse values that cannot work, before anything is built."""
         for name in (
             *("steps", "batch_size", "log_every", "eval_every", "save_every", "lr_step_every"),
-            *("max_pictures", "turns", "timeout_s"),
+            *("eval_tokens", "max_pictures", "turns", "timeout_s"),
         ):
             require(getattr(self, name) > 0, f"--{name} must be above 0")
         require(not (self.shard and self.compile), "--compile does not work with --shard: leave one out")

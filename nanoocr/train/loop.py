@@ -84,7 +84,7 @@ def train(
                 if (state.step % config.eval_every == 0 or last) and validation and not stop:
                     reading = gathered(state, world, world.device)
                     if world.is_main:
-                        report = validate(log, reading, tokenizer, validation, modes)
+                        report = validate(log, reading, tokenizer, validation, modes, config.eval_tokens)
                     world.wait()  # a validation may take longer than --timeout_s
                     del reading  # the whole copy of a split model
                     collapsed = world.sum([float(check_collapse(log, report))])[0] > 0
@@ -155,6 +155,7 @@ def log_step(log: RunLog, state: TrainState, stats: StepStats, clock: Clock, wor
         **world.sum_by_name(stats.losses),
         **{f"{name}_ema": value for name, value in ema.items()},
         "lr": state.optimizers[0].param_groups[0]["lr"],
+        "samples": clock.documents,  # since the last line, validation or checkpoint
         "samples_per_s": clock.documents / seconds,
         "tokens_per_s": clock.tokens / seconds,
         "data_wait": clock.wait / seconds,

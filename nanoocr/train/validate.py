@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,12 @@ FEWEST_FOR_COLLAPSE = 8  # pictures: the rank of fewer is low anyway
 
 
 def validate(
-    log: RunLog, state: TrainState, tokenizer: Tokenizer, rows: Sequence[Row], modes: Sequence[Mode | None]
+    log: RunLog,
+    state: TrainState,
+    tokenizer: Tokenizer,
+    rows: Sequence[Row],
+    modes: Sequence[Mode | None],
+    max_tokens: int = 512,
 ) -> ReadingReport | None:
     """Read the held-out rows and print what proves that it looks; rows of text alone give their loss.
 
@@ -37,7 +42,11 @@ def validate(
         report, values = None, dict[str, Any]()
         if seen:
             report = evaluate_reading(
-                state.model, tokenizer, [r for r, _ in seen], modes=[m for _, m in seen]
+                state.model,
+                tokenizer,
+                [r for r, _ in seen],
+                max_tokens=max_tokens,
+                modes=[m for _, m in seen],
             )
             values = report_values(report)
         if texts:
@@ -94,6 +103,22 @@ def report_values(report: ReadingReport) -> dict[str, Any]:
     }
 
 
+def collapsed_stages(values: Mapping[str, Any]) -> list[str]:
+    """The parts of the encoder to which all pictures look alike, by `report_values` or a line of the log."""
+    if len(values.get("rows", ())) < FEWEST_FOR_COLLAPSE:
+        return []
+    ending = "_centred_cosine"
+    stages = [name.removesuffix(ending) for name in values if name.endswith(ending)]
+    cosines = {stage: values[stage + ending] for stage in stages}
+    ranks = {stage: values[f"{stage}_effective_rank"] for stage in stages}
+    return [  # None: what the log keeps of a number that is none
+        stage
+        for stage in stages
+        if (cosines[stage] is not None and cosines[stage] > COLLAPSED_COSINE)
+        or (ranks[stage] is not None and ranks[stage] < COLLAPSED_RANK)
+    ]
+
+
 def say_report(log: RunLog, step: int, report: ReadingReport) -> None:
     """The averages, the worst rows, and one row in full."""
     ranks = ", ".join(
@@ -112,16 +137,11 @@ def say_report(log: RunLog, step: int, report: ReadingReport) -> None:
 
 def check_collapse(log: RunLog, report: ReadingReport | None) -> bool:
     """Do all pictures look alike to a part of the encoder? Says so loudly."""
-    if report is None or len(report.rows) < FEWEST_FOR_COLLAPSE:
+    if report is None:
         return False
-    health = report.health
-    collapsed = [
-        stage
-        for stage, h in health.items()
-        if h.centred_cosine > COLLAPSED_COSINE or h.effective_rank < COLLAPSED_RANK
-    ]
+    collapsed = collapsed_stages(report_values(report))
     for stage in collapsed:
-        h = health[stage]
+        h = report.health[stage]
         log.say(
             f"WARNING: COLLAPSE of {stage}: pictures have centred cosine {h.centred_cosine:.2f} and "
             f"effective rank {h.effective_rank:.1f}: the model cannot tell them apart"
