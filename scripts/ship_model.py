@@ -9,6 +9,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     folder = Path(config.checkpoint)
     model, tokenizer = load_model(folder)
     about = json.loads((folder / "config.json").read_text())["about"]
-    about.get("run", {}).pop("out", None)  # where the run lay tells nobody anything
+    about["run"] = without_places(about.get("run", {}))
     card = Path(config.out) / "MODEL_CARD.md"
     text = card.read_bytes() if card.is_file() else None
     weights = sum(2 * parameter.numel() for parameter in model.parameters())
@@ -47,6 +48,13 @@ def main(argv: list[str] | None = None) -> int:
     size = sum(path.stat().st_size for path in Path(config.out).iterdir())
     print(json.dumps({"out": config.out, "bytes": size}))
     return 0
+
+
+def without_places(flags: dict[str, Any]) -> dict[str, Any]:
+    """The flags of a run without the folders of the machine that it ran on: they tell nobody anything."""
+    kept = {name: value for name, value in flags.items() if name != "out"}
+    places = {name: Path(value) for name, value in kept.items() if isinstance(value, str)}
+    return {**kept, **{name: "/".join(p.parts[-2:]) for name, p in places.items() if p.is_absolute()}}
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from nanoocr.eval.metrics import corpus_character_error_rate, word_overlap
 from nanoocr.inference.reader import PACKAGED_MODEL
 from scripts import read_samples
 from scripts.read_samples import pictures_with_truth
-from scripts.ship_model import LIMIT
+from scripts.ship_model import LIMIT, without_places
 
 pytestmark = pytest.mark.skipif(not PACKAGED_MODEL.is_dir(), reason="no model is in the package yet")
 
@@ -38,6 +39,13 @@ def test_it_is_small_enough_and_has_a_card():
     folder = PACKAGED_MODEL
     assert sum(path.stat().st_size for path in folder.iterdir()) <= LIMIT
     assert "What it cannot do" in (folder / "MODEL_CARD.md").read_text()
+
+
+def test_it_tells_how_it_was_made_but_not_where():
+    run = json.loads((PACKAGED_MODEL / "config.json").read_text())["about"]["run"]
+    assert run["steps"] and not [value for value in run.values() if str(value).startswith("/")]
+    flags = {"out": "/a", "init": "/a/all/step_001000", "data": "rows.json", "steps": 9}
+    assert without_places(flags) == {"init": "all/step_001000", "data": "rows.json", "steps": 9}
 
 
 def test_it_reads_the_samples(pages, truths):
