@@ -1,4 +1,4 @@
-"""Turn a training step into the model folder that the package ships: weights in bf16, no training state.
+"""Turn a training step into the model folder that the package ships: weights in fp16, no training state.
 
 python -m scripts.ship_model --checkpoint=checkpoints/nano_mid/step_007000 --out=nanoocr/weights/nano
 """
@@ -41,8 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     text = card.read_bytes() if card.is_file() else None
     weights = sum(2 * parameter.numel() for parameter in model.parameters())
     if weights > LIMIT:  # what stands beside the weights is a few kilobytes
-        raise UsageError(f"{folder}: {weights} bytes of weights in bf16, the package may carry {LIMIT}")
-    save_model(config.out, model, tokenizer, dtype=torch.bfloat16, about=about)
+        raise UsageError(f"{folder}: {weights} bytes of weights in fp16, the package may carry {LIMIT}")
+    save_model(config.out, model, tokenizer, dtype=torch.float16, about=about)
     if text is not None:
         card.write_bytes(text)  # the card is prose beside the model, not part of its manifest
     size = sum(path.stat().st_size for path in Path(config.out).iterdir())
