@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# From nothing to a model that reads, on two CPU cores.
+# From nothing to the model in the package, on two CPU cores: both stages, then all parts together.
 # Each command goes on from its newest checkpoint, so an interrupted run is simply started again.
 # For the same numbers: the fonts of runs/fonts.sh, and nothing else on the machine.
 #
 # Usage: bash runs/nano.sh [hour]
-#   hour  both stages within an hour; without it, the longer way of the model in the package
+#   hour  stop after the two stages: the from-scratch run of about an hour
 #   OUT   folder of the runs (default: checkpoints)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -36,23 +36,15 @@ measure() { # NAME
     "$python" -m scripts.measure_reading --model="$out/$1" --json="$out/$1/reading.json"
 }
 
-if [[ "${1:-}" == hour ]]; then
-    # Stage 1: the encoder by the glyph loss alone. Its GPT is never touched, so stage 2 starts from the whole step:
-    # trained encoder and glyph heads, fresh GPT, and the encoder goes on learning beside it. The rate falls for most
-    # of both stages, and what is kept is a moving average of the weights.
-    run hour_tok 2200 scripts.vis_tok_train --glyph_only=1 --cooldown=0.6 --average=0.998 --eval_samples=0
-    run hour_mid 3500 scripts.vis_mid_train --init="$out/hour_tok/step_002200" \
-        --trained=sam,compressor,clip,projector,gpt --muon_lr=0.012 --glyph_weight=0.5 \
-        --curriculum=0:1,0.06:2,0.15:3 --cooldown=1 --average=0.998 --eval_every=3500
-    measure hour_mid
-    exit 0
-fi
-
 # Stage 1: the encoder. Half of the steps by the glyph loss alone; then a GPT guides it, with easy cards first.
 run nano_tok 3200 scripts.vis_tok_train --glyph_only=0.5 --curriculum=0:3,0.5:1,0.55:2,0.65:3
 # Stage 2: SAM and compressor are frozen, the GPT starts fresh.
 run nano_mid 3000 scripts.vis_mid_train --muon_lr=0.01 --glyph_weight=0.5 --curriculum=0:1,0.08:2,0.2:3 \
     --resume_from_deepencoder="$out/nano_tok/deepencoder_003200.safetensors"
+if [[ "${1:-}" == hour ]]; then
+    measure nano_mid
+    exit 0
+fi
 # The finish: the reader of stage 2, all parts together, with a rate that falls to zero three times; the last
 # and longest time a moving average of the weights is what counts.
 finish() { # STEPS FLAGS...

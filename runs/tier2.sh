@@ -12,6 +12,8 @@
 #
 # Usage: bash runs/tier2.sh
 #   STAGE1, STAGE2   optimiser steps of the stages (defaults: those of `nano.sh hour`)
+#   INIT             model folder that both runs start from, as nanoocr/weights/nano, to train all its parts in both
+#                    stages (default: fresh weights; stage 2 then freezes SAM and compressor and has a fresh GPT)
 #   LINES_ALONE, LINES_MIXED   packed lines per step
 #   SHARDS, ROWS     Parquet files of each kind, and rows in each
 #   EVERY            steps between two validations and checkpoints, a multiple of LOG, the steps between log lines
@@ -24,7 +26,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-STAGE1="${STAGE1:-3200}" STAGE2="${STAGE2:-3000}"
+STAGE1="${STAGE1:-3200}" STAGE2="${STAGE2:-3000}" INIT="${INIT:-}"
 LINES_ALONE="${LINES_ALONE:-6}" LINES_MIXED="${LINES_MIXED:-9}"
 SHARDS="${SHARDS:-4}" ROWS="${ROWS:-25600}"
 EVERY="${EVERY:-500}" LOG="${LOG:-20}" HELD_OUT="${HELD_OUT:-96}"
@@ -76,11 +78,19 @@ run() { # NAME STEPS SCRIPT FLAGS...
 }
 
 both() { # NAME FLAGS...
-    local name="$1"
+    local name="$1" encoder step
     shift
-    run "${name}_tok" "$STAGE1" scripts.vis_tok_train --glyph_only=0.5 "$@"
-    run "${name}_mid" "$STAGE2" scripts.vis_mid_train --muon_lr=0.01 --glyph_weight=0.5 "$@" \
-        --resume_from_deepencoder="$out/${name}_tok/deepencoder_$(printf %06d "$STAGE1").safetensors"
+    encoder="$out/${name}_tok/deepencoder_$(printf %06d "$STAGE1").safetensors"
+    step="$out/${name}_tok/step_$(printf %06d "$STAGE1")"
+    if [[ -n "$INIT" ]]; then
+        run "${name}_tok" "$STAGE1" scripts.vis_tok_train --init="$INIT" --muon_lr=0.01 --average=0.998 "$@"
+        run "${name}_mid" "$STAGE2" scripts.vis_mid_train --init="$step" --muon_lr=0.01 --glyph_weight=0.5 \
+            --trained=sam,compressor,clip,projector,gpt --cooldown=1 --average=0.998 "$@"
+    else
+        run "${name}_tok" "$STAGE1" scripts.vis_tok_train --glyph_only=0.5 --average=0.998 "$@"
+        run "${name}_mid" "$STAGE2" scripts.vis_mid_train --resume_from_deepencoder="$encoder" --muon_lr=0.01 \
+            --glyph_weight=0.5 --cooldown=1 --average=0.998 "$@"
+    fi
 }
 both alone --batch_size="$LINES_ALONE" --tasks="documents=parquet:$data/documents"
 both mixed --batch_size="$LINES_MIXED" --mix=documents:0.7,questions:0.2,text:0.1 --mix_by=samples \

@@ -40,6 +40,8 @@ from nanoocr.train.sharding import (
     shard,
 )
 
+Encoded = list[tuple[Sequence[int], VisionFeatures]]  # (indices of the views, their features), by size
+
 EMA = 0.98  # weight of the past in the logged losses, per step
 
 
@@ -223,16 +225,11 @@ def compute_losses(
     model = state.model
     losses: dict[str, Tensor] = {}
     total = torch.zeros((), device=model.device)
-    encoded: list[tuple[Sequence[int], VisionFeatures]] = []
-    glyphs: dict[str, GlyphSums] = {}
-    for views in batch.views:
-        features = state.encode(normalise(to_device(views.pixels, model)).to(model.compute_dtype))
-        encoded.append((views.indices, features))
-        if state.heads is not None:
-            targets = to_device(views.glyphs, model)
-            for name, sums in sums_of_heads(state.heads, features, targets, chosen).items():
-                glyphs[name] = glyphs[name].plus(sums) if name in glyphs else sums
-    for name, sums in glyphs.items():
+    encoded: Encoded = [
+        (views.indices, state.encode(normalise(to_device(views.pixels, model)).to(model.compute_dtype)))
+        for views in batch.views
+    ]
+    for name, sums in glyphs_of(state, batch, encoded, chosen).items():
         losses[name] = sums.nats / max(1.0, totals.glyph_weight)
         # Of the characters named, each micro-batch counts by its share of the weight.
         losses[f"{name}_accuracy"] = sums.accuracy * (sums.weight / max(1.0, totals.glyph_weight))
@@ -244,20 +241,36 @@ def compute_losses(
             losses["feature"] = torch.stack(apart).sum() / totals.compared
             total = total + chosen.feature_weight * losses["feature"]
     if not glyph_only and (batch.num_supervised or is_sharded(model)):
-        vision = model.encoder.picture_tokens(encoded, batch.grids) if batch.grids else None
-        documents = None if batch.documents is None else documents_to_device(batch.documents, model)
-        x_BTC = model.embed(to_device(batch.ids, model), vision)
-        for indices, features in encoded:
-            if not indices:  # of no picture: see `same_calls`
-                x_BTC = x_BTC + 0.0 * features.tokens.mean()
-        hidden = state.decode(x_BTC, documents=documents)
-        if batch.num_supervised:
-            nats = model.loss(hidden, to_device(batch.targets, model)).total
-        else:
-            nats = loss_of_nothing(model, hidden)
-        losses["loss"] = nats / totals.supervised
+        losses["loss"] = next_token_nats(state, batch, encoded) / totals.supervised
         total = total + losses["loss"]
     return {**losses, "total": total}
+
+
+def glyphs_of(state: TrainState, batch: Batch, encoded: Encoded, chosen: Recipe) -> dict[str, GlyphSums]:
+    """What the glyph heads say of all views, added up by head."""
+    added: dict[str, GlyphSums] = {}
+    if state.heads is None:
+        return added
+    for (_, features), views in zip(encoded, batch.views, strict=True):
+        targets = to_device(views.glyphs, state.model)
+        for name, sums in sums_of_heads(state.heads, features, targets, chosen).items():
+            added[name] = added[name].plus(sums) if name in added else sums
+    return added
+
+
+def next_token_nats(state: TrainState, batch: Batch, encoded: Encoded) -> Tensor:
+    """The summed cross entropy of the supervised tokens, from the encoder's features on."""
+    model = state.model
+    vision = model.encoder.picture_tokens(encoded, batch.grids) if batch.grids else None
+    documents = None if batch.documents is None else documents_to_device(batch.documents, model)
+    x_BTC = model.embed(to_device(batch.ids, model), vision)
+    for indices, features in encoded:
+        if not indices:  # of no picture: see `same_calls`
+            x_BTC = x_BTC + 0.0 * features.tokens.mean()
+    hidden = state.decode(x_BTC, documents=documents)
+    if not batch.num_supervised:
+        return loss_of_nothing(model, hidden)
+    return model.loss(hidden, to_device(batch.targets, model)).total
 
 
 def batch_flops(batch: Batch, model: VLM, chosen: Recipe, config: TrainConfig) -> float:
