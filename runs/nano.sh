@@ -8,6 +8,7 @@
 #   OUT   folder of the runs (default: checkpoints)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source runs/finished.sh
 bash runs/env.sh dev
 python=.venv/bin/python
 out="${OUT:-checkpoints}"
@@ -23,10 +24,7 @@ fi
 run() { # NAME STEPS SCRIPT FLAGS...
     local name="$1" steps="$2" script="$3"
     shift 3
-    local newest
-    newest="$(find "$out/$name" -maxdepth 1 -name 'step_*' 2>/dev/null | sort | tail -n 1 | sed 's/.*step_0*//' || true)"
-    if [[ "${newest:-0}" -ge "$steps" ]]; then
-        echo "nano.sh: $name is at step $newest already" >&2
+    if finished "$out/$name" "$steps"; then
         return
     fi
     "$python" -m "$script" --run_name="$name" --out="$out" --steps="$steps" --resume=True ${compile[@]+"${compile[@]}"} "$@"

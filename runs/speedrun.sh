@@ -13,6 +13,7 @@
 #   WANDB=1          also log to Weights & Biases (run `wandb login` before)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source runs/finished.sh
 
 preset=d20 synthetic=0
 for flag in "$@"; do
@@ -59,10 +60,8 @@ echo "speedrun.sh: $processes processes on $device, $free_gb GB free in $out" >&
 stage() { # NAME STEPS SCRIPT FLAGS...
     local name="$1" steps="$2" script="$3"
     shift 3
-    local newest launcher
-    newest="$(find "$out/$name" -maxdepth 1 -name 'step_*' 2>/dev/null | sort | tail -n 1 | sed 's/.*step_0*//' || true)"
-    if [[ "${newest:-0}" -ge "$steps" ]]; then
-        echo "speedrun.sh: $name is at step $newest already" >&2
+    local launcher
+    if finished "$out/$name" "$steps"; then
         return
     fi
     launcher=("$python" -m)

@@ -25,6 +25,7 @@
 #   RUN_WITH         a Python that has the project installed (default: that of .venv, which is made)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source runs/finished.sh
 
 STAGE1="${STAGE1:-3200}" STAGE2="${STAGE2:-3000}" INIT="${INIT:-}"
 LINES_ALONE="${LINES_ALONE:-6}" LINES_MIXED="${LINES_MIXED:-9}"
@@ -65,10 +66,7 @@ draw "$data/held_out_$HELD_OUT.parquet" card,text "$HELD_OUT" 1000000
 run() { # NAME STEPS SCRIPT FLAGS...
     local name="$1" steps="$2" script="$3"
     shift 3
-    local newest
-    newest="$(find "$out/$name" -maxdepth 1 -name 'step_*' 2>/dev/null | sort | tail -n 1 | sed 's/.*step_0*//' || true)"
-    if [[ "${newest:-0}" -ge "$steps" ]]; then
-        echo "tier2.sh: $name is at step $newest already" >&2
+    if finished "$out/$name" "$steps"; then
         return
     fi
     "$python" -m "$script" --run_name="$name" --out="$out" --steps="$steps" --resume=True \
