@@ -19,7 +19,7 @@ UNIT = 2**16  # rows of a unit where nothing is cheaper to read together: what i
 class Task:
     """Base class. `start`, `stop` and `step` choose rows as a slice does."""
 
-    missing: Sequence[str] = ()  # a sentence about everything that was left out when the set was opened
+    missing: Sequence[str] = ()  # what was left out when the set was opened, a phrase for each file
 
     def __init__(self, start: int = 0, stop: int | None = None, step: int = 1) -> None:
         if start < 0 or (stop is not None and stop < start) or step < 1:

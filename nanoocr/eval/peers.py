@@ -82,6 +82,7 @@ class Tesseract:
             )
 
     def read(self, image: Image.Image, kind: str) -> str:
+        """The text, line by line; small pictures are read at twice their size."""
         if image.width * image.height < SMALL:
             image = image.resize((2 * image.width, 2 * image.height), Image.Resampling.BICUBIC)
         stored = io.BytesIO()
@@ -91,6 +92,7 @@ class Tesseract:
         return re.sub(r"\n{2,}", "\n", text).strip()  # it parts blocks by empty lines, the truths do not
 
     def about(self) -> dict[str, Any]:
+        """Version, bytes of the language's data, and how pages are segmented."""
         return {
             "version": self.version,
             "weights_bytes": self.weights.stat().st_size,
@@ -150,6 +152,11 @@ class RapidOCR:
         )
 
     def read(self, image: Image.Image, kind: str) -> str:
+        """The text in reading order, a line per row of boxes.
+
+        Raises:
+            PeerError: the engine failed on the picture.
+        """
         try:
             found = self.engine(image)
         except Exception as error:  # a foreign engine: whatever it raises, it has failed on the page
@@ -158,6 +165,7 @@ class RapidOCR:
         return "" if boxes is None or texts is None else "\n".join(lines_of_boxes(np.asarray(boxes), texts))
 
     def about(self) -> dict[str, Any]:
+        """Version and bytes of the models that read; the one that turns lines is switched off."""
         used = [path for path in sorted(self.models.glob("*.onnx")) if "_cls_" not in path.name]
         return {
             "version": self.version,

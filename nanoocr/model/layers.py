@@ -32,8 +32,8 @@ def linear_as_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
     torch takes MKL for fp32 products on a CPU and oneDNN for convolutions; on AMD's processors oneDNN is
     about twice as fast (docs/log.md).
     """
-    rows_R1 = x.reshape(1, -1, 1, x.size(-1)).permute(0, 3, 1, 2)  # the channels last in memory, as they are
-    out = F.conv2d(rows_R1, weight[:, :, None, None], bias)
+    x_1CR1 = x.reshape(1, -1, 1, x.size(-1)).permute(0, 3, 1, 2)  # the channels last in memory, as they are
+    out = F.conv2d(x_1CR1, weight[:, :, None, None], bias)
     return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
 
 
