@@ -33,9 +33,7 @@ from nanoocr.config import PATCH, preset
 from nanoocr.errors import UsageError
 from nanoocr.inference.reader import choose_device
 from nanoocr.model.layers import attend
-from scripts.bench_encoder import timed
-from scripts.measure_reading import machine
-from scripts.vision_sample import result_console
+from scripts.common import machine, result_console, timed, use_threads
 
 
 @dataclass(frozen=True)
@@ -207,8 +205,7 @@ def cells(line: dict[str, Any]) -> list[str]:
 def main(argv: list[str] | None = None) -> None:
     """Measure and print."""
     config = parse(BenchAttentionConfig, argv)
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    use_threads(config.threads)
     lines = [line for side in config.sides for line in measure_side(config, side)]
     table = Table("Side", "Way", title=f"SAM's global attention, {config.dtype}")
     for column in ("Forward s", "With backward s", "Max difference"):

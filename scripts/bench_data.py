@@ -34,9 +34,7 @@ from nanoocr.data.task import ParquetTask
 from nanoocr.errors import UsageError
 from nanoocr.image_process import mode
 from nanoocr.tokenizer import Tokenizer
-from scripts.measure_reading import machine
-from scripts.memory_plan import resident
-from scripts.vision_sample import result_console
+from scripts.common import machine, resident, result_console
 
 VIEWS = ((128, 256), (256, 256))
 CARDS = 2000  # different cards in the file that is streamed

@@ -14,9 +14,8 @@ import copy
 import json
 import multiprocessing
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,16 +32,15 @@ from nanoocr.memory import counted, peak_resident
 from nanoocr.model.deepencoder import DeepEncoder
 from nanoocr.model.flops import encoder_flops
 from nanoocr.train.config import has_fast_bf16
-from scripts.measure_reading import machine
-from scripts.reference import copy_weights, reference_encoder
-from scripts.vision_sample import result_console
+from scripts.common import machine, result_console, timed, use_threads
+from scripts.reference import copy_weights, reference_encoder, square_sizes
 
 
 @dataclass(frozen=True)
 class BenchEncoderConfig:
     """Measures the encoder of a preset beside transformers'."""
 
-    preset: str = "d20"  # sizes; its grids must be square
+    preset: str = "d20"  # sizes; grids become square, as transformers wants them
     sides: tuple[int, ...] = (512, 640, 1024)  # of the square pictures, in pixels
     repeats: int = 3  # timed passes of each, after one that warms up
     batch: int = 1  # pictures per pass
@@ -93,17 +91,6 @@ def runners(
         found["transformers, bf16"] = lambda: half(views.bfloat16()).last_hidden_state
         found["ours, bf16"] = lambda: ours(views.bfloat16())
     return found
-
-
-def timed(function: Callable[[], Any], device: torch.device) -> float:
-    """Seconds of one call; on a GPU until its work is done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    started = time.perf_counter()
-    function()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - started
 
 
 @torch.inference_mode()
@@ -192,14 +179,8 @@ def table(lines: list[dict[str, Any]]) -> Table:
 def main(argv: list[str] | None = None) -> None:
     """Measure and print."""
     config = parse(BenchEncoderConfig, argv)
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    sizes = preset(config.preset)
-    if sizes.sam.grid[0] != sizes.sam.grid[1]:
-        square = max(sizes.sam.grid)
-        sizes = replace(
-            sizes, sam=replace(sizes.sam, grid=(square, square)), clip=replace(sizes.clip, grid=(4, 4))
-        )
+    use_threads(config.threads)
+    sizes = square_sizes(preset(config.preset))
     lines = compare(config, sizes)
     if config.memory and config.device == "cpu":
         for line in lines:

@@ -35,8 +35,7 @@ from nanoocr.train.data import plan_data
 from nanoocr.train.distributed import World
 from nanoocr.train.setup import new_model, resolve_recipe
 from nanoocr.train.step import build_state, train_step
-from scripts.measure_reading import machine
-from scripts.vision_sample import result_console
+from scripts.common import machine, result_console
 from tasks.choose import make_task
 
 PAD = 0  # id of padding, which nobody looks at

@@ -40,8 +40,7 @@ from nanoocr.train.distributed import World
 from nanoocr.train.recipes import Recipe
 from nanoocr.train.setup import load_tokenizer, new_model, prepare_machine, resolve_recipe
 from nanoocr.train.step import Totals, TrainState, build_state, compute_losses
-from scripts.measure_reading import machine
-from scripts.vision_sample import result_console, write_json
+from scripts.common import machine, result_console, write_json
 from tasks.choose import make_task
 
 WARM_UP = 4  # steps before the clock runs: the first ones allocate, and wait for the first rows

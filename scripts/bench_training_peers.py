@@ -14,7 +14,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import median
 
 import torch
@@ -28,9 +28,8 @@ from nanoocr.errors import UsageError
 from nanoocr.image_process import count_vision_tokens
 from nanoocr.model.vlm import IGNORE, VLM, count_parameters
 from nanoocr.train.config import has_fast_bf16
-from scripts.measure_reading import machine
-from scripts.reference import reference_encoder
-from scripts.vision_sample import result_console
+from scripts.common import machine, result_console, use_threads
+from scripts.reference import reference_encoder, square_sizes
 
 
 @dataclass(frozen=True)
@@ -138,16 +137,8 @@ def stepper(loss: Callable[[], Tensor], model: nn.Module) -> Callable[[], None]:
 def main(argv: list[str] | None = None) -> None:
     """Measure, print the table and the JSON."""
     config = parse(TrainingPeersConfig, argv)
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    sizes = preset(config.preset)
-    grid = max(sizes.sam.grid)
-    cells = grid * 16 // CELL
-    sizes = replace(
-        sizes,
-        sam=replace(sizes.sam, grid=(grid, grid)),
-        clip=replace(sizes.clip, grid=(cells, cells)),
-    )
+    use_threads(config.threads)
+    sizes = square_sizes(preset(config.preset))
     steps = sides(config, sizes)
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(config.rounds + 1):

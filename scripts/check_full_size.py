@@ -19,6 +19,7 @@ from nanoocr.errors import UsageError
 from nanoocr.memory import peak_resident
 from nanoocr.model.vlm import VLM, count_parameters
 from scripts.bench_encoder import build, picture
+from scripts.common import use_threads
 
 SIDE, TOKENS = 1024, 273
 PARAMETERS = {  # reference: published checkpoints, counted
@@ -88,8 +89,7 @@ def check_equality() -> bool:
 def main(argv: list[str] | None = None) -> int:
     """Run the checks."""
     config = parse(CheckConfig, argv)
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    use_threads(config.threads)
     model = VLM(d20())
     model.init_weights(0)
     passed = check_counts(model) & check_forward(model.eval())

@@ -40,9 +40,8 @@ from nanoocr.image_process import mode as find_mode
 from nanoocr.inference.engine import MAX_BATCH
 from nanoocr.model.vlm import VLM
 from nanoocr.tokenizer import Tokenizer
-from scripts.measure_reading import machine
+from scripts.common import machine, result_console
 from scripts.vision_eval import VisionEvalConfig, command_line, load_reader, read_all, split_names
-from scripts.vision_sample import result_console
 
 CURVE = "curve.json"
 PROMPT_ROOM = 24  # tokens that the chat format and the prompt may take

@@ -27,7 +27,7 @@ import torch
 from nanoocr.commandline import parse, run
 from nanoocr.errors import NanoOCRError, UsageError
 from nanoocr.train.checkpoint import WEIGHTS, complete_steps, load_state, step_folder, step_number
-from scripts.measure_reading import machine
+from scripts.common import machine
 
 FLAGS = (
     *("--preset=nano", "--batch_size=2", "--threads=1", "--eval_samples=0", "--save_every=1"),

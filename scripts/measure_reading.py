@@ -10,19 +10,14 @@ The last line on stdout is the same as JSON.
 
 from __future__ import annotations
 
-import datetime
 import itertools
 import json
-import platform
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
-from typing import Any
 
-import torch
 from rich.table import Table
 
 from nanoocr.commandline import parse, run
@@ -40,7 +35,7 @@ from nanoocr.inference.reader import choose_device, default_model_folder
 from nanoocr.model.vlm import VLM
 from nanoocr.tokenizer import Tokenizer
 from nanoocr.train.checkpoint import load_model
-from scripts.vision_sample import model_folder, result_console, write_json
+from scripts.common import machine, model_folder, result_console, use_threads, write_json
 
 CHUNK = 128  # rows in memory at a time
 
@@ -177,29 +172,10 @@ def statistics_table(by_set: Mapping[str, Mapping[str, float]]) -> Table:
     return table
 
 
-def machine() -> dict[str, Any]:
-    """When and on what something was measured."""
-    return {
-        "date": datetime.date.today().isoformat(),
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "cpu": cpu_name(),
-    }
-
-
-def cpu_name() -> str:
-    """The processor as the system calls it."""
-    about = Path("/proc/cpuinfo")
-    lines = about.read_text().splitlines() if about.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
 def main(argv: list[str] | None = None) -> None:
     """Measure, print the table and the JSON."""
     config = parse(MeasureConfig, argv)
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    use_threads(config.threads)
     folder = model_folder(config.model) if config.model else default_model_folder()
     model, tokenizer = load_model(folder, device=choose_device(config.device))
     mode = find_mode(config.mode) if config.mode else None

@@ -30,7 +30,6 @@ from nanoocr.commandline import parse, run
 from nanoocr.config import PATCH, ModelConfig, preset
 from nanoocr.errors import UsageError
 from nanoocr.image_process import count_vision_tokens
-from nanoocr.memory import counted
 from nanoocr.model.deepencoder import VisionFeatures
 from nanoocr.model.layers import plain_attention
 from nanoocr.model.vlm import IGNORE, LOGITS_AT_ONCE, VLM
@@ -39,8 +38,7 @@ from nanoocr.train.glyph import CLASSES, SLOTS, GlyphHeads
 from nanoocr.train.optim import is_hidden_matrix
 from nanoocr.train.recipes import Recipe, freeze, make_optimizers, recipe
 from nanoocr.train.step import sums_of_heads
-from scripts.measure_reading import machine
-from scripts.vision_sample import result_console
+from scripts.common import machine, resident, result_console
 
 GPUS = (24, 40, 80, 141)  # GB; what is asked of each is that HEADROOM of it stays free
 HEADROOM = 0.08  # the allocator's fragments, kernels' workspaces, the CUDA context
@@ -289,17 +287,6 @@ def check_on_cpu(config: PlanConfig) -> float:
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
     return (peak[0] - before) / 1e9
-
-
-def resident() -> int:
-    """Bytes that this process holds now.
-
-    Raises:
-        UsageError: the system does not tell.
-    """
-    if (held := counted("VmRSS")) is None:
-        raise UsageError("--check reads /proc, which this system does not have")
-    return held
 
 
 @contextmanager

@@ -29,9 +29,8 @@ from nanoocr.eval.summary import ALL
 from nanoocr.eval.tasks import Selection, find_task, main_metric
 from nanoocr.files import write_file
 from nanoocr.inference.reader import default_model_folder
-from scripts.measure_reading import machine
+from scripts.common import machine, model_folder, result_console
 from scripts.vision_eval import VisionEvalConfig, command_line, evaluate, group_row, split_names
-from scripts.vision_sample import model_folder, result_console
 
 PEERS_JSON = "peers.json"
 COLUMNS = ("CER", "median", ">50 %", "perfect", "score", "95 %", "gap", "loops", "failed")

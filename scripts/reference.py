@@ -6,13 +6,14 @@ dependency: nothing in the library imports it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nanoocr.config import ModelConfig
+from nanoocr.config import CELL, PATCH, ModelConfig
 from nanoocr.errors import UsageError
 from nanoocr.model.deepencoder import DeepEncoder
 from nanoocr.model.pretrained import Report, WeightSource, set_weights
@@ -68,6 +69,15 @@ UNLIMITED_OCR = WeightSource(
     ),
     new=("projector.layers.weight", "projector.layers.bias", "image_newline", "view_seperator"),
 )
+
+
+def square_sizes(config: ModelConfig) -> ModelConfig:
+    """`config` with square native grids, the only ones that transformers' classes know."""
+    grid = max(config.sam.grid)
+    cells = grid * PATCH // CELL
+    return replace(
+        config, sam=replace(config.sam, grid=(grid, grid)), clip=replace(config.clip, grid=(cells, cells))
+    )
 
 
 def reference_encoder(config: ModelConfig, seed: int = 3) -> nn.Module:

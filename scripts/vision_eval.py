@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -38,8 +37,7 @@ from nanoocr.files import read_manifest, write_file
 from nanoocr.inference.engine import MAX_BATCH
 from nanoocr.inference.reader import Reader, default_model_folder
 from nanoocr.train.checkpoint import WEIGHTS
-from scripts.measure_reading import machine
-from scripts.vision_sample import model_folder, result_console
+from scripts.common import machine, model_folder, result_console, use_threads
 
 RESULTS = "results.json"
 PICTURES = "pictures"
@@ -138,8 +136,7 @@ def make_answerer(config: VisionEvalConfig) -> tuple[dict[str, Any], Answerer]:
 
 def load_reader(config: VisionEvalConfig) -> tuple[Reader, dict[str, Any]]:
     """The model that the flags name, and what it is."""
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    use_threads(config.threads)
     folder = default_model_folder() if config.model == "shipped" else model_folder(config.model)
     reader = Reader(folder, device=config.device, max_batch=config.max_batch, mode=config.mode or None)
     return reader, {

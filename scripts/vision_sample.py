@@ -9,27 +9,24 @@ read.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
 from nanoocr.commandline import parse, run
 from nanoocr.data.rows import read_rows
-from nanoocr.errors import OutputError, UsageError
+from nanoocr.errors import UsageError
 from nanoocr.eval.reading import ReadingReport, RowResult, evaluate_reading
-from nanoocr.files import write_file
 from nanoocr.image_process import mode as find_mode
 from nanoocr.inference.reader import choose_device
-from nanoocr.train.checkpoint import complete_steps, load_model
+from nanoocr.train.checkpoint import load_model
 from nanoocr.train.monitor import FeatureHealth
+from scripts.common import model_folder, result_console, use_threads, write_json
 
 OVERFIT = Path(__file__).resolve().parent.parent / "data" / "overfit_dataset.json"
 
@@ -51,31 +48,6 @@ class VisionSampleConfig:
         """Refuse numbers without a meaning."""
         if self.limit < 0 or self.threads < 0 or self.max_tokens < 1:
             raise UsageError("--limit and --threads must not be negative, --max_tokens must be above 0")
-
-
-def model_folder(checkpoint: str) -> Path:
-    """The newest step of a run folder; any other folder as it is."""
-    steps = complete_steps(Path(checkpoint))
-    return steps[-1] if steps else Path(checkpoint)
-
-
-def write_json(path: str | Path, data: Mapping[str, Any]) -> None:
-    """Write `data` as a JSON file, whole or not at all.
-
-    Raises:
-        OutputError: the place is not writable.
-    """
-    try:
-        write_file(Path(path), json.dumps(data, indent=1, ensure_ascii=False).encode())
-    except OSError as error:
-        raise OutputError(f"--json={path} cannot be written ({error.strerror})") from error
-
-
-def result_console() -> Console:
-    """A console on stdout that does not squeeze its tables into 80 columns when stdout is no terminal."""
-    return Console(
-        highlight=False, markup=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120
-    )
 
 
 def reading_table(rows: tuple[RowResult, ...]) -> Table:
@@ -132,8 +104,7 @@ def print_report(report: ReadingReport, console: Console) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Read the set, print and store the report."""
     config = parse(VisionSampleConfig, argv)
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    use_threads(config.threads)
     folder = model_folder(config.checkpoint)
     model, tokenizer = load_model(folder, device=choose_device(config.device))
     data = OVERFIT if config.data == "overfit" else Path(config.data)

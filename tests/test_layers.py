@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nanoocr.model.layers import Conv2d, LayerNorm, Linear, attend, resize_grid
+from nanoocr.model.layers import MANY, Conv2d, LayerNorm, Linear, attend, linear, resize_grid
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="GPU"))]
 
@@ -77,6 +77,19 @@ def test_layers_compute_in_the_dtype_of_their_input(layer, shape, dtype, randomi
     plain = type(layer).__mro__[1]  # torch's own layer
     tolerance = 1e-6 if dtype == torch.float32 else 0.05
     torch.testing.assert_close(out.float(), plain.forward(layer, x), atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("rows", [(MANY - 1,), (MANY,), (2, 3, MANY // 4)])  # on both sides of the boundary
+def test_linear_and_its_gradient_through_either_library(rows, biased):
+    x = torch.randn(*rows, 2, 5)[..., 0, :].requires_grad_()
+    assert not x.is_contiguous()
+    weight, bias = torch.randn(7, 5, requires_grad=True), torch.randn(7, requires_grad=True)
+    leaves = (x, weight, bias) if biased else (x, weight)
+    ours, wanted = (function(x, weight, bias if biased else None).sin() for function in (linear, F.linear))
+    torch.testing.assert_close(ours, wanted)
+    for grad, want in zip(torch.autograd.grad(ours.sum(), leaves), torch.autograd.grad(wanted.sum(), leaves)):
+        torch.testing.assert_close(grad, want, atol=1e-4, rtol=1e-4)
 
 
 def test_resize_grid_at_native_size_changes_nothing():

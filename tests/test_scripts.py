@@ -28,7 +28,7 @@ from nanoocr.train.data import plan_data
 from nanoocr.train.distributed import World
 from nanoocr.train.setup import load_tokenizer, resolve_recipe
 from nanoocr.train.step import Totals, build_state, compute_losses
-from scripts import bench_attention, bench_train, make_samples, measure_reading, vision_sample
+from scripts import bench_attention, bench_train, common, make_samples, measure_reading, vision_sample
 from tasks.choose import make_task
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -145,7 +145,7 @@ def test_vision_sample_takes_a_run_folder_and_parquet(model_folder, tmp_path, ca
     model_folder.rename(step)
     data = tmp_path / "rows.parquet"
     write_parquet(data, "card", 2, 5, fonts=find_fonts())
-    assert vision_sample.model_folder(str(step.parent)) == step
+    assert common.model_folder(str(step.parent)) == step
     flags = [f"--checkpoint={step.parent}", f"--data={data}", "--max_tokens=3"]
     assert run(vision_sample.main, flags) == 0
     assert "rows.parquet: row 1" in capsys.readouterr().out

@@ -81,6 +81,18 @@ def copy_of_the_first_half(trained: Path, out: Path, name: str = "tok") -> Path:
 # the two stages
 
 
+def test_lines_longer_than_the_models_sequence_lengthen_it(tmp_path):
+    """Also for the run that goes on, and for the one that starts from it without the flag."""
+    flags = ["--batch_size=1", "--eval_samples=0", "--pack=True", "--run_name=tok"]
+    assert stage_1(tmp_path, "--steps=1", "--max_length=700", *flags) == 0
+    assert stage_1(tmp_path, "--steps=2", "--max_length=700", "--resume=True", *flags) == 0
+    step = tmp_path / "tok" / "step_000002"
+    flags = ["--batch_size=1", "--eval_samples=0", "--pack=True", "--run_name=mid"]
+    assert stage_2(tmp_path, "--steps=1", f"--init={step}", *flags) == 0
+    for folder in (step, tmp_path / "mid" / "step_000001"):
+        assert load_model(folder)[0].config.gpt.sequence_len == 700
+
+
 def test_stage_1_leaves_steps_and_encoders(trained):
     names = {path.name for path in (trained / "tok").iterdir()}
     assert names == {

@@ -17,13 +17,18 @@ class Linear(nn.Linear):
     """nn.Linear that computes in the dtype of its input, (..., in) -> (..., out)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        if x.dtype == torch.float32 and x.device.type == "cpu" and x.numel() >= MANY * self.in_features:
-            return linear_as_convolution(x, self.weight, bias)
-        return F.linear(x, self.weight.to(x.dtype), bias)
+        return linear(x, self.weight, self.bias)
 
 
 MANY = 256  # rows from which a product in fp32 goes through oneDNN
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """F.linear in the dtype of x, by the fastest library for it, (..., in) -> (..., out)."""
+    weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
+    if x.dtype == torch.float32 and x.device.type == "cpu" and x.numel() >= MANY * x.size(-1):
+        return linear_as_convolution(x, weight, bias)
+    return F.linear(x, weight, bias)
 
 
 def linear_as_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nanoocr.config import PATCH, SamConfig
-from nanoocr.model.layers import Conv2d, LayerNorm, Linear, attend, resize_grid
+from nanoocr.model.layers import Conv2d, LayerNorm, Linear, attend, linear, resize_grid
 
 # Attention scores of a block that are computed together (`python -m scripts.bench_attention`).
 SCORES_AT_ONCE = 2**22
@@ -77,7 +77,7 @@ class Attention(nn.Module):
         """
         if x_BHWC.size(1) % self.window == 0 and x_BHWC.size(2) % self.window == 0:
             return window_partition(self.qkv(x_BHWC), self.window)
-        qkv = F.linear(x_BHWC, self.qkv.weight.to(x_BHWC.dtype))
+        qkv = linear(x_BHWC, self.qkv.weight)
         return window_partition(qkv, self.window) + self.qkv.bias.to(x_BHWC.dtype)
 
     def attend_grid(self, qkv_BHWC: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from nanoocr.config import MAX_SIZE
 from nanoocr.errors import UsageError
 
 
@@ -38,7 +39,7 @@ class TrainConfig:
     data: str = ""  # a small .parquet or .json file to learn by heart instead of synthetic rows
     eval_data: str = ""  # a .parquet or .json file to validate on; empty: synthetic rows, or those of --data
     modes: str = ""  # resolution modes and weights, as base:0.5,gundam:0.5; empty: the preset's views
-    max_length: int = 0  # longest row in tokens; 0 is the model's sequence length
+    max_length: int = 0  # longest row or line in tokens; may exceed the model's sequence; 0 is that sequence
     trained: str = ""  # components that train, as sam,compressor,clip,projector,gpt; empty: the recipe's
     optimizer: str = ""  # muon (with AdamW for what is no hidden matrix) or adamw
     lr: float = -1.0  # AdamW's learning rate
@@ -88,6 +89,7 @@ class TrainConfig:
             "micro_batch",
         ):
             require(getattr(self, name) >= 0, f"--{name} must not be negative")
+        require(self.max_length <= MAX_SIZE, f"--max_length must not be above {MAX_SIZE}")
         require(self.mix_by in ("samples", "tokens"), "--mix_by is samples or tokens")
         require(self.on_bad_row in ("skip", "fail"), "--on_bad_row is skip or fail")
         require(self.too_long in ("", "skip", "shrink", "fail"), "--too_long is skip, shrink or fail")

@@ -45,6 +45,7 @@ def run_stage(
     resumed = find_resume(config, chosen, stage, world)
     if resumed is None:
         model, tokenizer = starting_model(config, world)
+        lengthen(model, config.max_length)
         other_encoder = load_encoder is not None and load_encoder(model)
         state = build_state(model, chosen, config, world)
         if config.init and state.heads is not None and not other_encoder:
@@ -90,6 +91,17 @@ def starting_model(config: TrainConfig, world: World) -> tuple[VLM, Tokenizer]:
             f"--init={config.init} is of preset {model.config.name}: give --preset={model.config.name}"
         )
     return model, tokenizer
+
+
+def lengthen(model: VLM, positions: int) -> None:
+    """Give the model at least so many positions; its checkpoints say so from here on.
+
+    Rotary positions are computed, not stored, so no weight changes. What lies beyond the old length is
+    extrapolation until the run has trained it (d20 comes with 2,048; the stages of the paper: 4,096, 8,192).
+    """
+    sizes = model.config
+    if positions > sizes.gpt.sequence_len:
+        model.config = replace(sizes, gpt=replace(sizes.gpt, sequence_len=positions))
 
 
 def take_over_heads(heads: GlyphHeads, folder: Path) -> str:

@@ -1,0 +1,91 @@
+"""What several scripts share: which model is meant, the machine a number comes from, where results go."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from nanoocr.errors import OutputError, UsageError
+from nanoocr.files import write_file
+from nanoocr.memory import counted
+from nanoocr.train.checkpoint import complete_steps
+
+
+def model_folder(checkpoint: str) -> Path:
+    """The newest step of a run folder; any other folder as it is."""
+    steps = complete_steps(Path(checkpoint))
+    return steps[-1] if steps else Path(checkpoint)
+
+
+def use_threads(threads: int) -> None:
+    """Torch threads; 0 leaves torch's choice."""
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def machine() -> dict[str, Any]:
+    """When and on what something was measured."""
+    return {
+        "date": datetime.date.today().isoformat(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "cpu": cpu_name(),
+    }
+
+
+def cpu_name() -> str:
+    """The processor as the system calls it."""
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text().splitlines() if about.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def timed(function: Callable[[], Any], device: torch.device) -> float:
+    """Seconds of one call; on a GPU until its work is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    started = time.perf_counter()
+    function()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started
+
+
+def resident() -> int:
+    """Bytes that this process holds now.
+
+    Raises:
+        UsageError: the system does not tell.
+    """
+    if (held := counted("VmRSS")) is None:
+        raise UsageError("memory is read from /proc, which this system does not have")
+    return held
+
+
+def result_console() -> Console:
+    """A console on stdout that does not squeeze its tables into 80 columns when stdout is no terminal."""
+    return Console(
+        highlight=False, markup=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120
+    )
+
+
+def write_json(path: str | Path, data: Mapping[str, Any]) -> None:
+    """Write `data` as a JSON file, whole or not at all.
+
+    Raises:
+        OutputError: the place is not writable.
+    """
+    try:
+        write_file(Path(path), json.dumps(data, indent=1, ensure_ascii=False).encode())
+    except OSError as error:
+        raise OutputError(f"--json={path} cannot be written ({error.strerror})") from error
