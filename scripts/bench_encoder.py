@@ -78,18 +78,19 @@ def runners(
 ) -> dict[str, Callable[[], Tensor]]:
     """What is compared, by name; each gives (B, tokens, CLIP + SAM width)."""
 
-    def ours(views: Tensor) -> Tensor:
+    def ours(encoder: nn.Module, views: Tensor) -> Tensor:
         features = encoder(views)
         return torch.cat([features.clip, features.sam], dim=-1)
 
     found: dict[str, Callable[[], Tensor]] = {
         "transformers": lambda: reference(views).last_hidden_state,
-        "ours": lambda: ours(views),
+        "ours": lambda: ours(encoder, views),
     }
     if bf16:
-        half = copy.deepcopy(reference).bfloat16()
+        # Weights in bf16 too, as Reader has them: our layers would cast fp32 ones at every use.
+        half, our_half = (copy.deepcopy(model).bfloat16() for model in (reference, encoder))
         found["transformers, bf16"] = lambda: half(views.bfloat16()).last_hidden_state
-        found["ours, bf16"] = lambda: ours(views.bfloat16())
+        found["ours, bf16"] = lambda: ours(our_half, views.bfloat16())
     return found
 
 
@@ -133,8 +134,7 @@ def peak_memory(name: str, side: int, batch: int, sizes: ModelConfig, pipe: Any)
     model: nn.Module = reference_encoder(sizes) if name.startswith("transformers") else DeepEncoder(sizes)
     views = picture(side, batch, torch.device("cpu"))
     if name.endswith("bf16"):
-        views = views.bfloat16()
-        model = model.bfloat16() if name.startswith("transformers") else model
+        views, model = views.bfloat16(), model.bfloat16()
     Path("/proc/self/clear_refs").write_text("5")
     before = counted("VmRSS") or 0
     with torch.inference_mode():

@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nanoocr.model.layers import MANY, Conv2d, LayerNorm, Linear, attend, linear, resize_grid
+from nanoocr.model import layers
+from nanoocr.model.layers import MANY, Conv2d, LayerNorm, Linear, attend, resize_grid
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="GPU"))]
 
@@ -80,13 +81,17 @@ def test_layers_compute_in_the_dtype_of_their_input(layer, shape, dtype, randomi
 
 
 @pytest.mark.parametrize("biased", [False, True])
-@pytest.mark.parametrize("rows", [(MANY - 1,), (MANY,), (2, 3, MANY // 4)])  # on both sides of the boundary
-def test_linear_and_its_gradient_through_either_library(rows, biased):
+@pytest.mark.parametrize("rows", [(0,), (1,), (MANY - 1,), (MANY,), (2, 3, MANY // 4)])
+@pytest.mark.parametrize("large", [0, 10**9])  # of no weight, of every weight
+def test_linear_and_its_gradient_through_any_library(rows, biased, large, monkeypatch):
+    monkeypatch.setattr(layers, "LARGE", large)
     x = torch.randn(*rows, 2, 5)[..., 0, :].requires_grad_()
-    assert not x.is_contiguous()
     weight, bias = torch.randn(7, 5, requires_grad=True), torch.randn(7, requires_grad=True)
     leaves = (x, weight, bias) if biased else (x, weight)
-    ours, wanted = (function(x, weight, bias if biased else None).sin() for function in (linear, F.linear))
+    ours, wanted = (
+        function(x, weight, bias if biased else None).sin() for function in (layers.linear, F.linear)
+    )
+    assert ours.is_contiguous()
     torch.testing.assert_close(ours, wanted)
     for grad, want in zip(torch.autograd.grad(ours.sum(), leaves), torch.autograd.grad(wanted.sum(), leaves)):
         torch.testing.assert_close(grad, want, atol=1e-4, rtol=1e-4)

@@ -20,26 +20,35 @@ class Linear(nn.Linear):
         return linear(x, self.weight, self.bias)
 
 
-MANY = 256  # rows from which a product in fp32 goes through oneDNN
+MANY = 256  # rows of x from which a product in fp32 goes through oneDNN
+LARGE = 2**20  # numbers in a weight from which it does so with any rows
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """F.linear in the dtype of x, by the fastest library for it, (..., in) -> (..., out)."""
-    weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
-    if x.dtype == torch.float32 and x.device.type == "cpu" and x.numel() >= MANY * x.size(-1):
-        return linear_as_convolution(x, weight, bias)
-    return F.linear(x, weight, bias)
+    """F.linear in the dtype of x, (..., in) -> (..., out), by the library that is fastest at it.
 
-
-def linear_as_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """F.linear as a 1 x 1 convolution over the rows of x, (..., in) -> (..., out).
-
-    torch takes MKL for fp32 products on a CPU and oneDNN for convolutions; on AMD's processors oneDNN is
-    about twice as fast (docs/log.md).
+    torch multiplies fp32 on a CPU by MKL, which on AMD's processors is half as fast as oneDNN
+    (docs/log.md); oneDNN is what convolutions go through. It reorders the filters at every call, so these
+    are the weights where there are many rows, and the rows where there are few.
     """
-    x_1CR1 = x.reshape(1, -1, 1, x.size(-1)).permute(0, 3, 1, 2)  # the channels last in memory, as they are
-    out = F.conv2d(x_1CR1, weight[:, :, None, None], bias)
-    return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
+    weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
+    rows = x.numel() // max(1, x.size(-1))
+    if x.dtype != torch.float32 or x.device.type != "cpu" or not rows:
+        return F.linear(x, weight, bias)
+    if rows >= MANY:
+        out = convolve(x.reshape(rows, -1), weight, bias)
+    elif weight.numel() >= LARGE:
+        out = convolve(weight, x.reshape(rows, -1)).T
+        out = (out if bias is None else out + bias).contiguous()
+    else:
+        return F.linear(x, weight, bias)
+    return out.view(*x.shape[:-1], -1)
+
+
+def convolve(pixels_PC: Tensor, filters_FC: Tensor, bias: Tensor | None = None) -> Tensor:
+    """pixels @ filters.T + bias as a 1 x 1 convolution of a picture one pixel wide: (P, F)."""
+    x_1CP1 = pixels_PC[None, :, None].permute(0, 3, 1, 2)  # channels last in memory, as they are
+    return F.conv2d(x_1CP1, filters_FC[:, :, None, None], bias)[0, :, :, 0].T
 
 
 class Conv2d(nn.Conv2d):
@@ -82,9 +91,9 @@ def plain_attention(
     if causal:
         length = scores_BNTS.size(-1)
         hidden = torch.ones(length, length, dtype=torch.bool, device=scores_BNTS.device).triu(1)
-        scores_BNTS = scores_BNTS.masked_fill(hidden, float("-inf"))
+        scores_BNTS = scores_BNTS.masked_fill_(hidden, float("-inf"))
     if bias is not None:
-        scores_BNTS = scores_BNTS + bias
+        scores_BNTS = scores_BNTS.add_(bias)  # in place: scores are the largest tensor of a picture
     # softmax subtracts the maximum and sums in fp32 inside the kernel, also for bf16 scores.
     return scores_BNTS.softmax(dim=-1) @ v_BNSD
 
