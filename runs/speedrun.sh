@@ -72,6 +72,16 @@ stage() { # NAME STEPS SCRIPT FLAGS...
         --device="$device" --resume=True --pack=True ${wandb[@]+"${wandb[@]}"} "$@"
 }
 
+fits() { # STAGE LENGTH PICTURES: prints the plan of a step, and ends where the GPU is too small for it
+    local plan needed here
+    plan="$("$python" -m scripts.memory_plan --preset="$preset" --stage="$1" --lines="${MICRO_BATCH:-2}" \
+        --seq_len="$2" --pictures="$3" --ranks="$processes")"
+    echo "$plan" >&2
+    needed="$(tail -n 1 <<<"$plan" | "$python" -c 'import json, sys; print(round(json.load(sys.stdin)["total_gb"]))')"
+    here="$("$python" -c 'import torch; print(round(torch.cuda.get_device_properties(0).total_memory / 1e9))')"
+    [[ "$needed" -le "$here" ]] || die "a step of stage $1 needs $needed GB, a GPU here has $here: lower MICRO_BATCH"
+}
+
 if [[ "$synthetic" == 1 ]]; then
     # Parquet shards of the project's own documents stand in for the hub's.
     data="$out/data"
@@ -83,8 +93,8 @@ if [[ "$synthetic" == 1 ]]; then
     [[ -f "$data/questions/chart.parquet" ]] ||
         "$python" -m nanoocr.data.synth --kind=chart --count=200 --seed=7 --out="$data/questions/chart.parquet"
     tasks=(--tasks="ocr=parquet:$data/documents general=parquet:$data/questions" --mix=ocr:0.8,general:0.2)
-    flags=(--recipe=scratch --max_length=512 --batch_size=4 --eval_samples=8)
-    steps1="${STEPS1:-20}" steps2="${STEPS2:-20}" first=() modes=()
+    flags=(--recipe=scratch --batch_size=4 --eval_samples=8)
+    steps1="${STEPS1:-20}" steps2="${STEPS2:-20}" first=() modes=() length1=(--max_length=512) length2=(--max_length=512)
 else
     "$python" -m pip install --quiet -e '.[hub]'
     # 70 % documents, 20 % general vision, 10 % text: the mix of the paper's second stage.
@@ -93,17 +103,24 @@ else
     talk="smoltalk"
     tasks=(--tasks="ocr=$ocr general=$general text=$talk" --mix=ocr:0.7,general:0.2,text:0.1)
     modes=(--modes=base) flags=(--recipe=deepseek --batch_size=64 --micro_batch="${MICRO_BATCH:-2}" --workers=8 --turns=8)
+    length1=(--max_length=4096) length2=(--max_length=8192) # as in the paper: rotary positions grow with the rows
     steps1="${STEPS1:-20000}" steps2="${STEPS2:-20000}"
     first=(--init="$out/start")
     [[ -d "$out/start" ]] || "$python" -m nanoocr convert --out="$out/start" --verify \
         --sam=facebook/sam-vit-base --clip=openai/clip-vit-large-patch14 --gpt=nanochat-students/base-d20
-    "$python" -m scripts.memory_plan --preset="$preset" --stage=1 --lines="${MICRO_BATCH:-2}" --seq_len=4096 --pictures=8
+    fits 1 4096 8
+    fits 2 8192 16
+    held_out="$out/held_out.parquet" # pages of kinds that the real data has too, and text
+    [[ -f "$held_out" ]] || "$python" -m nanoocr.data.synth --kind=paragraph,receipt,form,table,chart,text \
+        --count=96 --seed=1000000 --out="$held_out"
+    flags+=(--eval_data="$held_out" --eval_samples=96)
 fi
 
-stage tok "$steps1" scripts.vis_tok_train "${flags[@]}" "${tasks[@]}" ${first[@]+"${first[@]}"} ${modes[@]+"${modes[@]}"}
+stage tok "$steps1" scripts.vis_tok_train "${flags[@]}" "${length1[@]}" "${tasks[@]}" ${first[@]+"${first[@]}"} ${modes[@]+"${modes[@]}"}
 encoder="$(find "$out/tok" -name 'deepencoder_*.safetensors' | sort | tail -n 1)"
-stage mid "$steps2" scripts.vis_mid_train "${flags[@]}" "${tasks[@]}" ${first[@]+"${first[@]}"} ${modes[@]+"${modes[@]}"} \
-    --resume_from_deepencoder="$encoder"
+# The recipe's rate falls by ten every so many steps: three levels over the whole stage, however long it is.
+stage mid "$steps2" scripts.vis_mid_train "${flags[@]}" "${length2[@]}" "${tasks[@]}" ${first[@]+"${first[@]}"} ${modes[@]+"${modes[@]}"} \
+    --resume_from_deepencoder="$encoder" --lr_step_every="$(((steps2 + 2) / 3))"
 
 # What it can do, and the proof that it looks; then everything on one page.
 "$python" -m scripts.vision_eval --model="$out/mid" --out="$out/eval" --device="$device" --per_group="${PER_KIND:-100}"
