@@ -80,6 +80,12 @@ def write_folder(
     shutil.rmtree(old, ignore_errors=True)
 
 
+def drop_unfinished(folder: Path) -> None:
+    """Remove what writers that were killed have left in `folder`; nobody may be writing there now."""
+    for aside in folder.glob(".*.writing"):
+        shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
+
+
 def write_file(path: Path, content: bytes) -> None:
     """Write one file aside and rename it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,8 @@
 # Usage: bash runs/tier2.sh
 #   STAGE1, STAGE2   optimiser steps of the stages (defaults: those of `nano.sh hour`)
 #   INIT             model folder that both runs start from, as nanoocr/weights/nano, to train all its parts in both
-#                    stages (default: fresh weights; stage 2 then freezes SAM and compressor and has a fresh GPT)
+#                    stages at a low rate (default: fresh weights; stage 2 then freezes SAM and compressor and has a
+#                    fresh GPT)
 #   LINES_ALONE, LINES_MIXED   packed lines per step
 #   SHARDS, ROWS     Parquet files of each kind, and rows in each
 #   EVERY            steps between two validations and checkpoints, a multiple of LOG, the steps between log lines
@@ -33,6 +34,12 @@ SHARDS="${SHARDS:-4}" ROWS="${ROWS:-25600}"
 EVERY="${EVERY:-500}" LOG="${LOG:-20}" HELD_OUT="${HELD_OUT:-96}"
 CARDS="${CARDS:-500}" QUESTIONS="${QUESTIONS:-200}" MAX_TOKENS="${MAX_TOKENS:-512}"
 out="${OUT:-checkpoints/tier2}"
+mkdir -p "$out"
+if [[ -f "$out/init" && "$(<"$out/init")" != "$INIT" ]]; then
+    echo "tier2.sh: the runs in $out started from '$(<"$out/init")', not from '$INIT': name another OUT" >&2
+    exit 2
+fi
+echo "$INIT" >"$out/init"
 
 python="${RUN_WITH:-.venv/bin/python}"
 if [[ -z "${RUN_WITH:-}" ]]; then
@@ -71,7 +78,7 @@ run() { # NAME STEPS SCRIPT FLAGS...
     fi
     "$python" -m "$script" --run_name="$name" --out="$out" --steps="$steps" --resume=True \
         --pack=True --max_length=512 --eval_data="$data/held_out_$HELD_OUT.parquet" \
-        --eval_samples="$HELD_OUT" --eval_tokens="$MAX_TOKENS" \
+        --eval_samples="$HELD_OUT" --eval_tokens="$MAX_TOKENS" --eval_first=True \
         --eval_every="$EVERY" --save_every="$EVERY" --log_every="$LOG" ${compile[@]+"${compile[@]}"} "$@"
 }
 
@@ -81,9 +88,10 @@ both() { # NAME FLAGS...
     encoder="$out/${name}_tok/deepencoder_$(printf %06d "$STAGE1").safetensors"
     step="$out/${name}_tok/step_$(printf %06d "$STAGE1")"
     if [[ -n "$INIT" ]]; then
-        run "${name}_tok" "$STAGE1" scripts.vis_tok_train --init="$INIT" --muon_lr=0.01 --average=0.998 "$@"
-        run "${name}_mid" "$STAGE2" scripts.vis_mid_train --init="$step" --muon_lr=0.01 --glyph_weight=0.5 \
-            --trained=sam,compressor,clip,projector,gpt --cooldown=1 --average=0.998 "$@"
+        local low=(--lr=0.0012 --muon_lr=0.004 --glyph_weight=0.5 --average=0.998)
+        run "${name}_tok" "$STAGE1" scripts.vis_tok_train --init="$INIT" "${low[@]}" "$@"
+        run "${name}_mid" "$STAGE2" scripts.vis_mid_train --init="$step" "${low[@]}" --cooldown=1 \
+            --trained=sam,compressor,clip,projector,gpt "$@"
     else
         run "${name}_tok" "$STAGE1" scripts.vis_tok_train --glyph_only=0.5 --average=0.998 "$@"
         run "${name}_mid" "$STAGE2" scripts.vis_mid_train --resume_from_deepencoder="$encoder" --muon_lr=0.01 \

@@ -39,7 +39,7 @@ class Result(NamedTuple):
     documents: float  # cards seen in both stages
     cards: Mapping[str, float]  # statistics of the held-out cards
     questions: Mapping[str, Any]  # relaxed accuracy: mean, low, high, wrong
-    text_loss: tuple[float, float]  # nats per token, at the first and the last validation of stage 2
+    text_loss: tuple[float, float]  # nats per token, before the first step of stage 1 and after the last of 2
     warnings: int  # validations of both stages that found collapsed features
     validations: int
 
@@ -54,8 +54,8 @@ def read_result(out: Path, name: str) -> Result:
     measured = out / f"{name}_mid" / f"measured_{stages[1].last('train').get('step', 0):06d}"
     reading, questions = read_json(measured / "reading.json"), read_json(measured / "questions/results.json")
     checked = [record for stage in stages for record in stage.records.get("validation", ())]
-    losses = [loss for _, loss in stages[1].line("validation", "text_loss")]
-    if not losses:
+    losses = [loss for stage in stages for _, loss in stage.line("validation", "text_loss")]
+    if not stages[1].line("validation", "text_loss"):
         raise UsageError(f"{out / name}_mid: no validation has a text_loss")
     try:
         cards = reading["sets"]["cards"]
@@ -119,7 +119,7 @@ def table_rows(alone: Result, mixed: Result) -> list[tuple[str, str, str, str]]:
             "",
         ),
         row(
-            "validation text, nats per token, first -> last of stage 2",
+            "validation text, nats per token, before training -> after it",
             lambda r: r.text_loss,
             "{:.3f} -> {:.3f}",
             f"falling: {verdict(last < first)}",

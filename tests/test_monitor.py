@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,8 +12,9 @@ import torch.nn.functional as F
 from nanoocr.data.rows import Turn
 from nanoocr.errors import UsageError
 from nanoocr.eval import reading
-from nanoocr.eval.reading import evaluate_reading
+from nanoocr.eval.reading import ReadingReport, RowResult, evaluate_reading
 from nanoocr.train.monitor import feature_health, picture_vector
+from nanoocr.train.validate import FEWEST_FOR_COLLAPSE, check_collapse
 
 N, D = 24, 64
 MEAN = torch.randn(D, generator=torch.Generator().manual_seed(4)) * 30  # what LayerNorms and biases share
@@ -53,6 +55,24 @@ def test_collapse_to_a_point_shows():
     """Noise around one point has full rank: the spread tells."""
     assert feature_health(identical(), MEAN).spread < 1e-5
     assert feature_health(healthy(), MEAN).spread > 1000 * feature_health(identical(), MEAN).spread
+
+
+@pytest.mark.parametrize(
+    ("features", "collapsed"),
+    [(healthy(), []), (on_a_line(), ["clip"]), (identical(), ["clip"]), (torch.ones(N, D), ["clip"])],
+    ids=["healthy", "line", "point", "identical"],
+)
+def test_a_validation_warns_of_every_collapse(features, collapsed):
+    health = {"sam": feature_health(healthy(), MEAN), "clip": feature_health(features, MEAN)}
+    row = RowResult("a", "test", "truth", "text", "text", 1.0, 0.1, 0.9, 0.1, "ok")
+    report = ReadingReport((row,) * FEWEST_FOR_COLLAPSE, 1.0, 0.1, 0.9, 0.8, health)
+    said: list[str] = []
+    log = SimpleNamespace(say=said.append)
+    assert check_collapse(log, report) == bool(collapsed)
+    assert [line.split()[3].strip(":") for line in said] == collapsed
+    assert all("COLLAPSE" in line for line in said)
+    few = replace(report, rows=report.rows[1:])
+    assert not check_collapse(log, few) and not check_collapse(log, None)
 
 
 def test_the_plain_cosine_could_not_tell():

@@ -23,8 +23,9 @@ TINY = {
 }
 
 
-def tier2(out: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, **TINY, "OUT": str(out), "RUN_WITH": sys.executable, "PYTHONPATH": str(ROOT)}
+def tier2(out: Path, init: str = "") -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **TINY, "OUT": str(out), "INIT": init}
+    environment |= {"RUN_WITH": sys.executable, "PYTHONPATH": str(ROOT)}
     command = ["bash", "runs/tier2.sh"]
     return subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False
@@ -50,6 +51,19 @@ def test_from_nothing_to_the_table_and_again(tmp_path):
     again = tier2(tmp_path)
     assert again.returncode == 0 and again.stdout == done.stdout
     assert again.stderr.count("already") == 4
+    other = tier2(tmp_path, init="nanoocr/weights/nano")
+    assert other.returncode == 2 and "name another OUT" in other.stderr
+
+
+@pytest.mark.slow
+def test_from_a_model_that_reads(tmp_path):
+    """Both stages train all parts of the model in the package, and the table begins with what it was."""
+    done = tier2(tmp_path, init="nanoocr/weights/nano")
+    assert done.returncode == 0, done.stderr[-2000:]
+    first = [read_run(tmp_path / f"{name}_tok").records["validation"][0] for name in ("alone", "mixed")]
+    assert [record["step"] for record in first] == [0, 0]
+    assert first[0]["text_loss"] == first[1]["text_loss"] and first[0]["cer"] < 0.5
+    assert f"{first[0]['text_loss']:.3f} -> " in done.stdout
 
 
 def result(

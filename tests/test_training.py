@@ -295,10 +295,54 @@ COMMAND = [sys.executable, "-m", "scripts.vis_tok_train", *SHORT, "--workers=1",
 
 
 def test_the_best_validation_is_kept_over_a_resume(tmp_path):
-    assert keep_best(tmp_path, 10, 0.5) == (10, 0.5)
-    assert keep_best(tmp_path, 20, 0.7) == (10, 0.5)
-    assert keep_best(tmp_path, 30, 0.4) == (30, 0.4)
-    assert keep_best(tmp_path, 25, 0.6) == (25, 0.6)  # the run went back behind step 30
+    def look(step: int, loss: float | None) -> tuple[int, float]:
+        best = keep_best(tmp_path, step, math.nan if loss is None else loss)
+        with open(tmp_path / "metrics.jsonl", "a") as log:
+            log.write(json.dumps({"step": step, "event": "validation", "loss": loss}) + "\n")
+        return best
+
+    assert math.isnan(look(5, None)[1])
+    assert look(10, 0.5) == (10, 0.5)
+    assert look(20, 0.7) == (10, 0.5)
+    assert look(30, 0.4) == (30, 0.4)
+    assert look(25, 0.6) == (10, 0.5)  # the run went back behind step 30, and not behind step 10
+    assert look(27, None) == (10, 0.5)
+
+
+def test_a_validation_that_a_kill_took_is_made_up_for(trained, tmp_path):
+    """In the middle of a run, and at its end, where there is nothing else to do."""
+    flags = ["--save_every=2", "--eval_every=2", "--keep_last=0", "--log_every=1", "--run_name=tok"]
+    run_folder = copy_of_the_first_half(trained, tmp_path)
+    log = run_folder / "metrics.jsonl"
+    lines = log.read_text().splitlines()
+    done = [line for line in lines if json.loads(line)["step"] <= 2 and '"validation"' not in line]
+    log.write_text("\n".join(done) + '\n{"step": 2, "eve')  # the kill cut a line as well
+    (run_folder / ".step_000003.writing").mkdir()
+    assert stage_1(tmp_path, "--steps=4", "--resume=True", *flags) == 0
+    assert [line["step"] for line in validations(log)] == [2, 4]
+    assert not list(run_folder.glob(".*.writing"))
+    kept = [
+        line for line in log.read_text().splitlines() if '"validation"' not in line or '"step": 4' not in line
+    ]
+    log.write_text("\n".join(kept) + "\n")
+    assert stage_1(tmp_path, "--steps=4", "--resume=True", *flags) == 0
+    assert [line["step"] for line in validations(log)] == [2, 4]
+    assert stage_1(tmp_path, "--steps=4", "--resume=True", *flags) == 2
+
+
+def validations(log: Path) -> list[dict]:
+    """Of a log that may hold torn lines."""
+    lines = [line for line in log.read_text().splitlines() if line.endswith("}")]
+    return [record for record in map(json.loads, lines) if record["event"] == "validation"]
+
+
+def test_the_first_validation_shows_what_a_run_starts_from(tmp_path):
+    flags = ["--eval_first=True", "--eval_every=2", "--eval_tokens=4", "--run_name=tok"]
+    assert stage_1(tmp_path, "--steps=2", *flags) == 0
+    assert [line["step"] for line in metrics(tmp_path / "tok", "validation")] == [0, 2]
+    shares = metrics(tmp_path / "tok", "train")[-1]["flop_shares"]
+    assert set(shares) == {"sam", "compressor", "clip", "projector", "gpt"}
+    assert sum(shares.values()) == pytest.approx(1) and min(shares.values()) > 0
 
 
 @pytest.mark.slow

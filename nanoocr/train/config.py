@@ -67,6 +67,7 @@ class TrainConfig:
     peak_tflops: float = 0.0  # of one device at the compute dtype (H200, bf16: 989): the log then shows MFU
     log_every: int = 20  # steps between two log lines
     eval_every: int = 500  # steps between two validations
+    eval_first: bool = False  # validate before the first step too: what the run starts from
     eval_samples: int = 64  # held-out rows of a validation; 0 is none
     eval_tokens: int = 512  # most tokens of an answer in a validation
     stop_on_collapse: bool = False  # end the run where a validation finds collapsed features

@@ -33,7 +33,10 @@ class RunLog:
         self.run = run
         run.mkdir(parents=True, exist_ok=True)
         metrics = run / "metrics.jsonl" if main else Path(os.devnull)
+        written = metrics.read_bytes() if metrics.is_file() else b""
         self.metrics = open(metrics, "a", encoding="utf-8")  # noqa: SIM115 (closed in __exit__)
+        if written and not written.endswith(b"\n"):  # a kill cut the last line: glue nothing to it
+            self.metrics.write("\n")
         self.console = Console(
             stderr=True, soft_wrap=True, markup=False, emoji=False, highlight=False, quiet=not main
         )

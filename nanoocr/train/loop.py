@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -21,16 +21,18 @@ from nanoocr.data.rows import Row
 from nanoocr.data.source import Mixture
 from nanoocr.errors import UsageError
 from nanoocr.eval.reading import ReadingReport
+from nanoocr.files import drop_unfinished
+from nanoocr.image_process import Mode
 from nanoocr.memory import peak_resident
 from nanoocr.tokenizer import Tokenizer
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.distributed import World
 from nanoocr.train.log import RunLog
-from nanoocr.train.recipes import Recipe, describe
+from nanoocr.train.recipes import COMPONENTS, Recipe, describe
 from nanoocr.train.resume import save
 from nanoocr.train.sharding import gathered
 from nanoocr.train.step import StepStats, TrainState, train_step
-from nanoocr.train.validate import check_collapse, validate
+from nanoocr.train.validate import check_collapse, past_validations, validate
 
 
 def train(
@@ -50,6 +52,8 @@ def train(
     """
     run = Path(config.out) / config.run_name
     report = None
+    if world.is_main:
+        drop_unfinished(run)
     modes = [data.mode_of(i) for i in range(len(validation))]
     batches = multimodal_data_generator(
         data,
@@ -67,6 +71,8 @@ def train(
             log.say(f"workers: {workers} of {config.workers} (give more --turns to use them)")
         for line in left_out(data):
             log.say(line)
+        if validation and validation_is_due(state.step, run, config, world):
+            report = look(log, state, tokenizer, validation, modes, config, world)
         with interruptible() as asked:
             clock = Clock()
             for deliveries in batches:
@@ -82,18 +88,44 @@ def train(
                     save(run, state, tokenizer, config, stage, world)
                     clock.restart()
                 if (state.step % config.eval_every == 0 or last) and validation and not stop:
-                    reading = gathered(state, world, world.device)
-                    if world.is_main:
-                        report = validate(log, reading, tokenizer, validation, modes, config.eval_tokens)
-                    world.wait()  # a validation may take longer than --timeout_s
-                    del reading  # the whole copy of a split model
-                    collapsed = world.sum([float(check_collapse(log, report))])[0] > 0
+                    report = look(log, state, tokenizer, validation, modes, config, world)
                     clock.restart()
-                    if collapsed and config.stop_on_collapse:
-                        raise UsageError(f"stopped at step {state.step}: the features have collapsed")
                 if stop:
                     log.say(f"stopped at step {state.step}; go on with --resume=True")
                     raise KeyboardInterrupt
+    return report
+
+
+def validation_is_due(step: int, run: Path, config: TrainConfig, world: World) -> bool:
+    """Before the first step with --eval_first; later where a kill came between a step and its validation."""
+    if step == 0:
+        return config.eval_first
+    planned = step % config.eval_every == 0 or step == config.steps
+    missing = world.is_main and planned and step not in past_validations(run)
+    return world.sum([float(missing)])[0] > 0
+
+
+def look(
+    log: RunLog,
+    state: TrainState,
+    tokenizer: Tokenizer,
+    validation: list[Row],
+    modes: Sequence[Mode | None],
+    config: TrainConfig,
+    world: World,
+) -> ReadingReport | None:
+    """Validate on rank 0, which alone gets the report, while the others wait.
+
+    Raises:
+        UsageError: the features have collapsed, and --stop_on_collapse was given.
+    """
+    reading, report = gathered(state, world, world.device), None
+    if world.is_main:
+        report = validate(log, reading, tokenizer, validation, modes, config.eval_tokens)
+    world.wait()  # a validation may take longer than --timeout_s
+    collapsed = world.sum([float(check_collapse(log, report))])[0] > 0
+    if collapsed and config.stop_on_collapse and state.step:
+        raise UsageError(f"stopped at step {state.step}: the features have collapsed")
     return report
 
 
@@ -119,6 +151,7 @@ class Clock:
         """Begin a new interval, from now."""
         self.wait = self.busy = 0.0
         self.documents = self.tokens = self.positions = self.places = self.flops = 0.0
+        self.flops_here = dict.fromkeys(COMPONENTS, 0.0)  # of this rank
         self.mark = time.monotonic()
 
     def waited(self) -> None:
@@ -135,6 +168,7 @@ class Clock:
         self.positions += stats.totals.positions
         self.places += stats.totals.places
         self.flops += stats.totals.flops
+        self.flops_here = {name: done + stats.flops[name] for name, done in self.flops_here.items()}
         self.skipped.update(stats.skipped)
         self.taken.update(stats.taken)
         self.shrunk += stats.shrunk
@@ -162,11 +196,12 @@ def log_step(log: RunLog, state: TrainState, stats: StepStats, clock: Clock, wor
         "padding": 1 - clock.positions / max(1.0, clock.places),
         "memory_gb": peak_memory(world.device),
         "tflops": clock.flops / seconds / 1e12,
+        "flop_shares": shares_of(clock.flops_here),
         **({"mfu": clock.flops / seconds / 1e12 / (peak * world.size)} if peak else {}),
         "skipped_rows": sum(skipped.values()),
         "skipped": dict(skipped),
         "shrunk_rows": shrunk,
-        "shares": {name: count / sum(taken.values()) for name, count in sorted(taken.items())},
+        "shares": shares_of(taken),
     }
     clock.skipped.clear()
     clock.shrunk = 0
@@ -185,6 +220,11 @@ def log_step(log: RunLog, state: TrainState, stats: StepStats, clock: Clock, wor
         + (f" shrunk rows: {shrunk}" if shrunk else "")
         + (f" skipped rows: {reasons}" if reasons else "")
     )
+
+
+def shares_of(counts: Mapping[str, float]) -> dict[str, float]:
+    """Each count as a share of all."""
+    return {name: count / max(1.0, sum(counts.values())) for name, count in sorted(counts.items())}
 
 
 def peak_memory(device: str) -> float:

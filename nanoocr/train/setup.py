@@ -15,12 +15,12 @@ from nanoocr.data.task import Task
 from nanoocr.errors import UsageError
 from nanoocr.model.vlm import VLM
 from nanoocr.tokenizer import Tokenizer
-from nanoocr.train.checkpoint import STATE, complete_steps, load_model, load_state, read_about
+from nanoocr.train.checkpoint import STATE, complete_steps, load_model, load_state, read_about, step_number
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.data import check_validation, plan_data, validation_rows
 from nanoocr.train.distributed import World, join_world, leave_world
 from nanoocr.train.glyph import GlyphHeads
-from nanoocr.train.loop import train
+from nanoocr.train.loop import train, validation_is_due
 from nanoocr.train.recipes import COMPONENTS, Recipe, recipe
 from nanoocr.train.resume import first_home, resume
 from nanoocr.train.sharding import check_shard
@@ -197,14 +197,22 @@ def find_resume(
     """
     run = Path(config.out) / config.run_name
     steps = complete_steps(run)
+    if len(set(world.gather(steps[-1].name if steps else ""))) > 1:
+        raise UsageError(
+            f"--out={config.out}: the nodes find different steps there: name a folder that all see"
+        )
     if steps and not config.resume:
         raise UsageError(f"{run} holds checkpoints already: give --resume=True or another --run_name")
     if not steps:
         return None
-    state, tokenizer = resume(steps[-1], chosen, config, stage, world)
-    if state.step >= config.steps:
-        raise UsageError(f"{run} is at step {state.step} already: give more --steps to go on")
-    return state, tokenizer
+    newest = step_number(steps[-1])
+    # At its last step a run may still lack the validation that a kill took from it.
+    only_look = (
+        newest == config.steps and config.eval_samples and validation_is_due(newest, run, config, world)
+    )
+    if newest >= config.steps and not only_look:
+        raise UsageError(f"{run} is at step {newest} already: give more --steps to go on")
+    return resume(steps[-1], chosen, config, stage, world)
 
 
 def new_model(config: TrainConfig, sizes: ModelConfig, tokenizer: Tokenizer, world: World) -> VLM:

@@ -7,7 +7,7 @@ micro-batches and ranks before the first backward pass: never a mean of means.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,7 +30,7 @@ from nanoocr.train.distributed import World
 from nanoocr.train.features import compared_pictures, feature_sum
 from nanoocr.train.glyph import GlyphHeads, GlyphSums
 from nanoocr.train.optim import learning_rate_factor
-from nanoocr.train.recipes import Recipe, freeze, make_optimizers
+from nanoocr.train.recipes import COMPONENTS, Recipe, freeze, make_optimizers
 from nanoocr.train.sharding import (
     exchange_gradients,
     is_sharded,
@@ -105,6 +105,7 @@ class StepStats:
     skipped: Counter[str]  # drawn rows that were not used, on this rank, by reason
     taken: Counter[str]  # supervised tokens by task, on this rank
     shrunk: int  # drawn rows that are seen in less detail, on this rank
+    flops: Mapping[str, float]  # operations by component, on this rank
 
 
 def build_state(
@@ -167,8 +168,9 @@ def train_step(
     batches = [delivery.batch for delivery in deliveries]
     if is_sharded(model):
         batches = same_calls(batches, world)
-    flops = sum(batch_flops(batch, model, chosen, config) for batch in batches)
-    totals = Totals.of(batches, world, flops, stop)
+    of_batches = [batch_flops(batch, model, chosen, config) for batch in batches]
+    flops = {name: sum(of_batch[name] for of_batch in of_batches) for name in COMPONENTS}
+    totals = Totals.of(batches, world, sum(flops.values()), stop)
     glyph_only = state.step < state.glyph_steps
     if not totals.supervised and not glyph_only:
         raise UsageError("no token of this step is supervised: every answer in it is empty")
@@ -210,7 +212,8 @@ def train_step(
     for delivery in deliveries:
         skipped.update(delivery.skipped)
         taken.update(delivery.taken)
-    return StepStats(sums, totals, skipped, taken, sum(delivery.shrunk for delivery in deliveries))
+    shrunk = sum(delivery.shrunk for delivery in deliveries)
+    return StepStats(sums, totals, skipped, taken, shrunk, flops)
 
 
 def compute_losses(
@@ -273,12 +276,12 @@ def next_token_nats(state: TrainState, batch: Batch, encoded: Encoded) -> Tensor
     return model.loss(hidden, to_device(batch.targets, model)).total
 
 
-def batch_flops(batch: Batch, model: VLM, chosen: Recipe, config: TrainConfig) -> float:
-    """Operations of a micro-batch, padding not counted."""
+def batch_flops(batch: Batch, model: VLM, chosen: Recipe, config: TrainConfig) -> dict[str, float]:
+    """Operations of a micro-batch by component, padding not counted."""
     views: Counter[tuple[int, int]] = Counter()
     for group in batch.views:
         views[group.pixels.size(1), group.pixels.size(2)] += len(group.indices)
-    by_component = training_flops(
+    return training_flops(
         model.config,
         chosen.trained,
         views,
@@ -287,7 +290,6 @@ def batch_flops(batch: Batch, model: VLM, chosen: Recipe, config: TrainConfig) -
         logits=batch.num_supervised,
         recompute=config.recompute,
     )
-    return sum(by_component.values())
 
 
 def to_device(tensor: Tensor, model: VLM) -> Tensor:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nanoocr.data.example import prepare
 from nanoocr.data.rows import Row
+from nanoocr.errors import UsageError
 from nanoocr.eval.reading import ReadingReport, evaluate_reading, row_losses
+from nanoocr.eval.run_log import read_run
 from nanoocr.files import write_file
 from nanoocr.image_process import Mode
 from nanoocr.model.vlm import VLM
@@ -20,6 +23,7 @@ from nanoocr.train.step import TrainState
 ROWS_SHOWN = 10  # pictures that a validation prints, worst first; metrics.jsonl has all of them
 COLLAPSED_COSINE = 0.9  # centred cosine of the pictures of a set: 0 if healthy, 1 where all look alike
 COLLAPSED_RANK = 2.0  # effective rank of the same features
+COLLAPSED_SPREAD = 0.01  # of all pictures around their mean, relative to its length (healthy: 0.3 and more)
 FEWEST_FOR_COLLAPSE = 8  # pictures: the rank of fewer is low anyway
 
 
@@ -64,18 +68,26 @@ def validate(
 
 
 def keep_best(run: Path, step: int, loss: float) -> tuple[int, float]:
-    """Step and loss of the best validation up to `step`, this one taken in; kept in best.json of the run.
+    """Step and loss of the best validation up to `step`, this one taken in; written to best.json of the run.
 
-    Beside the checkpoints and not in them: a step is saved before it is validated. What a run found that then
-    went back behind it does not count.
+    The log knows all of them. What a run found and then went back behind does not count.
     """
-    path, best = run / "best.json", (step, loss)
-    if path.is_file():
-        before = json.loads(path.read_text())
-        if before["step"] < step and not loss < before["loss"]:  # also where the loss is no number
-            best = (before["step"], before["loss"])
-    write_file(path, json.dumps({"step": best[0], "loss": best[1]}).encode())
+    best = (step, loss)
+    for earlier, its_loss in past_validations(run).items():
+        if earlier < step and not best[1] <= its_loss:  # also where the loss is no number
+            best = (earlier, its_loss)
+    write_file(run / "best.json", json.dumps({"step": best[0], "loss": best[1]}).encode())
     return best
+
+
+def past_validations(run: Path) -> dict[int, float]:
+    """Step -> loss of every validation in the log of a run; {} where it has none yet."""
+    try:
+        records = read_run(run).records.get("validation", [])
+    except UsageError:
+        return {}
+    losses = ((record["step"], record.get("loss", record.get("text_loss"))) for record in records)
+    return {step: math.inf if loss is None else float(loss) for step, loss in losses}
 
 
 def text_loss(model: VLM, tokenizer: Tokenizer, rows: Sequence[Row]) -> float:
@@ -109,13 +121,18 @@ def collapsed_stages(values: Mapping[str, Any]) -> list[str]:
         return []
     ending = "_centred_cosine"
     stages = [name.removesuffix(ending) for name in values if name.endswith(ending)]
-    cosines = {stage: values[stage + ending] for stage in stages}
-    ranks = {stage: values[f"{stage}_effective_rank"] for stage in stages}
-    return [  # None: what the log keeps of a number that is none
+
+    def is_between(name: str, low: float, high: float) -> bool:
+        """None is what the log keeps of a number that is none; not every log has every number."""
+        value = values.get(name)
+        return value is None or low <= value <= high
+
+    return [
         stage
         for stage in stages
-        if (cosines[stage] is not None and cosines[stage] > COLLAPSED_COSINE)
-        or (ranks[stage] is not None and ranks[stage] < COLLAPSED_RANK)
+        if not is_between(f"{stage}{ending}", 0.0, COLLAPSED_COSINE)
+        or not is_between(f"{stage}_effective_rank", COLLAPSED_RANK, math.inf)
+        or not is_between(f"{stage}_spread", COLLAPSED_SPREAD, math.inf)
     ]
 
 
@@ -143,7 +160,7 @@ def check_collapse(log: RunLog, report: ReadingReport | None) -> bool:
     for stage in collapsed:
         h = report.health[stage]
         log.say(
-            f"WARNING: COLLAPSE of {stage}: pictures have centred cosine {h.centred_cosine:.2f} and "
-            f"effective rank {h.effective_rank:.1f}: the model cannot tell them apart"
+            f"WARNING: COLLAPSE of {stage}: pictures have centred cosine {h.centred_cosine:.2f}, effective "
+            f"rank {h.effective_rank:.1f} and spread {h.spread:.3f}: the model cannot tell them apart"
         )
     return bool(collapsed)
