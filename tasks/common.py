@@ -33,9 +33,9 @@ def picture_bytes(image: Any, name: str) -> bytes:
         BadRowError: null, or the bytes are not in the file.
     """
     data = image.get("bytes") if isinstance(image, dict) else None
-    if not data:
+    if not isinstance(data, bytes) or not data:
         raise BadRowError(f"{name}: has no picture")
-    return bytes(data)
+    return data
 
 
 def answered(row: Row) -> Row:
@@ -62,9 +62,12 @@ def turns_of(messages: Sequence[tuple[str, Any]], name: str) -> tuple[Turn, ...]
     """(role, text) in order -> turns; a leading system text joins the first question, as in nanochat.
 
     Raises:
-        BadRowError: roles that do not alternate, or a question without an answer.
+        BadRowError: roles that do not alternate, a question without an answer, or what is said is no text.
     """
     pairs = list(messages)
+    for role, text in pairs:
+        if not isinstance(text, str):
+            raise BadRowError(f"{name}: what {role} says is {text!r} and not a text")
     if len(pairs) > 1 and (pairs[0][0], pairs[1][0]) == ("system", "user"):
         pairs[:2] = [("user", f"{pairs[0][1]}\n\n{pairs[1][1]}")]
     roles = [role for role, _ in pairs]
@@ -73,6 +76,17 @@ def turns_of(messages: Sequence[tuple[str, Any]], name: str) -> tuple[Turn, ...]
         raise BadRowError(f"{name}: user and assistant must take turns, the roles are {listed}")
     texts = [text for _, text in pairs]
     return tuple(Turn(*pair) for pair in zip(texts[::2], texts[1::2], strict=True))
+
+
+def texts_of(listed: Any, name: str, what: str) -> list[str]:
+    """A list of texts from an untrusted column.
+
+    Raises:
+        BadRowError: null, no list, or something else among them; a single text would pass for its letters.
+    """
+    if not isinstance(listed, list) or not all(isinstance(text, str) for text in listed):
+        raise BadRowError(f"{name}: has no {what}, or they are not a list of texts")
+    return listed
 
 
 def page_pictures(path: Path, name: str) -> tuple[Image.Image, ...]:

@@ -54,7 +54,8 @@ class OlmOcrMix(ParquetTask):
         pages = page_pictures(self.pdfs / _pdf_name(record, name), name)
         if len(pages) > 1:  # the tarballs hold single pages; of a whole document the table has the number
             pages = (_page(pages, record["page_number"], name),)
-        text = about.get("natural_text") or ""
+        text = about["natural_text"]
+        text = "" if text is None else text
         return checked_row(name, upright(pages, about, name), [(self.prompt, text)], "olmocr_mix")
 
 

@@ -148,8 +148,11 @@ def test_lines_are_found_by_number_and_blank_ones_do_not_count(tmp_path):
         ({"messages": said("<image>x"), "images": ["gone.png"]}, r"gone\.png cannot be read"),
         ({"messages": said("<image>x"), "images": ["http://a/b.png"]}, "http://a/b.png is no file"),
         ({"messages": said("<image>x"), "images": [7]}, "a picture is named by 7"),
+        ({"messages": said("<image>x"), "images": 7}, "a picture is named by 7"),
+        ({"messages": said("x"), "system": ["Be brief."]}, "neither a string nor a list of parts"),
         ({"messages": said("x", "")}, "an answer is blank"),
         ({"messages": said("x", None)}, "neither a string nor a list"),
+        ({"messages": said("x", "\ud83d")}, "the answer holds half a character"),
         ({"messages": said([{"type": "audio"}])}, "part of type 'audio'"),
         ({"messages": said([{"type": "text"}])}, "without a text"),
         ({"messages": said("x")[:1]}, "the roles are user"),
@@ -205,6 +208,7 @@ def test_olmocr_tables_of_0225(tmp_path):
         "{cut",
         "[]",
     ]
+    responses += ['{"is_rotation_valid": true}', response(natural_text=["Text."])]
     responses += [response(is_rotation_valid=False, rotation_correction=45), response()]
     rows = [
         {"id": f"page-{i}", "url": "x", "page_number": 7, "response": text}
@@ -225,8 +229,10 @@ def test_olmocr_tables_of_0225(tmp_path):
     complaints = (
         "response is not JSON",
         "not a JSON object",
+        "schema.*natural_text",
+        r"the answer is \['Text\.'\]",
         "rotation_correction is 45",
-        "page-7.pdf does not exist",
+        "page-9.pdf does not exist",
     )
     for i, complaint in enumerate(complaints, 4):
         with pytest.raises(BadRowError, match=rf"row {i}: .*{complaint}"):

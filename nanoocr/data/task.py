@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from nanoocr.data.rows import Row, row_from_record
+from nanoocr.data.rows import BadRowError, Row, row_from_record
 from nanoocr.data.shards import Shards
 from nanoocr.errors import UsageError
 
@@ -72,6 +72,15 @@ class ParquetTask(Task):
     def __init__(self, shards: Shards, start: int = 0, stop: int | None = None, step: int = 1) -> None:
         super().__init__(start, stop, step)
         self.shards = shards
+
+    def __getitem__(self, i: int) -> Row:
+        """As `read`, where a record of a shape that it did not foresee is a bad row as well."""
+        index = self.chosen[i]
+        try:
+            return self.read(index)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            name = self.shards.name_of(index)
+            raise BadRowError(f"{name}: is not of the data set's schema ({error!r})") from error
 
     def num_rows(self) -> int:
         """Rows of all shards."""
