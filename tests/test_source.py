@@ -51,6 +51,14 @@ def test_rows_of_a_unit_come_together(numbered_task):
         assert inside != sorted(inside)
 
 
+def test_files_at_hand_are_permuted_as_one(numbered_task):
+    """The order that a seed has always given: a resumed run depends on it."""
+    order = EpochOrder(numbered_task([1] * 9), (1,))
+    for epoch in range(2):
+        expected = np.random.default_rng([1, epoch]).permutation(9).tolist()
+        assert [order[i] for i in range(9 * epoch, 9 * epoch + 9)] == expected
+
+
 def test_shares_of_a_mixture_are_exact_in_every_block(numbered_task):
     mixture = Mixture(
         (("a", numbered_task([7])), ("b", numbered_task([100])), ("c", numbered_task([3, 3]))),

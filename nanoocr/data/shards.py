@@ -38,13 +38,17 @@ class Shards:
         shards: Sequence[Shard],
         path_of: Callable[[str], Path] = Path,
         columns: Sequence[str] | None = None,
+        *,
+        fetched: bool = False,
     ) -> None:
-        """`path_of` gives the local file of a shard's name, fetching it first where it must."""
+        """`path_of` gives the local file of a shard's name; `fetched`: not all of them can stay here."""
         self.path_of = path_of
         self.columns = None if columns is None else list(columns)
         self.groups = [(shard.name, i) for shard in shards for i in range(len(shard.group_rows))]
         rows = [count for shard in shards for count in shard.group_rows]
         self.bounds = [0, *accumulate(rows)]  # rows bounds[g] .. bounds[g + 1] - 1 are row group g
+        of_file = [sum(shard.group_rows) for shard in shards] if fetched else [sum(rows)]
+        self.files = [0, *accumulate(of_file)]  # where the next file has to be fetched
         self._held: dict[int, pa.Table] = {}  # the row groups that were used last, oldest first
 
     def __len__(self) -> int:

@@ -57,14 +57,14 @@ def as_text_row(row: Row) -> Row:
 # data sets
 
 BLOCK = 1000  # draws in which every task comes as often as its weight says
+WINDOW = 2  # fetched files that are read at a time: what a disk budget must hold, and as many that come next
 
 
 @dataclass(frozen=True)
 class Mixture:
     """Tasks by weight. Every block of draws holds each task's share, in an order of its own.
 
-    Each task goes through all of its rows, in another order every time: units that are cheap to read together
-    (row groups) in turn, permuted, and the rows within a unit permuted.
+    Each task goes through all of its rows, in another order every time (`EpochOrder`).
     """
 
     tasks: tuple[tuple[str, Task], ...]
@@ -120,10 +120,19 @@ def block_order(counts: tuple[int, ...], seed: int, block: int) -> np.ndarray:
 
 
 class EpochOrder:
-    """Endless positions -> indices of a task, every epoch in another order, unit by unit."""
+    """Endless positions -> indices of a task, every row once per epoch, every epoch in another order.
+
+    Units that are cheap to read together (row groups) come in turn, permuted, and so do the rows of each. Of
+    files that must be fetched, permuted too, WINDOW at a time give all of their units before the next ones:
+    each is fetched once per epoch, also where they do not all fit on the disk. Files on disk are one window.
+    """
 
     def __init__(self, task: Task, seed: tuple[int, ...]) -> None:
         self.units, self.seed, self.length = task.units(), seed, len(task)
+        files: dict[int, list[int]] = {}
+        for number, unit in enumerate(self.units):
+            files.setdefault(bisect_right(task.files(), task.chosen[unit[0]]), []).append(number)
+        self.files = list(files.values())  # the units of each
         self._epochs: dict[int, tuple[list[int], list[int]]] = {}  # the two used last
 
     def __getitem__(self, position: int) -> int:
@@ -139,9 +148,17 @@ class EpochOrder:
         if epoch not in self._epochs:
             while len(self._epochs) > 1:
                 self._epochs.pop(min(self._epochs))
-            units = np.random.default_rng([*self.seed, epoch]).permutation(len(self.units)).tolist()
+            units = self._permuted_units(np.random.default_rng([*self.seed, epoch]))
             self._epochs[epoch] = (units, [0, *accumulate(len(self.units[unit]) for unit in units)])
         return self._epochs[epoch]
+
+    def _permuted_units(self, rng: np.random.Generator) -> list[int]:
+        files = rng.spawn(1)[0].permutation(len(self.files))
+        units: list[int] = []
+        for i in range(0, len(files), WINDOW):
+            window = sorted(unit for file in files[i : i + WINDOW] for unit in self.files[file])
+            units += rng.permutation(window).tolist()
+        return units
 
 
 @lru_cache(maxsize=64)

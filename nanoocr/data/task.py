@@ -44,6 +44,10 @@ class Task:
         """Where units of rows begin that are cheap to read together, and the end. Here: many rows each."""
         return [*range(0, self.num_rows(), UNIT), self.num_rows()]
 
+    def files(self) -> Sequence[int]:
+        """Where files begin that are fetched as a whole and may not all stay, and the end. Here: none are."""
+        return [0, self.num_rows()]
+
     @property
     def chosen(self) -> range:
         """The indices of the whole set that the slice leaves."""
@@ -89,6 +93,10 @@ class ParquetTask(Task):
     def bounds(self) -> Sequence[int]:
         """Row groups."""
         return self.shards.bounds
+
+    def files(self) -> Sequence[int]:
+        """Shards, where they come from a hub."""
+        return self.shards.files
 
     def read(self, index: int) -> Row:
         """The record as a row."""
