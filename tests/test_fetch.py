@@ -162,6 +162,14 @@ def test_rows_are_counted_without_a_download_and_shards_come_when_they_are_read(
     assert len(open_set(hub, tmp_path, max_shards=1)) == 3
 
 
+def test_a_fingerprint_needs_no_download_and_knows_that_shards_are_fetched(hub, tmp_path):
+    task = PlainText(open_set(hub, tmp_path))
+    at_hand = PlainText(mirror_shards(hub.root, HubSet(REPO, "main")))
+    assert task.fingerprint() != at_hand.fingerprint()  # an epoch has another order
+    (hub.root / "README.md").write_text("another commit that changes no row")
+    assert PlainText(open_set(hub, tmp_path)).fingerprint() == task.fingerprint() and not hub.downloads()
+
+
 def test_footers_are_read_once(hub, tmp_path):
     open_set(hub, tmp_path)
     open_set(hub, tmp_path)

@@ -81,6 +81,19 @@ def test_a_draw_depends_on_its_number_alone(numbered_task):
     assert [Mixture(tasks, (1.0, 2.0), seed=6)(draw, 0.0).answer for draw in range(300)] != forward
 
 
+def test_a_source_tells_by_name_which_of_its_data_have_changed(numbered_task, make_row):
+    def marks(*counts):
+        names = ("a", "b")
+        return Mixture(tuple(zip(names, map(numbered_task, counts))), (1.0, 2.0), seed=5).fingerprint()
+
+    before, after = marks([5, 5], [4]), marks([5, 5], [5])
+    assert before == marks([5, 5], [4]) and before["a"] == after["a"] and before["b"] != after["b"]
+    rows = [make_row(i) for i in range(5)]
+    assert rows_source(rows, 1).fingerprint() != rows_source(rows[::-1], 1).fingerprint()
+    drawn, other = synth(), replace(synth(), fonts=find_fonts()[:2])
+    assert drawn.fingerprint() == synth().fingerprint() != other.fingerprint()
+
+
 def test_apportion():
     assert apportion([1, 1, 1], 100) in {(34, 33, 33), (33, 34, 33), (33, 33, 34)}
     assert apportion([1e-9, 1.0], 10) == (1, 9)  # never nothing

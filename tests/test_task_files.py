@@ -65,6 +65,18 @@ def test_a_folder_pairs_names_and_tells_what_is_alone(tmp_path):
     assert make_task(f"folder:{tmp_path}?prompt=Read.&start=1")[0].turns == (Turn("Read.", "# B"),)
 
 
+def test_fingerprints_of_files(tmp_path):
+    for name in ("a", "b"):
+        png(tmp_path / f"img/{name}.jpg"), (tmp_path / f"img/{name}.txt").write_text("A")
+    chat(tmp_path, {"messages": said("q")}, name="chat.jsonl")
+    specs = (f"folder:{tmp_path}/img", f"sroie:{tmp_path}", f"jsonl:{tmp_path}/chat.jsonl")
+    before = [make_task(spec).fingerprint() for spec in specs]
+    assert [make_task(spec).fingerprint() for spec in specs] == before and len(set(before)) == 3
+    png(tmp_path / "img/c.jpg"), (tmp_path / "img/c.txt").write_text("C")
+    chat(tmp_path, {"messages": said("quite another")}, name="chat.jsonl")
+    assert not set(before) & {make_task(spec).fingerprint() for spec in specs}
+
+
 def test_a_folder_without_pairs_and_files_that_cannot_be_read(tmp_path):
     with pytest.raises(UsageError, match=r"no picture or PDF has a \.txt or \.md"):
         make_task(f"folder:{tmp_path}")

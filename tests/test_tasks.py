@@ -316,6 +316,11 @@ def test_synthetic_rows_are_drawn_by_number():
     assert len(again) == 1_000_000
     assert np.array_equal(np.asarray(task[1].image), np.asarray(again[1].image))
     assert task[1].answer == again[1].answer and len(task[1].boxes) > 0
+    assert (
+        again.fingerprint()
+        != task.fingerprint()
+        == make_task("synth:all?count=20&seed=3&start=1&step=7").fingerprint()
+    )
     with pytest.raises(UsageError, match="Unknown kind 'cart'"):
         make_task("synth:cart")
 

@@ -219,7 +219,7 @@ def hub_shards(
             raise UsageError(f"{which.repo}/{name}: has no column {missing[0]!r}, only {known}")
     cache = ShardCache(folder, max_bytes, f"{place.name}/{which.subset.replace('/', '--') or 'all'}")
     path_of = partial(_fetch, hub=hub, which=which, listing=listing, cache=cache)
-    shards = [Shard(name, tuple(footers[name]["rows"])) for name in names]
+    shards = [Shard(name, tuple(footers[name]["rows"]), listing.sizes[name]) for name in names]
     return Shards(shards, path_of, columns, fetched=True)
 
 

@@ -1,4 +1,4 @@
-"""Where training rows come from: a Source is a function (number of the draw, progress) -> Row.
+"""Where training rows come from: a Source gives the row of a draw by its number.
 
 A draw is a pure function of its number, so the position in the data is a single number, whoever asks: for
 pictures that are drawn (`SynthMix`), for weighted data sets (`Mixture`), and for a small fixed set (a
@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import accumulate, pairwise
+from typing import Protocol
 
 import numpy as np
 
@@ -20,10 +21,18 @@ from nanoocr.data.rows import NO_BOXES, Row, Turn, row_from_synth
 from nanoocr.data.synth import make_sample
 from nanoocr.data.synth.card import MAX_LINES
 from nanoocr.data.synth.fonts import Font
-from nanoocr.data.task import Task
+from nanoocr.data.task import Task, digest
 from nanoocr.errors import UsageError
 
-Source = Callable[[int, float], Row]
+
+class Source(Protocol):
+    """(number of the draw, progress from 0 to 1) -> Row."""
+
+    def __call__(self, draw: int, progress: float, /) -> Row:
+        """Row of the draw."""
+
+    def fingerprint(self) -> dict[str, str]:
+        """By data set: what stays while the same draws give the same rows, and changes with the data."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,10 @@ class SynthMix:
         sample = make_sample(kind, self.seed, index, fonts=self.fonts, max_lines=max_lines)
         row = row_from_synth(sample, f"{kind}/{self.seed}/{index}")
         return as_text_row(row) if rng.random() < self.text_ratio else row
+
+    def fingerprint(self) -> dict[str, str]:
+        """Of the fonts; everything else is a flag."""
+        return {"synth": digest([(font.family, font.style) for font in self.fonts])}
 
 
 def as_text_row(row: Row) -> Row:
@@ -91,6 +104,10 @@ class Mixture:
     def name_of(self, draw: int) -> str:
         """The name of the task that draw `draw` takes."""
         return self.tasks[self.place(draw)[0]][0]
+
+    def fingerprint(self) -> dict[str, str]:
+        """Of every task."""
+        return {name: task.fingerprint() for name, task in self.tasks}
 
     def place(self, draw: int) -> tuple[int, int]:
         """(number of the task, how many of its rows came before)."""
@@ -177,6 +194,10 @@ class RowsTask(Task):
     def num_rows(self) -> int:
         """All of them."""
         return len(self.rows)
+
+    def marks(self) -> Iterable[object]:
+        """What the rows say; they are few."""
+        return [row.turns for row in self.rows]
 
     def read(self, index: int) -> Row:
         """Row `index`."""

@@ -6,8 +6,10 @@ packs or shows data needs no more than that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 from nanoocr.data.rows import BadRowError, Row, row_from_record
 from nanoocr.data.shards import Shards
@@ -47,6 +49,14 @@ class Task:
     def files(self) -> Sequence[int]:
         """Where files begin that are fetched as a whole and may not all stay, and the end. Here: none are."""
         return [0, self.num_rows()]
+
+    def marks(self) -> Iterable[object]:
+        """What tells the data from others without reading a row: names, sizes, counts."""
+        return [self.num_rows()]
+
+    def fingerprint(self) -> str:
+        """Stays while row i is the same row, wherever the files lie: of the `marks` and the slice."""
+        return digest([*self.marks(), self.chosen])
 
     @property
     def chosen(self) -> range:
@@ -98,6 +108,16 @@ class ParquetTask(Task):
         """Shards, where they come from a hub."""
         return self.shards.files
 
+    def marks(self) -> Iterable[object]:
+        """What the listing and the footers say, and `files`, which the order of an epoch depends on."""
+        about = [(Path(shard.name).name, shard.size, shard.group_rows) for shard in self.shards.shards]
+        return [about, self.files()]
+
     def read(self, index: int) -> Row:
         """The record as a row."""
         return row_from_record(self.shards[index], self.shards.name_of(index))
+
+
+def digest(marks: Sequence[object]) -> str:
+    """16 hexadecimal digits of what the marks print as."""
+    return hashlib.sha256(repr(marks).encode()).hexdigest()[:16]
