@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from nanoocr.data.rows import BadRowError, Row, Turn, checked_row
-from nanoocr.errors import UsageError
-from nanoocr.inference.sources import open_source
+from nanoocr.errors import PictureError, UsageError
+from nanoocr.inference.sources import PageRanges, open_source
 
 FREE_OCR = "Free OCR."  # DeepSeek-OCR's prompts (arXiv 2510.18234 and its released code)
 TO_MARKDOWN = "Convert the document to markdown."
 PARSE_FIGURE = "Parse the figure."
+MAX_PAGES = 64  # of the PDF of one row: as many pictures as a packed line has (`DataPlan.max_pictures`)
 
 # <image>, <|image|>, <image_1>, <|image_1|>: what data sets leave in their texts where a picture was.
 _MARK = re.compile(r"[ \t]*<\|?image(?:_?\d+)?\|?>[ \t]*\n?")
@@ -89,18 +92,43 @@ def texts_of(listed: Any, name: str, what: str) -> list[str]:
     return listed
 
 
-def page_pictures(path: Path, name: str) -> tuple[Image.Image, ...]:
-    """The pages of a PDF, rendered, or of a picture, decoded.
+@dataclass(frozen=True)
+class FewPages(PageRanges):
+    """All pages of a PDF that has no more than MAX_PAGES; one that has is refused before any is rendered."""
+
+    def select(self, count: int, name: str) -> list[int]:
+        """As for other ranges."""
+        if count > MAX_PAGES:
+            raise PictureError(
+                f"{name} has {count} pages, and a row has {MAX_PAGES} at most: split it and its text"
+            )
+        return super().select(count, name)
+
+
+FEW_PAGES = FewPages()
+
+
+def page_pictures(
+    path: Path, name: str, pages: PageRanges = FEW_PAGES, turn: Image.Transpose | None = None
+) -> tuple[bytes, ...]:
+    """Pages of a PDF, rendered, or a picture: turned, and encoded, since hundreds of rows wait in a reader.
 
     Raises:
-        BadRowError: one of them cannot be read.
+        BadRowError: one of them cannot be read, or they are too many.
     """
     pictures = []
-    for picture in open_source(path):
+    for picture in open_source(path, pages=pages):
         if picture.image is None:
             raise BadRowError(f"{name}: {picture.error}")
-        pictures.append(picture.image)
+        pictures.append(encoded(picture.image if turn is None else picture.image.transpose(turn)))
     return tuple(pictures)
+
+
+def encoded(image: Image.Image) -> bytes:
+    """The picture without loss."""
+    stored = io.BytesIO()
+    image.save(stored, "PNG", compress_level=1)
+    return stored.getvalue()
 
 
 def read_text(path: Path, name: str) -> str:

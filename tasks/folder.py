@@ -1,7 +1,7 @@
 """A folder of pictures or PDFs with a .txt or .md file of the same name beside each: what most people have.
 
 Folders within are read too, in the order of names. A .md is preferred to a .txt. A PDF of several pages is
-one row with several pictures. An empty text is the truth of a blank page.
+one row with several pictures, up to MAX_PAGES. An empty text is the truth of a blank page.
 """
 
 from __future__ import annotations

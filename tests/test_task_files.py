@@ -11,6 +11,8 @@ from PIL import Image
 
 from nanoocr.data.rows import BadRowError, Turn
 from nanoocr.errors import UsageError
+from nanoocr.inference import sources
+from tasks import common
 from tasks.choose import make_task
 from tasks.olmocr_mix import front_matter
 
@@ -86,6 +88,31 @@ def test_a_folder_without_pairs_and_files_that_cannot_be_read(tmp_path):
     for i, complaint in ((0, r"a\.png: a\.txt cannot be read as UTF-8"), (1, r"b\.pdf.* damaged")):
         with pytest.raises(BadRowError, match=complaint):
             task[i]
+
+
+@pytest.fixture
+def rendered(monkeypatch):
+    """The numbers of the pages that were rendered."""
+    numbers, render = [], sources._render
+    monkeypatch.setattr(
+        sources, "_render", lambda document, i, name: numbers.append(i) or render(document, i, name)
+    )
+    return numbers
+
+
+def test_pages_wait_encoded_and_a_pdf_of_too_many_is_not_even_rendered(tmp_path, rendered, monkeypatch):
+    monkeypatch.setattr(common, "MAX_PAGES", 3)
+    for name, pages in (("a", 3), ("b", 4)):
+        pdf(tmp_path / f"{name}.pdf", pages), (tmp_path / f"{name}.txt").write_text("text")
+    task = make_task(f"folder:{tmp_path}")
+    row = task[0]
+    assert rendered == [1, 2, 3] and all(isinstance(picture, bytes) for picture in row.pictures)
+    original = list(sources.open_source(tmp_path / "a.pdf"))[2].image
+    assert row.images()[2].tobytes() == original.tobytes()  # nothing is lost
+    rendered.clear()
+    with pytest.raises(BadRowError, match=r"b\.pdf has 4 pages, and a row has 3 at most: split"):
+        task[1]
+    assert not rendered
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -251,7 +278,7 @@ def test_olmocr_tables_of_0225(tmp_path):
             task[i]
 
 
-def test_olmocr_tables_of_1025(tmp_path):
+def test_olmocr_tables_of_1025(tmp_path, rendered):
     columns = {"natural_text": "<table></table>", "is_rotation_valid": True, "rotation_correction": 0}
     path = "pdf_tarballs/00_documents_train_00000.tar.gz:0000/abc:1-8.pdf"
     paths = [path, path, "nowhere.pdf"]
@@ -260,7 +287,7 @@ def test_olmocr_tables_of_1025(tmp_path):
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "tables/00_documents_train.parquet")
     pdf(tmp_path / "pdfs/00_documents_train_00000/0000/abc:1-8.pdf", pages=3)
     task = make_task(f"olmocr_mix:00_documents_train?path={tmp_path}/tables&pdfs={tmp_path}/pdfs")
-    assert len(task[0].pictures) == 1 and task[0].answer == "<table></table>"
+    assert len(task[0].pictures) == 1 and task[0].answer == "<table></table>" and set(rendered) == {2}
     for i, complaint in ((1, "3 pages, and page_number is 9"), (2, "neither an id nor a pdf_relpath")):
         with pytest.raises(BadRowError, match=complaint):
             task[i]
