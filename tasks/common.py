@@ -125,7 +125,7 @@ def page_pictures(
 
 
 def encoded(image: Image.Image) -> bytes:
-    """The picture without loss."""
+    """Without loss, so that training sees a page as reading renders it; in little time rather than space."""
     stored = io.BytesIO()
     image.save(stored, "PNG", compress_level=1)
     return stored.getvalue()
