@@ -26,11 +26,41 @@ from typing import Any, TypeVar
 
 import tyro
 
-from nanoocr.errors import NanoOCRError, OutputError, UsageError
+from nanoocr.errors import BrokenRunError, NanoOCRError, OutputError, UsageError
 
 T = TypeVar("T")
 
 INTERRUPTED = 130  # 128 + SIGINT, the Unix custom
+OUT_OF_MEMORY = UsageError(
+    "out of memory: take a smaller batch (of training: --micro_batch), or train with --recompute=True"
+)
+WORKER_GONE = BrokenRunError(
+    "a process that prepares data was killed, most often because memory or /dev/shm was full: "
+    "take fewer --workers and go on with --resume=True"
+)
+RANK_GONE = BrokenRunError(
+    "another process of this run has ended: see why in its own last lines, then go on with --resume=True"
+)
+RANK_LATE = BrokenRunError(
+    "another process of this run did not answer within --timeout_s: see which one hangs, "
+    "then go on with --resume=True"
+)
+TORCH_SAYS = {  # in messages of plain RuntimeErrors
+    "DefaultCPUAllocator: can't allocate memory": OUT_OF_MEMORY,
+    "Cannot allocate memory": OUT_OF_MEMORY,  # a worker that could not be forked
+    "CUDA error: out of memory": OUT_OF_MEMORY,
+    "DataLoader worker (pid": WORKER_GONE,
+    "Connection closed by peer": RANK_GONE,  # gloo
+    "Connection reset by peer": RANK_GONE,
+    "Broken pipe": RANK_GONE,
+    "remote process exited": RANK_GONE,  # NCCL
+    "NCCL communicator was aborted": RANK_GONE,
+    "Timed out waiting": RANK_LATE,  # gloo
+    "Application timeout caused pair closure": RANK_LATE,
+    "collective operation timeout": RANK_LATE,  # NCCL
+    "wait timeout after": RANK_LATE,  # where they meet at the start
+    "socket has timed out": RANK_LATE,
+}
 
 
 def parse(
@@ -91,15 +121,24 @@ def run(main: Callable[[list[str] | None], int | None], argv: list[str] | None =
         # `nanoocr read ... | head` is no mistake. Python flushes stdout once more at exit; give it a sink.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
+    except (MemoryError, RuntimeError, OSError) as error:
+        known = in_our_words(error)
+        if known is None:
             raise
-        print("error: out of memory: take a smaller batch, or train with --recompute", file=sys.stderr)
-        return UsageError.exit_code
-    except OSError as error:
+        print(f"error: {known}", file=sys.stderr)
+        return known.exit_code
+
+
+def in_our_words(error: Exception) -> NanoOCRError | None:
+    """The sentence for what the machine or another process did to this one; None for a defect."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return OUT_OF_MEMORY
+    if found := [known for words, known in TORCH_SAYS.items() if words in str(error)]:
+        return found[0]
+    if isinstance(error, OSError):
         # What is read has errors of its own kind; what is left is output: a full disk, a folder not ours.
-        print(f"error: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
-        return OutputError.exit_code
+        return OutputError(f"{error.filename or 'output'}: {error.strerror or error}")
+    return None
 
 
 def _program_name() -> str:

@@ -38,3 +38,9 @@ class OutputError(NanoOCRError):
     """The results cannot be written. Exit code 6."""
 
     exit_code = 6
+
+
+class BrokenRunError(NanoOCRError):
+    """Another process of a run is gone or hangs: nobody's mistake here, go on with --resume. Exit code 7."""
+
+    exit_code = 7

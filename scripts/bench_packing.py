@@ -61,7 +61,7 @@ class PackingConfig:
             raise UsageError("--rounds and --rows must be above 0, --stage 1 or 2")
 
     def train_config(self) -> TrainConfig:
-        """The flags of the run that is imitated; the glyph loss is off, since text has none."""
+        """The flags of the run that is imitated; the losses are the recipe's, the glyph loss among them."""
         return TrainConfig(
             preset=self.preset,
             steps=10_000,

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from nanoocr.data.rows import BadRowError, Row, Turn, checked_row
-from nanoocr.errors import UsageError
-from nanoocr.inference.sources import open_source
+from nanoocr.errors import PictureError, UsageError
+from nanoocr.inference.sources import PageRanges, open_source
 
 FREE_OCR = "Free OCR."  # DeepSeek-OCR's prompts (arXiv 2510.18234 and its released code)
 TO_MARKDOWN = "Convert the document to markdown."
 PARSE_FIGURE = "Parse the figure."
+MAX_PAGES = 64  # of the PDF of one row: as many pictures as a packed line has (`DataPlan.max_pictures`)
 
 # <image>, <|image|>, <image_1>, <|image_1|>: what data sets leave in their texts where a picture was.
 _MARK = re.compile(r"[ \t]*<\|?image(?:_?\d+)?\|?>[ \t]*\n?")
@@ -33,9 +36,9 @@ def picture_bytes(image: Any, name: str) -> bytes:
         BadRowError: null, or the bytes are not in the file.
     """
     data = image.get("bytes") if isinstance(image, dict) else None
-    if not data:
+    if not isinstance(data, bytes) or not data:
         raise BadRowError(f"{name}: has no picture")
-    return bytes(data)
+    return data
 
 
 def answered(row: Row) -> Row:
@@ -62,9 +65,12 @@ def turns_of(messages: Sequence[tuple[str, Any]], name: str) -> tuple[Turn, ...]
     """(role, text) in order -> turns; a leading system text joins the first question, as in nanochat.
 
     Raises:
-        BadRowError: roles that do not alternate, or a question without an answer.
+        BadRowError: roles that do not alternate, a question without an answer, or what is said is no text.
     """
     pairs = list(messages)
+    for role, text in pairs:
+        if not isinstance(text, str):
+            raise BadRowError(f"{name}: what {role} says is {text!r} and not a text")
     if len(pairs) > 1 and (pairs[0][0], pairs[1][0]) == ("system", "user"):
         pairs[:2] = [("user", f"{pairs[0][1]}\n\n{pairs[1][1]}")]
     roles = [role for role, _ in pairs]
@@ -75,18 +81,54 @@ def turns_of(messages: Sequence[tuple[str, Any]], name: str) -> tuple[Turn, ...]
     return tuple(Turn(*pair) for pair in zip(texts[::2], texts[1::2], strict=True))
 
 
-def page_pictures(path: Path, name: str) -> tuple[Image.Image, ...]:
-    """The pages of a PDF, rendered, or of a picture, decoded.
+def texts_of(listed: Any, name: str, what: str) -> list[str]:
+    """A list of texts from an untrusted column.
 
     Raises:
-        BadRowError: one of them cannot be read.
+        BadRowError: null, no list, or something else among them; a single text would pass for its letters.
+    """
+    if not isinstance(listed, list) or not all(isinstance(text, str) for text in listed):
+        raise BadRowError(f"{name}: has no {what}, or they are not a list of texts")
+    return listed
+
+
+@dataclass(frozen=True)
+class FewPages(PageRanges):
+    """All pages of a PDF that has no more than MAX_PAGES; one that has is refused before any is rendered."""
+
+    def select(self, count: int, name: str) -> list[int]:
+        """As for other ranges."""
+        if count > MAX_PAGES:
+            raise PictureError(
+                f"{name} has {count} pages, and a row has {MAX_PAGES} at most: split it and its text"
+            )
+        return super().select(count, name)
+
+
+FEW_PAGES = FewPages()
+
+
+def page_pictures(
+    path: Path, name: str, pages: PageRanges = FEW_PAGES, turn: Image.Transpose | None = None
+) -> tuple[bytes, ...]:
+    """Pages of a PDF, rendered, or a picture: turned, and encoded, since hundreds of rows wait in a reader.
+
+    Raises:
+        BadRowError: one of them cannot be read, or they are too many.
     """
     pictures = []
-    for picture in open_source(path):
+    for picture in open_source(path, pages=pages):
         if picture.image is None:
             raise BadRowError(f"{name}: {picture.error}")
-        pictures.append(picture.image)
+        pictures.append(encoded(picture.image if turn is None else picture.image.transpose(turn)))
     return tuple(pictures)
+
+
+def encoded(image: Image.Image) -> bytes:
+    """Without loss, so that training sees a page as reading renders it; in little time rather than space."""
+    stored = io.BytesIO()
+    image.save(stored, "PNG", compress_level=1)
+    return stored.getvalue()
 
 
 def read_text(path: Path, name: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from nanoocr.data.rows import BadRowError, Row
 from nanoocr.data.task import ParquetTask
-from tasks.common import question_row
+from tasks.common import question_row, texts_of
 
 REPO = "lmms-lab/DocVQA"
 COLUMNS = ("image", "question", "answers")
@@ -19,6 +19,7 @@ class DocVQA(ParquetTask):
     def read(self, index: int) -> Row:
         """One question about one page."""
         record, name = self.shards[index], self.shards.name_of(index)
-        if not record["answers"]:
+        answers = texts_of(record["answers"], name, "answers")
+        if not answers:
             raise BadRowError(f"{name}: has no answer")
-        return question_row(name, record["image"], record["question"], record["answers"][0], "docvqa")
+        return question_row(name, record["image"], record["question"], answers[0], "docvqa")

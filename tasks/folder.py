@@ -1,11 +1,12 @@
 """A folder of pictures or PDFs with a .txt or .md file of the same name beside each: what most people have.
 
 Folders within are read too, in the order of names. A .md is preferred to a .txt. A PDF of several pages is
-one row with several pictures. An empty text is the truth of a blank page.
+one row with several pictures, up to MAX_PAGES. An empty text is the truth of a blank page.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from nanoocr.data.rows import Row, checked_row
@@ -41,6 +42,10 @@ class Folder(Task):
     def num_rows(self) -> int:
         """Pairs."""
         return len(self.pairs)
+
+    def marks(self) -> Iterable[object]:
+        """Names."""
+        return [(picture.name, text.name) for picture, text in self.pairs]
 
     def read(self, index: int) -> Row:
         """The picture, still encoded, or the pages of the PDF, and the whole text."""

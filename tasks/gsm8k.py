@@ -23,7 +23,7 @@ class GSM8K(ParquetTask):
     def read(self, index: int) -> Row:
         """One problem and its solution."""
         record, name = self.shards[index], self.shards.name_of(index)
-        if record["answer"] is None:
+        if not isinstance(record["answer"], str):
             raise BadRowError(f"{name}: has no answer")
         turn = (record["question"], MARK.sub("", record["answer"]))
         return answered(checked_row(name, (), [turn], "gsm8k"))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,10 @@ class Jsonl(Task):
     def num_rows(self) -> int:
         """Lines that are not blank."""
         return len(self.begins) if self.listed is None else len(self.listed)
+
+    def marks(self) -> Iterable[object]:
+        """The file's name and bytes."""
+        return [self.path.name, self.path.stat().st_size, self.num_rows()]
 
     def read(self, index: int) -> Row:
         """One row, its pictures still encoded."""
@@ -110,7 +114,7 @@ def json_list(path: Path) -> list[bytes]:
 
 def _messages(record: dict[str, Any], name: str) -> Iterator[tuple[str, Any]]:
     """(role, content) in order, whatever the form; a `system` beside the messages comes first."""
-    if isinstance(record.get("system"), str) and record["system"]:
+    if record.get("system"):
         yield "system", record["system"]
     forms = {"messages": ("role", "content"), "conversations": ("from", "value")}
     found = [form for form in forms if isinstance(record.get(form), list)]
@@ -148,7 +152,7 @@ def _text(content: Any, name: str) -> str:
 def _pictures(record: dict[str, Any], messages: Sequence[tuple[str, Any]], name: str) -> list[str]:
     """The pictures' paths: those in the parts where they stand, the listed ones for marks without a path."""
     listed = record.get("images") or record.get("image") or []
-    listed = [listed] if isinstance(listed, str | dict) else list(listed)
+    listed = listed if isinstance(listed, list) else [listed]
     waiting = iter(listed)
     paths: list[Any] = []
     marks = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from nanoocr.data.rows import BadRowError, Row, checked_row
 from nanoocr.data.task import ParquetTask
+from tasks.common import texts_of
 
 REPO, CONFIG, SPLIT = "cais/mmlu", "all", "auxiliary_train"
 COLUMNS = ("question", "subject", "choices", "answer")
@@ -20,14 +21,12 @@ class MMLU(ParquetTask):
     def read(self, index: int) -> Row:
         """One question with its choices."""
         record, name = self.shards[index], self.shards.name_of(index)
-        choices, answer = record["choices"] or [], record["answer"]
-        if len(choices) != len(LETTERS) or None in choices:
-            raise BadRowError(
-                f"{name}: has {len(choices)} choices and not {len(LETTERS)}, or a null among them"
-            )
-        if answer is None or not 0 <= answer < len(LETTERS):
+        choices, answer = texts_of(record["choices"], name, "choices"), record["answer"]
+        if len(choices) != len(LETTERS):
+            raise BadRowError(f"{name}: has {len(choices)} choices and not {len(LETTERS)}")
+        if answer not in range(len(LETTERS)):
             raise BadRowError(f"{name}: the answer is {answer!r} and not 0 to 3")
-        if not record["question"]:
+        if not isinstance(record["question"], str) or not record["question"]:
             raise BadRowError(f"{name}: has no question")
         listed = "\n".join(f"- {choice}={letter}" for letter, choice in zip(LETTERS, choices))
         prompt = f"{record['question']}\n{listed}\n\nAnswer with the right letter alone."

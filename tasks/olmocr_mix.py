@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from PIL import Image
 from nanoocr.data.rows import BadRowError, Row, checked_row
 from nanoocr.data.shards import Shards
 from nanoocr.data.task import ParquetTask
+from nanoocr.errors import PictureError
+from nanoocr.inference.sources import PageRanges
 from tasks.common import FREE_OCR, existing, page_pictures, read_text
 from tasks.folder import Folder
 
@@ -29,6 +32,19 @@ REPO = "allenai/olmOCR-mix-0225"
 COLUMNS_0225 = ("id", "response", "page_number")
 COLUMNS_1025 = ("pdf_relpath", "natural_text", "is_rotation_valid", "rotation_correction", "page_number")
 TURNS = {90: Image.Transpose.ROTATE_270, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_90}
+
+
+@dataclass(frozen=True)
+class OnePage(PageRanges):
+    """The page of a row: the tarballs hold single ones; of a whole document the table has the `number`."""
+
+    number: Any = 1
+
+    def select(self, count: int, name: str) -> list[int]:
+        """As for other ranges."""
+        if count > 1 and self.number not in range(1, count + 1):
+            raise PictureError(f"{name} has {count} pages, and page_number is {self.number!r}")
+        return [self.number if count > 1 else 1]
 
 
 class OlmOcrMix(ParquetTask):
@@ -51,11 +67,11 @@ class OlmOcrMix(ParquetTask):
         """The page, upright, and its text."""
         record, name = self.shards[index], self.shards.name_of(index)
         about = _response(record, name)
-        pages = page_pictures(self.pdfs / _pdf_name(record, name), name)
-        if len(pages) > 1:  # the tarballs hold single pages; of a whole document the table has the number
-            pages = (_page(pages, record["page_number"], name),)
-        text = about.get("natural_text") or ""
-        return checked_row(name, upright(pages, about, name), [(self.prompt, text)], "olmocr_mix")
+        path, page = self.pdfs / _pdf_name(record, name), OnePage(number=record["page_number"])
+        pictures = page_pictures(path, name, page, turn_of(about, name))
+        text = about["natural_text"]
+        text = "" if text is None else text
+        return checked_row(name, pictures, [(self.prompt, text)], "olmocr_mix")
 
 
 def _response(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -71,12 +87,6 @@ def _response(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return about
 
 
-def _page(pages: tuple[Image.Image, ...], number: Any, name: str) -> Image.Image:
-    if not isinstance(number, int) or not 1 <= number <= len(pages):
-        raise BadRowError(f"{name}: its PDF has {len(pages)} pages, and page_number is {number!r}")
-    return pages[number - 1]
-
-
 def _pdf_name(record: Mapping[str, Any], name: str) -> str:
     """Where the PDF is within the folder."""
     if record.get("id"):
@@ -87,18 +97,16 @@ def _pdf_name(record: Mapping[str, Any], name: str) -> str:
     return f"{Path(tarball).name}/{path}"
 
 
-def upright(pages: tuple[Image.Image, ...], about: Mapping[str, Any], name: str) -> tuple[Image.Image, ...]:
-    """The pages turned as `about` says.
+def turn_of(about: Mapping[str, Any], name: str) -> Image.Transpose | None:
+    """How its page must be turned to stand upright, as `about` says.
 
     Raises:
         BadRowError: by something else than quarters of a turn.
     """
     angle = 0 if about.get("is_rotation_valid", True) else about.get("rotation_correction", 0)
-    if angle == 0:
-        return pages
-    if angle not in list(TURNS):
+    if angle not in [0, *TURNS]:
         raise BadRowError(f"{name}: rotation_correction is {angle!r}, not 0, 90, 180 or 270")
-    return tuple(page.transpose(TURNS[angle]) for page in pages)
+    return TURNS.get(angle)
 
 
 class OlmOcrFolder(Folder):
@@ -110,8 +118,8 @@ class OlmOcrFolder(Folder):
         """The page, upright, and the text below the front matter."""
         picture, text = self.pairs[index]
         about, body = front_matter(read_text(text, str(text)))
-        pages = upright(page_pictures(picture, str(picture)), about, str(text))
-        return checked_row(str(picture), pages, [(self.prompt, body)], self.source)
+        pictures = page_pictures(picture, str(picture), turn=turn_of(about, str(text)))
+        return checked_row(str(picture), pictures, [(self.prompt, body)], self.source)
 
 
 def front_matter(text: str) -> tuple[dict[str, Any], str]:

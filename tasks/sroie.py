@@ -8,6 +8,7 @@ one line), the fields as JSON, or both in turn.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,6 +49,10 @@ class Sroie(Task):
     def num_rows(self) -> int:
         """Receipts."""
         return len(self.pictures)
+
+    def marks(self) -> Iterable[object]:
+        """Names."""
+        return [picture.name for picture in self.pictures]
 
     def read(self, index: int) -> Row:
         """One receipt."""

@@ -6,6 +6,8 @@ train below it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from nanoocr.data.rows import Row, row_from_synth
 from nanoocr.data.synth import KINDS, find_fonts, make_sample
 from nanoocr.data.synth.make import check_request
@@ -41,6 +43,11 @@ class Synth(Task):
     def num_rows(self) -> int:
         """As many as were asked for."""
         return self.count
+
+    def marks(self) -> Iterable[object]:
+        """All that a row is drawn from."""
+        fonts = [(font.family, font.style) for font in self.fonts]
+        return [self.kinds, self.seed, self.lines, fonts]
 
     def read(self, index: int) -> Row:
         """Row `index`, drawn now; of several kinds they take turns."""

@@ -10,7 +10,7 @@ from collections import Counter
 
 from nanoocr.data.rows import BadRowError, Row
 from nanoocr.data.task import ParquetTask
-from tasks.common import question_row
+from tasks.common import question_row, texts_of
 
 REPO = "lmms-lab/textvqa"
 COLUMNS = ("image", "question", "answers")
@@ -23,7 +23,7 @@ class TextVQA(ParquetTask):
     def read(self, index: int) -> Row:
         """One question about one photograph."""
         record, name = self.shards[index], self.shards.name_of(index)
-        given = [answer.strip() for answer in record["answers"] or [] if answer]
+        given = [answer.strip() for answer in texts_of(record["answers"], name, "answers")]
         votes = Counter(answer for answer in given if answer and answer.lower() != NO_READING)
         if not votes:
             raise BadRowError(f"{name}: has no answer")

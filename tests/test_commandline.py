@@ -1,6 +1,8 @@
 """Flags come from the config; every mistake ends in one sentence and an exit code."""
 
+import errno
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -8,9 +10,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
 
 from nanoocr.commandline import parse, run
-from nanoocr.errors import CheckpointError, PictureError, UsageError
+from nanoocr.errors import BrokenRunError, CheckpointError, PictureError, UsageError
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,12 @@ def test_help_names_every_field_with_its_comment(capsys):
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(UsageError("a"), 2), (PictureError("a", "empty"), 3), (CheckpointError("a"), 4)],
+    [
+        (UsageError("a"), 2),
+        (PictureError("a", "empty"), 3),
+        (CheckpointError("a"), 4),
+        (BrokenRunError("a"), 7),
+    ],
 )
 def test_run_maps_errors_to_exit_codes(error, code, capsys):
     def main(argv):
@@ -137,6 +146,74 @@ SCRIPT = textwrap.dedent(
     sys.exit(run(main))
     """
 )
+
+
+SAID = [  # as torch 2.13 words them, and what a user reads
+    ("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "
+     "allocate 4000000000000 bytes. Error code 12 (Cannot allocate memory)", 2, "--micro_batch"),
+    ("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported", 2, "--micro_batch"),
+    ("DataLoader worker (pid 71) is killed by signal: Killed. ", 7, "fewer --workers"),
+    ("DataLoader worker (pid(s) 71, 72) exited unexpectedly", 7, "fewer --workers"),
+    ("[third_party/gloo/gloo/transport/tcp/pair.cc:538] Connection closed by peer [::1]:4", 7, "ended"),
+    ("[gloo/transport/tcp/pair.cc:589] Read error [::1]:4: Connection reset by peer", 7, "ended"),
+    ("NCCL error in: NCCLUtils.hpp:268, remote process exited or there was a network error", 7, "ended"),
+    ("NCCL communicator was aborted on rank 0.", 7, "ended"),
+    ("[unbound_buffer.cc:81] Timed out waiting 1000ms for recv operation to complete", 7, "--timeout_s"),
+    ("[pair.cc:525] Application timeout caused pair closure", 7, "--timeout_s"),
+    ("[Rank 1] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=7)", 7, "--timeout_s"),
+    ("wait timeout after 600000ms, keys: /default_pg/0//cpu//0", 7, "--timeout_s"),
+    ("The client socket has timed out after 60000ms while trying to connect to (a, 1)", 7, "--timeout_s"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("said", "code", "words"), SAID)
+def test_what_befalls_a_run_is_one_sentence_that_says_what_to_do(said, code, words, capsys):
+    def main(argv):
+        raise RuntimeError(said)
+
+    assert run(main) == code
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and err.startswith("error: ") and words in err
+    assert "--recompute=True" in err if code == 2 else "--resume=True" in err
+
+
+class Mortal(Dataset[int]):
+    def __getitem__(self, i: int) -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return i
+
+
+def test_torch_itself_is_understood(capsys):
+    """An allocation that no machine grants and a worker that is killed, in the words of this torch."""
+    assert run(lambda argv: torch.empty(2**55) and None) == 2
+    assert "out of memory" in capsys.readouterr().err
+    workers = DataLoader(Mortal(), sampler=[0], num_workers=1, multiprocessing_context="fork")
+    assert run(lambda argv: next(iter(workers))) == 7
+    assert "fewer --workers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (MemoryError(), 2, "--micro_batch"),
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), 2, "--micro_batch"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out/a.json"), 6, "out/a.json: No space left"),
+    ],
+)
+def test_a_full_machine(error, code, words, capsys):
+    def main(argv):
+        raise error
+
+    assert run(main) == code
+    assert words in capsys.readouterr().err
+
+
+def test_run_lets_other_runtime_errors_through():
+    def main(argv):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)")
+
+    with pytest.raises(RuntimeError, match="mat1"):
+        run(main)
 
 
 def script(tmp_path, *flags, **options):

@@ -128,34 +128,61 @@ def test_processes_that_cannot_share_a_step_are_told(tmp_path):
     assert done.returncode != 0 and "3 ranks cannot share 4 micro-batches" in done.stderr
 
 
-LATE = """
-import datetime, sys, time
+HEAD = """
+import datetime, os, signal, sys, time
 import torch.distributed as dist
+from nanoocr.commandline import run
 from nanoocr.train.distributed import join_world
 world = join_world("cpu", 120)
+"""
+LATE = f"""{HEAD}
 dist.distributed_c10d._set_pg_timeout(datetime.timedelta(seconds=1), dist.group.WORLD)
-for meet in (world.wait, lambda: world.sum([1.0])):  # the second is what ends a rank
-    time.sleep(0 if world.rank else 3)
-    meet()
-    print(f"rank {world.rank} went on", file=sys.stderr)
+def main(argv):
+    for meet in (world.wait, lambda: world.sum([1.0])):  # the second is what ends a rank
+        time.sleep(0 if world.rank else 3)
+        meet()
+        print(f"rank {{world.rank}} went on", file=sys.stderr)
+sys.exit(run(main))
+"""
+DEAD = f"""{HEAD}
+def main(argv):
+    if world.rank:
+        os.kill(os.getpid(), signal.SIGKILL)
+    world.sum([1.0])
+sys.exit(run(main))
 """
 
 
-def test_ranks_wait_for_a_long_validation_but_not_for_a_step_that_hangs(tmp_path):
-    """Rank 0 comes three seconds late where steps allow one: `wait` goes on, a sum ends."""
-    (tmp_path / "late.py").write_text(LATE)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+def two_ranks(folder: Path, script: str) -> tuple[int, list[str]]:
+    """The exit code of torchrun, and what each of two ranks wrote to stderr."""
+    (folder / "script.py").write_text(script)
+    # slow to look after the ranks: one that hears of another's death has time to say so
+    flags = ["--nproc_per_node=2", "--monitor-interval=5", "--redirects=3", f"--log-dir={folder / 'logs'}"]
     done = subprocess.run(
-        [*command, str(tmp_path / "late.py")],
-        env=environment,
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", *flags, str(folder / "script.py")],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
-        text=True,
         timeout=300,
         check=False,
     )
-    assert done.returncode != 0
-    assert done.stderr.count("rank 0 went on") == done.stderr.count("rank 1 went on") == 1
+    logs = sorted((folder / "logs").rglob("stderr.log"), key=lambda path: path.parent.name)
+    return done.returncode, [path.read_text() for path in logs]
+
+
+def test_ranks_wait_for_a_long_validation_but_not_for_a_step_that_hangs(tmp_path):
+    """Rank 0 comes three seconds late where steps allow one: `wait` goes on, a sum ends with a sentence."""
+    code, (late, waiting) = two_ranks(tmp_path, LATE)
+    assert code != 0
+    assert late.count("rank 0 went on") == waiting.count("rank 1 went on") == 1
+    assert "error: another process of this run did not answer within --timeout_s" in waiting
+    assert "--resume=True" in late and "Traceback" not in late + waiting
+
+
+def test_a_rank_that_is_killed_ends_the_others_with_a_sentence(tmp_path):
+    code, (left, _) = two_ranks(tmp_path, DEAD)
+    assert code != 0
+    assert "error: another process of this run has ended" in left and "--resume=True" in left
+    assert "Traceback" not in left
 
 
 def test_totals_of_one_process_are_its_own(byte_tokenizer, make_row):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pyarrow as pa
@@ -23,8 +24,10 @@ from nanoocr.data.fetch import (
     select_files,
 )
 from nanoocr.data.shard_cache import ShardCache
+from nanoocr.data.source import EpochOrder
 from nanoocr.errors import UsageError
 from tasks.choose import make_task
+from tasks.plain_text import PlainText
 
 REPO = "some/set"
 
@@ -159,6 +162,14 @@ def test_rows_are_counted_without_a_download_and_shards_come_when_they_are_read(
     assert len(open_set(hub, tmp_path, max_shards=1)) == 3
 
 
+def test_a_fingerprint_needs_no_download_and_knows_that_shards_are_fetched(hub, tmp_path):
+    task = PlainText(open_set(hub, tmp_path))
+    at_hand = PlainText(mirror_shards(hub.root, HubSet(REPO, "main")))
+    assert task.fingerprint() != at_hand.fingerprint()  # an epoch has another order
+    (hub.root / "README.md").write_text("another commit that changes no row")
+    assert PlainText(open_set(hub, tmp_path)).fingerprint() == task.fingerprint() and not hub.downloads()
+
+
 def test_footers_are_read_once(hub, tmp_path):
     open_set(hub, tmp_path)
     open_set(hub, tmp_path)
@@ -174,6 +185,59 @@ def test_a_budget_holds_by_dropping_what_was_used_longest_ago(hub, tmp_path, mon
         held = list((tmp_path / "cache").rglob("*.parquet"))
         assert len(held) <= 2
     assert [name[15] for name in hub.downloads()] == ["0", "1", "2", "1"]
+
+
+def eight_shards(tmp_path, room):
+    """(hub, task) of eight shards of four row groups, of which the disk may hold `room`."""
+    names = [f"main/train-{i:05d}-of-00008.parquet" for i in range(8)]
+    for i, name in enumerate(names):
+        write(tmp_path / "eight" / name, [f"{i}.{j}" for j in range(100)], rows_per_group=25)
+    size = max((tmp_path / "eight" / name).stat().st_size for name in names)
+    hub = FolderHub(tmp_path / "eight")
+    return hub, PlainText(open_set(hub, tmp_path, max_bytes=room * size + size // 2))
+
+
+def test_a_set_above_its_budget_is_fetched_about_once_per_epoch(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards_module, "HELD_BYTES", 0)
+    hub, task = eight_shards(tmp_path, room=2)
+    order, epochs = EpochOrder(task, (1,)), []
+    for epoch in range(3):
+        epochs.append([task[order[i]].answer for i in range(len(task) * epoch, len(task) * (epoch + 1))])
+        assert len(hub.downloads()) <= 8 * (epoch + 1)
+    assert all(sorted(epoch) == sorted(epochs[0]) and len(set(epoch)) == 800 for epoch in epochs)
+    assert epochs[0] != epochs[1]
+    turns = [a[0] != b[0] for a, b in pairwise(epochs[0])]
+    assert sum(turns) > 8  # two shards at a time are mixed, by row groups
+    again = EpochOrder(task, (1,))
+    assert [again[i] for i in (1300, 17, 800)] == [order[i] for i in (1300, 17, 800)]
+
+
+def test_readers_that_stand_apart_need_room_for_the_next_files(tmp_path, monkeypatch):
+    """Four readers in turn, each with its stretches: some are among the next files before all have left."""
+    monkeypatch.setattr(shards_module, "HELD_BYTES", 0)
+    hub, task = eight_shards(tmp_path, room=4)
+    order, stretch = EpochOrder(task, (1,)), 10
+    for start in range(0, len(task), 4 * stretch):
+        for offset in range(stretch):
+            for reader in range(4):
+                assert task[order[start + reader * stretch + offset]]
+    assert len(hub.downloads()) == 8
+
+
+def test_data_sets_with_budgets_of_their_own_leave_each_other_alone(hub, tmp_path, monkeypatch):
+    size = max(path.stat().st_size for path in hub.root.rglob("*.parquet"))
+    large, small = open_set(hub, tmp_path), open_set(hub, tmp_path, max_bytes=size, subset="other")
+    for _ in range(2):
+        assert [large[i] for i in (0, 3, 6)] and small[0] == {"text": "other"}
+    assert len(hub.downloads()) == 4
+    monkeypatch.setattr(shards_module, "HELD_BYTES", 0)
+    free = iter([0, 0, 10**10, 10**10])  # a full disk: the oldest file goes, whoever's it is
+    monkeypatch.setattr(shard_cache, "RESERVE", 0)
+    monkeypatch.setattr(ShardCache, "_free", lambda self: next(free))
+    assert open_set(hub, tmp_path, split="test")[0] == {"text": "held out"}
+    assert len(hub.downloads()) == 5
+    assert not list((tmp_path / "cache").rglob("train-00000-of-00003.parquet"))
+    assert len(list((tmp_path / "cache").rglob("*.parquet"))) == 4
 
 
 def test_only_what_was_fetched_is_ever_dropped(hub, tmp_path):

@@ -237,12 +237,17 @@ def test_nothing_but_pictures_that_break_behind_their_header(data, make_row):
         steps(replace(data, source=rows_source(rows, 0), skip_bad=True))
 
 
-def test_supervised_tokens_are_counted_by_task(data, rows):
+def test_supervised_tokens_and_samples_are_counted_by_task(data, rows):
     text = [Row(f"t{i}", (), (Turn("q", "yes"),), "test") for i in range(4)]
     mixture = Mixture((("seen", RowsTask(rows)), ("text", RowsTask(text))), (0.5, 0.5), 0)
     data = replace(data, source=mixture, packed=True, steps=40)
-    taken: Counter[str] = Counter()
+    taken, samples = Counter[str](), Counter[str]()
     for step in steps(data):
         taken.update(step[0].taken)
+        samples.update(step[0].samples_by_task)
         assert sum(step[0].taken.values()) == step[0].batch.num_supervised
+        texts = Counter("text" if text == "yes" else "seen" for text in answers(step[0].batch))
+        assert texts == step[0].samples_by_task
     assert 0.2 < taken["text"] / taken.total() < 0.6
+    assert samples["text"] / samples.total() == pytest.approx(0.5, abs=0.05)
+    assert taken["text"] == 4 * samples["text"]  # "yes" and its end: shares in tokens are another matter

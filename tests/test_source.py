@@ -51,6 +51,14 @@ def test_rows_of_a_unit_come_together(numbered_task):
         assert inside != sorted(inside)
 
 
+def test_files_at_hand_are_permuted_as_one(numbered_task):
+    """The order that a seed has always given: a resumed run depends on it."""
+    order = EpochOrder(numbered_task([1] * 9), (1,))
+    for epoch in range(2):
+        expected = np.random.default_rng([1, epoch]).permutation(9).tolist()
+        assert [order[i] for i in range(9 * epoch, 9 * epoch + 9)] == expected
+
+
 def test_shares_of_a_mixture_are_exact_in_every_block(numbered_task):
     mixture = Mixture(
         (("a", numbered_task([7])), ("b", numbered_task([100])), ("c", numbered_task([3, 3]))),
@@ -71,6 +79,19 @@ def test_a_draw_depends_on_its_number_alone(numbered_task):
     forward = [one(draw, 0.0).answer for draw in range(300)]
     assert [other(draw, 0.0).answer for draw in reversed(range(300))] == forward[::-1]
     assert [Mixture(tasks, (1.0, 2.0), seed=6)(draw, 0.0).answer for draw in range(300)] != forward
+
+
+def test_a_source_tells_by_name_which_of_its_data_have_changed(numbered_task, make_row):
+    def marks(*counts):
+        names = ("a", "b")
+        return Mixture(tuple(zip(names, map(numbered_task, counts))), (1.0, 2.0), seed=5).fingerprint()
+
+    before, after = marks([5, 5], [4]), marks([5, 5], [5])
+    assert before == marks([5, 5], [4]) and before["a"] == after["a"] and before["b"] != after["b"]
+    rows = [make_row(i) for i in range(5)]
+    assert rows_source(rows, 1).fingerprint() != rows_source(rows[::-1], 1).fingerprint()
+    drawn, other = synth(), replace(synth(), fonts=find_fonts()[:2])
+    assert drawn.fingerprint() == synth().fingerprint() != other.fingerprint()
 
 
 def test_apportion():

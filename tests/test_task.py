@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -74,6 +76,21 @@ def test_a_parquet_task_keeps_turns_and_names(folder):
     task = ParquetTask(local_shards([folder]), start=1, stop=9, step=3)
     assert [row.answer for row in task] == ["1", "4", "7"] and len(task) == 3
     assert task[2].id.endswith("b.parquet: row 0") and task[0].pictures == ()
+
+
+def test_a_fingerprint_stays_with_the_files_and_changes_with_the_rows(folder, tmp_path):
+    def now(place=folder, **slice_):
+        return ParquetTask(local_shards([place]), **slice_).fingerprint()
+
+    before = now()
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    assert before == now(moved) != now(start=1) and len(before) == 16
+    (moved / "b.parquet").rename(moved / "c.parquet")  # other names come in another order
+    assert now(moved) != before
+    write(folder / "b.parquet", 7, 5, 3)  # the same rows in other groups: another order of an epoch
+    assert now() != before
+    write(folder / "b.parquet", 70000, 5, 2)  # as many, but others
+    assert now() != before
 
 
 @given(

@@ -11,6 +11,8 @@ from PIL import Image
 
 from nanoocr.data.rows import BadRowError, Turn
 from nanoocr.errors import UsageError
+from nanoocr.inference import sources
+from tasks import common
 from tasks.choose import make_task
 from tasks.olmocr_mix import front_matter
 
@@ -65,6 +67,18 @@ def test_a_folder_pairs_names_and_tells_what_is_alone(tmp_path):
     assert make_task(f"folder:{tmp_path}?prompt=Read.&start=1")[0].turns == (Turn("Read.", "# B"),)
 
 
+def test_fingerprints_of_files(tmp_path):
+    for name in ("a", "b"):
+        png(tmp_path / f"img/{name}.jpg"), (tmp_path / f"img/{name}.txt").write_text("A")
+    chat(tmp_path, {"messages": said("q")}, name="chat.jsonl")
+    specs = (f"folder:{tmp_path}/img", f"sroie:{tmp_path}", f"jsonl:{tmp_path}/chat.jsonl")
+    before = [make_task(spec).fingerprint() for spec in specs]
+    assert [make_task(spec).fingerprint() for spec in specs] == before and len(set(before)) == 3
+    png(tmp_path / "img/c.jpg"), (tmp_path / "img/c.txt").write_text("C")
+    chat(tmp_path, {"messages": said("quite another")}, name="chat.jsonl")
+    assert not set(before) & {make_task(spec).fingerprint() for spec in specs}
+
+
 def test_a_folder_without_pairs_and_files_that_cannot_be_read(tmp_path):
     with pytest.raises(UsageError, match=r"no picture or PDF has a \.txt or \.md"):
         make_task(f"folder:{tmp_path}")
@@ -74,6 +88,31 @@ def test_a_folder_without_pairs_and_files_that_cannot_be_read(tmp_path):
     for i, complaint in ((0, r"a\.png: a\.txt cannot be read as UTF-8"), (1, r"b\.pdf.* damaged")):
         with pytest.raises(BadRowError, match=complaint):
             task[i]
+
+
+@pytest.fixture
+def rendered(monkeypatch):
+    """The numbers of the pages that were rendered."""
+    numbers, render = [], sources._render
+    monkeypatch.setattr(
+        sources, "_render", lambda document, i, name: numbers.append(i) or render(document, i, name)
+    )
+    return numbers
+
+
+def test_pages_wait_encoded_and_a_pdf_of_too_many_is_not_even_rendered(tmp_path, rendered, monkeypatch):
+    monkeypatch.setattr(common, "MAX_PAGES", 3)
+    for name, pages in (("a", 3), ("b", 4)):
+        pdf(tmp_path / f"{name}.pdf", pages), (tmp_path / f"{name}.txt").write_text("text")
+    task = make_task(f"folder:{tmp_path}")
+    row = task[0]
+    assert rendered == [1, 2, 3] and all(isinstance(picture, bytes) for picture in row.pictures)
+    original = list(sources.open_source(tmp_path / "a.pdf"))[2].image
+    assert row.images()[2].tobytes() == original.tobytes()  # nothing is lost
+    rendered.clear()
+    with pytest.raises(BadRowError, match=r"b\.pdf has 4 pages, and a row has 3 at most: split"):
+        task[1]
+    assert not rendered
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -148,8 +187,11 @@ def test_lines_are_found_by_number_and_blank_ones_do_not_count(tmp_path):
         ({"messages": said("<image>x"), "images": ["gone.png"]}, r"gone\.png cannot be read"),
         ({"messages": said("<image>x"), "images": ["http://a/b.png"]}, "http://a/b.png is no file"),
         ({"messages": said("<image>x"), "images": [7]}, "a picture is named by 7"),
+        ({"messages": said("<image>x"), "images": 7}, "a picture is named by 7"),
+        ({"messages": said("x"), "system": ["Be brief."]}, "neither a string nor a list of parts"),
         ({"messages": said("x", "")}, "an answer is blank"),
         ({"messages": said("x", None)}, "neither a string nor a list"),
+        ({"messages": said("x", "\ud83d")}, "the answer holds half a character"),
         ({"messages": said([{"type": "audio"}])}, "part of type 'audio'"),
         ({"messages": said([{"type": "text"}])}, "without a text"),
         ({"messages": said("x")[:1]}, "the roles are user"),
@@ -205,6 +247,7 @@ def test_olmocr_tables_of_0225(tmp_path):
         "{cut",
         "[]",
     ]
+    responses += ['{"is_rotation_valid": true}', response(natural_text=["Text."])]
     responses += [response(is_rotation_valid=False, rotation_correction=45), response()]
     rows = [
         {"id": f"page-{i}", "url": "x", "page_number": 7, "response": text}
@@ -225,15 +268,17 @@ def test_olmocr_tables_of_0225(tmp_path):
     complaints = (
         "response is not JSON",
         "not a JSON object",
+        "schema.*natural_text",
+        r"the answer is \['Text\.'\]",
         "rotation_correction is 45",
-        "page-7.pdf does not exist",
+        "page-9.pdf does not exist",
     )
     for i, complaint in enumerate(complaints, 4):
         with pytest.raises(BadRowError, match=rf"row {i}: .*{complaint}"):
             task[i]
 
 
-def test_olmocr_tables_of_1025(tmp_path):
+def test_olmocr_tables_of_1025(tmp_path, rendered):
     columns = {"natural_text": "<table></table>", "is_rotation_valid": True, "rotation_correction": 0}
     path = "pdf_tarballs/00_documents_train_00000.tar.gz:0000/abc:1-8.pdf"
     paths = [path, path, "nowhere.pdf"]
@@ -242,7 +287,7 @@ def test_olmocr_tables_of_1025(tmp_path):
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "tables/00_documents_train.parquet")
     pdf(tmp_path / "pdfs/00_documents_train_00000/0000/abc:1-8.pdf", pages=3)
     task = make_task(f"olmocr_mix:00_documents_train?path={tmp_path}/tables&pdfs={tmp_path}/pdfs")
-    assert len(task[0].pictures) == 1 and task[0].answer == "<table></table>"
+    assert len(task[0].pictures) == 1 and task[0].answer == "<table></table>" and set(rendered) == {2}
     for i, complaint in ((1, "3 pages, and page_number is 9"), (2, "neither an id nor a pdf_relpath")):
         with pytest.raises(BadRowError, match=complaint):
             task[i]

@@ -53,6 +53,9 @@ def vision_task(tmp_path, rows, subset="chartqa", options=""):
     return make_task(f"finevision:{subset}?path={tmp_path}{options}")
 
 
+ASKED = {"question": "Which?", "image": picture()}
+CHOICES = {"question": "1 + 1?", "subject": "a", "choices": ["1", "2", "3", "4"], "answer": 1}
+
 # ---------------------------------------------------------------------------------------------------------
 # FineVision
 
@@ -176,12 +179,14 @@ def test_docvqa_takes_the_first_answer(tmp_path):
     )
     rows = [
         {"question": "Date?", "image": picture(), "answers": ["5/8/93", "May 8"]},
+        {"question": "Date?", "image": picture(), "answers": []},
         {"question": "Date?", "image": picture(), "answers": None},  # the test split
     ]
     task = hub_task(tmp_path, "docvqa", rows, schema, "DocVQA/train-00000-of-00012.parquet")
     assert task[0].turns == (Turn("Date?", "5/8/93"),)
-    with pytest.raises(BadRowError, match="row 1: has no answer"):
-        task[1]
+    for i in (1, 2):
+        with pytest.raises(BadRowError, match=f"row {i}: has no answer"):
+            task[i]
 
 
 def test_textvqa_learns_what_most_people_said(tmp_path):
@@ -220,29 +225,29 @@ def test_smoltalk_puts_the_system_text_before_the_first_question(tmp_path):
         said(("user", "Hi")),
         {"messages": [], "source": "x"},
         said(("user", "Hi"), ("assistant", None)),
+        said(("system", None), ("user", "Hi"), ("assistant", "Hello")),
+        said(("system", "Be brief."), ("user", None), ("assistant", "Hello")),
     ]
+    complaints = ("roles are user, user", "roles are user", "no messages", "assistant says is None")
     task = hub_task(tmp_path, "smoltalk", rows)
     assert task[0].turns == (Turn("Be brief.\n\nHi", "Hello"), Turn("Bye", "Bye")) and not task[0].pictures
-    for i, complaint in enumerate(
-        ("roles are user, user", "roles are user", "no messages", "the answer is None"), 1
-    ):
+    for i, complaint in enumerate((*complaints, "system says is None", "user says is None"), 1):
         with pytest.raises(BadRowError, match=rf"row {i}: .*{complaint}"):
             task[i]
 
 
 def test_mmlu_asks_for_the_letter(tmp_path):
-    row = {"question": "1 + 1?", "subject": "arithmetic", "choices": ["1", "2", "3", "4"], "answer": 1}
     rows = [
-        row,
-        {**row, "choices": ["1", "2"]},
-        {**row, "answer": None},
-        {**row, "answer": 4},
-        {**row, "question": ""},
+        CHOICES,
+        {**CHOICES, "choices": ["1", "2"]},
+        {**CHOICES, "answer": None},
+        {**CHOICES, "answer": 4},
+        {**CHOICES, "question": ""},
     ]
     file = "all/auxiliary_train-00000-of-00001.parquet"
     task = hub_task(tmp_path, "mmlu", rows, file=file)
     assert task[0].prompt == "1 + 1?\n- 1=A\n- 2=B\n- 3=C\n- 4=D\n\nAnswer with the right letter alone."
-    assert task[0].answer == "B" and task[0].source == "mmlu/arithmetic"
+    assert task[0].answer == "B" and task[0].source == "mmlu/a"
     for i, complaint in enumerate(("2 choices", "answer is None", "answer is 4", "no question"), 1):
         with pytest.raises(BadRowError, match=rf"row {i}: .*{complaint}"):
             task[i]
@@ -269,6 +274,32 @@ def test_plain_text_is_an_answer_to_nothing(tmp_path):
     assert make_task(f"plain_text:sample/10BT?path={tmp_path}&chars=12")[0].answer == "One. Two."
 
 
+SHAPES = {  # spec: a file of its place, columns of another type than the data set's, and the complaint
+    "finevision:a?relevance_min=3": ("a/train-0.parquet", vision_row(relevance_min="4"), "schema.*TypeError"),
+    "finevision:b": ("b/train-0.parquet", vision_row(images=[{"bytes": "text", "path": ""}]), "no bytes"),
+    "docvqa": ("DocVQA/train-0.parquet", {**ASKED, "answers": "5/8/93"}, "not a list of texts"),
+    "textvqa": ("train-0.parquet", {**ASKED, "answers": "nokia"}, "not a list of texts"),
+    "chartqa": ("train-0.parquet", {"image": "a.png", "query": "q", "label": ["a"]}, "has no picture"),
+    "mmlu": ("all/auxiliary_train-0.parquet", {**CHOICES, "choices": "ABCD"}, "not a list of texts"),
+    "mmlu:b": ("b/auxiliary_train-0.parquet", {**CHOICES, "answer": "1"}, "answer is '1'"),
+    "mmlu:c": ("c/auxiliary_train-0.parquet", {**CHOICES, "question": 7}, "no question"),
+    "gsm8k": ("main/train-0.parquet", {"question": "q", "answer": 24}, "has no answer"),
+    "smoltalk": ("train-0.parquet", {"messages": ["Hi", "Hello"]}, "schema.*TypeError"),
+    "smoltalk:b": ("b/train-0.parquet", {"messages": [{"role": "user"}]}, "schema.*KeyError"),
+    "plain_text": ("a-0.parquet", {"text": 7}, "the answer is 7"),
+}
+
+
+@pytest.mark.parametrize("spec", SHAPES)
+def test_columns_of_another_type_are_bad_rows_like_any_other(tmp_path, spec):
+    file, row, complaint = SHAPES[spec]
+    task = hub_task(tmp_path, spec, [row], file=file)
+    with pytest.raises(BadRowError, match=rf"parquet: row 0: .*{complaint}"):
+        task[0]
+    with pytest.raises(IndexError):  # no such row is a mistake of the caller's
+        task[1]
+
+
 def test_an_opening_ends_where_something_ends():
     text = "First part.\n\nSecond one. Third comes here."
     assert opening(text, 100) == text and opening(text, 20) == "First part."
@@ -285,6 +316,11 @@ def test_synthetic_rows_are_drawn_by_number():
     assert len(again) == 1_000_000
     assert np.array_equal(np.asarray(task[1].image), np.asarray(again[1].image))
     assert task[1].answer == again[1].answer and len(task[1].boxes) > 0
+    assert (
+        again.fingerprint()
+        != task.fingerprint()
+        == make_task("synth:all?count=20&seed=3&start=1&step=7").fingerprint()
+    )
     with pytest.raises(UsageError, match="Unknown kind 'cart'"):
         make_task("synth:cart")
 

@@ -52,7 +52,7 @@ class ShardSource:
     files: HubSet
     path: str = ""
     cache: str = "~/.cache/nanoocr"  # where fetched shards stay
-    max_gb: float = 50.0  # most that they may take there, for all data sets together
+    max_gb: float = 50.0  # most that those of this subset may take there
 
     def open(self, *choices: Sequence[str]) -> Shards:
         """The shards with the first list of columns among `choices` that every one of them has.
@@ -199,8 +199,9 @@ def hub_shards(
     """Shards of a hub data set, fetched into `folder`/hub one by one as their rows are asked for.
 
     The list of files and the footers are kept there, so that a set that was opened once opens without a
-    network. Ranks and workers may share the folder; the budget must hold a shard for each of them, or they
-    fetch the same ones again and again. Nothing else in `folder` is counted or dropped.
+    network. Ranks and workers may share the folder. The budget is that of this repository's subset, for which
+    other subsets give way only where the disk is full; nothing else in `folder` is counted or dropped. An
+    epoch reads `source.WINDOW` shards at a time: with room for twice as many, each is fetched once.
 
     Raises:
         UsageError: no such data set, subset, split or column, or the hub cannot be reached.
@@ -216,9 +217,10 @@ def hub_shards(
         if missing := [column for column in columns or () if column not in footers[name]["columns"]]:
             known = ", ".join(footers[name]["columns"])
             raise UsageError(f"{which.repo}/{name}: has no column {missing[0]!r}, only {known}")
-    cache = ShardCache(folder, max_bytes)
+    cache = ShardCache(folder, max_bytes, f"{place.name}/{which.subset.replace('/', '--') or 'all'}")
     path_of = partial(_fetch, hub=hub, which=which, listing=listing, cache=cache)
-    return Shards([Shard(name, tuple(footers[name]["rows"])) for name in names], path_of, columns)
+    shards = [Shard(name, tuple(footers[name]["rows"]), listing.sizes[name]) for name in names]
+    return Shards(shards, path_of, columns, fetched=True)
 
 
 def _listing(hub: Hub, which: HubSet, place: Path) -> Listing:
@@ -274,8 +276,7 @@ def _fetch(name: str, *, hub: Hub, which: HubSet, listing: Listing, cache: Shard
                 print(f"{title}: {type(error).__name__}, next try in {wait:.0f} s", file=sys.stderr)
                 time.sleep(wait)
 
-    place = f"{which.repo.replace('/', '--')}/{listing.commit}"
-    return cache.get(f"{place}/{name}", listing.sizes[name], download)
+    return cache.get(f"{listing.commit}/{name}", listing.sizes[name], download)
 
 
 def _unreachable(which: HubSet, error: Exception) -> UsageError:

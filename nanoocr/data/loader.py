@@ -16,6 +16,7 @@ import signal
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -100,6 +101,7 @@ class Delivery(NamedTuple):
     skipped: dict[str, int]  # rows that were drawn and not used, by reason
     taken: dict[str, int]  # supervised tokens by task (of a Mixture)
     shrunk: int = 0  # rows that were drawn and are seen in less detail, so that they fit
+    samples_by_task: Mapping[str, int] = MappingProxyType({})  # rows of the batch, as `taken` has tokens
 
 
 class Waiting(NamedTuple):
@@ -143,13 +145,15 @@ class Reader:
             batch = collate_packed(examples, data.max_length, pad)
         else:
             batch = collate([example for (example,) in examples], pad)
-        taken: Counter[str] = Counter()
+        taken, samples = Counter[str](), Counter[str]()
         if isinstance(data.source, Mixture):
             for waiting, example in (pair for line in lines for pair in line):
-                taken[data.source.name_of(self._global(waiting.draw))] += sum(example.mask)
+                name = data.source.name_of(self._global(waiting.draw))
+                taken[name] += sum(example.mask)
+                samples[name] += 1
         skipped, self.skipped = dict(self.skipped), Counter()
         shrunk, self.shrunk = self.shrunk, 0
-        return Delivery(batch, self.number, self.state(), skipped, dict(taken), shrunk)
+        return Delivery(batch, self.number, self.state(), skipped, dict(taken), shrunk, dict(samples))
 
     def state(self) -> ReaderState:
         """Where it stands now."""

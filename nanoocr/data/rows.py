@@ -8,6 +8,7 @@ paths are relative.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from nanoocr.files import read_json_list
 from nanoocr.image_process import open_image
 
 NO_BOXES = np.zeros((0, 4), dtype=np.float32)
+HALF = re.compile("[\ud800-\udfff]")  # JSON can escape one alone; no tokenizer can encode it
 Picture = bytes | Image.Image  # an encoded file, or what it decodes to
 
 
@@ -190,7 +192,10 @@ def checked_row(
     for what, text in (*named, ("chars", chars)):
         if not isinstance(text, str):
             raise BadRowError(f"{name}: the {what} is {text!r} and not a text")
-    if any(not picture for picture in pictures if not isinstance(picture, Image.Image)):
+        if HALF.search(text):
+            raise BadRowError(f"{name}: the {what} holds half a character, a lone surrogate")
+    encoded = [picture for picture in pictures if not isinstance(picture, Image.Image)]
+    if not all(isinstance(picture, bytes) and picture for picture in encoded):
         raise BadRowError(f"{name}: a picture has no bytes")
     try:
         array = np.array(boxes, dtype=np.float32).reshape(-1, 4)

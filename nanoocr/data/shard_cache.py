@@ -1,7 +1,8 @@
 """A folder of fetched files that never outgrows its budget: what was used longest ago goes first.
 
-Many processes may share it. One of them fetches or drops at a time; readers of what is there never wait, and
-a file that is dropped while it is being read stays readable to its reader.
+Data sets share it, each with a budget of its own; where the disk is full, any of them may have to give.
+Many processes may share it too: one of them fetches or drops at a time, readers of what is there never wait,
+and a file that is dropped while it is being read stays readable to its reader.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ RESERVE = GIGABYTE  # bytes of the disk that stay free for checkpoints and logs
 
 @dataclass(frozen=True)
 class ShardCache:
-    """At most `max_bytes` of Parquet files under `root`."""
+    """At most `max_bytes` of Parquet files of one data set, in its `folder` below the common `root`."""
 
     root: Path
     max_bytes: int
+    folder: str = ""
 
     def get(self, name: str, size: int, download: Callable[[Path], Path]) -> Path:
         """The file `name`, of `size` bytes; `download(folder)` puts it into a folder if it is not there.
@@ -32,7 +34,7 @@ class ShardCache:
         Raises:
             UsageError: it does not fit into the budget or onto the disk, or arrived cut short.
         """
-        target = self.root / name
+        target = self.root / self.folder / name
         if _touch(target):
             return target
         with locked(self.root):
@@ -55,25 +57,35 @@ class ShardCache:
         return target
 
     def _make_room(self, name: str, size: int) -> None:
-        """Drop the files that were used longest ago until `size` bytes more fit."""
+        """Drop the files that were used longest ago until `size` bytes more fit: into budget, then disk."""
         if size > self.max_bytes:
             needed, budget = size / GIGABYTE, self.max_bytes / GIGABYTE
             raise UsageError(f"{name} has {needed:.2f} GB and the budget is {budget:.2f}: raise max_gb")
-        held = [(path.stat(), path) for path in self.root.rglob("*.parquet")]
-        held.sort(key=lambda pair: pair[0].st_mtime_ns, reverse=True)
-        total = sum(about.st_size for about, _ in held)
-        if self._free() + total < size + RESERVE:
+        held = held_files(self.root)
+        if self._free() + sum(held.values()) < size + RESERVE:
             raise UsageError(
                 f"{self.root}: {self._free() / GIGABYTE:.1f} GB are free, and {name} needs "
                 f"{(size + RESERVE) / GIGABYTE:.1f} with the reserve: make room or name another cache folder"
             )
-        while held and (total + size > self.max_bytes or self._free() < size + RESERVE):
-            about, oldest = held.pop()
+        own = held_files(self.root / self.folder)
+        while sum(own.values()) + size > self.max_bytes:
+            oldest = next(iter(own))
             oldest.unlink()
-            total -= about.st_size
+            del own[oldest], held[oldest]
+        while held and self._free() < size + RESERVE:
+            oldest = next(iter(held))
+            oldest.unlink()
+            del held[oldest]
 
     def _free(self) -> int:
         return shutil.disk_usage(self.root).free
+
+
+def held_files(folder: Path) -> dict[Path, int]:
+    """The bytes of every Parquet file below a folder, the one used longest ago first."""
+    held = [(path.stat(), path) for path in folder.rglob("*.parquet")]
+    held.sort(key=lambda pair: pair[0].st_mtime_ns)
+    return {path: about.st_size for about, path in held}
 
 
 @contextmanager

@@ -28,6 +28,7 @@ class Shard:
 
     name: str  # what `Shards.path_of` turns into a path, and errors call the file
     group_rows: tuple[int, ...]  # rows of each row group
+    size: int  # bytes of the file
 
 
 class Shards:
@@ -38,13 +39,18 @@ class Shards:
         shards: Sequence[Shard],
         path_of: Callable[[str], Path] = Path,
         columns: Sequence[str] | None = None,
+        *,
+        fetched: bool = False,
     ) -> None:
-        """`path_of` gives the local file of a shard's name, fetching it first where it must."""
+        """`path_of` gives the local file of a shard's name; `fetched`: not all of them can stay here."""
+        self.shards = shards
         self.path_of = path_of
         self.columns = None if columns is None else list(columns)
         self.groups = [(shard.name, i) for shard in shards for i in range(len(shard.group_rows))]
         rows = [count for shard in shards for count in shard.group_rows]
         self.bounds = [0, *accumulate(rows)]  # rows bounds[g] .. bounds[g + 1] - 1 are row group g
+        of_file = [sum(shard.group_rows) for shard in shards] if fetched else [sum(rows)]
+        self.files = [0, *accumulate(of_file)]  # where the next file has to be fetched
         self._held: dict[int, pa.Table] = {}  # the row groups that were used last, oldest first
 
     def __len__(self) -> int:
@@ -111,4 +117,4 @@ def read_footer(path: Path, columns: Sequence[str] = ()) -> Shard:
         raise UsageError(f"{path}: not a readable Parquet file ({error})") from error
     if missing := [name for name in columns if name not in names]:
         raise UsageError(f"{path}: has no column {missing[0]!r}, only {', '.join(names)}")
-    return Shard(str(path), rows)
+    return Shard(str(path), rows, path.stat().st_size)

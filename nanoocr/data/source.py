@@ -1,4 +1,4 @@
-"""Where training rows come from: a Source is a function (number of the draw, progress) -> Row.
+"""Where training rows come from: a Source gives the row of a draw by its number.
 
 A draw is a pure function of its number, so the position in the data is a single number, whoever asks: for
 pictures that are drawn (`SynthMix`), for weighted data sets (`Mixture`), and for a small fixed set (a
@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import accumulate, pairwise
+from typing import Protocol
 
 import numpy as np
 
@@ -20,10 +21,18 @@ from nanoocr.data.rows import NO_BOXES, Row, Turn, row_from_synth
 from nanoocr.data.synth import make_sample
 from nanoocr.data.synth.card import MAX_LINES
 from nanoocr.data.synth.fonts import Font
-from nanoocr.data.task import Task
+from nanoocr.data.task import Task, digest
 from nanoocr.errors import UsageError
 
-Source = Callable[[int, float], Row]
+
+class Source(Protocol):
+    """(number of the draw, progress from 0 to 1) -> Row."""
+
+    def __call__(self, draw: int, progress: float, /) -> Row:
+        """Row of the draw."""
+
+    def fingerprint(self) -> dict[str, str]:
+        """By data set: what stays while the same draws give the same rows, and changes with the data."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,10 @@ class SynthMix:
         row = row_from_synth(sample, f"{kind}/{self.seed}/{index}")
         return as_text_row(row) if rng.random() < self.text_ratio else row
 
+    def fingerprint(self) -> dict[str, str]:
+        """Of the fonts; everything else is a flag."""
+        return {"synth": digest([(font.family, font.style) for font in self.fonts])}
+
 
 def as_text_row(row: Row) -> Row:
     """A row without a picture: the text is given and must be repeated (keeps language in the mixture)."""
@@ -57,14 +70,14 @@ def as_text_row(row: Row) -> Row:
 # data sets
 
 BLOCK = 1000  # draws in which every task comes as often as its weight says
+WINDOW = 2  # fetched files that are read at a time: what a disk budget must hold, and as many that come next
 
 
 @dataclass(frozen=True)
 class Mixture:
     """Tasks by weight. Every block of draws holds each task's share, in an order of its own.
 
-    Each task goes through all of its rows, in another order every time: units that are cheap to read together
-    (row groups) in turn, permuted, and the rows within a unit permuted.
+    Each task goes through all of its rows, in another order every time (`EpochOrder`).
     """
 
     tasks: tuple[tuple[str, Task], ...]
@@ -91,6 +104,10 @@ class Mixture:
     def name_of(self, draw: int) -> str:
         """The name of the task that draw `draw` takes."""
         return self.tasks[self.place(draw)[0]][0]
+
+    def fingerprint(self) -> dict[str, str]:
+        """Of every task."""
+        return {name: task.fingerprint() for name, task in self.tasks}
 
     def place(self, draw: int) -> tuple[int, int]:
         """(number of the task, how many of its rows came before)."""
@@ -120,10 +137,19 @@ def block_order(counts: tuple[int, ...], seed: int, block: int) -> np.ndarray:
 
 
 class EpochOrder:
-    """Endless positions -> indices of a task, every epoch in another order, unit by unit."""
+    """Endless positions -> indices of a task, every row once per epoch, every epoch in another order.
+
+    Units that are cheap to read together (row groups) come in turn, permuted, and so do the rows of each. Of
+    files that must be fetched, permuted too, WINDOW at a time give all of their units before the next ones:
+    each is fetched once per epoch, also where they do not all fit on the disk. Files on disk are one window.
+    """
 
     def __init__(self, task: Task, seed: tuple[int, ...]) -> None:
         self.units, self.seed, self.length = task.units(), seed, len(task)
+        files: dict[int, list[int]] = {}
+        for number, unit in enumerate(self.units):
+            files.setdefault(bisect_right(task.files(), task.chosen[unit[0]]), []).append(number)
+        self.files = list(files.values())  # the units of each
         self._epochs: dict[int, tuple[list[int], list[int]]] = {}  # the two used last
 
     def __getitem__(self, position: int) -> int:
@@ -139,9 +165,17 @@ class EpochOrder:
         if epoch not in self._epochs:
             while len(self._epochs) > 1:
                 self._epochs.pop(min(self._epochs))
-            units = np.random.default_rng([*self.seed, epoch]).permutation(len(self.units)).tolist()
+            units = self._permuted_units(np.random.default_rng([*self.seed, epoch]))
             self._epochs[epoch] = (units, [0, *accumulate(len(self.units[unit]) for unit in units)])
         return self._epochs[epoch]
+
+    def _permuted_units(self, rng: np.random.Generator) -> list[int]:
+        files = rng.spawn(1)[0].permutation(len(self.files))
+        units: list[int] = []
+        for i in range(0, len(files), WINDOW):
+            window = sorted(unit for file in files[i : i + WINDOW] for unit in self.files[file])
+            units += rng.permutation(window).tolist()
+        return units
 
 
 @lru_cache(maxsize=64)
@@ -160,6 +194,10 @@ class RowsTask(Task):
     def num_rows(self) -> int:
         """All of them."""
         return len(self.rows)
+
+    def marks(self) -> Iterable[object]:
+        """What the rows say; they are few."""
+        return [row.turns for row in self.rows]
 
     def read(self, index: int) -> Row:
         """Row `index`."""

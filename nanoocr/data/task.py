@@ -6,10 +6,12 @@ packs or shows data needs no more than that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 
-from nanoocr.data.rows import Row, row_from_record
+from nanoocr.data.rows import BadRowError, Row, row_from_record
 from nanoocr.data.shards import Shards
 from nanoocr.errors import UsageError
 
@@ -44,6 +46,18 @@ class Task:
         """Where units of rows begin that are cheap to read together, and the end. Here: many rows each."""
         return [*range(0, self.num_rows(), UNIT), self.num_rows()]
 
+    def files(self) -> Sequence[int]:
+        """Where files begin that are fetched as a whole and may not all stay, and the end. Here: none are."""
+        return [0, self.num_rows()]
+
+    def marks(self) -> Iterable[object]:
+        """What tells the data from others without reading a row: names, sizes, counts."""
+        return [self.num_rows()]
+
+    def fingerprint(self) -> str:
+        """Stays while row i is the same row, wherever the files lie: of the `marks` and the slice."""
+        return digest([*self.marks(), self.chosen])
+
     @property
     def chosen(self) -> range:
         """The indices of the whole set that the slice leaves."""
@@ -73,6 +87,15 @@ class ParquetTask(Task):
         super().__init__(start, stop, step)
         self.shards = shards
 
+    def __getitem__(self, i: int) -> Row:
+        """As `read`, where a record of a shape that it did not foresee is a bad row as well."""
+        index = self.chosen[i]
+        try:
+            return self.read(index)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            name = self.shards.name_of(index)
+            raise BadRowError(f"{name}: is not of the data set's schema ({error!r})") from error
+
     def num_rows(self) -> int:
         """Rows of all shards."""
         return len(self.shards)
@@ -81,6 +104,20 @@ class ParquetTask(Task):
         """Row groups."""
         return self.shards.bounds
 
+    def files(self) -> Sequence[int]:
+        """Shards, where they come from a hub."""
+        return self.shards.files
+
+    def marks(self) -> Iterable[object]:
+        """What the listing and the footers say, and `files`, which the order of an epoch depends on."""
+        about = [(Path(shard.name).name, shard.size, shard.group_rows) for shard in self.shards.shards]
+        return [about, self.files()]
+
     def read(self, index: int) -> Row:
         """The record as a row."""
         return row_from_record(self.shards[index], self.shards.name_of(index))
+
+
+def digest(marks: Sequence[object]) -> str:
+    """16 hexadecimal digits of what the marks print as."""
+    return hashlib.sha256(repr(marks).encode()).hexdigest()[:16]
