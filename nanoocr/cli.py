@@ -12,6 +12,7 @@ import contextlib
 import io
 import json
 import os
+import stat
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -186,11 +187,14 @@ def read_command(arguments: argparse.Namespace) -> int:
 
     pages = parse_pages(arguments.pages)
     inputs = find_inputs(arguments.files)
+    _refuse_overwriting(arguments.output, inputs)
     headed = len(arguments.files) > 1 or any(map(os.path.isdir, arguments.files))
     counts = {"read": 0, "failed": 0}
     with _opened(arguments.output) as out, _bar(arguments.quiet, len(inputs)) as bar:
         written: Page | None = None
         for page in _read_pages(arguments, inputs, pages, bar):
+            if not any(counts.values()):
+                _empty(out, arguments.output)
             with _paused(bar):
                 text = f"{page.to_json()}\n" if arguments.json else _as_text(page, written, headed)
                 _write(out, text, arguments.output)
@@ -244,6 +248,16 @@ def _search(folder: Path) -> list[Input]:
         name = _shown(str(folder))
         failed.append(Input(name, error=PictureError(f"{name} holds no pictures or PDFs.", kind="empty")))
     return [*(Input(_shown(str(path)), path) for path in sorted(found, key=lambda path: path.parts)), *failed]
+
+
+def _refuse_overwriting(output: str, inputs: Sequence[Input]) -> None:
+    """Raises UsageError where the results would take the place of a picture."""
+    if output == "-" or not os.path.exists(output):
+        return
+    for item in inputs:
+        path = item.source
+        if isinstance(path, Path) and os.path.exists(path) and os.path.samefile(path, output):
+            raise UsageError(f"--output={output} is {item.name}, which is to be read: name another file")
 
 
 def _shown(name: str) -> str:
@@ -302,7 +316,10 @@ def _stdin() -> bytes:
 
 @contextlib.contextmanager
 def _opened(output: str) -> Iterator[TextIO]:
-    """The file for the results; opened before the work, so that a bad path costs no time."""
+    """The file for the results; opened before the work, so that a bad path costs no time.
+
+    What an older run wrote stays in it until the first page arrives: see `_empty`.
+    """
     if output == "-":
         if sys.stdout is None:
             raise OutputError("stdout cannot be written: it is closed")
@@ -311,11 +328,17 @@ def _opened(output: str) -> Iterator[TextIO]:
         yield sys.stdout
         return
     try:
-        file = open(output, "w", encoding="utf-8")  # noqa: SIM115 - closed below
+        file = open(output, "a", encoding="utf-8")  # noqa: SIM115 - closed below
     except OSError as error:
         raise OutputError(f"{output} cannot be written: {error.strerror}") from error
     with file:
         yield file
+
+
+def _empty(out: TextIO, output: str) -> None:
+    """Drop what an older run wrote; stdout, a pipe or a device keeps what it has got."""
+    if output != "-" and stat.S_ISREG(os.fstat(out.fileno()).st_mode):
+        out.truncate(0)
 
 
 def _write(out: TextIO, text: str, output: str) -> None:

@@ -139,6 +139,20 @@ def test_output_file(nanoocr, files):
     assert (files / "out.txt").read_text() == expected
 
 
+def test_output_replaces_an_older_file_once_there_is_a_page(nanoocr, files):
+    (files / "out.txt").write_text("an older reading, longer than the new one\n" * 9)
+    expected = nanoocr("a.png")[1]
+    assert nanoocr("a.png", "-o", "out.txt")[0] == 0
+    assert (files / "out.txt").read_text() == expected
+    assert nanoocr("none.png", "-o", "out.txt")[0] == 3  # this is what there is to say now
+    assert (files / "out.txt").read_text() == ""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/null"), reason="needs /dev/null")
+def test_output_may_be_a_device(nanoocr):
+    assert nanoocr("a.png", "--output=/dev/null")[0] == 0
+
+
 def test_prompt_changes_the_text(nanoocr):
     assert nanoocr("a.png", "--prompt=What is the total?")[1] != nanoocr("a.png")[1]
 
@@ -225,6 +239,25 @@ def test_output_that_cannot_be_written(nanoocr):
     code, out, err = nanoocr("a.png", "--output=no/such/folder/out.txt")
     assert (code, out) == (6, "")
     assert re.fullmatch(r"error: no/such/folder/out.txt cannot be written: [^\n]*\n", err)
+
+
+@pytest.mark.parametrize("flag", ["--mode=huge", "--dtype=int8", "--device=abacus", "--model=nowhere"])
+def test_a_mistake_leaves_an_older_output_alone(nanoocr, files, flag):
+    (files / "out.txt").write_text("an older reading")
+    code, _, err = nanoocr("a.png", "--output=out.txt", flag, model=False)
+    assert (code, err.count("\n")) == (4 if "model" in flag else 2, 1)
+    assert (files / "out.txt").read_text() == "an older reading"
+
+
+@pytest.mark.parametrize("inputs", [["b.jpg", "a.png"], ["."]])
+@pytest.mark.parametrize("output", ["a.png", "link.txt"])
+def test_output_never_replaces_an_input(nanoocr, files, inputs, output):
+    before = (files / "a.png").read_bytes()
+    os.link(files / "a.png", files / "link.txt")
+    code, out, err = nanoocr(*inputs, f"--output={output}")
+    assert (code, out) == (2, "")
+    assert re.fullmatch(rf"error: --output={output} is (\./)?a\.png, [^\n]*\n", err)
+    assert (files / "a.png").read_bytes() == before
 
 
 def test_interrupted(nanoocr, monkeypatch):
