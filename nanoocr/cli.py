@@ -301,7 +301,8 @@ def _pictures(inputs: list[Input], pages: PageRanges, bar: Progress | None) -> I
 
 
 def _may_be_readable(item: Input) -> bool:
-    return item.error is None and (not isinstance(item.source, Path) or item.source.exists())
+    # Not Path.exists, which raises where a folder is closed to us or a name is too long.
+    return item.error is None and (not isinstance(item.source, Path) or os.path.exists(item.source))
 
 
 def _stdin() -> bytes:

@@ -187,6 +187,13 @@ def test_bad_input_is_named_in_one_sentence(nanoocr, files, name, reason):
     assert err.count("\n") == 1
 
 
+def test_a_name_too_long_for_the_file_system_spoils_only_itself(nanoocr, folder, files):
+    code, out, err = nanoocr("x" * 300, "a.png", "-q")
+    assert (code, out) == (5, f"==> a.png <==\n{expected_text(folder, files / 'a.png')}\n")
+    assert re.fullmatch(r"error: x{300} cannot be opened: [^\n]*\n", err)
+    assert nanoocr("x" * 300)[0] == 3
+
+
 def test_nothing_to_read_needs_no_model(nanoocr, monkeypatch):
     monkeypatch.setattr(Reader, "__init__", lambda *_, **__: pytest.fail("loaded a model for nothing"))
     assert nanoocr("none.png")[0] == 3
