@@ -209,6 +209,13 @@ def test_a_bad_page_spoils_only_itself(reader):
     assert "page 2" in pages[1].error
 
 
+def test_a_bad_first_page_does_not_lose_the_others(reader):
+    pages = reader.read(pdf((20_000, 20_000), (90, 200)), max_tokens=4)
+    assert [(page.page, page.status) for page in pages] == [(1, "error"), (2, "truncated")]
+    with pytest.raises(PictureError, match="page 1"):  # the only page that is asked for
+        reader.read(pdf((20_000, 20_000), (90, 200)), pages=parse_pages("1"))
+
+
 def test_pdf_is_rendered_one_page_at_a_time(monkeypatch):
     rendered = []
     render = pypdfium2.PdfPage.render

@@ -136,20 +136,23 @@ class Reader:
         """Read a path, the bytes of a file, a Pillow image, or a list of them.
 
         A list gives a list, in which a PDF stands with one Page for each of its pages and a source that
-        cannot be read with one Page of status `error`. A single source gives its Page, or a list if it is a
-        PDF of several pages. `pages` matters for PDFs only.
+        cannot be read with one Page of status `error`. A single source gives its Page, or the list of them
+        if several pages of a PDF are read. `pages` matters for PDFs only.
 
         Raises:
-            PictureError: a single source cannot be read; its `kind` says why.
+            PictureError: a single source of one page cannot be read; its `kind` says why.
             UsageError: the prompt is too long for the model, or `max_tokens` is not positive.
         """
         if not isinstance(source, str | Path | bytes | Image.Image):
             every = (picture for one in source for picture in open_source(one, pages=pages))
             return list(self.read_pictures(every, prompt, max_tokens=max_tokens))
         pictures = open_source(source, pages=pages)
-        first = [_demand(picture) for picture in islice(pictures, 1)]
-        found = list(self.read_pictures(chain(first, pictures), prompt, max_tokens=max_tokens))
-        return found[0] if len(found) == 1 else found
+        first = list(islice(pictures, 2))
+        if len(first) != 1:
+            return list(self.read_pictures(chain(first, pictures), prompt, max_tokens=max_tokens))
+        *_, page = self._stream_picture(first[0], prompt, max_tokens)
+        assert isinstance(page, Page)  # the last item
+        return page
 
     def read_pictures(
         self, pictures: Iterable[Picture], prompt: str = PROMPT, *, max_tokens: int | None = None
@@ -202,16 +205,20 @@ class Reader:
             UsageError: as `read`.
         """
         for picture in open_source(source, pages=pages):
-            started = time.perf_counter()
-            picture, request = self._prepare(_demand(picture), prompt, max_tokens)
-            _demand(picture)
-            assert request is not None  # _demand has raised where there is none
-            waited = time.perf_counter() - started
-            for event in self.engine.stream(request, self.sampling):
-                if event.text:
-                    yield event.text
-                if event.completion is not None:
-                    yield make_page(picture, event.completion, waited)
+            yield from self._stream_picture(picture, prompt, max_tokens)
+
+    def _stream_picture(self, picture: Picture, prompt: str, max_tokens: int | None) -> Iterator[str | Page]:
+        """`stream` of one picture."""
+        started = time.perf_counter()
+        picture, request = self._prepare(_demand(picture), prompt, max_tokens)
+        _demand(picture)
+        assert request is not None  # _demand has raised where there is none
+        waited = time.perf_counter() - started
+        for event in self.engine.stream(request, self.sampling):
+            if event.text:
+                yield event.text
+            if event.completion is not None:
+                yield make_page(picture, event.completion, waited)
 
 
 def _demand(picture: Picture) -> Picture:
