@@ -222,6 +222,16 @@ def test_a_pickle_of_more_than_tensors_is_refused(encoder, tmp_path):
         load_clip(encoder, str(tmp_path))
 
 
+def test_a_file_that_is_no_pickle_or_a_cut_one_is_refused(encoder, clip_model, tmp_path):
+    file = tmp_path / "pytorch_model.bin"
+    torch.save(clip_model.state_dict(), file, _use_new_zipfile_serialization=False)
+    whole = file.read_bytes()
+    for content in (b"a text", b"", *(whole[:size] for size in (1, 18, 1000, len(whole) // 2))):
+        file.write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"pytorch_model\.bin: not a file of plain tensors"):
+            load_clip(encoder, str(tmp_path))
+
+
 def test_tables_name_every_weight_of_d20_once():
     """Left to right and back: no two rows collide, none is out of use."""
     with torch.device("meta"):
