@@ -203,6 +203,14 @@ def test_pdf_pages(reader):
         reader.read(pdf((200, 90), (90, 200)), pages=parse_pages("1-3"))
 
 
+@pytest.mark.parametrize("name", ["~draft.pdf", "~"])
+def test_a_tilde_is_a_letter_like_others(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_bytes(pdf((72, 36)))
+    (page,) = open_source(name)
+    assert (page.file, page.error) == (name, None)
+
+
 def test_a_bad_page_spoils_only_itself(reader):
     pages = reader.read(pdf((200, 90), (20_000, 20_000), (90, 200)), max_tokens=4)
     assert [page.status for page in pages] == ["truncated", "error", "truncated"]

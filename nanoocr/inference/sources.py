@@ -177,6 +177,8 @@ def _pdf_pages(source: Source, name: str, pages: PageRanges) -> Iterator[Picture
 def _open_pdf(source: Source, name: str) -> PdfDocument:
     from pypdfium2 import PdfDocument, PdfiumError
 
+    if isinstance(source, str | Path):
+        source = os.path.abspath(source)  # pypdfium2 takes the ~ in ~draft.pdf for somebody's home
     try:
         return PdfDocument(source)
     except PdfiumError as error:
