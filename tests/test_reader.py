@@ -279,6 +279,12 @@ def test_missing_and_damaged_models(folder, tmp_path, monkeypatch):
         default_model_folder()
 
 
+@pytest.mark.parametrize("max_batch", [0, -1])
+def test_an_empty_batch_is_refused(folder, max_batch):
+    with pytest.raises(UsageError, match=f"max_batch must be at least 1, found {max_batch}"):
+        Reader(folder, max_batch=max_batch)
+
+
 def test_device_and_dtype(folder):
     with pytest.raises(UsageError, match="float16"):
         Reader(folder, dtype="float16")

@@ -97,8 +97,10 @@ class Reader:
 
         Raises:
             CheckpointError: the folder is missing, damaged, or of another format version.
-            UsageError: an unknown device, dtype or mode.
+            UsageError: an unknown device, dtype or mode, or `max_batch` below 1.
         """
+        if max_batch < 1:
+            raise UsageError(f"max_batch must be at least 1, found {max_batch}")
         self.mode = None if mode is None else find_mode(mode)
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device)
