@@ -34,8 +34,9 @@ NOTHING_READ, SOME_FAILED = 3, 5
 
 READ_HELP = """\
 Text goes to stdout. One input gives its text alone; several inputs, or a folder, give a line
-"==> name <==" before each text. Pages of one PDF are separated by a form feed. With --json every page is
-one line: file, page, text, status (ok, truncated, repetition, error), error, seconds, tokens, confidence.
+"==> name <==" before each text. Pages of one PDF or TIFF are separated by a form feed. With --json every
+page is one line: file, page, text, status (ok, truncated, repetition, error), error, seconds, tokens,
+confidence.
 """
 
 
@@ -72,7 +73,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     read = commands.add_parser(
-        "read", help="read pictures and PDF pages", description=READ_HELP, allow_abbrev=False
+        "read",
+        help="read pictures and pages of PDFs and TIFFs",
+        description=READ_HELP,
+        allow_abbrev=False,
     )
     _add_read_flags(read)
     read.set_defaults(command=read_command)
@@ -135,7 +139,9 @@ def _add_read_flags(read: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="tiny, small, base, large, gundam or gundam-m (default: the model's own views)",
     )
-    read.add_argument("--pages", metavar="LIST", default="1-end", help="of PDFs, from 1, as in 1-3,7,end")
+    read.add_argument(
+        "--pages", metavar="LIST", default="1-end", help="of PDFs and TIFFs, from 1, as in 1-3,7,end"
+    )
     read.add_argument(
         "--max_tokens",
         "--max-tokens",

@@ -105,7 +105,17 @@ def test_pdf_pages_are_chosen_and_set_apart(nanoocr):
     code, out, err = nanoocr("two.pdf", "a.png", "--pages=3", "-q")
     assert code == 5
     assert "two.pdf has 2 pages, so there is no page 3" in err
-    assert out.startswith("==> a.png <==")  # pages are a matter of PDFs only
+    assert out.startswith("==> a.png <==")  # a PNG is one page, whatever is asked for
+
+
+def test_tiff_pages_are_chosen_and_set_apart(nanoocr, files):
+    picture(1).save(files / "b.png")
+    picture(0).save(files / "two.tif", save_all=True, append_images=[picture(1)])
+    texts = [nanoocr(name)[1] for name in ("a.png", "b.png")]
+    assert nanoocr("two.tif")[:2] == (0, "\f".join(texts))
+    record = json.loads(nanoocr("two.tif", "--pages=2", "--json")[1])
+    alone = json.loads(nanoocr("b.png", "--json")[1])
+    assert (record["page"], record["confidence"]) == (2, alone["confidence"])
 
 
 def test_folder_is_read_recursively_in_name_order(nanoocr, files, tmp_path):

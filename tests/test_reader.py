@@ -15,7 +15,7 @@ import zlib
 import pypdfium2
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, TiffImagePlugin
 from test_engine import TOKENIZER, one_thread, random_model  # noqa: F401 - a fixture
 
 import nanoocr
@@ -233,6 +233,67 @@ def test_pdf_is_rendered_one_page_at_a_time(monkeypatch):
     assert first.image.size == (200, 100)  # 200 dpi
     assert len(rendered) == 1
     pages.close()
+
+
+# TIFF
+
+
+def tiff(*pages: Image.Image) -> bytes:
+    out = io.BytesIO()
+    pages[0].save(out, "TIFF", save_all=True, append_images=pages[1:])
+    return out.getvalue()
+
+
+def test_tiff_pages(reader, tmp_path):
+    alone = [pytest.approx(reader.read(picture(seed), max_tokens=4).confidence) for seed in range(3)]
+    assert alone[0] != alone[2].expected
+    content = tiff(*map(picture, range(3)))
+    (tmp_path / "scan.tif").write_bytes(content)
+    for source in (content, tmp_path / "scan.tif"):
+        pages = reader.read(source, max_tokens=4)
+        assert [(page.page, page.confidence) for page in pages] == list(enumerate(alone, start=1))
+    chosen = reader.read(content, pages=parse_pages("3,1"), max_tokens=4)
+    assert [page.confidence for page in chosen] == [alone[2], alone[0]]
+    with pytest.raises(PictureError, match="has 3 pages, so there is no page 4"):
+        reader.read(content, pages=parse_pages("4"))
+
+
+@pytest.mark.parametrize("source", [tiff(picture(0)), encoded(picture(0)), picture(0)])
+def test_a_picture_of_one_page_ignores_pages(source):
+    (page,) = open_source(source, pages=parse_pages("4"))
+    assert (page.page, page.image.size) == (1, (200, 90))
+
+
+def test_an_opened_tiff_is_the_picture_at_which_it_stands():
+    image = Image.open(io.BytesIO(tiff(picture(0), picture(1, (30, 20)))))
+    image.seek(1)
+    (page,) = open_source(image)
+    assert page.image.size == (30, 20)
+
+
+def test_a_bad_frame_spoils_only_itself(tmp_path):
+    pages = [picture(seed) for seed in range(3)]
+    (tmp_path / "scan.tif").write_bytes(tiff(*pages)[:-1000])
+    first, second, third = open_source(tmp_path / "scan.tif")
+    assert (first.image.tobytes(), second.image.tobytes()) == (pages[0].tobytes(), pages[1].tobytes())
+    assert third.image is None
+    assert str(third.error).startswith(f"{tmp_path / 'scan.tif'}, page 3, is damaged or cut off")
+
+
+def test_a_tiff_is_read_from_disk_once_and_decoded_page_by_page(tmp_path, monkeypatch):
+    (tmp_path / "scan.tif").write_bytes(tiff(*map(picture, range(3))))
+    pages = open_source(tmp_path / "scan.tif")
+    next(pages)
+    (tmp_path / "scan.tif").unlink()
+    decoded = []
+    load = TiffImagePlugin.TiffImageFile.load
+    monkeypatch.setattr(TiffImagePlugin.TiffImageFile, "load", lambda s: decoded.append(s.tell()) or load(s))
+    next(pages)
+    assert set(decoded) == {1}
+    pages.close()
+
+
+# Page ranges
 
 
 @pytest.mark.parametrize(

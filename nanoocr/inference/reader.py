@@ -137,9 +137,9 @@ class Reader:
     ) -> Page | list[Page]:
         """Read a path, the bytes of a file, a Pillow image, or a list of them.
 
-        A list gives a list, in which a PDF stands with one Page for each of its pages and a source that
-        cannot be read with one Page of status `error`. A single source gives its Page, or the list of them
-        if several pages of a PDF are read. `pages` matters for PDFs only.
+        A list gives a list, in which a PDF or TIFF stands with one Page for each of its pages and a source
+        that cannot be read with one Page of status `error`. A single source gives its Page, or the list of
+        them if several pages of a PDF or TIFF are read. `pages` matters for those only.
 
         Raises:
             PictureError: a single source of one page cannot be read; its `kind` says why.
@@ -199,8 +199,8 @@ class Reader:
     ) -> Iterator[str | Page]:
         """The text of a source piece by piece as it is read, then its Page as the last item.
 
-        Of a PDF with several pages, each page's pieces are followed by its Page. The pieces add up to the
-        Page's text, but for status `repetition`, where the Page ends after the first round.
+        Of a PDF or TIFF with several pages, each page's pieces are followed by its Page. The pieces add up
+        to the Page's text, but for status `repetition`, where the Page ends after the first round.
 
         Raises:
             PictureError: a page cannot be read.
