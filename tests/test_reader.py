@@ -145,6 +145,19 @@ def test_folders_and_missing_files_are_refused(reader, tmp_path):
         reader.read("a\0b.png")
 
 
+@pytest.mark.parametrize(
+    "source",
+    [io.BytesIO(encoded(picture())), bytearray(encoded(picture())), (p for p in [picture()]), None, 3],
+)
+def test_what_is_no_source_is_named(reader, source):
+    message = f"a path, bytes, a Pillow image, or a list of them, not {type(source).__name__}$"
+    for read in (reader.read, lambda source: list(reader.stream(source))):
+        with pytest.raises(UsageError, match=message):
+            read(source)
+    with pytest.raises(UsageError, match=message):
+        reader.read([picture(), source])
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 @pytest.mark.parametrize("content", [encoded(picture()), pdf((200, 90))])
 def test_pipes_are_read_once(reader, tmp_path, content):

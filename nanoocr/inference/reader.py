@@ -22,7 +22,7 @@ from nanoocr.image_process import Mode, count_picture_tokens, fit_picture
 from nanoocr.image_process import mode as find_mode
 from nanoocr.inference.engine import MAX_BATCH, Completion, Engine, Request, TokenCount
 from nanoocr.inference.sampling import SamplingConfig
-from nanoocr.inference.sources import ALL_PAGES, PageRanges, Picture, Source, open_source
+from nanoocr.inference.sources import ALL_PAGES, PageRanges, Picture, Source, check_source, open_source
 from nanoocr.model.vlm import VLM
 from nanoocr.tokenizer import Tokenizer, render_for_completion
 from nanoocr.train.checkpoint import load_model
@@ -143,11 +143,15 @@ class Reader:
 
         Raises:
             PictureError: a single source of one page cannot be read; its `kind` says why.
-            UsageError: the prompt is too long for the model, or `max_tokens` is not positive.
+            UsageError: `source` is something else, the prompt is too long for the model, or `max_tokens` is
+                not positive.
         """
-        if not isinstance(source, str | Path | bytes | Image.Image):
+        if isinstance(source, list | tuple):
+            for one in source:
+                check_source(one)  # all of them before the first costs anything
             every = (picture for one in source for picture in open_source(one, pages=pages))
             return list(self.read_pictures(every, prompt, max_tokens=max_tokens))
+        check_source(source)
         pictures = open_source(source, pages=pages)
         first = list(islice(pictures, 2))
         if len(first) != 1:
@@ -206,6 +210,7 @@ class Reader:
             PictureError: a page cannot be read.
             UsageError: as `read`.
         """
+        check_source(source)
         for picture in open_source(source, pages=pages):
             yield from self._stream_picture(picture, prompt, max_tokens)
 

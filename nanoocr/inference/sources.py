@@ -105,6 +105,13 @@ def open_source(source: Source, name: str | None = None, pages: PageRanges = ALL
         yield Picture(name, 1, error=error)
 
 
+def check_source(source: object) -> None:
+    """Raises UsageError for what cannot be a source: an open file, a generator, a bytearray."""
+    if not isinstance(source, Source):
+        kind = type(source).__name__
+        raise UsageError(f"read takes a path, bytes, a Pillow image, or a list of them, not {kind}")
+
+
 def name_of(source: Source) -> str:
     """What records and messages call a source; always valid UTF-8."""
     if isinstance(source, str | Path):
