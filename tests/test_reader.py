@@ -23,6 +23,7 @@ from nanoocr.errors import CheckpointError, PictureError, UsageError
 from nanoocr.inference import reader as reader_module
 from nanoocr.inference.engine import TokenCount
 from nanoocr.inference.reader import Page, Reader, choose_dtype, default_model_folder
+from nanoocr.inference.sampling import SamplingConfig
 from nanoocr.inference.sources import PageRanges, open_source, parse_pages
 from nanoocr.train.checkpoint import save_model
 
@@ -197,6 +198,28 @@ def test_stream_adds_up_and_ends_with_the_page(reader):
     assert page.tokens == expected.tokens
     with pytest.raises(PictureError):
         list(reader.stream(b""))
+
+
+def test_sampling_depends_neither_on_the_batch_nor_on_what_cannot_be_read(folder):
+    """The n-th readable picture always draws the same numbers, so equal pictures differ by their place."""
+    sampling = SamplingConfig(temperature=1.0, seed=5, ignore_stop=True, stop_loops=False)
+    good, bad = [picture()] * 4, b"not a picture"
+    texts = []
+    for max_batch in (1, 2, 32):
+        reader = Reader(folder, device="cpu", max_batch=max_batch, sampling=sampling)
+        texts.append([page.text for page in reader.read(good, max_tokens=12)])
+        mixed = reader.read([bad, good[0], good[1], bad, *good[2:]], max_tokens=12)
+        texts.append([page.text for page in mixed if page.status != "error"])
+    assert all(text == texts[0] for text in texts)
+    assert len(set(texts[0])) == 4
+
+
+def test_a_stream_samples_like_read(folder):
+    reader = Reader(folder, device="cpu", sampling=SamplingConfig(temperature=1.0, seed=5))
+    content = pdf((200, 90), (90, 200), (200, 90))
+    streamed = [page.text for page in reader.stream(content, max_tokens=9) if isinstance(page, Page)]
+    assert streamed == [page.text for page in reader.read(content, max_tokens=9)]
+    assert len(set(streamed)) == 3
 
 
 # PDF

@@ -163,8 +163,12 @@ class Reader:
     def read_pictures(
         self, pictures: Iterable[Picture], prompt: str = PROMPT, *, max_tokens: int | None = None
     ) -> Iterator[Page]:
-        """A Page for each picture, in order; they are opened and decoded `max_batch` at a time."""
-        rest = iter(pictures)
+        """A Page for each picture, in order; they are opened and decoded `max_batch` at a time.
+
+        With a temperature the n-th of those that can be read samples by the numbers of (seed, n), whatever
+        `max_batch` is and however many others cannot be read.
+        """
+        rest, readable = iter(pictures), 0
         while True:
             started = time.perf_counter()
             batch = [self._prepare(picture, prompt, max_tokens) for picture in islice(rest, self.max_batch)]
@@ -172,7 +176,10 @@ class Reader:
                 return
             requests = [request for _, request in batch if request is not None]
             waited = time.perf_counter() - started
-            completions = iter(self.engine.generate(requests, self.sampling, max_batch=self.max_batch))
+            completions = iter(
+                self.engine.generate(requests, self.sampling, max_batch=self.max_batch, first=readable)
+            )
+            readable += len(requests)
             for picture, request in batch:
                 yield make_page(picture, None if request is None else next(completions), waited)
 
@@ -211,17 +218,19 @@ class Reader:
             UsageError: as `read`.
         """
         check_source(source)
-        for picture in open_source(source, pages=pages):
-            yield from self._stream_picture(picture, prompt, max_tokens)
+        for number, picture in enumerate(open_source(source, pages=pages)):
+            yield from self._stream_picture(picture, prompt, max_tokens, number)
 
-    def _stream_picture(self, picture: Picture, prompt: str, max_tokens: int | None) -> Iterator[str | Page]:
-        """`stream` of one picture."""
+    def _stream_picture(
+        self, picture: Picture, prompt: str, max_tokens: int | None, number: int = 0
+    ) -> Iterator[str | Page]:
+        """`stream` of one picture, the one of this `number` from 0."""
         started = time.perf_counter()
         picture, request = self._prepare(_demand(picture), prompt, max_tokens)
         _demand(picture)
         assert request is not None  # _demand has raised where there is none
         waited = time.perf_counter() - started
-        for event in self.engine.stream(request, self.sampling):
+        for event in self.engine.stream(request, self.sampling, first=number):
             if event.text:
                 yield event.text
             if event.completion is not None:
