@@ -314,6 +314,8 @@ def _may_be_readable(item: Input) -> bool:
 def _stdin() -> bytes:
     from nanoocr.inference.sources import MAX_BYTES
 
+    if sys.stdin is None:
+        raise UsageError("- (stdin) cannot be read: it is closed")
     return sys.stdin.buffer.read(MAX_BYTES + 1)  # one more than is allowed: not cut, but refused
 
 

@@ -139,6 +139,18 @@ def test_stdin_equals_the_file(nanoocr, files, monkeypatch, name):
     assert nanoocr("-")[:2] == (0, expected)
 
 
+def test_a_closed_stdin_is_wrong_usage(nanoocr, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert nanoocr("-") == (2, "", "error: - (stdin) cannot be read: it is closed\n")
+    assert nanoocr("a.png")[0] == 0
+
+
+def test_a_closed_stderr_says_nothing_and_stdout_nothing_else(nanoocr, monkeypatch):
+    expected = nanoocr("a.png", "b.jpg", "none.png")[:2]
+    monkeypatch.setattr(sys, "stderr", None)
+    assert nanoocr("a.png", "b.jpg", "none.png")[:2] == expected
+
+
 def test_quiet_says_nothing_on_success(nanoocr):
     assert nanoocr("-q", "a.png", "b.jpg")[2] == ""
 
