@@ -116,6 +116,12 @@ def _add_convert_flags(convert: argparse.ArgumentParser) -> None:
         help="the whole encoder, as deepseek-ai/DeepSeek-OCR",
     )
     convert.add_argument(
+        "--deepencoder",
+        metavar="FILE",
+        default="",
+        help="the whole encoder: a deepencoder_NNNNNN.safetensors of stage 1",
+    )
+    convert.add_argument(
         "--gpt", metavar="SRC", default="", help="nanochat's GPT, as nanochat-students/base-d20"
     )
     convert.add_argument(
@@ -480,6 +486,7 @@ def convert_command(arguments: argparse.Namespace) -> int:
         sam=arguments.sam,
         clip=arguments.clip,
         deepseek_ocr=arguments.deepseek_ocr,
+        deepencoder=arguments.deepencoder,
         gpt=arguments.gpt,
         tokenizer=arguments.tokenizer,
     )

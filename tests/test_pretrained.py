@@ -38,7 +38,7 @@ from nanoocr.model.pretrained import (
 from nanoocr.model.vlm import VLM
 from nanoocr.model.weight_files import REVISIONS
 from nanoocr.tokenizer import PATTERN, SPECIAL_TOKENS, Tokenizer
-from nanoocr.train.checkpoint import load_model, save_model
+from nanoocr.train.checkpoint import load_model, save_deepencoder, save_model
 
 transformers = pytest.importorskip("transformers")
 
@@ -581,11 +581,31 @@ def test_export_and_convert_are_each_others_inverse(nano_folder, tmp_path, capsy
     assert all(a == b and torch.equal(x, y) for (a, x), (b, y) in pairs)
 
 
+def test_an_encoder_of_stage_1_becomes_a_model_folder(nano_folder, make_config, tmp_path, capsys):
+    before, _ = load_model(nano_folder)
+    file = tmp_path / "deepencoder_000005.safetensors"
+    save_deepencoder(file, before)
+    flags = ["--preset=nano", f"--deepencoder={file}"]
+    assert cli.main(["convert", *flags, f"--out={tmp_path / 'm'}"]) == 0
+    out = capsys.readouterr().out
+    assert f"DeepEncoder from {file}: {len(before.encoder.state_dict())} loaded, 0 new" in out
+    assert "random from seed 0: gpt" in out
+    after, _ = load_model(tmp_path / "m")
+    pairs = zip(before.encoder.state_dict().items(), after.encoder.state_dict().items(), strict=True)
+    assert all(a == b and torch.equal(x, y) for (a, x), (b, y) in pairs)
+    save_deepencoder(file, VLM(make_config()))
+    assert cli.main(["convert", *flags, f"--out={tmp_path / 'n'}"]) == 4
+    assert "a DeepEncoder of preset 'tiny', this run is of preset 'nano'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flags", "code", "words"),
     [
         ([], 2, ["at least one source"]),
         (["--deepseek_ocr=x", "--sam=y"], 2, ["--deepseek_ocr", "--sam"]),
+        (["--deepencoder=x", "--clip=y"], 2, ["--deepencoder", "--clip"]),
+        (["--deepencoder=x", "--deepseek_ocr=y"], 2, ["--deepencoder", "--deepseek_ocr"]),
+        (["--deepencoder=nowhere", "--preset=nano"], 4, ["nowhere", "no such DeepEncoder"]),
         (["--sam=x", "--verify"], 2, ["--verify", "--gpt"]),
         (["--sam=x", "--seed=99999999999999999999"], 2, ["--seed"]),
         (["--sam=../nowhere/else"], 4, ["no such file or folder"]),
