@@ -28,7 +28,7 @@ from nanoocr.model.pretrained import (
     load_sam,
 )
 from nanoocr.model.vlm import VLM
-from nanoocr.model.weight_files import fetch, find_files, is_our_export, read_gpt_config
+from nanoocr.model.weight_files import OUR_SIZES, fetch, find_files, is_our_export, read_gpt_config
 from nanoocr.tokenizer import Tokenizer
 from nanoocr.train.checkpoint import load_deepencoder, load_model, save_model
 from nanoocr.train.recipes import COMPONENTS
@@ -182,7 +182,7 @@ def export(folder: str, out: str) -> dict[str, Any]:
         Path(out) / "encoder",
         {
             "model.safetensors": safetensors.torch.save(encoder, metadata=header),
-            "nanoocr_config.json": json.dumps(asdict(model.config), indent=2).encode(),
+            OUR_SIZES: json.dumps(asdict(model.config), indent=2).encode(),
         },
     )
     return {"gpt": len(gpt), "encoder": len(encoder)}

@@ -6,7 +6,7 @@ import json
 import os
 import pickle
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -36,7 +36,7 @@ from nanoocr.model.pretrained import (
     translate,
 )
 from nanoocr.model.vlm import VLM
-from nanoocr.model.weight_files import REVISIONS
+from nanoocr.model.weight_files import OUR_SIZES, REVISIONS
 from nanoocr.tokenizer import PATTERN, SPECIAL_TOKENS, Tokenizer
 from nanoocr.train.checkpoint import load_model, save_deepencoder, save_model
 
@@ -270,6 +270,31 @@ def test_deepseek_ocrs_encoder_loads_from_shards(encoder, tmp_path):
     assert all(torch.equal(tensor, expected[name]) for name, tensor in encoder.state_dict().items())
     assert report.new == () and "lm_head.weight" in report.dropped
     assert "view_seperator" in report.loaded
+
+
+@pytest.mark.parametrize(
+    ("part", "size", "value", "shown"),
+    [
+        ("sam", "heads", 4, "sam.heads is 4, the model here has 2"),
+        ("sam", "window", 5, "sam.window is 5, the model here has 3"),
+        ("sam", "global_blocks", [0], r"sam.global_blocks is \(0,\), the model here has \(1,\)"),
+        ("clip", "heads", 4, "clip.heads is 4, the model here has 2"),
+        ("clip", "heads", "two", "not a model configuration"),
+    ],
+)
+def test_the_sizes_that_export_wrote_are_held_against_the_model(
+    encoder, make_config, tmp_path, part, size, value, shown
+):
+    """Heads and windows leave no trace in the shapes."""
+    safetensors.torch.save_file(encoder_for_deepseek_ocr(encoder), tmp_path / "model.safetensors")
+    sam, clip = asdict(encoder.sam_model.config), asdict(encoder.vision_model.config)
+    sizes = {**asdict(make_config()), "sam": sam, "clip": clip}
+    (tmp_path / OUR_SIZES).write_text(json.dumps(sizes))
+    load_deepseek_ocr_encoder(encoder, str(tmp_path))
+    sizes[part][size] = value
+    (tmp_path / OUR_SIZES).write_text(json.dumps(sizes))
+    with pytest.raises(CheckpointError, match=shown):
+        load_deepseek_ocr_encoder(encoder, str(tmp_path))
 
 
 def test_the_full_size_encoder_exports_the_477_published_keys():

@@ -35,7 +35,8 @@ REVISIONS = {
     "nanochat-students/base-d20": "4c6e4e8d8468a6b66302a472cb950bb73a1e2a61",
 }
 HUB_NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)(?:@([\w./-]+))?")
-HUB_FILES = ["*.safetensors", "config.json", "model_*.pt", "meta_*.json", "tokenizer.pkl"]
+OUR_SIZES = "nanoocr_config.json"  # `nanoocr export` writes it beside an encoder
+HUB_FILES = ["*.safetensors", "config.json", OUR_SIZES, "model_*.pt", "meta_*.json", "tokenizer.pkl"]
 OLD_HUB_FILES = ["pytorch_model.bin"]  # fetched only where there is nothing else
 
 
