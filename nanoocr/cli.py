@@ -14,6 +14,7 @@ import json
 import os
 import stat
 import sys
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TextIO
@@ -160,7 +161,9 @@ def _add_read_flags(read: argparse.ArgumentParser) -> None:
     )
     read.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: cuda if there is one)")
     read.add_argument("--dtype", default="auto", help="auto, float32 or bfloat16")
-    read.add_argument("-o", "--output", metavar="OUT", default="-", help="write results here, not to stdout")
+    read.add_argument(
+        "-o", "--output", metavar="OUT", default="-", help="write results to this file, never an input"
+    )
     read.add_argument("-q", "--quiet", action="store_true", help="say nothing on stderr but errors")
 
 
@@ -204,7 +207,8 @@ def read_command(arguments: argparse.Namespace) -> int:
     counts = {"read": 0, "failed": 0}
     with _opened(arguments.output) as out, _bar(arguments.quiet, len(inputs)) as bar:
         written: Page | None = None
-        for page in _read_pages(arguments, inputs, pages, bar):
+        ends: list[int] = []
+        for page in _read_pages(arguments, inputs, pages, ends):
             if not any(counts.values()):
                 _empty(out, arguments.output)
             with _paused(bar):
@@ -212,6 +216,7 @@ def read_command(arguments: argparse.Namespace) -> int:
                 _write(out, text, arguments.output)
                 _report(page, arguments.quiet, brief=bar is not None)
             counts["failed" if page.status == "error" else "read"] += 1
+            _advance(bar, sum(counts.values()), ends)
             written = written if page.status == "error" else page
     total = sum(counts.values())
     if total > 1 and not arguments.quiet:
@@ -278,12 +283,12 @@ def _shown(name: str) -> str:
 
 
 def _read_pages(
-    arguments: argparse.Namespace, inputs: list[Input], pages: PageRanges, bar: Progress | None
+    arguments: argparse.Namespace, inputs: list[Input], pages: PageRanges, ends: list[int]
 ) -> Iterator[Page]:
-    """The pages of all inputs, in order."""
+    """The pages of all inputs, in order; `ends` as in `_pictures`."""
     from nanoocr.inference.reader import Reader, make_page
 
-    pictures = _pictures(inputs, pages, bar)
+    pictures = _pictures(inputs, pages, ends)
     if not any(_may_be_readable(item) for item in inputs):
         # No model is needed to say that there is nothing to read.
         yield from (make_page(picture, None, 0.0) for picture in pictures)
@@ -298,18 +303,25 @@ def _read_pages(
     yield from reader.read_pictures(pictures, arguments.prompt, max_tokens=arguments.max_tokens)
 
 
-def _pictures(inputs: list[Input], pages: PageRanges, bar: Progress | None) -> Iterator[Picture]:
-    """The pages of all inputs, opened as they are asked for; moves the bar on."""
+def _pictures(inputs: list[Input], pages: PageRanges, ends: list[int]) -> Iterator[Picture]:
+    """The pages of all inputs, opened as they are asked for.
+
+    `ends` gets the number of pages up to the end of each input, once that is opened to its end.
+    """
+    count = 0
+    for item in inputs:
+        for picture in _open(item, pages):
+            count += 1
+            yield picture
+        ends.append(count)
+
+
+def _open(item: Input, pages: PageRanges) -> Iterator[Picture]:
     from nanoocr.inference.sources import Picture, open_source
 
-    for done, item in enumerate(inputs):
-        if bar is not None:
-            bar.update(bar.task_ids[0], completed=done)
-        if item.error is not None:
-            yield Picture(item.name, 1, error=item.error)
-        else:
-            source = _stdin() if item.source is None else item.source
-            yield from open_source(source, item.name, pages)
+    if item.error is not None:
+        return iter([Picture(item.name, 1, error=item.error)])
+    return open_source(_stdin() if item.source is None else item.source, item.name, pages)
 
 
 def _may_be_readable(item: Input) -> bool:
@@ -407,6 +419,13 @@ def _bar(quiet: bool, total: int) -> Iterator[Progress | None]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         bar.add_task("reading", total=total)
         yield bar
+
+
+def _advance(bar: Progress | None, count: int, ends: list[int]) -> None:
+    """Show that `count` pages have been read: inputs are opened ahead of that, a batch at a time."""
+    if bar is not None:
+        done = bisect_right(ends, count)
+        bar.update(bar.task_ids[0], completed=done, description=f"reading, pages done: {count}")
 
 
 @contextlib.contextmanager

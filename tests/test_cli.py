@@ -356,6 +356,19 @@ def test_bar_on_a_terminal_leaves_the_results_alone(folder, files, monkeypatch, 
     assert "does not exist" in terminal.getvalue()
 
 
+def test_bar_counts_pages_read_and_inputs_finished(folder, files, monkeypatch):
+    """Not inputs opened: a batch of them is opened before the first page is read."""
+    terminal, seen = io.StringIO(), []
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    progress = "rich.progress.Progress.update"
+    monkeypatch.setattr(progress, lambda *_, completed, description: seen.append((completed, description)))
+    names = [str(files / name) for name in ("two.pdf", "none.png", "a.png")]
+    assert cli.main(["read", *names, "--max_tokens=2", f"--model={folder}"]) == 5
+    assert [done for done, _ in seen] == [0, 1, 2, 3]
+    assert [said for _, said in seen] == [f"reading, pages done: {count}" for count in (1, 2, 3, 4)]
+
+
 # info, version, help
 
 
