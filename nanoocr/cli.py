@@ -12,7 +12,9 @@ import contextlib
 import io
 import json
 import os
+import stat
 import sys
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TextIO
@@ -33,8 +35,9 @@ NOTHING_READ, SOME_FAILED = 3, 5
 
 READ_HELP = """\
 Text goes to stdout. One input gives its text alone; several inputs, or a folder, give a line
-"==> name <==" before each text. Pages of one PDF are separated by a form feed. With --json every page is
-one line: file, page, text, status (ok, truncated, repetition, error), error, seconds, tokens, confidence.
+"==> name <==" before each text. Pages of one PDF or TIFF are separated by a form feed. With --json every
+page is one line: file, page, text, status (ok, truncated, repetition, error), error, seconds, tokens,
+confidence.
 """
 
 
@@ -71,7 +74,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     read = commands.add_parser(
-        "read", help="read pictures and PDF pages", description=READ_HELP, allow_abbrev=False
+        "read",
+        help="read pictures and pages of PDFs and TIFFs",
+        description=READ_HELP,
+        allow_abbrev=False,
     )
     _add_read_flags(read)
     read.set_defaults(command=read_command)
@@ -111,6 +117,12 @@ def _add_convert_flags(convert: argparse.ArgumentParser) -> None:
         help="the whole encoder, as deepseek-ai/DeepSeek-OCR",
     )
     convert.add_argument(
+        "--deepencoder",
+        metavar="FILE",
+        default="",
+        help="the whole encoder: a deepencoder_NNNNNN.safetensors of stage 1",
+    )
+    convert.add_argument(
         "--gpt", metavar="SRC", default="", help="nanochat's GPT, as nanochat-students/base-d20"
     )
     convert.add_argument(
@@ -134,7 +146,9 @@ def _add_read_flags(read: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="tiny, small, base, large, gundam or gundam-m (default: the model's own views)",
     )
-    read.add_argument("--pages", metavar="LIST", default="1-end", help="of PDFs, from 1, as in 1-3,7,end")
+    read.add_argument(
+        "--pages", metavar="LIST", default="1-end", help="of PDFs and TIFFs, from 1, as in 1-3,7,end"
+    )
     read.add_argument(
         "--max_tokens",
         "--max-tokens",
@@ -147,7 +161,9 @@ def _add_read_flags(read: argparse.ArgumentParser) -> None:
     )
     read.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: cuda if there is one)")
     read.add_argument("--dtype", default="auto", help="auto, float32 or bfloat16")
-    read.add_argument("-o", "--output", metavar="OUT", default="-", help="write results here, not to stdout")
+    read.add_argument(
+        "-o", "--output", metavar="OUT", default="-", help="write results to this file, never an input"
+    )
     read.add_argument("-q", "--quiet", action="store_true", help="say nothing on stderr but errors")
 
 
@@ -186,16 +202,21 @@ def read_command(arguments: argparse.Namespace) -> int:
 
     pages = parse_pages(arguments.pages)
     inputs = find_inputs(arguments.files)
+    _refuse_overwriting(arguments.output, inputs)
     headed = len(arguments.files) > 1 or any(map(os.path.isdir, arguments.files))
     counts = {"read": 0, "failed": 0}
     with _opened(arguments.output) as out, _bar(arguments.quiet, len(inputs)) as bar:
         written: Page | None = None
-        for page in _read_pages(arguments, inputs, pages, bar):
+        ends: list[int] = []
+        for page in _read_pages(arguments, inputs, pages, ends):
+            if not any(counts.values()):
+                _empty(out, arguments.output)
             with _paused(bar):
                 text = f"{page.to_json()}\n" if arguments.json else _as_text(page, written, headed)
                 _write(out, text, arguments.output)
                 _report(page, arguments.quiet, brief=bar is not None)
             counts["failed" if page.status == "error" else "read"] += 1
+            _advance(bar, sum(counts.values()), ends)
             written = written if page.status == "error" else page
     total = sum(counts.values())
     if total > 1 and not arguments.quiet:
@@ -246,18 +267,28 @@ def _search(folder: Path) -> list[Input]:
     return [*(Input(_shown(str(path)), path) for path in sorted(found, key=lambda path: path.parts)), *failed]
 
 
+def _refuse_overwriting(output: str, inputs: Sequence[Input]) -> None:
+    """Raises UsageError where the results would take the place of a picture."""
+    if output == "-" or not os.path.exists(output):
+        return
+    for item in inputs:
+        path = item.source
+        if isinstance(path, Path) and os.path.exists(path) and os.path.samefile(path, output):
+            raise UsageError(f"--output={output} is {item.name}, which is to be read: name another file")
+
+
 def _shown(name: str) -> str:
     """A file name as valid UTF-8, which file systems do not promise."""
     return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _read_pages(
-    arguments: argparse.Namespace, inputs: list[Input], pages: PageRanges, bar: Progress | None
+    arguments: argparse.Namespace, inputs: list[Input], pages: PageRanges, ends: list[int]
 ) -> Iterator[Page]:
-    """The pages of all inputs, in order."""
+    """The pages of all inputs, in order; `ends` as in `_pictures`."""
     from nanoocr.inference.reader import Reader, make_page
 
-    pictures = _pictures(inputs, pages, bar)
+    pictures = _pictures(inputs, pages, ends)
     if not any(_may_be_readable(item) for item in inputs):
         # No model is needed to say that there is nothing to read.
         yield from (make_page(picture, None, 0.0) for picture in pictures)
@@ -272,27 +303,37 @@ def _read_pages(
     yield from reader.read_pictures(pictures, arguments.prompt, max_tokens=arguments.max_tokens)
 
 
-def _pictures(inputs: list[Input], pages: PageRanges, bar: Progress | None) -> Iterator[Picture]:
-    """The pages of all inputs, opened as they are asked for; moves the bar on."""
+def _pictures(inputs: list[Input], pages: PageRanges, ends: list[int]) -> Iterator[Picture]:
+    """The pages of all inputs, opened as they are asked for.
+
+    `ends` gets the number of pages up to the end of each input, once that is opened to its end.
+    """
+    count = 0
+    for item in inputs:
+        for picture in _open(item, pages):
+            count += 1
+            yield picture
+        ends.append(count)
+
+
+def _open(item: Input, pages: PageRanges) -> Iterator[Picture]:
     from nanoocr.inference.sources import Picture, open_source
 
-    for done, item in enumerate(inputs):
-        if bar is not None:
-            bar.update(bar.task_ids[0], completed=done)
-        if item.error is not None:
-            yield Picture(item.name, 1, error=item.error)
-        else:
-            source = _stdin() if item.source is None else item.source
-            yield from open_source(source, item.name, pages)
+    if item.error is not None:
+        return iter([Picture(item.name, 1, error=item.error)])
+    return open_source(_stdin() if item.source is None else item.source, item.name, pages)
 
 
 def _may_be_readable(item: Input) -> bool:
-    return item.error is None and (not isinstance(item.source, Path) or item.source.exists())
+    # Not Path.exists, which raises where a folder is closed to us or a name is too long.
+    return item.error is None and (not isinstance(item.source, Path) or os.path.exists(item.source))
 
 
 def _stdin() -> bytes:
     from nanoocr.inference.sources import MAX_BYTES
 
+    if sys.stdin is None:
+        raise UsageError("- (stdin) cannot be read: it is closed")
     return sys.stdin.buffer.read(MAX_BYTES + 1)  # one more than is allowed: not cut, but refused
 
 
@@ -302,7 +343,10 @@ def _stdin() -> bytes:
 
 @contextlib.contextmanager
 def _opened(output: str) -> Iterator[TextIO]:
-    """The file for the results; opened before the work, so that a bad path costs no time."""
+    """The file for the results; opened before the work, so that a bad path costs no time.
+
+    What an older run wrote stays in it until the first page arrives: see `_empty`.
+    """
     if output == "-":
         if sys.stdout is None:
             raise OutputError("stdout cannot be written: it is closed")
@@ -311,11 +355,17 @@ def _opened(output: str) -> Iterator[TextIO]:
         yield sys.stdout
         return
     try:
-        file = open(output, "w", encoding="utf-8")  # noqa: SIM115 - closed below
+        file = open(output, "a", encoding="utf-8")  # noqa: SIM115 - closed below
     except OSError as error:
         raise OutputError(f"{output} cannot be written: {error.strerror}") from error
     with file:
         yield file
+
+
+def _empty(out: TextIO, output: str) -> None:
+    """Drop what an older run wrote; stdout, a pipe or a device keeps what it has got."""
+    if output != "-" and stat.S_ISREG(os.fstat(out.fileno()).st_mode):
+        out.truncate(0)
 
 
 def _write(out: TextIO, text: str, output: str) -> None:
@@ -369,6 +419,13 @@ def _bar(quiet: bool, total: int) -> Iterator[Progress | None]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         bar.add_task("reading", total=total)
         yield bar
+
+
+def _advance(bar: Progress | None, count: int, ends: list[int]) -> None:
+    """Show that `count` pages have been read: inputs are opened ahead of that, a batch at a time."""
+    if bar is not None:
+        done = bisect_right(ends, count)
+        bar.update(bar.task_ids[0], completed=done, description=f"reading, pages done: {count}")
 
 
 @contextlib.contextmanager
@@ -448,6 +505,7 @@ def convert_command(arguments: argparse.Namespace) -> int:
         sam=arguments.sam,
         clip=arguments.clip,
         deepseek_ocr=arguments.deepseek_ocr,
+        deepencoder=arguments.deepencoder,
         gpt=arguments.gpt,
         tokenizer=arguments.tokenizer,
     )

@@ -107,6 +107,8 @@ def run(main: Callable[[list[str] | None], int | None], argv: list[str] | None =
     """Calls a script's main and returns its exit code; a user's mistake becomes one line on stderr."""
     # Pillow warns about odd metadata in foreign files; stderr is for what the user can act on.
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    if sys.stderr is None:  # closed: print would take its None for stdout and mix messages into the results
+        sys.stderr = open(os.devnull, "w", encoding="utf-8", errors="replace")  # noqa: SIM115
     try:
         code = main(argv)
         sys.stdout.flush()  # a reader that has gone away shows here, not at interpreter exit

@@ -1,6 +1,6 @@
 """`nanoocr convert` and `nanoocr export`: others' weights in, ours out, as whole folders.
 
-convert   hub names or files of SAM, CLIP, DeepSeek-OCR, nanochat  ->  a model folder to train from
+convert   SAM, CLIP, DeepSeek-OCR, nanochat (hub or files), our stage 1  ->  a model folder to train from
 export    a model folder  ->  OUT/gpt (transformers' NanoChat) and OUT/encoder (DeepSeek-OCR's keys)
 """
 
@@ -28,9 +28,9 @@ from nanoocr.model.pretrained import (
     load_sam,
 )
 from nanoocr.model.vlm import VLM
-from nanoocr.model.weight_files import fetch, find_files, is_our_export, read_gpt_config
+from nanoocr.model.weight_files import OUR_SIZES, fetch, find_files, is_our_export, read_gpt_config
 from nanoocr.tokenizer import Tokenizer
-from nanoocr.train.checkpoint import load_model, save_model
+from nanoocr.train.checkpoint import load_deepencoder, load_model, save_model
 from nanoocr.train.recipes import COMPONENTS
 
 EXPORTED_TOKENIZER = "nanoocr_tokenizer.json"
@@ -42,22 +42,26 @@ class Sources:
 
     sam: str = ""
     clip: str = ""
-    deepseek_ocr: str = ""  # the whole encoder; not together with sam or clip
+    deepseek_ocr: str = ""  # the whole encoder, and so does the next; not together with another part of it
+    deepencoder: str = ""  # a file of this project's stage 1
     gpt: str = ""
     tokenizer: str = ""  # tokenizer.json of ours or nanochat's tokenizer.pkl; empty: beside the GPT, or bytes
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""
-        if self.deepseek_ocr and (self.sam or self.clip):
-            raise UsageError("--deepseek_ocr brings the whole encoder: not together with --sam or --clip")
-        if not (self.sam or self.clip or self.deepseek_ocr or self.gpt):
-            raise UsageError("name at least one source: --sam, --clip, --deepseek_ocr or --gpt")
+        flags = ("deepseek_ocr", "deepencoder", "sam", "clip")
+        given = [f"--{flag}" for flag in flags if getattr(self, flag)]
+        if len(given) > 1 and (self.deepseek_ocr or self.deepencoder):
+            others = " or ".join(given[1:])
+            raise UsageError(f"{given[0]} brings the whole encoder: not together with {others}")
+        if not given and not self.gpt:
+            raise UsageError(f"name at least one source: --{', --'.join(flags)} or --gpt")
 
     def local(self) -> Sources:
         """Every hub name resolved to its snapshot, once: "the newest" must not move between two looks."""
         found = {
             part: str(fetch(source))
-            if source and part != "tokenizer" and not Path(source).exists()
+            if source and part not in ("tokenizer", "deepencoder") and not Path(source).exists()
             else source
             for part, source in asdict(self).items()
         }
@@ -98,6 +102,7 @@ def convert(
             local.deepseek_ocr,
             partial(load_deepseek_ocr_encoder, model.encoder),
         ),
+        ("sam compressor clip projector", local.deepencoder, partial(load_deepencoder, model=model)),
         ("sam", local.sam, partial(load_sam, model.encoder)),
         ("clip", local.clip, partial(load_clip, model.encoder)),
         ("gpt", local.gpt, partial(load_gpt, model.gpt)),
@@ -177,7 +182,7 @@ def export(folder: str, out: str) -> dict[str, Any]:
         Path(out) / "encoder",
         {
             "model.safetensors": safetensors.torch.save(encoder, metadata=header),
-            "nanoocr_config.json": json.dumps(asdict(model.config), indent=2).encode(),
+            OUR_SIZES: json.dumps(asdict(model.config), indent=2).encode(),
         },
     )
     return {"gpt": len(gpt), "encoder": len(encoder)}

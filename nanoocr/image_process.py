@@ -36,10 +36,14 @@ from nanoocr.config import CELL
 from nanoocr.errors import PictureError, UsageError
 
 MAX_PIXELS = 50_000_000  # A4 at 600 dpi has 35 million
+MAX_PAGES = 10_000  # of a TIFF: its frames are a chain, found by walking along it
 PAD_VALUE = 127  # the released model's grey: nearest to 0 after normalising
 
 Size = tuple[int, int]  # (height, width)
 PictureSource = str | Path | bytes | BinaryIO | Image.Image
+
+# TIFF's tag NewSubfileType and those of its bits that say: a smaller copy, or a mask, of another frame.
+SUBFILE_TYPE, SMALLER_OR_MASK = 254, 0b101
 
 # A short list on purpose: every decoder reads foreign bytes, and rare ones are the least tested.
 # Importing a plugin registers it in Image.OPEN under its name.
@@ -73,21 +77,44 @@ _DECODE_ERRORS = (
 
 
 def open_image(
-    source: PictureSource, *, max_pixels: int = MAX_PIXELS, name: str | None = None
+    source: PictureSource, *, frame: int = 0, max_pixels: int = MAX_PIXELS, name: str | None = None
 ) -> Image.Image:
     """Opens a picture upright, as RGB on white: path, bytes, binary stream, or a Pillow image.
 
     The size is judged from the header, before any pixel is decoded. Of a file with several frames the
-    first one is read. `name` is what error messages call the picture (default: the path).
-    Raises PictureError with kind missing, empty, unreadable or too_large.
+    first one is read, or `frame` (see `page_frames`). `name` is what error messages call the picture
+    (default: the path). Raises PictureError with kind missing, empty, unreadable or too_large.
     """
     name = name or _name_of(source)
     if isinstance(source, Image.Image):
         return _decode(source, max_pixels, name)
-    data = _read_bytes(source, name)
-    if not data:
-        raise PictureError(f"{name} is empty: it has zero bytes.", kind="empty")
-    return _decode(_read_header(data, name), max_pixels, name)
+    image = _read_header(read_bytes(source, name), name)
+    if frame:
+        _go_to(image, frame, name)
+    return _decode(image, max_pixels, name)
+
+
+def page_frames(data: bytes, name: str) -> list[int]:
+    """Which frames of an encoded picture are pages: the first; of a TIFF all but smaller copies and masks.
+
+    A frame whose header is damaged is a page too, which `open_image` then refuses: it must not vanish.
+    Raises PictureError as open_image does for the header, and for MAX_PAGES frames or more (too_large).
+    """
+    image = _read_header(data, name)
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return [0]
+    frames = []
+    for frame in range(MAX_PAGES):
+        try:
+            image.seek(frame)
+            is_page = not image.tag_v2.get(SUBFILE_TYPE, 0) & SMALLER_OR_MASK
+        except EOFError:
+            return frames or [0]
+        except _DECODE_ERRORS:
+            is_page = True
+        if is_page:
+            frames.append(frame)
+    raise PictureError(f"{name} is too large: its pages do not end before {MAX_PAGES:,}.", kind="too_large")
 
 
 def upright_size(source: PictureSource, *, name: str | None = None) -> Size:
@@ -99,10 +126,7 @@ def upright_size(source: PictureSource, *, name: str | None = None) -> Size:
     if isinstance(source, Image.Image):
         image = source
     else:
-        data = _read_bytes(source, name)
-        if not data:
-            raise PictureError(f"{name} is empty: it has zero bytes.", kind="empty")
-        image = _read_header(data, name)
+        image = _read_header(read_bytes(source, name), name)
     try:
         turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
     except _DECODE_ERRORS:
@@ -117,7 +141,8 @@ def _name_of(source: PictureSource) -> str:
     return str(filename) if filename else "the picture"
 
 
-def _read_bytes(source: str | Path | bytes | BinaryIO, name: str) -> bytes:
+def read_bytes(source: str | Path | bytes | BinaryIO, name: str) -> bytes:
+    """The encoded picture. Raises PictureError where the file called `name` is missing or cannot be read."""
     if isinstance(source, bytes):
         return source
     if not isinstance(source, (str, Path)):
@@ -134,6 +159,8 @@ def _read_bytes(source: str | Path | bytes | BinaryIO, name: str) -> bytes:
 
 def _read_header(data: bytes, name: str) -> Image.Image:
     """Returns the undecoded picture: size and mode are known, pixels are not."""
+    if not data:
+        raise PictureError(f"{name} is empty: it has zero bytes.", kind="empty")
     # Image.open would warn or refuse by Pillow's own, process-wide pixel limit before we can ask for the
     # size; calling the format's reader directly leaves the judgement to max_pixels alone.
     reason = f"none of {', '.join(FORMATS)}"
@@ -149,6 +176,13 @@ def _read_header(data: bytes, name: str) -> Image.Image:
         except _DECODE_ERRORS as error:
             reason = f"damaged {format_name}: {_one_line(error)}"
     raise PictureError(f"{name} is not a picture that can be read ({reason}).")
+
+
+def _go_to(image: Image.Image, frame: int, name: str) -> None:
+    try:
+        image.seek(frame)
+    except _DECODE_ERRORS as error:
+        raise PictureError(f"{name} is damaged or cut off: {_one_line(error)}.") from error
 
 
 def _decode(image: Image.Image, max_pixels: int, name: str) -> Image.Image:

@@ -1,7 +1,7 @@
 """A folder of pictures or PDFs with a .txt or .md file of the same name beside each: what most people have.
 
-Folders within are read too, in the order of names. A .md is preferred to a .txt. A PDF of several pages is
-one row with several pictures, up to MAX_PAGES. An empty text is the truth of a blank page.
+Folders within are read too, in the order of names. A .md is preferred to a .txt. A PDF or TIFF of several
+pages is one row with several pictures, up to MAX_PAGES. An empty text is the truth of a blank page.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ class Folder(Task):
         return [(picture.name, text.name) for picture, text in self.pairs]
 
     def read(self, index: int) -> Row:
-        """The picture, still encoded, or the pages of the PDF, and the whole text."""
+        """The picture, still encoded, or the pages of the PDF or TIFF, and the whole text."""
         picture, text = self.pairs[index]
         name = str(picture)
         answer = read_text(text, name)
-        is_pdf = picture.suffix.lower() == ".pdf"
-        pictures = page_pictures(picture, name) if is_pdf else (file_bytes(picture, name),)
+        has_pages = picture.suffix.lower() in (".pdf", ".tif", ".tiff")
+        pictures = page_pictures(picture, name) if has_pages else (file_bytes(picture, name),)
         return checked_row(name, pictures, [(self.prompt, answer)], self.source)
 
 

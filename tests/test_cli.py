@@ -105,7 +105,17 @@ def test_pdf_pages_are_chosen_and_set_apart(nanoocr):
     code, out, err = nanoocr("two.pdf", "a.png", "--pages=3", "-q")
     assert code == 5
     assert "two.pdf has 2 pages, so there is no page 3" in err
-    assert out.startswith("==> a.png <==")  # pages are a matter of PDFs only
+    assert out.startswith("==> a.png <==")  # a PNG is one page, whatever is asked for
+
+
+def test_tiff_pages_are_chosen_and_set_apart(nanoocr, files):
+    picture(1).save(files / "b.png")
+    picture(0).save(files / "two.tif", save_all=True, append_images=[picture(1)])
+    texts = [nanoocr(name)[1] for name in ("a.png", "b.png")]
+    assert nanoocr("two.tif")[:2] == (0, "\f".join(texts))
+    record = json.loads(nanoocr("two.tif", "--pages=2", "--json")[1])
+    alone = json.loads(nanoocr("b.png", "--json")[1])
+    assert (record["page"], record["confidence"]) == (2, alone["confidence"])
 
 
 def test_folder_is_read_recursively_in_name_order(nanoocr, files, tmp_path):
@@ -129,6 +139,18 @@ def test_stdin_equals_the_file(nanoocr, files, monkeypatch, name):
     assert nanoocr("-")[:2] == (0, expected)
 
 
+def test_a_closed_stdin_is_wrong_usage(nanoocr, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert nanoocr("-") == (2, "", "error: - (stdin) cannot be read: it is closed\n")
+    assert nanoocr("a.png")[0] == 0
+
+
+def test_a_closed_stderr_says_nothing_and_stdout_nothing_else(nanoocr, monkeypatch):
+    expected = nanoocr("a.png", "b.jpg", "none.png")[:2]
+    monkeypatch.setattr(sys, "stderr", None)
+    assert nanoocr("a.png", "b.jpg", "none.png")[:2] == expected
+
+
 def test_quiet_says_nothing_on_success(nanoocr):
     assert nanoocr("-q", "a.png", "b.jpg")[2] == ""
 
@@ -137,6 +159,20 @@ def test_output_file(nanoocr, files):
     expected = nanoocr("a.png", "b.jpg")[1]
     assert nanoocr("a.png", "b.jpg", "--output=out.txt")[:2] == (0, "")
     assert (files / "out.txt").read_text() == expected
+
+
+def test_output_replaces_an_older_file_once_there_is_a_page(nanoocr, files):
+    (files / "out.txt").write_text("an older reading, longer than the new one\n" * 9)
+    expected = nanoocr("a.png")[1]
+    assert nanoocr("a.png", "-o", "out.txt")[0] == 0
+    assert (files / "out.txt").read_text() == expected
+    assert nanoocr("none.png", "-o", "out.txt")[0] == 3  # this is what there is to say now
+    assert (files / "out.txt").read_text() == ""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/null"), reason="needs /dev/null")
+def test_output_may_be_a_device(nanoocr):
+    assert nanoocr("a.png", "--output=/dev/null")[0] == 0
 
 
 def test_prompt_changes_the_text(nanoocr):
@@ -171,6 +207,13 @@ def test_bad_input_is_named_in_one_sentence(nanoocr, files, name, reason):
     assert [json.loads(line)["status"] for line in out.splitlines()] == ["error", "truncated"]
     assert json.loads(out.splitlines()[0])["error"] in err
     assert err.count("\n") == 1
+
+
+def test_a_name_too_long_for_the_file_system_spoils_only_itself(nanoocr, folder, files):
+    code, out, err = nanoocr("x" * 300, "a.png", "-q")
+    assert (code, out) == (5, f"==> a.png <==\n{expected_text(folder, files / 'a.png')}\n")
+    assert re.fullmatch(r"error: x{300} cannot be opened: [^\n]*\n", err)
+    assert nanoocr("x" * 300)[0] == 3
 
 
 def test_nothing_to_read_needs_no_model(nanoocr, monkeypatch):
@@ -225,6 +268,25 @@ def test_output_that_cannot_be_written(nanoocr):
     code, out, err = nanoocr("a.png", "--output=no/such/folder/out.txt")
     assert (code, out) == (6, "")
     assert re.fullmatch(r"error: no/such/folder/out.txt cannot be written: [^\n]*\n", err)
+
+
+@pytest.mark.parametrize("flag", ["--mode=huge", "--dtype=int8", "--device=abacus", "--model=nowhere"])
+def test_a_mistake_leaves_an_older_output_alone(nanoocr, files, flag):
+    (files / "out.txt").write_text("an older reading")
+    code, _, err = nanoocr("a.png", "--output=out.txt", flag, model=False)
+    assert (code, err.count("\n")) == (4 if "model" in flag else 2, 1)
+    assert (files / "out.txt").read_text() == "an older reading"
+
+
+@pytest.mark.parametrize("inputs", [["b.jpg", "a.png"], ["."]])
+@pytest.mark.parametrize("output", ["a.png", "link.txt"])
+def test_output_never_replaces_an_input(nanoocr, files, inputs, output):
+    before = (files / "a.png").read_bytes()
+    os.link(files / "a.png", files / "link.txt")
+    code, out, err = nanoocr(*inputs, f"--output={output}")
+    assert (code, out) == (2, "")
+    assert re.fullmatch(rf"error: --output={output} is (\./)?a\.png, [^\n]*\n", err)
+    assert (files / "a.png").read_bytes() == before
 
 
 def test_interrupted(nanoocr, monkeypatch):
@@ -292,6 +354,19 @@ def test_bar_on_a_terminal_leaves_the_results_alone(folder, files, monkeypatch, 
     ]
     assert "reading" in terminal.getvalue()
     assert "does not exist" in terminal.getvalue()
+
+
+def test_bar_counts_pages_read_and_inputs_finished(folder, files, monkeypatch):
+    """Not inputs opened: a batch of them is opened before the first page is read."""
+    terminal, seen = io.StringIO(), []
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    progress = "rich.progress.Progress.update"
+    monkeypatch.setattr(progress, lambda *_, completed, description: seen.append((completed, description)))
+    names = [str(files / name) for name in ("two.pdf", "none.png", "a.png")]
+    assert cli.main(["read", *names, "--max_tokens=2", f"--model={folder}"]) == 5
+    assert [done for done, _ in seen] == [0, 1, 2, 3]
+    assert [said for _, said in seen] == [f"reading, pages done: {count}" for count in (1, 2, 3, 4)]
 
 
 # info, version, help

@@ -319,6 +319,19 @@ def test_sampling_does_not_depend_on_the_batch():
     assert first.ids != second.ids  # each row has its own numbers
 
 
+def test_requests_that_come_in_parts_sample_like_the_whole():
+    engine = Engine(random_model(), TOKENIZER)
+    requests = mixed_requests()
+    config = SamplingConfig(temperature=1.0, seed=3, ignore_stop=True, stop_loops=False)
+    together = engine.generate(requests, config)
+    parts = [*engine.generate(requests[:2], config), *engine.generate(requests[2:], config, first=2)]
+    assert [c.ids for c in parts] == [c.ids for c in together]
+    streamed = {event.row: event.completion for event in engine.stream(requests[2:], config, first=2)}
+    assert [streamed[row].ids for row in range(4)] == [c.ids for c in together[2:]]
+    with pytest.raises(UsageError, match="request 0 has a prompt"):  # named by its place in this call
+        engine.generate([Request(())], config, first=2)
+
+
 def test_draw_follows_the_distribution():
     logits = torch.tensor([[0.0, math.log(2.0), -math.inf, math.log(5.0)]]).expand(8000, 4)
     uniform = uniform_numbers(0, range(8000), 1)[:, 0]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nanoocr.config import preset
-from nanoocr.model.gpt import GPT, KVCache, norm, rotary_table, rotate
+from nanoocr.model.gpt import GPT, KVCache, hide_later_keys, norm, rotary_table, rotate
 from nanoocr.model.vlm import count_parameters
 
 
@@ -234,6 +234,13 @@ def test_the_longest_row_decides_about_the_capacity(make_gpt):
     cache.lengths = torch.tensor([0, 5])
     with pytest.raises(ValueError, match="cannot hold 7"):
         gpt(torch.randn(2, 2, 32), cache)
+
+
+def test_the_mask_of_a_cached_pass_is_made_once_for_all_layers(make_gpt, monkeypatch):
+    gpt, made = make_gpt(1), []
+    monkeypatch.setattr("nanoocr.model.gpt.hide_later_keys", lambda *a: made.append(a) or hide_later_keys(*a))
+    gpt(torch.randn(2, 3, 32), cache_for(gpt, batch=2, capacity=6))
+    assert len(gpt.transformer.h) == 2 and len(made) == 1
 
 
 def test_cache_is_as_large_as_its_key_value_heads(make_gpt):

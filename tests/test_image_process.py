@@ -11,17 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
 from nanoocr.errors import PictureError, UsageError
 from nanoocr.image_process import (
     FORMATS,
+    SUBFILE_TYPE,
     choose_view,
     contained_size,
     count_vision_tokens,
     expand_image_tokens,
     normalise,
     open_image,
+    page_frames,
     process_image,
     to_pixels,
 )
@@ -96,6 +98,64 @@ def test_the_first_frame_is_read(format_name):
     options = {"lossless": True} if format_name == "WEBP" else {}
     data = encoded(frames[0], format_name, save_all=True, append_images=frames[1:], **options)
     assert corner(open_image(data)) == (255, 255, 255)
+
+
+def frames(*, subfile_types: tuple[int, ...] = (0, 0, 0), **options) -> bytes:
+    """A TIFF of frames 10, 11, 12 ... pixels wide, each with the tag NewSubfileType."""
+    buffer = io.BytesIO()
+    with TiffImagePlugin.AppendingTiffWriter(buffer) as file:
+        for number, kind in enumerate(subfile_types):
+            Image.new("RGB", (10 + number, 8)).save(file, "TIFF", tiffinfo={SUBFILE_TYPE: kind}, **options)
+            file.newFrame()
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "jpeg"])
+def test_every_frame_of_a_tiff_can_be_opened(compression):
+    data = frames(compression=compression)
+    assert page_frames(data, "x") == [0, 1, 2]
+    assert [open_image(data, frame=frame).width for frame in range(3)] == [10, 11, 12]
+
+
+def test_a_frame_is_laid_upright_by_its_own_orientation():
+    buffer = io.BytesIO()
+    with TiffImagePlugin.AppendingTiffWriter(buffer) as file:
+        for orientation in (1, 6):
+            noise(8, 10).save(file, "TIFF", tiffinfo={0x0112: orientation})
+            file.newFrame()
+    upright, turned = (open_image(buffer.getvalue(), frame=frame) for frame in range(2))
+    assert turned.tobytes() == upright.transpose(Image.Transpose.ROTATE_270).tobytes()
+
+
+def test_smaller_copies_and_masks_are_no_pages():
+    """Pyramids and thumbnails: the same page again."""
+    assert page_frames(frames(subfile_types=(2, 1, 4, 2)), "x") == [0, 3]
+    assert page_frames(frames(subfile_types=(1, 0)), "x") == [1]
+    assert page_frames(frames(subfile_types=(1, 1)), "x") == [0]
+
+
+@pytest.mark.parametrize("format_name", ["GIF", "WEBP", "PNG"])
+def test_an_animation_is_one_page(format_name):
+    first, second = noise(8, 8), noise(8, 8, seed=1)
+    assert page_frames(encoded(first, format_name, save_all=True, append_images=[second]), "x") == [0]
+
+
+def test_a_damaged_frame_is_a_page_that_cannot_be_opened():
+    data = frames()
+    where = data.index(struct.pack("<HHII", 0x0100, 4, 1, 11))  # the width of the second frame
+    damaged = data[:where] + b"\0" * 12 + data[where + 12 :]
+    assert page_frames(damaged, "x") == [0, 1, 2]
+    assert [open_image(damaged, frame=frame).width for frame in (0, 2)] == [10, 12]
+    assert refusal(damaged, frame=1, name="x").kind == "unreadable"
+    assert page_frames(data[:-150], "x") == [0, 1, 2]  # cut off within the last frame's pixels
+    assert "cut off" in str(refusal(data[:-150], frame=2))
+
+
+def test_an_endless_chain_of_frames_is_refused(monkeypatch):
+    monkeypatch.setattr("nanoocr.image_process.MAX_PAGES", 3)
+    with pytest.raises(PictureError, match="x is too large: its pages do not end before 3") as caught:
+        page_frames(frames(), "x")
+    assert caught.value.kind == "too_large"
 
 
 @pytest.mark.parametrize("format_name", ["JPEG", "PNG", "TIFF", "WEBP"])

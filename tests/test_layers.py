@@ -131,3 +131,13 @@ def test_resize_grid_computes_in_fp32_and_has_a_gradient():
     assert out.dtype == torch.float32
     out.square().sum().backward()
     assert table.grad is not None and (table.grad != 0).all()
+
+
+@pytest.mark.skipif(not torch.backends.mps.is_available(), reason="needs a Mac's GPU")
+def test_resize_grid_has_a_gradient_on_mps():
+    table = torch.randn(1, 4, 4, 3, device="mps", requires_grad=True)
+    out = resize_grid(table, (6, 2))
+    assert out.device.type == "mps"
+    torch.testing.assert_close(out.cpu(), resize_grid(table.detach().cpu(), (6, 2)))
+    out.square().sum().backward()
+    assert table.grad is not None and (table.grad != 0).all()

@@ -14,7 +14,7 @@ from nanoocr.data.batch import collate
 from nanoocr.data.example import prepare
 from nanoocr.data.loader import DataPlan, multimodal_data_generator
 from nanoocr.data.source import rows_source
-from nanoocr.errors import UsageError
+from nanoocr.errors import PictureError, UsageError
 from nanoocr.image_process import (
     MODES,
     Mode,
@@ -229,7 +229,7 @@ def test_the_mode_of_a_row_is_drawn_by_weight_and_is_the_same_again(byte_tokeniz
         for (delivery,) in multimodal_data_generator(data)
         for group in delivery.batch.views
     }
-    assert sides <= {512, 640}
+    assert sides and sides <= {512, 640}
     assert replace(data, modes=()).mode_of(0) is None
 
 
@@ -286,8 +286,12 @@ def test_a_page_that_is_too_long_in_its_mode_is_an_error_of_that_page(
     assert cli.main(["read", str(tmp_path / "a.png"), f"--model={tmp_path / 'm'}", "--mode=base"]) == 3
     err = capsys.readouterr().err
     assert "a.png" in err and "128" in err and len(err.strip().splitlines()) == 1
-    page = Reader(tmp_path / "m", mode="base").read([tmp_path / "a.png"])[0]
+    reader = Reader(tmp_path / "m", mode="base")
+    page = reader.read([tmp_path / "a.png"])[0]
     assert page.status == "error" and "--mode" in page.error
+    with pytest.raises(PictureError, match="--mode") as caught:
+        reader.read(tmp_path / "a.png")
+    assert caught.value.kind == "too_large"
 
 
 def test_a_bare_view_is_a_picture_without_tiles(tiny_model):

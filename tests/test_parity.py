@@ -77,6 +77,7 @@ def test_encoder_equals_transformers(reference_encoder, encoder, side):
         features = encoder(pixels)
     ours = torch.cat([features.clip, features.sam], dim=-1)
     assert ours.std() > 0.1 and (ours[0] - ours[1]).abs().max() > 0.1  # there is something to compare
+    print(f"side {side}: largest difference {float((ours - expected).abs().max()):.1e}")  # with pytest -s
     torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-4)
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import pickle
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -36,9 +36,9 @@ from nanoocr.model.pretrained import (
     translate,
 )
 from nanoocr.model.vlm import VLM
-from nanoocr.model.weight_files import REVISIONS
+from nanoocr.model.weight_files import OUR_SIZES, REVISIONS
 from nanoocr.tokenizer import PATTERN, SPECIAL_TOKENS, Tokenizer
-from nanoocr.train.checkpoint import load_model, save_model
+from nanoocr.train.checkpoint import load_model, save_deepencoder, save_model
 
 transformers = pytest.importorskip("transformers")
 
@@ -222,6 +222,16 @@ def test_a_pickle_of_more_than_tensors_is_refused(encoder, tmp_path):
         load_clip(encoder, str(tmp_path))
 
 
+def test_a_file_that_is_no_pickle_or_a_cut_one_is_refused(encoder, clip_model, tmp_path):
+    file = tmp_path / "pytorch_model.bin"
+    torch.save(clip_model.state_dict(), file, _use_new_zipfile_serialization=False)
+    whole = file.read_bytes()
+    for content in (b"a text", b"", *(whole[:size] for size in (1, 18, 1000, len(whole) // 2))):
+        file.write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"pytorch_model\.bin: not a file of plain tensors"):
+            load_clip(encoder, str(tmp_path))
+
+
 def test_tables_name_every_weight_of_d20_once():
     """Left to right and back: no two rows collide, none is out of use."""
     with torch.device("meta"):
@@ -260,6 +270,31 @@ def test_deepseek_ocrs_encoder_loads_from_shards(encoder, tmp_path):
     assert all(torch.equal(tensor, expected[name]) for name, tensor in encoder.state_dict().items())
     assert report.new == () and "lm_head.weight" in report.dropped
     assert "view_seperator" in report.loaded
+
+
+@pytest.mark.parametrize(
+    ("part", "size", "value", "shown"),
+    [
+        ("sam", "heads", 4, "sam.heads is 4, the model here has 2"),
+        ("sam", "window", 5, "sam.window is 5, the model here has 3"),
+        ("sam", "global_blocks", [0], r"sam.global_blocks is \(0,\), the model here has \(1,\)"),
+        ("clip", "heads", 4, "clip.heads is 4, the model here has 2"),
+        ("clip", "heads", "two", "not a model configuration"),
+    ],
+)
+def test_the_sizes_that_export_wrote_are_held_against_the_model(
+    encoder, make_config, tmp_path, part, size, value, shown
+):
+    """Heads and windows leave no trace in the shapes."""
+    safetensors.torch.save_file(encoder_for_deepseek_ocr(encoder), tmp_path / "model.safetensors")
+    sam, clip = asdict(encoder.sam_model.config), asdict(encoder.vision_model.config)
+    sizes = {**asdict(make_config()), "sam": sam, "clip": clip}
+    (tmp_path / OUR_SIZES).write_text(json.dumps(sizes))
+    load_deepseek_ocr_encoder(encoder, str(tmp_path))
+    sizes[part][size] = value
+    (tmp_path / OUR_SIZES).write_text(json.dumps(sizes))
+    with pytest.raises(CheckpointError, match=shown):
+        load_deepseek_ocr_encoder(encoder, str(tmp_path))
 
 
 def test_the_full_size_encoder_exports_the_477_published_keys():
@@ -571,11 +606,31 @@ def test_export_and_convert_are_each_others_inverse(nano_folder, tmp_path, capsy
     assert all(a == b and torch.equal(x, y) for (a, x), (b, y) in pairs)
 
 
+def test_an_encoder_of_stage_1_becomes_a_model_folder(nano_folder, make_config, tmp_path, capsys):
+    before, _ = load_model(nano_folder)
+    file = tmp_path / "deepencoder_000005.safetensors"
+    save_deepencoder(file, before)
+    flags = ["--preset=nano", f"--deepencoder={file}"]
+    assert cli.main(["convert", *flags, f"--out={tmp_path / 'm'}"]) == 0
+    out = capsys.readouterr().out
+    assert f"DeepEncoder from {file}: {len(before.encoder.state_dict())} loaded, 0 new" in out
+    assert "random from seed 0: gpt" in out
+    after, _ = load_model(tmp_path / "m")
+    pairs = zip(before.encoder.state_dict().items(), after.encoder.state_dict().items(), strict=True)
+    assert all(a == b and torch.equal(x, y) for (a, x), (b, y) in pairs)
+    save_deepencoder(file, VLM(make_config()))
+    assert cli.main(["convert", *flags, f"--out={tmp_path / 'n'}"]) == 4
+    assert "a DeepEncoder of preset 'tiny', this run is of preset 'nano'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flags", "code", "words"),
     [
         ([], 2, ["at least one source"]),
         (["--deepseek_ocr=x", "--sam=y"], 2, ["--deepseek_ocr", "--sam"]),
+        (["--deepencoder=x", "--clip=y"], 2, ["--deepencoder", "--clip"]),
+        (["--deepencoder=x", "--deepseek_ocr=y"], 2, ["--deepencoder", "--deepseek_ocr"]),
+        (["--deepencoder=nowhere", "--preset=nano"], 4, ["nowhere", "no such DeepEncoder"]),
         (["--sam=x", "--verify"], 2, ["--verify", "--gpt"]),
         (["--sam=x", "--seed=99999999999999999999"], 2, ["--seed"]),
         (["--sam=../nowhere/else"], 4, ["no such file or folder"]),

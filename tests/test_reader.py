@@ -15,7 +15,7 @@ import zlib
 import pypdfium2
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, TiffImagePlugin
 from test_engine import TOKENIZER, one_thread, random_model  # noqa: F401 - a fixture
 
 import nanoocr
@@ -23,6 +23,7 @@ from nanoocr.errors import CheckpointError, PictureError, UsageError
 from nanoocr.inference import reader as reader_module
 from nanoocr.inference.engine import TokenCount
 from nanoocr.inference.reader import Page, Reader, choose_dtype, default_model_folder
+from nanoocr.inference.sampling import SamplingConfig
 from nanoocr.inference.sources import PageRanges, open_source, parse_pages
 from nanoocr.train.checkpoint import save_model
 
@@ -145,6 +146,19 @@ def test_folders_and_missing_files_are_refused(reader, tmp_path):
         reader.read("a\0b.png")
 
 
+@pytest.mark.parametrize(
+    "source",
+    [io.BytesIO(encoded(picture())), bytearray(encoded(picture())), (p for p in [picture()]), None, 3],
+)
+def test_what_is_no_source_is_named(reader, source):
+    message = f"a path, bytes, a Pillow image, or a list of them, not {type(source).__name__}$"
+    for read in (reader.read, lambda source: list(reader.stream(source))):
+        with pytest.raises(UsageError, match=message):
+            read(source)
+    with pytest.raises(UsageError, match=message):
+        reader.read([picture(), source])
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 @pytest.mark.parametrize("content", [encoded(picture()), pdf((200, 90))])
 def test_pipes_are_read_once(reader, tmp_path, content):
@@ -186,6 +200,28 @@ def test_stream_adds_up_and_ends_with_the_page(reader):
         list(reader.stream(b""))
 
 
+def test_sampling_depends_neither_on_the_batch_nor_on_what_cannot_be_read(folder):
+    """The n-th readable picture always draws the same numbers, so equal pictures differ by their place."""
+    sampling = SamplingConfig(temperature=1.0, seed=5, ignore_stop=True, stop_loops=False)
+    good, bad = [picture()] * 4, b"not a picture"
+    texts = []
+    for max_batch in (1, 2, 32):
+        reader = Reader(folder, device="cpu", max_batch=max_batch, sampling=sampling)
+        texts.append([page.text for page in reader.read(good, max_tokens=12)])
+        mixed = reader.read([bad, good[0], good[1], bad, *good[2:]], max_tokens=12)
+        texts.append([page.text for page in mixed if page.status != "error"])
+    assert all(text == texts[0] for text in texts)
+    assert len(set(texts[0])) == 4
+
+
+def test_a_stream_samples_like_read(folder):
+    reader = Reader(folder, device="cpu", sampling=SamplingConfig(temperature=1.0, seed=5))
+    content = pdf((200, 90), (90, 200), (200, 90))
+    streamed = [page.text for page in reader.stream(content, max_tokens=9) if isinstance(page, Page)]
+    assert streamed == [page.text for page in reader.read(content, max_tokens=9)]
+    assert len(set(streamed)) == 3
+
+
 # PDF
 
 
@@ -203,10 +239,25 @@ def test_pdf_pages(reader):
         reader.read(pdf((200, 90), (90, 200)), pages=parse_pages("1-3"))
 
 
+@pytest.mark.parametrize("name", ["~draft.pdf", "~"])
+def test_a_tilde_is_a_letter_like_others(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_bytes(pdf((72, 36)))
+    (page,) = open_source(name)
+    assert (page.file, page.error) == (name, None)
+
+
 def test_a_bad_page_spoils_only_itself(reader):
     pages = reader.read(pdf((200, 90), (20_000, 20_000), (90, 200)), max_tokens=4)
     assert [page.status for page in pages] == ["truncated", "error", "truncated"]
     assert "page 2" in pages[1].error
+
+
+def test_a_bad_first_page_does_not_lose_the_others(reader):
+    pages = reader.read(pdf((20_000, 20_000), (90, 200)), max_tokens=4)
+    assert [(page.page, page.status) for page in pages] == [(1, "error"), (2, "truncated")]
+    with pytest.raises(PictureError, match="page 1"):  # the only page that is asked for
+        reader.read(pdf((20_000, 20_000), (90, 200)), pages=parse_pages("1"))
 
 
 def test_pdf_is_rendered_one_page_at_a_time(monkeypatch):
@@ -218,6 +269,67 @@ def test_pdf_is_rendered_one_page_at_a_time(monkeypatch):
     assert first.image.size == (200, 100)  # 200 dpi
     assert len(rendered) == 1
     pages.close()
+
+
+# TIFF
+
+
+def tiff(*pages: Image.Image) -> bytes:
+    out = io.BytesIO()
+    pages[0].save(out, "TIFF", save_all=True, append_images=pages[1:])
+    return out.getvalue()
+
+
+def test_tiff_pages(reader, tmp_path):
+    alone = [pytest.approx(reader.read(picture(seed), max_tokens=4).confidence) for seed in range(3)]
+    assert alone[0] != alone[2].expected
+    content = tiff(*map(picture, range(3)))
+    (tmp_path / "scan.tif").write_bytes(content)
+    for source in (content, tmp_path / "scan.tif"):
+        pages = reader.read(source, max_tokens=4)
+        assert [(page.page, page.confidence) for page in pages] == list(enumerate(alone, start=1))
+    chosen = reader.read(content, pages=parse_pages("3,1"), max_tokens=4)
+    assert [page.confidence for page in chosen] == [alone[2], alone[0]]
+    with pytest.raises(PictureError, match="has 3 pages, so there is no page 4"):
+        reader.read(content, pages=parse_pages("4"))
+
+
+@pytest.mark.parametrize("source", [tiff(picture(0)), encoded(picture(0)), picture(0)])
+def test_a_picture_of_one_page_ignores_pages(source):
+    (page,) = open_source(source, pages=parse_pages("4"))
+    assert (page.page, page.image.size) == (1, (200, 90))
+
+
+def test_an_opened_tiff_is_the_picture_at_which_it_stands():
+    image = Image.open(io.BytesIO(tiff(picture(0), picture(1, (30, 20)))))
+    image.seek(1)
+    (page,) = open_source(image)
+    assert page.image.size == (30, 20)
+
+
+def test_a_bad_frame_spoils_only_itself(tmp_path):
+    pages = [picture(seed) for seed in range(3)]
+    (tmp_path / "scan.tif").write_bytes(tiff(*pages)[:-1000])
+    first, second, third = open_source(tmp_path / "scan.tif")
+    assert (first.image.tobytes(), second.image.tobytes()) == (pages[0].tobytes(), pages[1].tobytes())
+    assert third.image is None
+    assert str(third.error).startswith(f"{tmp_path / 'scan.tif'}, page 3, is damaged or cut off")
+
+
+def test_a_tiff_is_read_from_disk_once_and_decoded_page_by_page(tmp_path, monkeypatch):
+    (tmp_path / "scan.tif").write_bytes(tiff(*map(picture, range(3))))
+    pages = open_source(tmp_path / "scan.tif")
+    next(pages)
+    (tmp_path / "scan.tif").unlink()
+    decoded = []
+    load = TiffImagePlugin.TiffImageFile.load
+    monkeypatch.setattr(TiffImagePlugin.TiffImageFile, "load", lambda s: decoded.append(s.tell()) or load(s))
+    next(pages)
+    assert set(decoded) == {1}
+    pages.close()
+
+
+# Page ranges
 
 
 @pytest.mark.parametrize(
@@ -262,6 +374,12 @@ def test_missing_and_damaged_models(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(reader_module, "PACKAGED_MODEL", tmp_path / "none")
     with pytest.raises(CheckpointError, match="holds no model"):
         default_model_folder()
+
+
+@pytest.mark.parametrize("max_batch", [0, -1])
+def test_an_empty_batch_is_refused(folder, max_batch):
+    with pytest.raises(UsageError, match=f"max_batch must be at least 1, found {max_batch}"):
+        Reader(folder, max_batch=max_batch)
 
 
 def test_device_and_dtype(folder):

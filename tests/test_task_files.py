@@ -79,6 +79,14 @@ def test_fingerprints_of_files(tmp_path):
     assert not set(before) & {make_task(spec).fingerprint() for spec in specs}
 
 
+def test_a_tiff_of_several_pages_is_one_row_of_several_pictures(tmp_path):
+    first, second = Image.new("RGB", (40, 20), "red"), Image.new("1", (20, 40))
+    first.save(tmp_path / "a.tif", save_all=True, append_images=[second])
+    (tmp_path / "a.txt").write_text("A")
+    (row,) = make_task(f"folder:{tmp_path}")
+    assert [image.size for image in row.images()] == [(40, 20), (20, 40)]
+
+
 def test_a_folder_without_pairs_and_files_that_cannot_be_read(tmp_path):
     with pytest.raises(UsageError, match=r"no picture or PDF has a \.txt or \.md"):
         make_task(f"folder:{tmp_path}")

@@ -108,8 +108,12 @@ class Engine:
         sampling: SamplingConfig | None = None,
         *,
         max_batch: int = MAX_BATCH,
+        first: int = 0,
     ) -> list[Completion]:
         """Complete all requests, at most `max_batch` at a time; the answers come in request order.
+
+        `first` is the number of the first request among all that the caller has: request i samples by the
+        numbers of (seed, first + i).
 
         Raises:
             UsageError: a request cannot be run: its views and `<|image|>` ids do not match, it is longer than
@@ -117,7 +121,7 @@ class Engine:
         """
         completions = {}
         for batch in self._batches(requests, max_batch):
-            for rows in self._run(batch, sampling or SamplingConfig()):
+            for rows in self._run(batch, sampling or SamplingConfig(), first):
                 completions.update({row.index: self._complete(row) for row in rows if row.status})
         return [completions[index] for index in range(len(requests))]
 
@@ -127,12 +131,13 @@ class Engine:
         sampling: SamplingConfig | None = None,
         *,
         max_batch: int = MAX_BATCH,
+        first: int = 0,
     ) -> Iterator[Event]:
         """As `generate`, but yields the text of every row piece by piece, never cut inside a character."""
         requests = (requests,) if isinstance(requests, Request) else requests
         for batch in self._batches(requests, max_batch):
             decoders = {row.index: codecs.getincrementaldecoder("utf-8")("replace") for row in batch}
-            for rows in self._run(batch, sampling or SamplingConfig()):
+            for rows in self._run(batch, sampling or SamplingConfig(), first):
                 for row in rows:
                     yield from self._events(row, decoders[row.index])
 
@@ -162,13 +167,13 @@ class Engine:
             raise UsageError(f"request {index}: max_tokens must be at least 1, found {limit}")
         return min(limit, room)
 
-    def _run(self, rows: list[_Row], sampling: SamplingConfig) -> Iterator[list[_Row]]:
+    def _run(self, rows: list[_Row], sampling: SamplingConfig, first: int) -> Iterator[list[_Row]]:
         """Decode one batch; yields, step by step, the rows that have got a token or have ended."""
         started = time.perf_counter()
-        indices = [row.index for row in rows]
+        numbers = [first + row.index for row in rows]
         steps = max(row.limit for row in rows)
         never = never_generated(self.model, self.tokenizer, may_stop=not sampling.ignore_stop)
-        sampler = Sampler(sampling, indices, steps, never)
+        sampler = Sampler(sampling, numbers, steps, never)
         cache, logits_BV = self._prefill(rows)
         while rows:
             tokens, probabilities = sampler.pick(logits_BV)

@@ -22,7 +22,7 @@ from nanoocr.image_process import Mode, count_picture_tokens, fit_picture
 from nanoocr.image_process import mode as find_mode
 from nanoocr.inference.engine import MAX_BATCH, Completion, Engine, Request, TokenCount
 from nanoocr.inference.sampling import SamplingConfig
-from nanoocr.inference.sources import ALL_PAGES, PageRanges, Picture, Source, open_source
+from nanoocr.inference.sources import ALL_PAGES, PageRanges, Picture, Source, check_source, open_source
 from nanoocr.model.vlm import VLM
 from nanoocr.tokenizer import Tokenizer, render_for_completion
 from nanoocr.train.checkpoint import load_model
@@ -97,8 +97,10 @@ class Reader:
 
         Raises:
             CheckpointError: the folder is missing, damaged, or of another format version.
-            UsageError: an unknown device, dtype or mode.
+            UsageError: an unknown device, dtype or mode, or `max_batch` below 1.
         """
+        if max_batch < 1:
+            raise UsageError(f"max_batch must be at least 1, found {max_batch}")
         self.mode = None if mode is None else find_mode(mode)
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device)
@@ -135,27 +137,38 @@ class Reader:
     ) -> Page | list[Page]:
         """Read a path, the bytes of a file, a Pillow image, or a list of them.
 
-        A list gives a list, in which a PDF stands with one Page for each of its pages and a source that
-        cannot be read with one Page of status `error`. A single source gives its Page, or a list if it is a
-        PDF of several pages. `pages` matters for PDFs only.
+        A list gives a list, in which a PDF or TIFF stands with one Page for each of its pages and a source
+        that cannot be read with one Page of status `error`. A single source gives its Page, or the list of
+        them if several pages of a PDF or TIFF are read. `pages` matters for those only.
 
         Raises:
-            PictureError: a single source cannot be read; its `kind` says why.
-            UsageError: the prompt is too long for the model, or `max_tokens` is not positive.
+            PictureError: a single source of one page cannot be read; its `kind` says why.
+            UsageError: `source` is something else, the prompt is too long for the model, or `max_tokens` is
+                not positive.
         """
-        if not isinstance(source, str | Path | bytes | Image.Image):
+        if isinstance(source, list | tuple):
+            for one in source:
+                check_source(one)  # all of them before the first costs anything
             every = (picture for one in source for picture in open_source(one, pages=pages))
             return list(self.read_pictures(every, prompt, max_tokens=max_tokens))
+        check_source(source)
         pictures = open_source(source, pages=pages)
-        first = [_demand(picture) for picture in islice(pictures, 1)]
-        found = list(self.read_pictures(chain(first, pictures), prompt, max_tokens=max_tokens))
-        return found[0] if len(found) == 1 else found
+        first = list(islice(pictures, 2))
+        if len(first) != 1:
+            return list(self.read_pictures(chain(first, pictures), prompt, max_tokens=max_tokens))
+        *_, page = self._stream_picture(first[0], prompt, max_tokens)
+        assert isinstance(page, Page)  # the last item
+        return page
 
     def read_pictures(
         self, pictures: Iterable[Picture], prompt: str = PROMPT, *, max_tokens: int | None = None
     ) -> Iterator[Page]:
-        """A Page for each picture, in order; they are opened and decoded `max_batch` at a time."""
-        rest = iter(pictures)
+        """A Page for each picture, in order; they are opened and decoded `max_batch` at a time.
+
+        With a temperature the n-th of those that can be read samples by the numbers of (seed, n), whatever
+        `max_batch` is and however many others cannot be read.
+        """
+        rest, readable = iter(pictures), 0
         while True:
             started = time.perf_counter()
             batch = [self._prepare(picture, prompt, max_tokens) for picture in islice(rest, self.max_batch)]
@@ -163,7 +176,10 @@ class Reader:
                 return
             requests = [request for _, request in batch if request is not None]
             waited = time.perf_counter() - started
-            completions = iter(self.engine.generate(requests, self.sampling, max_batch=self.max_batch))
+            completions = iter(
+                self.engine.generate(requests, self.sampling, max_batch=self.max_batch, first=readable)
+            )
+            readable += len(requests)
             for picture, request in batch:
                 yield make_page(picture, None if request is None else next(completions), waited)
 
@@ -194,24 +210,31 @@ class Reader:
     ) -> Iterator[str | Page]:
         """The text of a source piece by piece as it is read, then its Page as the last item.
 
-        Of a PDF with several pages, each page's pieces are followed by its Page. The pieces add up to the
-        Page's text, but for status `repetition`, where the Page ends after the first round.
+        Of a PDF or TIFF with several pages, each page's pieces are followed by its Page. The pieces add up
+        to the Page's text, but for status `repetition`, where the Page ends after the first round.
 
         Raises:
             PictureError: a page cannot be read.
             UsageError: as `read`.
         """
-        for picture in open_source(source, pages=pages):
-            started = time.perf_counter()
-            picture, request = self._prepare(_demand(picture), prompt, max_tokens)
-            _demand(picture)
-            assert request is not None  # _demand has raised where there is none
-            waited = time.perf_counter() - started
-            for event in self.engine.stream(request, self.sampling):
-                if event.text:
-                    yield event.text
-                if event.completion is not None:
-                    yield make_page(picture, event.completion, waited)
+        check_source(source)
+        for number, picture in enumerate(open_source(source, pages=pages)):
+            yield from self._stream_picture(picture, prompt, max_tokens, number)
+
+    def _stream_picture(
+        self, picture: Picture, prompt: str, max_tokens: int | None, number: int = 0
+    ) -> Iterator[str | Page]:
+        """`stream` of one picture, the one of this `number` from 0."""
+        started = time.perf_counter()
+        picture, request = self._prepare(_demand(picture), prompt, max_tokens)
+        _demand(picture)
+        assert request is not None  # _demand has raised where there is none
+        waited = time.perf_counter() - started
+        for event in self.engine.stream(request, self.sampling, first=number):
+            if event.text:
+                yield event.text
+            if event.completion is not None:
+                yield make_page(picture, event.completion, waited)
 
 
 def _demand(picture: Picture) -> Picture:

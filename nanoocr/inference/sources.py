@@ -1,4 +1,4 @@
-"""What can be read: pictures and PDF pages, opened one at a time, with limits before work.
+"""What can be read: pictures and the pages of PDFs and TIFFs, opened one at a time, with limits before work.
 
 What cannot be opened becomes a Picture with an error instead of pixels, so that nothing is lost on the way:
 as many records come out as pages went in.
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from PIL import Image
 
 from nanoocr.errors import PictureError, UsageError
-from nanoocr.image_process import MAX_PIXELS, open_image
+from nanoocr.image_process import MAX_PIXELS, open_image, page_frames, read_bytes
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfDocument
@@ -44,7 +44,7 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True)
 class PageRanges:
-    """Which pages of a PDF to read, as (first, last) from 1; 0 stands for the last page of the file."""
+    """Which pages of a PDF or TIFF to read, as (first, last) from 1; 0 stands for its last page."""
 
     ranges: tuple[tuple[int, int], ...] = ((1, 0),)
 
@@ -89,8 +89,9 @@ def parse_pages(text: str) -> PageRanges:
 
 
 def open_source(source: Source, name: str | None = None, pages: PageRanges = ALL_PAGES) -> Iterator[Picture]:
-    """The pages of a picture (always one) or a PDF, told apart by content; `pages` matters for PDFs only.
+    """The pages of a PDF or a picture, told apart by content.
 
+    A picture is one page, but for a TIFF of several frames; `pages` matters for that and PDFs only.
     Opens lazily: a page is rendered when it is asked for, and one at a time.
     """
     name = name or name_of(source)
@@ -99,9 +100,16 @@ def open_source(source: Source, name: str | None = None, pages: PageRanges = ALL
         if _is_pdf(source, name):
             yield from _pdf_pages(source, name, pages)
         else:
-            yield Picture(name, 1, open_image(source, name=name))
+            yield from _picture_pages(source, name, pages)
     except PictureError as error:
         yield Picture(name, 1, error=error)
+
+
+def check_source(source: object) -> None:
+    """Raises UsageError for what cannot be a source: an open file, a generator, a bytearray."""
+    if not isinstance(source, Source):
+        kind = type(source).__name__
+        raise UsageError(f"read takes a path, bytes, a Pillow image, or a list of them, not {kind}")
 
 
 def name_of(source: Source) -> str:
@@ -157,6 +165,24 @@ def _is_pdf(source: Source, name: str) -> bool:
         raise PictureError(f"{name} cannot be opened: {error}.") from error
 
 
+def _picture_pages(source: Source, name: str, pages: PageRanges) -> Iterator[Picture]:
+    """The page of a picture, or the chosen ones of a TIFF of several; a broken page spoils only itself."""
+    if isinstance(source, Image.Image):
+        yield Picture(name, 1, open_image(source, name=name))
+        return
+    data = read_bytes(source, name)
+    frames = page_frames(data, name)
+    if len(frames) == 1:
+        yield Picture(name, 1, open_image(data, frame=frames[0], name=name))
+        return
+    for number in pages.select(len(frames), name):
+        try:
+            image = open_image(data, frame=frames[number - 1], name=f"{name}, page {number},")
+            yield Picture(name, number, image)
+        except PictureError as error:
+            yield Picture(name, number, error=error)
+
+
 # ---------------------------------------------------------------------------------------------------
 # PDF (pdfium is not thread-safe: one thread, or a lock around the reader)
 
@@ -177,6 +203,8 @@ def _pdf_pages(source: Source, name: str, pages: PageRanges) -> Iterator[Picture
 def _open_pdf(source: Source, name: str) -> PdfDocument:
     from pypdfium2 import PdfDocument, PdfiumError
 
+    if isinstance(source, str | Path):
+        source = os.path.abspath(source)  # pypdfium2 takes the ~ in ~draft.pdf for somebody's home
     try:
         return PdfDocument(source)
     except PdfiumError as error:

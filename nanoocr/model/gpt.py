@@ -89,6 +89,14 @@ class KVCache:
         self.lengths = self.lengths[rows]
 
 
+class CachedPass(NamedTuple):
+    """What every layer needs of one forward pass over a cache."""
+
+    cache: KVCache
+    positions: Tensor  # (B, T) of the new tokens
+    bias: Tensor  # (B, 1, T, S): hides from each of them what comes later
+
+
 class Documents(NamedTuple):
     """Where several documents stand in one line of the batch: they must not see each other.
 
@@ -118,11 +126,10 @@ class CausalSelfAttention(nn.Module):
         self,
         x_BTC: Tensor,
         rotary: tuple[Tensor, Tensor],
-        cache: KVCache | None = None,
-        positions: Tensor | None = None,
+        cached: CachedPass | None = None,
         documents: Documents | None = None,
     ) -> Tensor:
-        """(B, T, C) -> (B, T, C). `positions` are those of the new tokens in the cache."""
+        """(B, T, C) -> (B, T, C)."""
         B, T, C = x_BTC.shape
         q = self.c_q(x_BTC).view(B, T, self.n_head, self.head_dim)
         k = self.c_k(x_BTC).view(B, T, self.n_kv_head, self.head_dim)
@@ -131,11 +138,9 @@ class CausalSelfAttention(nn.Module):
         if documents is not None:
             return self.c_proj(attend_documents(q, k, v, documents).reshape(B, T, C))
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-        bias = None
-        if cache is not None and positions is not None:
-            k, v = cache.insert(self.layer, k, v, positions)
-            bias = hide_later_keys(positions, k.size(2), q.dtype)
-        out = attend_grouped(q, k, v, bias=bias)
+        if cached is not None:
+            k, v = cached.cache.insert(self.layer, k, v, cached.positions)
+        out = attend_grouped(q, k, v, bias=None if cached is None else cached.bias)
         return self.c_proj(out.transpose(1, 2).reshape(B, T, C))
 
 
@@ -191,12 +196,11 @@ class Block(nn.Module):
         self,
         x_BTC: Tensor,
         rotary: tuple[Tensor, Tensor],
-        cache: KVCache | None = None,
-        positions: Tensor | None = None,
+        cached: CachedPass | None = None,
         documents: Documents | None = None,
     ) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
-        x_BTC = x_BTC + self.attn(norm(x_BTC), rotary, cache, positions, documents)
+        x_BTC = x_BTC + self.attn(norm(x_BTC), rotary, cached, documents)
         return x_BTC + self.mlp(norm(x_BTC))
 
 
@@ -231,15 +235,16 @@ class GPT(nn.Module):
         caller moves `cache.lengths` on by the number of *real* tokens of each row. With `documents` a line
         holds several texts that do not see each other (training; never together with a cache).
         """
-        T = x_BTC.size(1)
-        positions = None if cache is None else cache.positions(T)
-        where = torch.arange(T, device=x_BTC.device)[None] if positions is None else positions
-        where = where if documents is None else documents.positions
-        cos, sin = rotary_table(where, self.config.n_embd // self.config.n_head)
+        T, cached = x_BTC.size(1), None
+        positions = torch.arange(T, device=x_BTC.device)[None] if documents is None else documents.positions
+        if cache is not None:
+            positions = cache.positions(T)
+            cached = CachedPass(cache, positions, hide_later_keys(positions, cache.used, x_BTC.dtype))
+        cos, sin = rotary_table(positions, self.config.n_embd // self.config.n_head)
         rotary = (cos[:, :, None], sin[:, :, None])  # (1 or B, T, 1, D/2): the same for every head
         x_BTC = norm(x_BTC)
         for block in self.transformer.h:
-            x_BTC = block(x_BTC, rotary, cache, positions, documents)
+            x_BTC = block(x_BTC, rotary, cached, documents)
         return norm(x_BTC)
 
     def logits(self, x: Tensor) -> Tensor:

@@ -103,5 +103,7 @@ def resize_grid(table_1HWC: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(table_1HWC.shape[1:3]) == size:
         return table_1HWC
     table = table_1HWC.permute(0, 3, 1, 2).float()
+    if table.device.type == "mps":
+        table = table.cpu()  # torch has no backward of this interpolation on MPS
     table = F.interpolate(table, size=size, mode="bicubic", antialias=True, align_corners=False)
-    return table.permute(0, 2, 3, 1)
+    return table.permute(0, 2, 3, 1).to(table_1HWC.device)

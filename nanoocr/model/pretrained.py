@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -20,11 +20,13 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from nanoocr.config import config_from_dict
 from nanoocr.errors import CheckpointError
 from nanoocr.model.deepencoder import DeepEncoder
 from nanoocr.model.gpt import GPT, ROPE_BASE, SOFTCAP
 from nanoocr.model.weight_files import (
     OUR_MARK,
+    OUR_SIZES,
     Reader,
     description_of,
     find_files,
@@ -184,6 +186,7 @@ def load_clip(encoder: DeepEncoder, source: str) -> Report:
 
 def load_deepseek_ocr_encoder(encoder: DeepEncoder, source: str) -> Report:
     """The whole DeepEncoder, projector and special vectors included, from DeepSeek-OCR's checkpoint."""
+    check_exported_sizes(encoder, source)
     return load_component(encoder, DEEPSEEK_OCR, source)
 
 
@@ -246,6 +249,27 @@ def check_vision_config(source: str, kinds: tuple[str, ...], ours: Mapping[str, 
     if different:
         name = different[0]
         raise CheckpointError(f"{path}: {name} is {stated[name]!r}, the model here has {ours[name]!r}")
+
+
+def check_exported_sizes(encoder: DeepEncoder, source: str) -> None:
+    """Hold the sizes that `nanoocr export` wrote beside an encoder, if it did, against those of `encoder`.
+
+    Raises:
+        CheckpointError: they cannot be read, or one of SAM or CLIP is another one.
+    """
+    path = find_files(source)[0].with_name(OUR_SIZES)
+    if not path.is_file():
+        return
+    try:
+        stated = config_from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, CheckpointError) as error:
+        raise CheckpointError(f"{path}: not a model configuration ({error})") from error
+    ours = {"sam": encoder.sam_model.config, "clip": encoder.vision_model.config}
+    for part, sizes in ours.items():
+        for name, value in asdict(sizes).items():
+            found = getattr(getattr(stated, part), name)
+            if found != value:
+                raise CheckpointError(f"{path}: {part}.{name} is {found!r}, the model here has {value!r}")
 
 
 def load_component(module: nn.Module, table: WeightSource, source: str) -> Report:

@@ -6,7 +6,6 @@ hub name or path -> `find_files` -> `open_weights` (key -> reader); `read_gpt_co
 from __future__ import annotations
 
 import json
-import pickle
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,7 +35,8 @@ REVISIONS = {
     "nanochat-students/base-d20": "4c6e4e8d8468a6b66302a472cb950bb73a1e2a61",
 }
 HUB_NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)(?:@([\w./-]+))?")
-HUB_FILES = ["*.safetensors", "config.json", "model_*.pt", "meta_*.json", "tokenizer.pkl"]
+OUR_SIZES = "nanoocr_config.json"  # `nanoocr export` writes it beside an encoder
+HUB_FILES = ["*.safetensors", "config.json", OUR_SIZES, "model_*.pt", "meta_*.json", "tokenizer.pkl"]
 OLD_HUB_FILES = ["pytorch_model.bin"]  # fetched only where there is nothing else
 
 
@@ -142,7 +142,7 @@ def weights_of(file: Path) -> Iterator[tuple[str, Reader]]:
     try:
         mapped = zipfile.is_zipfile(file)  # the format before torch 1.6 cannot be mapped
         weights = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+    except Exception as error:  # foreign bytes can make the unpickler raise anything
         raise CheckpointError(f"{file}: not a file of plain tensors, or damaged") from error
     if not isinstance(weights, dict) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items()

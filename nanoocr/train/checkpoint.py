@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from nanoocr.config import ModelConfig, config_from_dict, config_to_dict
 from nanoocr.errors import CheckpointError
 from nanoocr.files import read_folder, read_manifest, write_file, write_folder
+from nanoocr.model.pretrained import Report
 from nanoocr.model.vlm import VLM
 from nanoocr.tokenizer import Tokenizer
 
@@ -163,8 +164,8 @@ def save_deepencoder(path: Path, model: VLM) -> None:
     write_file(path, safetensors.torch.save(weights, metadata=metadata))
 
 
-def load_deepencoder(path: str | Path, model: VLM) -> None:
-    """Load a DeepEncoder file into `model.encoder`.
+def load_deepencoder(path: str | Path, model: VLM) -> Report:
+    """Load a DeepEncoder file into `model.encoder`, all of it.
 
     Raises:
         CheckpointError: missing, damaged, made for another preset, or not a DeepEncoder.
@@ -183,6 +184,7 @@ def load_deepencoder(path: str | Path, model: VLM) -> None:
     if digest(weights) != sha256:
         raise CheckpointError(f"{path}: damaged (the sha256 of its weights is not the one in its header)")
     load_strictly(model.encoder, weights, path)
+    return Report(f"DeepEncoder from {path}", tuple(weights), (), ())
 
 
 def digest(weights: dict[str, Tensor]) -> str:
