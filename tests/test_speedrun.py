@@ -26,7 +26,7 @@ def test_from_nothing_to_the_report_and_again(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "mid" / "step_000002" / "model.safetensors").is_file()
     assert "<html" in (tmp_path / "report.html").read_text() and (tmp_path / "report.md").is_file()
-    assert "shares of supervised tokens: general" in done.stderr
+    assert "shares of rows (supervised tokens): general" in done.stderr
     again = speedrun(tmp_path, "--preset=nano", "--synthetic", NPROC_PER_NODE="2")
     assert again.returncode == 0 and "tok is at step 2 already" in again.stderr
 

@@ -264,9 +264,9 @@ def check_exported_sizes(encoder: DeepEncoder, source: str) -> None:
         stated = config_from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, CheckpointError) as error:
         raise CheckpointError(f"{path}: not a model configuration ({error})") from error
-    ours = {"sam": encoder.sam_model.config, "clip": encoder.vision_model.config}
+    ours = {"sam": asdict(encoder.sam_model.config), "clip": asdict(encoder.vision_model.config)}
     for part, sizes in ours.items():
-        for name, value in asdict(sizes).items():
+        for name, value in sizes.items():
             found = getattr(getattr(stated, part), name)
             if found != value:
                 raise CheckpointError(f"{path}: {part}.{name} is {found!r}, the model here has {value!r}")

@@ -54,6 +54,7 @@ def train(
     report = None
     if world.is_main:
         drop_unfinished(run)
+    fingerprint = data.source.fingerprint()
     modes = [data.mode_of(i) for i in range(len(validation))]
     batches = multimodal_data_generator(
         data,
@@ -85,7 +86,7 @@ def train(
                     log_step(log, state, stats, clock, world)
                 # Save first: nothing that goes wrong in a validation may cost the steps before it.
                 if state.step % config.save_every == 0 or last or stop:
-                    save(run, state, tokenizer, config, stage, world)
+                    save(run, state, tokenizer, config, stage, world, fingerprint)
                     clock.restart()
                 if (state.step % config.eval_every == 0 or last) and validation and not stop:
                     report = look(log, state, tokenizer, validation, modes, config, world)
@@ -144,7 +145,8 @@ class Clock:
 
     def __init__(self) -> None:
         # kept over whatever interrupts the interval
-        self.skipped, self.taken, self.shrunk = Counter[str](), Counter[str](), 0
+        self.skipped, self.taken, self.samples = Counter[str](), Counter[str](), Counter[str]()
+        self.shrunk = 0
         self.restart()
 
     def restart(self) -> None:
@@ -171,6 +173,7 @@ class Clock:
         self.flops_here = {name: done + stats.flops[name] for name, done in self.flops_here.items()}
         self.skipped.update(stats.skipped)
         self.taken.update(stats.taken)
+        self.samples.update(stats.samples)
         self.shrunk += stats.shrunk
 
 
@@ -179,11 +182,12 @@ def log_step(log: RunLog, state: TrainState, stats: StepStats, clock: Clock, wor
     ema = world.sum_by_name(state.ema)  # waits for what a GPU still has to do
     clock.busy += time.monotonic() - clock.mark
     seconds = max(1e-9, clock.wait + clock.busy)
-    skipped, taken, shrunk = Counter[str](), Counter[str](), 0
-    for of_rank in world.gather((clock.skipped, clock.taken, clock.shrunk)):
+    skipped, taken, samples, shrunk = Counter[str](), Counter[str](), Counter[str](), 0
+    for of_rank in world.gather((clock.skipped, clock.taken, clock.samples, clock.shrunk)):
         skipped.update(of_rank[0])
         taken.update(of_rank[1])
-        shrunk += of_rank[2]
+        samples.update(of_rank[2])
+        shrunk += of_rank[3]
     peak = log.peak_tflops
     values: dict[str, Any] = {
         **world.sum_by_name(stats.losses),
@@ -201,7 +205,8 @@ def log_step(log: RunLog, state: TrainState, stats: StepStats, clock: Clock, wor
         "skipped_rows": sum(skipped.values()),
         "skipped": dict(skipped),
         "shrunk_rows": shrunk,
-        "shares": shares_of(taken),
+        "shares": shares_of(taken),  # of all supervised tokens since the run started or went on
+        "sample_shares": shares_of(samples),  # of all rows
     }
     clock.skipped.clear()
     clock.shrunk = 0
@@ -209,14 +214,17 @@ def log_step(log: RunLog, state: TrainState, stats: StepStats, clock: Clock, wor
     log.record(state.step, "train", values)
     shown = " ".join(f"{name} {value:.4f}" for name, value in ema.items() if name != "total")
     reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.items())
-    shares = ", ".join(f"{name} {share:.1%}" for name, share in values["shares"].items())
+    shares = ", ".join(
+        f"{name} {share:.1%} ({values['shares'][name]:.1%})"
+        for name, share in values["sample_shares"].items()
+    )
     log.say(
         f"step {state.step}/{log.steps} {shown} lr {values['lr']:.2e} "
         f"{values['samples_per_s']:.0f} samples/s {values['tokens_per_s']:.0f} tok/s "
         f"wait {values['data_wait']:.1%} padding {values['padding']:.1%} "
         + (f"MFU {values['mfu']:.1%} " if peak else "")
         + f"left {log.time_left(state.step)}"
-        + (f" shares of supervised tokens: {shares}" if len(taken) > 1 else "")
+        + (f" shares of rows (supervised tokens): {shares}" if len(samples) > 1 else "")
         + (f" shrunk rows: {shrunk}" if shrunk else "")
         + (f" skipped rows: {reasons}" if reasons else "")
     )

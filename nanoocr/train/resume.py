@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,18 @@ from nanoocr.train.step import TrainState, build_state, to_device
 
 
 def save(
-    run: Path, state: TrainState, tokenizer: Tokenizer, config: TrainConfig, stage: int, world: World
+    run: Path,
+    state: TrainState,
+    tokenizer: Tokenizer,
+    config: TrainConfig,
+    stage: int,
+    world: World,
+    fingerprint: Mapping[str, str],
 ) -> None:
-    """A whole checkpoint of this step, and in stage 1 the DeepEncoder beside it; rank 0 writes it."""
+    """A whole checkpoint of this step, and in stage 1 the DeepEncoder beside it; rank 0 writes it.
+
+    `fingerprint` is that of the data: a place in it means nothing in other data.
+    """
     readers = {
         number: reader for of_rank in world.gather(state.readers) for number, reader in of_rank.items()
     }
@@ -55,7 +65,7 @@ def save(
     reading = gathered(state, world)
     if not world.is_main:
         return world.wait()
-    about = {"stage": stage, "step": state.step, "run": asdict(config)}
+    about = {"stage": stage, "step": state.step, "run": asdict(config), "data": dict(fingerprint)}
     with reading.for_reading():
         if stage == 1:  # first, so that a complete step always has its DeepEncoder
             save_deepencoder(deepencoder_file(run, state.step), reading.model)
@@ -87,6 +97,17 @@ def warn_of_changes(folder: Path, before: dict[str, Any], config: TrainConfig, w
     ]
     if changed and world.is_main:
         print(f"warning: {folder} goes on with {', '.join(changed)}: its rows are others", file=sys.stderr)
+
+
+def warn_of_other_data(folder: Path, fingerprint: Mapping[str, str], world: World) -> None:
+    """One line about the data sets that are not what they were when `folder` was saved."""
+    before = read_about(folder).get("data", fingerprint)
+    changed = [
+        name for name in before.keys() | fingerprint.keys() if before.get(name) != fingerprint.get(name)
+    ]
+    if changed and world.is_main:
+        names = ", ".join(sorted(changed))
+        print(f"warning: {folder} goes on with other data of {names}: its rows are others", file=sys.stderr)
 
 
 def resume(

@@ -104,6 +104,7 @@ class StepStats:
     totals: Totals
     skipped: Counter[str]  # drawn rows that were not used, on this rank, by reason
     taken: Counter[str]  # supervised tokens by task, on this rank
+    samples: Counter[str]  # rows by task, on this rank
     shrunk: int  # drawn rows that are seen in less detail, on this rank
     flops: Mapping[str, float]  # operations by component, on this rank
 
@@ -208,12 +209,13 @@ def train_step(
             share = sums.get(name, torch.zeros((), device=model.device))
             state.ema[name] = torch.lerp(share, state.ema.get(name, share), EMA)
     state.readers.update({delivery.reader: delivery.state for delivery in deliveries})
-    skipped, taken = Counter[str](), Counter[str]()
+    skipped, taken, samples = Counter[str](), Counter[str](), Counter[str]()
     for delivery in deliveries:
         skipped.update(delivery.skipped)
         taken.update(delivery.taken)
+        samples.update(delivery.samples_by_task)
     shrunk = sum(delivery.shrunk for delivery in deliveries)
-    return StepStats(sums, totals, skipped, taken, shrunk, flops)
+    return StepStats(sums, totals, skipped, taken, samples, shrunk, flops)
 
 
 def compute_losses(
