@@ -103,7 +103,7 @@ def page_frames(data: bytes, name: str) -> list[int]:
     image = _read_header(data, name)
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return [0]
-    frames = []
+    frames: list[int] = []
     for frame in range(MAX_PAGES):
         try:
             image.seek(frame)
