@@ -235,7 +235,8 @@ class GPT(nn.Module):
         caller moves `cache.lengths` on by the number of *real* tokens of each row. With `documents` a line
         holds several texts that do not see each other (training; never together with a cache).
         """
-        T, cached = x_BTC.size(1), None
+        T = x_BTC.size(1)
+        cached: CachedPass | None = None
         positions = torch.arange(T, device=x_BTC.device)[None] if documents is None else documents.positions
         if cache is not None:
             positions = cache.positions(T)
