@@ -62,7 +62,7 @@ def test_from_a_model_that_reads(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     first = [read_run(tmp_path / f"{name}_tok").records["validation"][0] for name in ("alone", "mixed")]
     assert [record["step"] for record in first] == [0, 0]
-    assert first[0]["text_loss"] == first[1]["text_loss"] and first[0]["cer"] < 0.5
+    assert first[0]["text_loss"] == first[1]["text_loss"] and first[0]["loss"] < 0.5
     assert f"{first[0]['text_loss']:.3f} -> " in done.stdout
 
 
