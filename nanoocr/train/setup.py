@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -129,6 +130,8 @@ def prepare_machine(config: TrainConfig, world: World) -> None:
     Raises:
         UsageError: no such device, or --shard or --compile where they do not work.
     """
+    # oneDNN keeps 1,024 compiled products: texts of ever new lengths fill them with a gigabyte (docs/log.md).
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     torch.set_num_threads(max(1, config.num_threads // (1 if config.threads else world.size)))
     torch.manual_seed(config.seed)
     if config.shard:
