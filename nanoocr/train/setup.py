@@ -131,7 +131,7 @@ def prepare_machine(config: TrainConfig, world: World) -> None:
         UsageError: no such device, or --shard or --compile where they do not work.
     """
     # oneDNN keeps 1,024 compiled products: texts of ever new lengths fill them with a gigabyte (docs/log.md).
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "400")
     torch.set_num_threads(max(1, config.num_threads // (1 if config.threads else world.size)))
     torch.manual_seed(config.seed)
     if config.shard:
