@@ -21,6 +21,7 @@ from torch import Tensor
 
 from nanoocr.commandline import run
 from nanoocr.data.rows import read_rows
+from nanoocr.data.source import SynthMix
 from nanoocr.files import read_manifest
 from nanoocr.model.vlm import VLM
 from nanoocr.train.checkpoint import load_model, load_state
@@ -328,6 +329,17 @@ def test_a_validation_that_a_kill_took_is_made_up_for(trained, tmp_path):
     assert stage_1(tmp_path, "--steps=4", "--resume=True", *flags) == 0
     assert [line["step"] for line in validations(log)] == [2, 4]
     assert stage_1(tmp_path, "--steps=4", "--resume=True", *flags) == 2
+
+
+def test_a_run_that_goes_on_with_other_data_says_so(trained, tmp_path, capsys, monkeypatch):
+    flags = ["--steps=3", "--resume=True", "--eval_samples=0", "--run_name=tok"]
+    copy_of_the_first_half(trained, tmp_path)
+    assert stage_1(tmp_path, *flags) == 0
+    assert "other data" not in capsys.readouterr().err
+    monkeypatch.setattr(SynthMix, "fingerprint", lambda source: {"synth": "of other fonts"})
+    flags[0] = "--steps=4"
+    assert stage_1(tmp_path, *flags) == 0
+    assert "tok/step_000003 goes on with other data of synth" in capsys.readouterr().err
 
 
 def validations(log: Path) -> list[dict]:

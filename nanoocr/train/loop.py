@@ -25,11 +25,12 @@ from nanoocr.files import drop_unfinished
 from nanoocr.image_process import Mode
 from nanoocr.memory import peak_resident
 from nanoocr.tokenizer import Tokenizer
+from nanoocr.train.checkpoint import step_folder
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.distributed import World
 from nanoocr.train.log import RunLog
 from nanoocr.train.recipes import COMPONENTS, Recipe, describe
-from nanoocr.train.resume import save
+from nanoocr.train.resume import save, warn_of_other_data
 from nanoocr.train.sharding import gathered
 from nanoocr.train.step import StepStats, TrainState, train_step
 from nanoocr.train.validate import check_collapse, past_validations, validate
@@ -55,6 +56,8 @@ def train(
     if world.is_main:
         drop_unfinished(run)
     fingerprint = data.source.fingerprint()
+    if state.step:
+        warn_of_other_data(step_folder(run, state.step), fingerprint, world)
     modes = [data.mode_of(i) for i in range(len(validation))]
     batches = multimodal_data_generator(
         data,

@@ -23,7 +23,7 @@ from nanoocr.train.distributed import World, join_world, leave_world
 from nanoocr.train.glyph import GlyphHeads
 from nanoocr.train.loop import train, validation_is_due
 from nanoocr.train.recipes import COMPONENTS, Recipe, recipe
-from nanoocr.train.resume import first_home, resume, warn_of_other_data
+from nanoocr.train.resume import first_home, resume
 from nanoocr.train.sharding import check_shard
 from nanoocr.train.step import TrainState, build_state
 
@@ -56,9 +56,6 @@ def run_stage(
     else:
         state, tokenizer = resumed
     data = plan_data(config, state.model.config, tokenizer, make_task)
-    if resumed is not None:
-        newest = complete_steps(Path(config.out) / config.run_name)[-1]
-        warn_of_other_data(newest, data.source.fingerprint(), world)
     rows = validation_rows(config)
     check_validation(rows, data, state.model.config)
     train(state, tokenizer, data, rows, chosen, config, stage, world)
