@@ -1,4 +1,4 @@
-"""SAM's global attention with its position bias, computed five ways, side by side.
+"""SAM's global attention with its position bias, computed six ways, side by side.
 
 python -m scripts.bench_attention --preset=d20 --sides 512 1024 --dtype=float32
 
@@ -8,8 +8,8 @@ concatenated     no bias at all: q' = [q, s rel_h, s rel_w], k' = [k, onehot(row
 FlexAttention    compiled, looks a score's bias up in the two tables (a C++ compiler; on CPUs forward only)
 rows of queries  the bias for some rows of queries at a time (nanoocr/model/sam.py), by budget of scores
 
-The library keeps one way; this is why. All ways run in turn, and the times are medians, forward and forward
-with backward. JSON on the last line.
+The library keeps two, rows of queries and, for small grids on CPUs, concatenated: this is why. All ways run
+in turn, and the times are medians, forward and forward with backward. JSON on the last line.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from nanoocr.config import PATCH, preset
 from nanoocr.errors import UsageError
 from nanoocr.inference.reader import choose_device
 from nanoocr.model.layers import attend
+from nanoocr.model.sam import with_coordinates
 from scripts.common import machine, result_console, timed, use_threads
 
 
@@ -94,6 +95,11 @@ def concatenated(x: Inputs) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, scale=D**-0.5)[..., :D]
 
 
+def concatenated_plain(x: Inputs) -> Tensor:
+    """The same with plain products, which take a v of its own width: for windows and small grids."""
+    return attend(*with_coordinates(x.q, x.k, x.by_row, x.by_column), x.v, scale=1.0)
+
+
 def rows_of_queries(x: Inputs, budget: int) -> Tensor:
     N, H, W = x.by_row.shape[1:4]
     step = max(1, budget // (N * W * H * W))
@@ -120,7 +126,8 @@ def ways(budgets: tuple[int, ...]) -> dict[str, Callable[[Inputs], Tensor]]:
     found: dict[str, Callable[[Inputs], Tensor]] = {
         "whole, plain": whole_plain,
         "whole, fused": whole_fused,
-        "concatenated": concatenated,
+        "concatenated, fused": concatenated,
+        "concatenated, plain": concatenated_plain,
         "FlexAttention": partial(flex, attention=torch.compile(flex_attention)),
     }
     for budget in budgets:

@@ -5,7 +5,8 @@ python -m scripts.memory_plan --preset=d20 --stage=2 --recipe=deepseek --seq_len
 The activations are not a formula: the model's own code runs on the meta device, where tensors have shapes
 and no memory, and everything that autograd keeps for backward is counted, tensor by tensor. On a GPU
 attention is torch's fused kernel, which keeps its inputs, its output and one number per query. `--check` runs
-the same step for real on the CPU (choose small sizes) and prints how far the estimate was off.
+the same step for real on the CPU (choose small sizes), adds up what torch's allocator gives out and takes
+back, and prints how far the estimate was off. The process holds more: what its C library does not return.
 The last line on stdout is the same as JSON.
 """
 
@@ -13,11 +14,13 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
-import time
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import itemgetter
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -38,7 +41,7 @@ from nanoocr.train.glyph import CLASSES, SLOTS, GlyphHeads
 from nanoocr.train.optim import is_hidden_matrix
 from nanoocr.train.recipes import Recipe, freeze, make_optimizers, recipe
 from nanoocr.train.step import sums_of_heads
-from scripts.common import machine, resident, result_console
+from scripts.common import machine, result_console
 
 GPUS = (24, 40, 80, 141)  # GB; what is asked of each is that HEADROOM of it stays free
 HEADROOM = 0.08  # the allocator's fragments, kernels' workspaces, the CUDA context
@@ -141,7 +144,7 @@ class MetaAttention(TorchFunctionMode):
             if self.fused:
                 return _Fused.apply(*args[:3], bias)
             q, k, v = args
-            return plain_attention(q, k, v, bias, kwargs["is_causal"])
+            return plain_attention(q, k, v, bias, kwargs["is_causal"], kwargs["scale"])
         return func(*args, **(kwargs or {}))
 
 
@@ -261,51 +264,48 @@ def glyph_logits(config: PlanConfig, sizes: ModelConfig, chosen: Recipe) -> int:
 
 
 def check_on_cpu(config: PlanConfig) -> float:
-    """GB that a whole step really takes on the CPU: peak resident memory above what was there before."""
+    """GB of tensors that a whole step really holds on the CPU at its peak, the model's own included."""
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as profiler:
+        two_steps(config)
+    return peak_allocated(profiler) / 1e9
+
+
+def two_steps(config: PlanConfig) -> None:
+    """Steps as training takes them: the second has the optimisers' state beside its activations."""
     chosen = recipe(config.recipe, config.stage)
-    before = resident()
     model = VLM(preset(config.preset), compute_dtype=config.compute_dtype)
     model.init_weights(0)
     freeze(model, chosen.trained)
     heads = GlyphHeads(model.config) if chosen.glyph_weight else None
     optimizers = make_optimizers(model, heads, chosen, 0.0, config.moments_dtype)
-    with peak_of() as peak:
-        for _ in range(2):  # the second has the optimisers' state beside its activations
-            hidden, features = forward(model, config, "cpu")
-            rows = supervised_rows(config, model.config)
-            targets = torch.full((config.lines * config.seq_len,), IGNORE)
-            targets[-rows:] = 1
-            loss = model.loss(hidden, targets.view(config.lines, -1)).total / rows
-            if heads is not None and features is not None:
-                height, width = view_of(config, model.config)
-                shape = (len(features.tokens), height // PATCH, width // PATCH, SLOTS)
-                said = sums_of_heads(heads, features, torch.zeros(shape, dtype=torch.uint8), chosen)
-                loss = loss + sum(sums.loss for sums in said.values())
-            loss.backward()
-            del hidden, features, loss
-            for optimizer in optimizers:
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-    return (peak[0] - before) / 1e9
+    for _ in range(2):
+        hidden, features = forward(model, config, "cpu")
+        rows = supervised_rows(config, model.config)
+        targets = torch.full((config.lines * config.seq_len,), IGNORE)
+        targets[-rows:] = 1
+        loss = model.loss(hidden, targets.view(config.lines, -1)).total / rows
+        if heads is not None and features is not None:
+            height, width = view_of(config, model.config)
+            shape = (len(features.tokens), height // PATCH, width // PATCH, SLOTS)
+            said = sums_of_heads(heads, features, torch.zeros(shape, dtype=torch.uint8), chosen)
+            loss = loss + sum(sums.loss for sums in said.values())
+        loss.backward()
+        del hidden, features, loss
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
 
 
-@contextmanager
-def peak_of() -> Iterator[list[int]]:
-    """Within, the largest `resident` seen; looked at every few milliseconds."""
-    peak, done = [resident()], threading.Event()
-
-    def look() -> None:
-        while not done.is_set():
-            peak[0] = max(peak[0], resident())
-            time.sleep(0.002)
-
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    try:
-        yield peak
-    finally:
-        done.set()
-        thread.join()
+def peak_allocated(profiler: torch.profiler.profile) -> int:
+    """Bytes that torch's CPU allocator had given out at most since the profiler began."""
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder) / "trace.json"
+        profiler.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text())["traceEvents"]
+    moves = sorted((event for event in events if event["name"] == "[memory]"), key=itemgetter("ts"))
+    return max(accumulate((event["args"]["Bytes"] for event in moves), initial=0))
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -67,12 +67,12 @@ def test_plan_of_the_parts_that_flags_and_recipes_add():
 
 
 def test_the_plan_is_what_a_step_takes(capsys):
-    """The same step for real, in a process whose memory moves by little else."""
+    """The same step for real, by what torch's allocator gave out: the same on every machine."""
     flags = ["--preset=nano", "--recipe=scratch", "--stage=1", "--view=256", "--seq_len=512", "--lines=8"]
     options = ["--pictures=4", "--attention=plain", "--check=True", "--dtype=float32"]
     assert run(memory_plan.main, [*flags, *options]) == 0
     result = last_line(capsys)
-    assert result["measured_gb"] > 0.5 and abs(result["error"]) < 0.35
+    assert result["measured_gb"] > 0.5 and abs(result["error"]) < 0.1
 
 
 @pytest.mark.parametrize(

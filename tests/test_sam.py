@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from nanoocr.config import preset
+from nanoocr.model.layers import attend
 from nanoocr.model.sam import (
     Attention,
     Block,
@@ -15,6 +16,7 @@ from nanoocr.model.sam import (
     relative_table,
     window_partition,
     window_unpartition,
+    with_coordinates,
 )
 from nanoocr.model.vlm import count_parameters
 
@@ -46,6 +48,43 @@ def test_windows_of_two_pictures_do_not_mix():
 
 # ---------------------------------------------------------------------------------------------------------
 # relative positions
+
+
+def test_positions_as_coordinates_are_the_bias():
+    """Output and all five gradients of attention equal those with the written-out bias."""
+    H, W, D = 3, 5, 8
+    shapes = [(2, 2, H * W, D)] * 3 + [(2, 2, H, W, H), (2, 2, H, W, W)]
+    inputs = [torch.randn(*shape, requires_grad=True) for shape in shapes]
+    q, k, v, by_row, by_column = inputs
+    bias = (by_row[..., :, None] + by_column[..., None, :]).flatten(4).flatten(2, 3)
+    expected = (q @ k.mT / D**0.5 + bias).softmax(-1) @ v
+    ours = attend(*with_coordinates(q, k, by_row, by_column), v, scale=1.0)
+    torch.testing.assert_close(ours, expected)
+    seed = torch.randn_like(ours)
+    for found, wanted in zip(
+        torch.autograd.grad(ours, inputs, seed), torch.autograd.grad(expected, inputs, seed), strict=True
+    ):
+        torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("width", [4, 64])
+def test_both_ways_of_attention_are_the_same(width):
+    """A head of 64 takes positions as coordinates, one of 4 takes a bias: against a slow formula."""
+    torch.manual_seed(0)
+    layer = Attention(width, 1, (3, 5))
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    x = torch.randn(1, 3, 5, width)
+    q, k, v = layer.qkv(x).view(15, 3, width).unbind(1)
+    expected = torch.empty(15, width)
+    for i in range(15):
+        scores = torch.empty(15)
+        for j in range(15):
+            row, column = i // 5 - j // 5 + 2, i % 5 - j % 5 + 4
+            position = q[i] @ (layer.rel_pos_h[row] + layer.rel_pos_w[column])
+            scores[j] = q[i] @ k[j] / width**0.5 + position
+        expected[i] = scores.softmax(0) @ v
+    torch.testing.assert_close(layer(x).view(15, width), layer.proj(expected), atol=1e-5, rtol=1e-4)
 
 
 def test_relative_table_indices():

@@ -69,9 +69,14 @@ class LayerNorm(nn.LayerNorm):
 
 
 def attend(
-    q_BNTD: Tensor, k_BNSD: Tensor, v_BNSD: Tensor, bias: Tensor | None = None, causal: bool = False
+    q_BNTD: Tensor,
+    k_BNSD: Tensor,
+    v_BNSD: Tensor,
+    bias: Tensor | None = None,
+    causal: bool = False,
+    scale: float | None = None,
 ) -> Tensor:
-    """softmax(q k' / sqrt(D) + bias) v, -> (B, N, T, D).
+    """softmax(scale q k' + bias) v, -> (B, N, T, D of v); `scale` is 1 / sqrt(D) unless given.
 
     `bias` is additive and broadcastable to (B, N, T, S); `causal` hides later keys (T == S).
     On a GPU this is torch's fused kernel. On a CPU the plain products win: the backward of the fused kernel
@@ -79,15 +84,18 @@ def attend(
     """
     if q_BNTD.is_cuda or q_BNTD.is_meta:  # meta: scripts.memory_plan counts what a GPU would keep
         bias = None if bias is None else bias.to(q_BNTD.dtype)
-        return F.scaled_dot_product_attention(q_BNTD, k_BNSD, v_BNSD, attn_mask=bias, is_causal=causal)
-    return plain_attention(q_BNTD, k_BNSD, v_BNSD, bias, causal)
+        return F.scaled_dot_product_attention(
+            q_BNTD, k_BNSD, v_BNSD, attn_mask=bias, is_causal=causal, scale=scale
+        )
+    return plain_attention(q_BNTD, k_BNSD, v_BNSD, bias, causal, scale)
 
 
 def plain_attention(
-    q_BNTD: Tensor, k_BNSD: Tensor, v_BNSD: Tensor, bias: Tensor | None, causal: bool
+    q_BNTD: Tensor, k_BNSD: Tensor, v_BNSD: Tensor, bias: Tensor | None, causal: bool, scale: float | None
 ) -> Tensor:
     """`attend` by two products and a softmax."""
-    scores_BNTS = (q_BNTD * q_BNTD.size(-1) ** -0.5) @ k_BNSD.transpose(-2, -1)
+    scale = q_BNTD.size(-1) ** -0.5 if scale is None else scale
+    scores_BNTS = (q_BNTD if scale == 1 else q_BNTD * scale) @ k_BNSD.transpose(-2, -1)
     if causal:
         length = scores_BNTS.size(-1)
         hidden = torch.ones(length, length, dtype=torch.bool, device=scores_BNTS.device).triu(1)

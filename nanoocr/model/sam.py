@@ -29,14 +29,15 @@ class SamFeatures(NamedTuple):
 
 
 class PatchEmbed(nn.Module):
-    """Non-overlapping 16 x 16 patches: (B, 3, 16H, 16W) -> (B, H, W, C)."""
+    """Non-overlapping 16 x 16 patches: (B, 3, 16H, 16W) -> (B, H, W, C), the channels last in memory too."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.proj = Conv2d(3, width, kernel_size=PATCH, stride=PATCH)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.proj(pixels).permute(0, 2, 3, 1)
+        # Every block adds to this tensor and keeps its order in memory: the order that products want.
+        return self.proj(pixels).permute(0, 2, 3, 1).contiguous()
 
 
 def relative_table(table: Tensor, length: int) -> Tensor:
@@ -87,6 +88,10 @@ class Attention(nn.Module):
         qkv = qkv_BHWC.view(B, H * W, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.unbind(0)  # each (B, N, T, D) with T = H * W
         by_row, by_column = self.position_scores(q.unflatten(2, (H, W)))
+        bias: Tensor | None = None
+        scale: float | None = None
+        if as_coordinates := q.device.type == "cpu" and q.size(-1) >= H + W:
+            (q, k), scale = with_coordinates(q, k, by_row, by_column), 1.0
         # The bias of all queries at once is 201 million numbers in a global block at 1024 pixels: some rows
         # of queries at a time bound it, and keep the scores in the cache of a CPU. (With gradients each part
         # keeps its softmax for the backward pass; `--recompute` is the lever there.)
@@ -94,9 +99,11 @@ class Attention(nn.Module):
         step = H if scores <= SCORES_AT_ONCE else max(1, SCORES_AT_ONCE * H // scores)
         parts = []
         for y in range(0, H, step):
-            bias = by_row[:, :, y : y + step, :, :, None] + by_column[:, :, y : y + step, :, None, :]
+            if not as_coordinates:
+                bias = by_row[:, :, y : y + step, :, :, None] + by_column[:, :, y : y + step, :, None, :]
+                bias = bias.flatten(4).flatten(2, 3)
             queries = q[:, :, y * W : (y + step) * W]
-            parts.append(attend(queries, k, v, bias=bias.flatten(4).flatten(2, 3)))
+            parts.append(attend(queries, k, v, bias=bias, scale=scale))
         out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
         return out.transpose(1, 2).reshape(B, H, W, C)
 
@@ -108,6 +115,24 @@ class Attention(nn.Module):
         by_row = q_BNHWD @ rows.transpose(1, 2)[None, None]
         by_column = (q_BNHWD.transpose(2, 3) @ columns.transpose(1, 2)[None, None]).transpose(2, 3)
         return by_row, by_column
+
+
+def with_coordinates(
+    q_BNTD: Tensor, k_BNTD: Tensor, by_row: Tensor, by_column: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Scaled queries, and keys, (B, N, T, D + H + W) each, whose product holds the position scores too.
+
+    These, (B, N, H, W, H) and (B, N, H, W, W), become further coordinates of the queries, and a key gets a
+    one at its row and its column: no bias of T x T is written. It pays on a CPU up to H + W = D; the fused
+    kernels of GPUs take a bias as it is, and want widths that are multiples of 8.
+    """
+    B, N, H, W, _ = by_row.shape
+    positions = torch.cat([by_row, by_column], dim=-1).flatten(2, 3)
+    queries = torch.cat([q_BNTD * q_BNTD.size(-1) ** -0.5, positions], dim=-1)
+    rows = torch.eye(H, dtype=k_BNTD.dtype, device=k_BNTD.device).repeat_interleave(W, dim=0)
+    columns = torch.eye(W, dtype=k_BNTD.dtype, device=k_BNTD.device).repeat(H, 1)
+    marks = torch.cat([rows, columns], dim=-1).expand(B, N, -1, -1)
+    return queries, torch.cat([k_BNTD, marks], dim=-1)
 
 
 class Mlp(nn.Module):

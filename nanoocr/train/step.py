@@ -132,8 +132,10 @@ def build_state(
             heads = GlyphHeads(model.config).to(model.device)
         world.same_weights([heads])
     encode, decode = model.encoder.__call__, model.gpt.__call__
-    if config.compile:  # views have few sizes, the text has another length in every batch
-        encode, decode = torch.compile(encode), torch.compile(decode, dynamic=True)
+    if config.compile:  # the text has another length in every batch, views have few sizes
+        decode = torch.compile(decode, dynamic=True)
+        if model.device.type != "cpu":  # there the encoder gains nothing from it (docs/log.md)
+            encode = torch.compile(encode)
     moments = torch.bfloat16 if config.moments == "bfloat16" else torch.float32
     optimizers = make_optimizers(model, heads, chosen, config.weight_decay, moments)
     average = WeightAverage(model, config.average) if config.average else None
