@@ -135,14 +135,15 @@ def lines(source: SynthMix, progress: float) -> set[int]:
 
 
 def test_curriculum_bounds_the_lines_of_a_card():
-    source = synth(curriculum=((0.0, 1), (0.5, 2), (0.75, 4)))
+    source = synth(curriculum=((0.0, 1, 1), (0.5, 1, 2), (0.75, 1, 4), (0.9, 3, 4)))
     assert lines(source, 0.0) == lines(source, 0.49) == {1}
     assert lines(source, 0.5) == {1, 2}
-    assert lines(source, 1.0) == {1, 2, 3, 4}
+    assert lines(source, 0.75) == {1, 2, 3, 4}
+    assert lines(source, 1.0) == {3, 4}
 
 
 def test_a_curriculum_may_become_easier_again():
-    source = synth(curriculum=((0.0, 3), (0.5, 1)))
+    source = synth(curriculum=((0.0, 1, 3), (0.5, 1, 1)))
     assert lines(source, 0.0) == {1, 2, 3}
     assert lines(source, 0.5) == {1}
 
@@ -171,13 +172,20 @@ def test_parse_mix_refuses(text):
 
 
 def test_parse_curriculum():
-    assert parse_curriculum("0:3") == ((0.0, 3),)
-    assert parse_curriculum("0:1,0.1:2,0.3:3") == ((0.0, 1), (0.1, 2), (0.3, 3))
+    assert parse_curriculum("0:3") == ((0.0, 1, 3),)
+    assert parse_curriculum("0:1,0.1:2,0.3:2-3") == ((0.0, 1, 1), (0.1, 1, 2), (0.3, 2, 3))
 
 
 @pytest.mark.parametrize(
-    "text", ["", "3", "0:0", "0:5", "0.5:2", "0:1.5", "0:x", "0:1:2", "0:1,", "0:1,0:2", "0:1,0.5:2,0.4:3"]
+    "text",
+    ["", "3", "0:0", "0:5", "0.5:2", "0:1.5", "0:x", "0:1:2", "0:1,", "0:1,0:2", "0:1,0.5:2,0.4:3"],
 )
 def test_parse_curriculum_refuses(text):
     with pytest.raises(UsageError, match="--curriculum"):
         parse_curriculum(text)
+
+
+@pytest.mark.parametrize("lines", ["3-2", "0-2", "2-5", "-2", "2-", "1-2-3"])
+def test_parse_curriculum_refuses_lines(lines):
+    with pytest.raises(UsageError, match=f"--curriculum=0:{lines}"):
+        parse_curriculum(f"0:{lines}")

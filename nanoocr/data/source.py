@@ -42,7 +42,9 @@ class SynthMix:
     kinds: dict[str, float]
     fonts: tuple[Font, ...]
     seed: int
-    curriculum: tuple[tuple[float, int], ...] = ((0.0, 3),)  # (progress from, most lines of a card)
+    curriculum: tuple[tuple[float, int, int], ...] = (
+        (0.0, 1, 3),
+    )  # (progress from, lines of a card from, to)
     text_ratio: float = 0.0
 
     def __call__(self, index: int, progress: float) -> Row:
@@ -50,8 +52,8 @@ class SynthMix:
         names = list(self.kinds)
         weights = np.array([self.kinds[name] for name in names])
         kind = names[rng.choice(len(names), p=weights / weights.sum())]
-        max_lines = [lines for start, lines in self.curriculum if progress >= start][-1]
-        sample = make_sample(kind, self.seed, index, fonts=self.fonts, max_lines=max_lines)
+        least, most = [lines for start, *lines in self.curriculum if progress >= start][-1]
+        sample = make_sample(kind, self.seed, index, fonts=self.fonts, min_lines=least, max_lines=most)
         row = row_from_synth(sample, f"{kind}/{self.seed}/{index}")
         return as_text_row(row) if rng.random() < self.text_ratio else row
 
@@ -213,22 +215,31 @@ def rows_source(rows: Sequence[Row], seed: int) -> Mixture:
 # flags
 
 
-def parse_curriculum(text: str) -> tuple[tuple[float, int], ...]:
-    """`0:1,0.1:2,0.3:3` -> ((0.0, 1), (0.1, 2), (0.3, 3)): from that share of the steps, that many lines.
+def parse_curriculum(text: str) -> tuple[tuple[float, int, int], ...]:
+    """`0:1,0.1:2,0.3:2-3` -> ((0.0, 1, 1), (0.1, 1, 2), (0.3, 2, 3)): (share of the steps, lines from, to).
 
     Raises:
         UsageError: not of that form, not rising from 0, or more than 4 lines.
     """
     try:
-        pairs = tuple((float(a), int(b)) for a, b in (item.split(":") for item in text.split(",")))
+        pairs = [item.split(":") for item in text.split(",")]
+        stages = tuple((float(share), *_lines_of_card(lines)) for share, lines in pairs)
     except ValueError as error:
-        raise UsageError(f"--curriculum={text}: write SHARE:LINES pairs such as 0:1,0.1:2,0.3:3") from error
-    shares = [share for share, _ in pairs]
+        raise UsageError(f"--curriculum={text}: write SHARE:LINES pairs such as 0:1,0.1:2,0.3:2-3") from error
+    shares = [share for share, _, _ in stages]
     if shares[0] != 0 or shares[-1] > 1 or any(a >= b for a, b in pairwise(shares)):
         raise UsageError(f"--curriculum={text}: the shares start at 0 and rise, none is above 1")
-    if not all(1 <= lines <= MAX_LINES for _, lines in pairs):
-        raise UsageError(f"--curriculum={text}: a card has 1 to {MAX_LINES} lines")
-    return pairs
+    if not all(1 <= least <= most <= MAX_LINES for _, least, most in stages):
+        raise UsageError(
+            f"--curriculum={text}: a card has 1 to {MAX_LINES} lines, and no more at least than at most"
+        )
+    return stages
+
+
+def _lines_of_card(text: str) -> tuple[int, int]:
+    """`3` -> (1, 3); `2-3` -> (2, 3)."""
+    least, dash, most = text.partition("-")
+    return (int(least), int(most)) if dash else (1, int(least))
 
 
 def parse_mix(text: str, known: Sequence[str], flag: str = "--mix") -> dict[str, float]:
