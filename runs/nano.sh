@@ -3,58 +3,31 @@
 # Each command goes on from its newest checkpoint, so an interrupted run is simply started again.
 # For the same numbers: the fonts of runs/fonts.sh, and nothing else on the machine.
 #
-# Usage: bash runs/nano.sh [hour]
-#   hour  stop after the two stages: the from-scratch run of about an hour
+# Usage: bash runs/nano.sh
 #   OUT   folder of the runs (default: checkpoints)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-source runs/finished.sh
+source runs/train.sh
 bash runs/env.sh dev
-python=.venv/bin/python
 out="${OUT:-checkpoints}"
 
-# OpenMP's threads wait for each other by spinning. Short spins leave the core to the process that draws cards.
-export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-20000}"
-
-compile=()
-if command -v c++ >/dev/null; then
-    compile=(--compile=True)
-fi
-
-run() { # NAME STEPS SCRIPT FLAGS...
-    local name="$1" steps="$2" script="$3"
-    shift 3
-    if finished "$out/$name" "$steps"; then
-        return
-    fi
-    "$python" -m "$script" --run_name="$name" --out="$out" --steps="$steps" --resume=True ${compile[@]+"${compile[@]}"} "$@"
-}
-
-measure() { # NAME
-    "$python" -m scripts.measure_reading --model="$out/$1" --json="$out/$1/reading.json"
-}
-
 # Stage 1: the encoder. Half of the steps by the glyph loss alone; then a GPT guides it, with easy cards first.
-run nano_tok 3200 scripts.vis_tok_train --glyph_only=0.5 --curriculum=0:3,0.5:1,0.55:2,0.65:3
+train "$out" nano_tok 3200 scripts.vis_tok_train --glyph_only=0.5 --curriculum=0:3,0.5:1,0.55:2,0.65:3
 # Stage 2: SAM and compressor are frozen, the GPT starts fresh.
-run nano_mid 3000 scripts.vis_mid_train --muon_lr=0.01 --glyph_weight=0.5 --curriculum=0:1,0.08:2,0.2:3 \
+train "$out" nano_mid 3000 scripts.vis_mid_train --muon_lr=0.01 --glyph_weight=0.5 --curriculum=0:1,0.08:2,0.2:3 \
     --resume_from_deepencoder="$out/nano_tok/deepencoder_003200.safetensors"
-if [[ "${1:-}" == hour ]]; then
-    measure nano_mid
-    exit 0
-fi
 # The finish: the reader of stage 2, all parts together, with a rate that falls to zero three times; the last
 # and longest time a moving average of the weights is what counts.
 finish() { # STEPS FLAGS...
     local steps="$1"
     shift
-    run nano_all "$steps" scripts.vis_mid_train --init="$out/nano_mid/step_003000" --muon_lr=0.01 \
+    train "$out" nano_all "$steps" scripts.vis_mid_train --init="$out/nano_mid/step_003000" --muon_lr=0.01 \
         --glyph_weight=0.5 --cooldown=1 --trained=sam,compressor,clip,projector,gpt "$@"
 }
 finish 4800
 finish 5700
 finish 13500 --average=0.998
 # Once more, on other cards (--seed), from a rate between the finish's first and its last.
-run nano_last 4400 scripts.vis_mid_train --init="$out/nano_all/step_013500" --seed=3 --lr=0.0018 --muon_lr=0.006 \
+train "$out" nano_last 4400 scripts.vis_mid_train --init="$out/nano_all/step_013500" --seed=3 --lr=0.0018 --muon_lr=0.006 \
     --glyph_weight=0.5 --cooldown=1 --average=0.998 --trained=sam,compressor,clip,projector,gpt
-measure nano_last
+.venv/bin/python -m scripts.measure_reading --model="$out/nano_last" --json="$out/nano_last/reading.json"

@@ -13,7 +13,7 @@
 #   WANDB=1          also log to Weights & Biases (run `wandb login` before)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-source runs/finished.sh
+source runs/train.sh
 
 preset=d20 synthetic=0
 for flag in "$@"; do

@@ -11,7 +11,7 @@
 # Every part goes on from where it was when the script is started again.
 #
 # Usage: bash runs/tier2.sh
-#   STAGE1, STAGE2   optimiser steps of the stages (defaults: those of `nano.sh hour`)
+#   STAGE1, STAGE2   optimiser steps of the stages (defaults: those of `nano.sh`)
 #   INIT             model folder that both runs start from, as nanoocr/weights/nano, to train all its parts in both
 #                    stages at a low rate (default: fresh weights; stage 2 then freezes SAM and compressor and has a
 #                    fresh GPT)
@@ -26,7 +26,7 @@
 #   RUN_WITH         a Python that has the project installed (default: that of .venv, which is made)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-source runs/finished.sh
+source runs/train.sh
 
 STAGE1="${STAGE1:-3200}" STAGE2="${STAGE2:-3000}" INIT="${INIT:-}"
 LINES_ALONE="${LINES_ALONE:-6}" LINES_MIXED="${LINES_MIXED:-9}"
@@ -45,7 +45,7 @@ python="${RUN_WITH:-.venv/bin/python}"
 if [[ -z "${RUN_WITH:-}" ]]; then
     bash runs/env.sh dev
 fi
-export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-20000}" # as in nano.sh
+export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-20000}" # as in train.sh
 compile=()
 if [[ "${COMPILE:-0}" == 1 ]]; then
     compile=(--compile=True)

@@ -278,7 +278,7 @@ def test_bench_attention_ways_agree_and_what_does_not_work_is_said(monkeypatch, 
     assert run(bench_attention.main, flags) == 0
     printed = capsys.readouterr().out
     lines = json.loads(printed.splitlines()[-1])["lines"]
-    assert len(lines) == 2 * 5 and max(line["max_difference"] for line in lines) < 1e-5
+    assert len(lines) == 2 * 6 and max(line["max_difference"] for line in lines) < 1e-5
     for line in lines:
         assert line["forward"] > 0 and set(line["failed"]) <= {"with_backward"}
         assert (line["with_backward"] is None) == bool(line["failed"])
@@ -291,7 +291,7 @@ def test_bench_attention_ways_agree_and_what_does_not_work_is_said(monkeypatch, 
 # runs/*.sh
 
 
-@pytest.mark.parametrize("script", ["env.sh", "tier1.sh", "tier2.sh"])
+@pytest.mark.parametrize("script", ["env.sh", "hour.sh", "nano.sh", "tier1.sh", "tier2.sh"])
 def test_run_scripts_are_strict_and_parse(script):
     path = ROOT / "runs" / script
     assert "set -euo pipefail" in path.read_text()

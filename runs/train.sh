@@ -1,0 +1,27 @@
+# Sourced by the scripts that train.
+
+# finished FOLDER STEPS tells whether a run has come so far, and says so.
+finished() {
+    local newest
+    newest="$(find "$1" -maxdepth 1 -name 'step_*' 2>/dev/null | sort | tail -n 1 | sed 's/.*step_0*//' || true)"
+    if [[ "${newest:-0}" -lt "$2" ]]; then
+        return 1
+    fi
+    echo "$(basename "$0"): $(basename "$1") is at step $newest already" >&2
+}
+
+# train OUT NAME STEPS SCRIPT FLAGS...: the run OUT/NAME up to STEPS, from its newest checkpoint on, compiled where
+# there is a compiler.
+train() {
+    local out="$1" name="$2" steps="$3" script="$4" compile=()
+    shift 4
+    if finished "$out/$name" "$steps"; then
+        return
+    fi
+    if command -v c++ >/dev/null; then
+        compile=(--compile=True)
+    fi
+    # OpenMP's threads wait for each other by spinning. Short spins leave the core to the process that draws cards.
+    GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-20000}" .venv/bin/python -m "$script" --run_name="$name" --out="$out" \
+        --steps="$steps" --resume=True ${compile[@]+"${compile[@]}"} "$@"
+}
