@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -489,6 +490,8 @@ def test_help_names_every_flag(capsys):
     assert all(
         f"--{flag}" in text for flag in ("steps", "text_ratio", "resume_from_deepencoder", "glyph_only")
     )
+    # What follows a flag is its comment, which is lost where a formatter takes it off the field's line.
+    assert not re.findall(r"--\w+ \S+[\s│]*\(default", text)
 
 
 # ---------------------------------------------------------------------------------------------------------

@@ -42,9 +42,7 @@ class SynthMix:
     kinds: dict[str, float]
     fonts: tuple[Font, ...]
     seed: int
-    curriculum: tuple[tuple[float, int, int], ...] = (
-        (0.0, 1, 3),
-    )  # (progress from, lines of a card from, to)
+    curriculum: tuple[tuple[float, int, int], ...] = ((0.0, 1, 3),)  # (progress from, least lines, most)
     text_ratio: float = 0.0
 
     def __call__(self, index: int, progress: float) -> Row:

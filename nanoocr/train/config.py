@@ -34,9 +34,7 @@ class TrainConfig:
     mix_by: str = "samples"  # what --mix counts with --tasks: samples, or (supervised) tokens
     on_bad_row: str = "skip"  # with --tasks: skip and count rows that are unreadable or too long, or fail
     too_long: str = ""  # rows above --max_length: skip, shrink (smaller modes or views, else skip) or fail
-    curriculum: str = (
-        "0:3"  # lines of a card from a share of the steps on, as 0:1,0.1:2,0.3:2-3: one, up to two, ...
-    )
+    curriculum: str = "0:3"  # from a share of the steps on, lines of a card: 0:1,0.1:2,0.3:2-3 (1; 1-2; 2-3)
     text_ratio: float = 0.0  # share of rows without a picture
     data: str = ""  # a small .parquet or .json file to learn by heart instead of synthetic rows
     eval_data: str = ""  # a .parquet or .json file to validate on; empty: synthetic rows, or those of --data
