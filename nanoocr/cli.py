@@ -26,7 +26,6 @@ page is one line: file, page, text, status (ok, truncated, repetition, error), e
 confidence.
 """
 
-
 CONVERT_HELP = """\
 SRC is a hub name OWNER/NAME@REVISION (without a revision: the commit pinned in nanoocr/model/weight_files.py,
 or else main), a folder, or a file. What no source brings is fresh. Every key of a source is loaded or known

@@ -33,7 +33,7 @@ from nanoocr.config import PATCH, preset
 from nanoocr.errors import UsageError
 from nanoocr.inference.reader import choose_device
 from nanoocr.model.layers import attend
-from nanoocr.model.sam import with_coordinates
+from nanoocr.model.sam import position_bias, with_coordinates
 from scripts.common import machine, result_console, timed, use_threads
 
 
@@ -70,17 +70,12 @@ class Inputs(NamedTuple):
     by_column: Tensor
 
 
-def whole_bias(x: Inputs) -> Tensor:
-    """(1, N, T, T)"""
-    return (x.by_row[..., :, None] + x.by_column[..., None, :]).flatten(4).flatten(2, 3)
-
-
 def whole_plain(x: Inputs) -> Tensor:
-    return attend(x.q, x.k, x.v, bias=whole_bias(x))
+    return attend(x.q, x.k, x.v, bias=position_bias(x.by_row, x.by_column))
 
 
 def whole_fused(x: Inputs) -> Tensor:
-    return F.scaled_dot_product_attention(x.q, x.k, x.v, attn_mask=whole_bias(x))
+    return F.scaled_dot_product_attention(x.q, x.k, x.v, attn_mask=position_bias(x.by_row, x.by_column))
 
 
 def concatenated(x: Inputs) -> Tensor:
@@ -105,8 +100,8 @@ def rows_of_queries(x: Inputs, budget: int) -> Tensor:
     step = max(1, budget // (N * W * H * W))
     parts = []
     for y in range(0, H, step):
-        some = x._replace(by_row=x.by_row[:, :, y : y + step], by_column=x.by_column[:, :, y : y + step])
-        parts.append(attend(x.q[:, :, y * W : (y + step) * W], x.k, x.v, bias=whole_bias(some)))
+        bias = position_bias(x.by_row[:, :, y : y + step], x.by_column[:, :, y : y + step])
+        parts.append(attend(x.q[:, :, y * W : (y + step) * W], x.k, x.v, bias=bias))
     return torch.cat(parts, dim=2)
 
 

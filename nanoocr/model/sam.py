@@ -88,10 +88,9 @@ class Attention(nn.Module):
         qkv = qkv_BHWC.view(B, H * W, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.unbind(0)  # each (B, N, T, D) with T = H * W
         by_row, by_column = self.position_scores(q.unflatten(2, (H, W)))
-        bias: Tensor | None = None
-        scale: float | None = None
-        if as_coordinates := q.device.type == "cpu" and q.size(-1) >= H + W:
-            (q, k), scale = with_coordinates(q, k, by_row, by_column), 1.0
+        as_coordinates = q.device.type == "cpu" and q.size(-1) >= H + W
+        if as_coordinates:
+            q, k = with_coordinates(q, k, by_row, by_column)
         # The bias of all queries at once is 201 million numbers in a global block at 1024 pixels: some rows
         # of queries at a time bound it, and keep the scores in the cache of a CPU. (With gradients each part
         # keeps its softmax for the backward pass; `--recompute` is the lever there.)
@@ -99,11 +98,12 @@ class Attention(nn.Module):
         step = H if scores <= SCORES_AT_ONCE else max(1, SCORES_AT_ONCE * H // scores)
         parts = []
         for y in range(0, H, step):
-            if not as_coordinates:
-                bias = by_row[:, :, y : y + step, :, :, None] + by_column[:, :, y : y + step, :, None, :]
-                bias = bias.flatten(4).flatten(2, 3)
             queries = q[:, :, y * W : (y + step) * W]
-            parts.append(attend(queries, k, v, bias=bias, scale=scale))
+            if as_coordinates:
+                parts.append(attend(queries, k, v, scale=1.0))
+            else:
+                bias = position_bias(by_row[:, :, y : y + step], by_column[:, :, y : y + step])
+                parts.append(attend(queries, k, v, bias=bias))
         out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
         return out.transpose(1, 2).reshape(B, H, W, C)
 
@@ -115,6 +115,11 @@ class Attention(nn.Module):
         by_row = q_BNHWD @ rows.transpose(1, 2)[None, None]
         by_column = (q_BNHWD.transpose(2, 3) @ columns.transpose(1, 2)[None, None]).transpose(2, 3)
         return by_row, by_column
+
+
+def position_bias(by_row: Tensor, by_column: Tensor) -> Tensor:
+    """Position scores (B, N, Y, W, H) and (B, N, Y, W, W) of Y rows of queries -> (B, N, Y * W, H * W)."""
+    return (by_row[..., :, None] + by_column[..., None, :]).flatten(4).flatten(2, 3)
 
 
 def with_coordinates(
