@@ -37,6 +37,14 @@ def test_it_is_the_nearest_orthogonal_matrix(shape):
     assert (orthogonalise(matrix).float() - nearest).norm() < 0.15 * nearest.norm()
 
 
+@pytest.mark.parametrize(("steps", "low", "high"), [(3, 0.12, 1.88), (4, 0.41, 1.58), (5, 0.85, 1.15)])
+def test_fewer_steps_are_rougher(steps, low, high):
+    """The ranges that the docstring gives, for singular values that differ by a factor of thirty."""
+    matrix = with_singular_values(torch.logspace(0, -1.5, 32), 32, 128)
+    found = torch.linalg.svdvals(orthogonalise(matrix[None], steps)[0].float())
+    assert low < found.min() and found.max() < high
+
+
 def test_matrices_of_a_stack_do_not_mix():
     a, b = torch.randn(2, 16, 40)
     both = orthogonalise(torch.stack([a, 1000 * b])).float()

@@ -377,7 +377,7 @@ def test_it_learns_to_read_what_it_looks_at(tiny_config, byte_tokenizer, make_ro
 
 
 def test_rates_of_components(make_model):
-    chosen = resolve_recipe(TrainConfig(rates="sam:0.1,gpt:2"), 1)
+    chosen = resolve_recipe(TrainConfig(rates="sam:0.1,gpt:2,wte:5"), 1)
     model = make_model()
     freeze(model, chosen.trained)
     rate_of = {
@@ -389,10 +389,11 @@ def test_rates_of_components(make_model):
     factors = {"sam": 0.1, "gpt": 2.0}
     for name, parameter in model.named_parameters():
         base = (chosen.lr, chosen.muon_lr)
-        factor = factors.get(component_of(name), 1.0)
+        factor = factors.get(component_of(name), 1.0) * (5 if name == "gpt.transformer.wte.weight" else 1)
         assert rate_of[parameter] in {rate * factor for rate in base}, name
     rates = {line["component"]: line["lr"] for line in describe(model, chosen)}
     assert rates["sam"] == "0.002 / 0.0003" and rates["clip"] == "0.02 / 0.003"
+    assert rates["of it wte"] == "0.03" and "of it lm_head" not in rates
     with pytest.raises(UsageError, match="--rates"):
         resolve_recipe(TrainConfig(rates="eye:2"), 1)
 

@@ -47,9 +47,8 @@ class SynthMix:
 
     def __call__(self, index: int, progress: float) -> Row:
         rng = np.random.default_rng([self.seed, index])
-        names = list(self.kinds)
-        weights = np.array([self.kinds[name] for name in names])
-        kind = names[rng.choice(len(names), p=weights / weights.sum())]
+        ends = list(accumulate(self.kinds.values()))
+        kind = list(self.kinds)[bisect_right(ends, rng.random() * ends[-1], hi=len(ends) - 1)]
         least, most = [lines for start, *lines in self.curriculum if progress >= start][-1]
         sample = make_sample(kind, self.seed, index, fonts=self.fonts, min_lines=least, max_lines=most)
         row = row_from_synth(sample, f"{kind}/{self.seed}/{index}")

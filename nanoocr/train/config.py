@@ -44,8 +44,9 @@ class TrainConfig:
     optimizer: str = ""  # muon (with AdamW for what is no hidden matrix) or adamw
     lr: float = -1.0  # AdamW's learning rate
     muon_lr: float = -1.0  # Muon's learning rate
-    rates: str = ""  # factors on the rates of components, as sam:0.1,clip:0.5; 1 elsewhere
+    rates: str = ""  # factors on the rates of components, as sam:0.1,gpt:0.5; also of the GPT's ends: wte:20
     moments: str = "float32"  # dtype of both optimisers' moments: float32, or bfloat16 for half the memory
+    polar_steps: int = 5  # iterations of Muon's orthogonalisation, 1 to 5: fewer are rougher and cheaper
     weight_decay: float = 0.0  # of both optimisers, times their rate
     schedule: str = ""  # cosine, trapezoid, step or constant
     warmup: float = -1.0  # share of the steps with a rising rate
@@ -105,6 +106,7 @@ class TrainConfig:
         require(self.warmup <= 1, "--warmup is a share between 0 and 1")
         require(self.eval_samples != 1, "--eval_samples is 0 or at least 2: wrong pictures are other rows'")
         require(self.optimizer in ("", "muon", "adamw"), "--optimizer is muon or adamw")
+        require(1 <= self.polar_steps <= 5, "--polar_steps is a number from 1 to 5")
         require(self.moments in ("float32", "bfloat16"), "--moments is float32 or bfloat16")
         require(
             self.schedule in ("", "cosine", "trapezoid", "step", "constant"),

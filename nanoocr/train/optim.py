@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,13 +27,16 @@ POLAR_STEPS = (
 )
 
 
-def orthogonalise(matrices: Tensor) -> Tensor:
-    """The nearest (semi-)orthogonal matrices of a stack (n, rows, columns), in bf16."""
+def orthogonalise(matrices: Tensor, steps: int = len(POLAR_STEPS)) -> Tensor:
+    """The nearest (semi-)orthogonal matrices of a stack (n, rows, columns), in bf16.
+
+    After five steps singular values lie within 14 % of 1, after three between 0.13 and 1.87.
+    """
     x = matrices.bfloat16()
     tall = x.size(-2) > x.size(-1)
     x = x.mT if tall else x
     x = x / (x.norm(dim=(-2, -1), keepdim=True) * 1.02 + 1e-6)
-    for a, b, c in POLAR_STEPS:
+    for a, b, c in POLAR_STEPS[:steps]:
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x
@@ -121,8 +125,10 @@ class Muon(Keeping):
         lr: float = 0.02,
         momentum: float = 0.95,
         moments: torch.dtype = torch.float32,
+        polar_steps: int = len(POLAR_STEPS),
     ) -> None:
         super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": 0.0}, moments)
+        self.orthogonalise = partial(orthogonalise, steps=polar_steps)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -138,7 +144,7 @@ class Muon(Keeping):
 
     def _update(self, group: dict[str, Any], shape: tuple[int, int], parameters: list[nn.Parameter]) -> None:
         directions = torch.stack([self._momentum(p, group["momentum"]).flatten(1) for p in parameters])
-        updates = on_whole_matrices(orthogonalise, directions, of=parameters[0]).float()
+        updates = on_whole_matrices(self.orthogonalise, directions, of=parameters[0]).float()
         scale = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
         for parameter, update in zip(parameters, updates):
             own = own_part(parameter)

@@ -15,10 +15,12 @@ from torch import nn
 
 from nanoocr.errors import UsageError
 from nanoocr.model.vlm import VLM, count_parameters
-from nanoocr.train.optim import AdamW, Muon, is_hidden_matrix
+from nanoocr.train.optim import POLAR_STEPS, AdamW, Muon, is_hidden_matrix
 from nanoocr.train.sharding import is_split
 
 COMPONENTS = ("sam", "compressor", "clip", "projector", "gpt")
+# The GPT's two ends may have rates of their own, beside the component's.
+ENDS = {"gpt.transformer.wte.weight": "wte", "gpt.lm_head.weight": "lm_head"}
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,17 @@ class Recipe:
     schedule: str  # see optim.learning_rate_factor
     warmup: float  # share of the steps
     glyph_weight: float  # of the glyph loss; 0 is off
-    # (component, what its rates are multiplied with); 1 elsewhere
+    # (component or end, what its rates are multiplied with); 1 elsewhere
     factors: tuple[tuple[str, float], ...] = ()
     feature_weight: float = 0.0  # of the feature regulariser; 0 is off
 
     def factor_of(self, component: str) -> float:
-        """What both rates of a component are multiplied with."""
+        """What both rates of a component are multiplied with, or once more the rate of an end."""
         return dict(self.factors).get(component, 1.0)
+
+    def factor_of_parameter(self, name: str) -> float:
+        """What the rate of a parameter of a VLM is multiplied with, by its name."""
+        return self.factor_of(component_of(name)) * self.factor_of(ENDS.get(name, ""))
 
 
 ALL = COMPONENTS
@@ -88,11 +94,12 @@ def make_optimizers(
     chosen: Recipe,
     weight_decay: float,
     moments: torch.dtype = torch.float32,
+    polar_steps: int = len(POLAR_STEPS),
 ) -> list[torch.optim.Optimizer]:
     """Muon for the hidden matrices where the recipe says so, and AdamW for the rest and the glyph heads.
 
     Components of one rate share a group. Every group carries `base_lr`, which the schedule multiplies.
-    `moments` is the dtype that both keep their moments in, fp32 or bf16.
+    `moments` is the dtype that both keep their moments in, fp32 or bf16; `polar_steps` are Muon's iterations.
     """
     matrices: Rates = {}
     # Tensors that are split and tensors that are not cannot share a group: heads never are.
@@ -100,12 +107,13 @@ def make_optimizers(
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             to_muon = chosen.optimizer == "muon" and is_hidden_matrix(name, parameter)
-            factor = chosen.factor_of(component_of(name))
+            factor = chosen.factor_of_parameter(name)
             by_rate = matrices if to_muon else others
             by_rate.setdefault((factor, is_split(parameter)), []).append(parameter)
     optimizers: list[torch.optim.Optimizer] = []
     if matrices:
-        optimizers.append(Muon(groups(matrices, chosen.muon_lr, weight_decay), moments=moments))
+        to_orthogonal = groups(matrices, chosen.muon_lr, weight_decay)
+        optimizers.append(Muon(to_orthogonal, moments=moments, polar_steps=polar_steps))
     if rest := groups(others, chosen.lr, weight_decay):
         if moments == torch.bfloat16:
             optimizers.append(AdamW(rest, BETAS))
@@ -142,6 +150,18 @@ def describe(model: VLM, chosen: Recipe) -> list[dict[str, Any]]:
                 "parameters": size,
                 "optimizer": optimizer if trained else "frozen",
                 "lr": rates if trained else "-",
+            }
+        )
+    sizes = {ENDS[name]: p.numel() for name, p in model.named_parameters() if name in ENDS}
+    for end, name in ((end, name) for name, end in ENDS.items() if chosen.factor_of(end) != 1):
+        rate = chosen.lr * chosen.factor_of_parameter(name)
+        trained = "gpt" in chosen.trained
+        lines.append(
+            {
+                "component": f"of it {end}",
+                "parameters": sizes[end],
+                "optimizer": "adamw" if trained else "frozen",
+                "lr": f"{rate:g}" if trained else "-",
             }
         )
     return [*lines, {"component": "all", "parameters": count_parameters(model), "optimizer": "", "lr": ""}]

@@ -22,7 +22,7 @@ from nanoocr.train.data import check_validation, plan_data, validation_rows
 from nanoocr.train.distributed import World, join_world, leave_world
 from nanoocr.train.glyph import GlyphHeads
 from nanoocr.train.loop import train, validation_is_due
-from nanoocr.train.recipes import COMPONENTS, Recipe, recipe
+from nanoocr.train.recipes import COMPONENTS, ENDS, Recipe, recipe
 from nanoocr.train.resume import first_home, resume
 from nanoocr.train.sharding import check_shard
 from nanoocr.train.step import TrainState, build_state
@@ -148,7 +148,7 @@ def prepare_machine(config: TrainConfig, world: World) -> None:
 def resolve_recipe(config: TrainConfig, stage: int) -> Recipe:
     """The recipe with the flags that were given put over it."""
     chosen = recipe(config.recipe, stage)
-    factors = parse_mix(config.rates, COMPONENTS, "--rates") if config.rates else {}
+    factors = parse_mix(config.rates, (*COMPONENTS, *ENDS.values()), "--rates") if config.rates else {}
     over = {
         "factors": tuple(factors.items()),
         "trained": parse_components(config.trained) or chosen.trained,

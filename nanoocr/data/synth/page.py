@@ -26,6 +26,11 @@ OVERHANG = 12
 LEAST_SPACE = 0.24
 
 
+# Of the 105 families at all sizes there are some 6,000 faces; drawing their letters anew for every card
+# would take as long as all the rest of it.
+MAX_FACES = 6144
+
+
 class Glyph(NamedTuple):
     """One character's ink and where it goes relative to the pen."""
 
@@ -39,9 +44,9 @@ class Face:
     """A font at one size. Glyphs are rendered once, when first used."""
 
     def __init__(self, path: str, size: int) -> None:
-        self._font = ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
+        self._path = path
         self._glyphs: dict[str, Glyph] = {}
-        box = self._font.getbbox("|Q(gj$", anchor="ls")  # the tallest and the deepest characters
+        box = opened(path, size).getbbox("|Q(gj$", anchor="ls")  # the tallest and the deepest characters
         self.size = size
         self.above = math.ceil(-box[1])  # pixels of ink above the baseline, over all characters
         self.below = math.ceil(box[3])  # pixels of ink below it
@@ -67,18 +72,25 @@ class Face:
         return text
 
     def _render(self, char: str) -> Glyph:
-        core, (left, top) = self._font.getmask2(char, mode="L", anchor="ls")
+        font = opened(self._path, self.size)
+        core, (left, top) = font.getmask2(char, mode="L", anchor="ls")
         mask = np.asarray(core, dtype=np.uint8).reshape(core.size[1], core.size[0])
-        advance = self._font.getlength(char)
+        advance = font.getlength(char)
         if char == " ":
             advance = max(advance, LEAST_SPACE * self.size)
         x0, y0, x1, y1 = core.getbbox() or (0, 0, 0, 0)  # a space has no ink
-        return Glyph(mask[y0:y1, x0:x1], left + x0, top + y0, advance)
+        return Glyph(mask[y0:y1, x0:x1].copy(), left + x0, top + y0, advance)
 
 
-@functools.lru_cache(maxsize=512)
+@functools.lru_cache(maxsize=64)
+def opened(path: str, size: int) -> ImageFont.FreeTypeFont:
+    """The font file at `size` pixels. An open one takes ten times the memory of its letters."""
+    return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
+
+
+@functools.lru_cache(maxsize=MAX_FACES)
 def face(font: Font, size: int) -> Face:
-    """The face of `font` at `size` pixels; the 512 last used stay in memory (about 20 MB a process)."""
+    """The face of `font` at `size` pixels; the MAX_FACES last used stay in memory."""
     return Face(font.path, size)
 
 
