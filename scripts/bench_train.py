@@ -62,6 +62,7 @@ class BenchConfig:
     batch_size: int = 64  # rows per step
     mix: str = "card"  # synthetic kinds and weights, as card:0.8,scene:0.2
     dtype: str = "auto"  # compute dtype: auto, float32 or bfloat16
+    polar_steps: int = 5  # iterations of Muon's orthogonalisation, 1 to 5
     compile: bool = False  # let torch.compile fuse the step: needs a C++ compiler
     device: str = "cpu"  # cpu, cuda, mps
     threads: int = 0  # torch threads; 0 is the number of CPUs that this process may use
@@ -85,6 +86,7 @@ class BenchConfig:
             batch_size=self.batch_size,
             mix=self.mix,
             dtype=self.dtype,
+            polar_steps=self.polar_steps,
             compile=self.compile,
             device=self.device,
             threads=self.threads,

@@ -30,7 +30,7 @@ from nanoocr.data.synth.colours import any_ground, brightness, ink_for
 from nanoocr.data.synth.degrade import add_noise, through_jpeg
 from nanoocr.data.synth.dice import Dice
 from nanoocr.data.synth.fonts import draws_ascii
-from nanoocr.data.synth.page import Page, face, turned_boxes
+from nanoocr.data.synth.page import Face, Page, face, opened, turned_boxes
 from nanoocr.errors import UsageError
 
 
@@ -87,6 +87,17 @@ def test_ink_lies_in_the_boxes_and_each_box_has_ink(fonts, degrees):
         assert page.ink[rows, columns].max() > 60
         covered[max(rows.start - 1, 0) : rows.stop + 1, max(columns.start - 1, 0) : columns.stop + 1] = True
     assert page.ink[~covered].max() == 0
+
+
+def test_letters_do_not_depend_on_what_is_in_memory(fonts):
+    """A face keeps its letters and closes its file: it draws later what it would have drawn at once."""
+    early, late = Face(fonts[0].path, 21), Face(fonts[0].path, 21)
+    early.glyph("a")
+    opened.cache_clear()
+    for char in "ab g":
+        ours, other = early.glyph(char), late.glyph(char)
+        assert np.array_equal(ours.mask, other.mask) and ours[1:] == other[1:]
+        assert ours.mask.base is None  # its own ink, not a window onto all that was drawn
 
 
 def test_boxes_turn_as_pillow_turns_pixels():
