@@ -393,7 +393,7 @@ def test_rates_of_components(make_model):
         assert rate_of[parameter] in {rate * factor for rate in base}, name
     rates = {line["component"]: line["lr"] for line in describe(model, chosen)}
     assert rates["sam"] == "0.002 / 0.0003" and rates["clip"] == "0.02 / 0.003"
-    assert rates["of it wte"] == "0.03" and "of it lm_head" not in rates
+    assert rates["gpt: wte"] == "0.03" and "gpt: lm_head" not in rates
     with pytest.raises(UsageError, match="--rates"):
         resolve_recipe(TrainConfig(rates="eye:2"), 1)
 

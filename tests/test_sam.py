@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from nanoocr.config import preset
 from nanoocr.model.layers import attend
@@ -13,6 +14,7 @@ from nanoocr.model.sam import (
     Block,
     PatchEmbed,
     Sam,
+    init_patches,
     relative_table,
     window_partition,
     window_unpartition,
@@ -228,3 +230,18 @@ def test_fresh_weights_let_the_picture_through(tiny_config):
     assert 0.1 < a.std() < 10
     assert (a - b).norm() > 0.05 * a.norm()
     assert all(parameter.isfinite().all() for parameter in sam.parameters())
+
+
+def test_patches_start_as_the_cosine_transform_of_grey_pixels():
+    """Orthonormal filters, low frequencies first; the constant one tells a sixteenth of its ground."""
+    conv = nn.Conv2d(3, 300, 16, 16)
+    kept = conv.weight[256:].clone()
+    init_patches(conv.weight)
+    filters = conv.weight[:256].sum(1).flatten(1)
+    expected = torch.eye(256)
+    expected[0, 0] = 1 / 256
+    torch.testing.assert_close(filters @ filters.T, expected, atol=1e-5, rtol=0)
+    assert torch.equal(conv.weight[256:], kept)
+    ramp = torch.linspace(-1, 1, 16).expand(1, 3, 16, 16)  # from left to right, one dark half
+    said = (filters @ ramp[0].mean(0).flatten()).abs()
+    assert said.argmax() == 1 and abs(said[0]) < 1e-5

@@ -9,6 +9,8 @@ P Q windows per column and row, Y X side of a window.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -224,14 +226,36 @@ class Sam(nn.Module):
         return SamFeatures(patches=patches, grid=self.net_3(self.net_2(patches)))
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:
-        """Fresh weights: normal(0.02) matrices and positions, zero biases and relative positions."""
+        """Fresh weights: normal(0.02) matrices and positions, zero biases and relative positions.
+
+        The patches start as cosines: see `init_patches`.
+        """
         init_transformer(self, generator)
+        init_patches(self.patch_embed.proj.weight)
         nn.init.normal_(self.pos_embed, std=0.02, generator=generator)
         for part in (self.neck, self.net_2, self.net_3):
             for conv in part.modules():
                 if isinstance(conv, Conv2d):
                     # No norm and no activation follow net_2 and net_3: keep the variance through them.
                     nn.init.normal_(conv.weight, std=conv.weight[0].numel() ** -0.5, generator=generator)
+
+
+@torch.no_grad()
+def init_patches(weight: Tensor) -> None:
+    """Let the first filters of a patch embedding (C, 3, 16, 16) be the cosine transform of its grey values.
+
+    Low frequencies come first, up to all 256; filters beyond stay as they are. Random filters mostly tell how
+    bright the ground is, which is why the constant filter counts for a sixteenth here: what ink makes of a
+    patch is as large as its ground, and nothing of it is lost.
+    """
+    n = weight.size(-1)
+    middles = (torch.arange(n) + 0.5) * torch.pi / n
+    cosines = torch.stack([torch.cos(k * middles) for k in range(n)]) * (2 / n) ** 0.5  # (frequency, pixel)
+    cosines[0] *= 0.5**0.5  # now orthonormal
+    frequencies = sorted(itertools.product(range(n), repeat=2), key=lambda pair: (math.hypot(*pair), pair))
+    for out, (vertical, horizontal) in zip(weight, frequencies):
+        out[:] = torch.outer(cosines[vertical], cosines[horizontal]) / 3  # the mean of the three colours
+    weight[0] /= n
 
 
 def init_transformer(module: nn.Module, generator: torch.Generator | None) -> None:

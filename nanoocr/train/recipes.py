@@ -19,8 +19,12 @@ from nanoocr.train.optim import POLAR_STEPS, AdamW, Muon, is_hidden_matrix
 from nanoocr.train.sharding import is_split
 
 COMPONENTS = ("sam", "compressor", "clip", "projector", "gpt")
-# The GPT's two ends may have rates of their own, beside the component's.
-ENDS = {"gpt.transformer.wte.weight": "wte", "gpt.lm_head.weight": "lm_head"}
+# Where pixels and ids come in and logits go out: these may have rates of their own, beside the component's.
+ENDS = {
+    "encoder.sam_model.patch_embed.proj.weight": "patch_embed",
+    "gpt.transformer.wte.weight": "wte",
+    "gpt.lm_head.weight": "lm_head",
+}
 
 
 @dataclass(frozen=True)
@@ -155,10 +159,10 @@ def describe(model: VLM, chosen: Recipe) -> list[dict[str, Any]]:
     sizes = {ENDS[name]: p.numel() for name, p in model.named_parameters() if name in ENDS}
     for end, name in ((end, name) for name, end in ENDS.items() if chosen.factor_of(end) != 1):
         rate = chosen.lr * chosen.factor_of_parameter(name)
-        trained = "gpt" in chosen.trained
+        trained = component_of(name) in chosen.trained
         lines.append(
             {
-                "component": f"of it {end}",
+                "component": f"{component_of(name)}: {end}",
                 "parameters": sizes[end],
                 "optimizer": "adamw" if trained else "frozen",
                 "lr": f"{rate:g}" if trained else "-",
