@@ -10,16 +10,13 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source runs/train.sh
 bash runs/env.sh dev
 out="${OUT:-checkpoints}"
-# Three iterations of Muon's orthogonalisation learn as much per step as five, and the word table wants the rate
-# that nanochat gives it (docs/log.md).
-both=(--polar_steps=3 --rates=wte:20,lm_head:3)
 
-# Stage 1: the encoder, in small steps, of which it needs many. First by the glyph loss alone, on cards of two or
-# three lines, which hold the most glyphs; then a GPT guides it, with easy cards first.
-train "$out" hour_tok 4400 scripts.vis_tok_train --batch_size=32 --glyph_only=0.48 \
-    --curriculum=0:2-3,0.48:1,0.52:2,0.6:3 --average=0.995 --eval_every=2200 --save_every=2200 "${both[@]}"
+# Stage 1: the encoder. First by the glyph loss alone, on cards of two or three lines, which hold the most glyphs;
+# then a GPT guides it, with easy cards first.
+train "$out" hour_tok 3000 scripts.vis_tok_train --glyph_only=0.45 --curriculum=0:2-3,0.45:1,0.5:2,0.6:3 \
+    --average=0.995 --eval_every=1500 --save_every=1000
 # Stage 2: all parts, the GPT of stage 1 among them, on other cards (--seed), at a rate that falls from the beginning.
-train "$out" hour_mid 4500 scripts.vis_mid_train --init="$out/hour_tok/step_004400" --seed=1 --muon_lr=0.01 \
+train "$out" hour_mid 3400 scripts.vis_mid_train --init="$out/hour_tok/step_003000" --seed=1 --muon_lr=0.01 \
     --glyph_weight=0.5 --cooldown=1 --average=0.998 --trained=sam,compressor,clip,projector,gpt \
-    --eval_every=1500 --save_every=1500 "${both[@]}"
+    --eval_every=1000 --save_every=1000
 .venv/bin/python -m scripts.measure_reading --model="$out/hour_mid" --json="$out/hour_mid/reading.json"
