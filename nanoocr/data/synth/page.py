@@ -1,6 +1,6 @@
 """A page being drawn: a coloured ground, a layer of ink, and where every character of ink lies.
 
-Text is set glyph by glyph from cached masks, which gives each character's box for free and costs about a
+Text is set glyph by glyph from kept masks, which gives each character's box for free and costs about a
 microsecond per character. The ink stays a separate grey layer until the end: it can be turned, softened,
 shadowed and coloured on its own.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+from array import array
 from typing import NamedTuple
 
 import numpy as np
@@ -24,11 +25,9 @@ EDGE = 1
 OVERHANG = 12
 # A space narrower than this share of the size cannot be told from the gap between two letters.
 LEAST_SPACE = 0.24
-
-
-# Of the 105 families at all sizes there are some 6,000 faces; drawing their letters anew for every card
-# would take as long as all the rest of it.
-MAX_FACES = 6144
+FIRST = 32  # the code of the first printable ASCII character, which is the space
+PRINTABLE = "".join(map(chr, range(FIRST, 127)))
+SMALL = 36  # pixels: faces up to this size all stay in memory
 
 
 class Glyph(NamedTuple):
@@ -41,57 +40,72 @@ class Glyph(NamedTuple):
 
 
 class Face:
-    """A font at one size. Glyphs are rendered once, when first used."""
+    """A font at one size. Every printable letter is drawn when it is made; the font file is not kept open.
+
+    Ink lies in one block and its places in another: a face takes some 30 kB, where an open font and single
+    arrays take several times as much.
+    """
 
     def __init__(self, path: str, size: int) -> None:
-        self._path = path
-        self._glyphs: dict[str, Glyph] = {}
-        box = opened(path, size).getbbox("|Q(gj$", anchor="ls")  # the tallest and the deepest characters
-        self.size = size
+        font = ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
+        box = font.getbbox("|Q(gj$", anchor="ls")  # the tallest and the deepest characters
         self.above = math.ceil(-box[1])  # pixels of ink above the baseline, over all characters
         self.below = math.ceil(box[3])  # pixels of ink below it
+        glyphs = [render(font, char) for char in PRINTABLE]
+        self._ink = np.concatenate([glyph.mask.ravel() for glyph in glyphs])
+        ends = np.cumsum([glyph.mask.size for glyph in glyphs])
+        self._places = np.array(
+            [(end, *g.mask.shape, g.left, g.top) for end, g in zip(ends, glyphs)], np.int32
+        )
+        self._advances = array("d", [glyph.advance for glyph in glyphs])
 
     def glyph(self, char: str) -> Glyph:
-        """The ink of one character, cropped to what is visible."""
-        found = self._glyphs.get(char)
-        if found is None:
-            found = self._glyphs[char] = self._render(char)
-        return found
+        """The ink of a printable ASCII character, cropped to what is visible."""
+        number = ord(char) - FIRST
+        end, height, width, left, top = self._places[number].tolist()
+        mask = self._ink[end - height * width : end].reshape(height, width)
+        return Glyph(mask, left, top, self._advances[number])
 
     def width(self, text: str, tracking: float = 0.0) -> float:
         """Pixels that the pen moves over `text`; `tracking` is added after each character."""
-        return sum([self.glyph(char).advance for char in text]) + tracking * len(text)
+        return sum([self._advances[ord(char) - FIRST] for char in text]) + tracking * len(text)
 
     def fit(self, text: str, width: float, tracking: float = 0.0) -> str:
         """The longest beginning of `text` that is at most `width` pixels wide, without a trailing space."""
         used = 0.0
         for end, char in enumerate(text):
-            used += self.glyph(char).advance + tracking
+            used += self._advances[ord(char) - FIRST] + tracking
             if used > width:
                 return text[:end].rstrip()
         return text
 
-    def _render(self, char: str) -> Glyph:
-        font = opened(self._path, self.size)
-        core, (left, top) = font.getmask2(char, mode="L", anchor="ls")
-        mask = np.asarray(core, dtype=np.uint8).reshape(core.size[1], core.size[0])
-        advance = font.getlength(char)
-        if char == " ":
-            advance = max(advance, LEAST_SPACE * self.size)
-        x0, y0, x1, y1 = core.getbbox() or (0, 0, 0, 0)  # a space has no ink
-        return Glyph(mask[y0:y1, x0:x1].copy(), left + x0, top + y0, advance)
+
+def render(font: ImageFont.FreeTypeFont, char: str) -> Glyph:
+    """One character as the font draws it."""
+    core, (left, top) = font.getmask2(char, mode="L", anchor="ls")
+    mask = np.asarray(core, dtype=np.uint8).reshape(core.size[1], core.size[0])
+    advance = font.getlength(char)
+    if char == " ":
+        advance = max(advance, LEAST_SPACE * font.size)
+    x0, y0, x1, y1 = core.getbbox() or (0, 0, 0, 0)  # a space has no ink
+    return Glyph(mask[y0:y1, x0:x1], left + x0, top + y0, advance)
 
 
-@functools.lru_cache(maxsize=64)
-def opened(path: str, size: int) -> ImageFont.FreeTypeFont:
-    """The font file at `size` pixels. An open one takes ten times the memory of its letters."""
-    return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
-
-
-@functools.lru_cache(maxsize=MAX_FACES)
 def face(font: Font, size: int) -> Face:
-    """The face of `font` at `size` pixels; the MAX_FACES last used stay in memory."""
-    return Face(font.path, size)
+    """The face of `font` at `size` pixels, out of memory where it was used before."""
+    return (small_face if size <= SMALL else large_face)(font.path, size)
+
+
+@functools.lru_cache(maxsize=6144)
+def small_face(path: str, size: int) -> Face:
+    """Cards choose from some 6,000 faces of 105 families; drawing letters anew would double their cost."""
+    return Face(path, size)
+
+
+@functools.lru_cache(maxsize=512)
+def large_face(path: str, size: int) -> Face:
+    """Headings and scenes: large letters, of few faces."""
+    return Face(path, size)
 
 
 class Page:
