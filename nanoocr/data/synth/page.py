@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import math
-from array import array
 from typing import NamedTuple
 
 import numpy as np
@@ -25,9 +24,6 @@ EDGE = 1
 OVERHANG = 12
 # A space narrower than this share of the size cannot be told from the gap between two letters.
 LEAST_SPACE = 0.24
-FIRST = 32  # the code of the first printable ASCII character, which is the space
-PRINTABLE = "".join(map(chr, range(FIRST, 127)))
-SMALL = 36  # pixels: faces up to this size all stay in memory
 
 
 class Glyph(NamedTuple):
@@ -39,45 +35,65 @@ class Glyph(NamedTuple):
     advance: float  # pen movement, pixels
 
 
-class Face:
-    """A font at one size. Every printable letter is drawn when it is made; the font file is not kept open.
+class Place(NamedTuple):
+    """Where a face keeps the ink of a character, and the numbers of its Glyph."""
 
-    Ink lies in one block and its places in another: a face takes some 30 kB, where an open font and single
-    arrays take several times as much.
+    start: int
+    height: int
+    width: int
+    left: int
+    top: int
+    advance: float
+
+
+class Face:
+    """A font at one size. A letter is drawn when it is first used; the ink of all of them lies in one block.
+
+    The font file stays open for a while only: that takes several times the memory of the letters.
     """
 
     def __init__(self, path: str, size: int) -> None:
-        font = ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
-        box = font.getbbox("|Q(gj$", anchor="ls")  # the tallest and the deepest characters
+        self._path = path
+        self._ink = bytearray()
+        self._known: dict[str, Place] = {}
+        box = opened(path, size).getbbox("|Q(gj$", anchor="ls")  # the tallest and the deepest characters
+        self.size = size
         self.above = math.ceil(-box[1])  # pixels of ink above the baseline, over all characters
         self.below = math.ceil(box[3])  # pixels of ink below it
-        glyphs = [render(font, char) for char in PRINTABLE]
-        self._ink = np.concatenate([glyph.mask.ravel() for glyph in glyphs])
-        ends = np.cumsum([glyph.mask.size for glyph in glyphs])
-        self._places = np.array(
-            [(end, *g.mask.shape, g.left, g.top) for end, g in zip(ends, glyphs)], np.int32
-        )
-        self._advances = array("d", [glyph.advance for glyph in glyphs])
 
     def glyph(self, char: str) -> Glyph:
-        """The ink of a printable ASCII character, cropped to what is visible."""
-        number = ord(char) - FIRST
-        end, height, width, left, top = self._places[number].tolist()
-        mask = self._ink[end - height * width : end].reshape(height, width)
-        return Glyph(mask, left, top, self._advances[number])
+        """The ink of one character, cropped to what is visible."""
+        start, height, width, left, top, advance = self._place(char)
+        ink = self._ink[start : start + height * width]
+        return Glyph(np.frombuffer(ink, dtype=np.uint8).reshape(height, width), left, top, advance)
 
     def width(self, text: str, tracking: float = 0.0) -> float:
         """Pixels that the pen moves over `text`; `tracking` is added after each character."""
-        return sum([self._advances[ord(char) - FIRST] for char in text]) + tracking * len(text)
+        return sum([self._place(char).advance for char in text]) + tracking * len(text)
 
     def fit(self, text: str, width: float, tracking: float = 0.0) -> str:
         """The longest beginning of `text` that is at most `width` pixels wide, without a trailing space."""
         used = 0.0
         for end, char in enumerate(text):
-            used += self._advances[ord(char) - FIRST] + tracking
+            used += self._place(char).advance + tracking
             if used > width:
                 return text[:end].rstrip()
         return text
+
+    def _place(self, char: str) -> Place:
+        found = self._known.get(char)
+        if found is None:
+            mask, left, top, advance = render(opened(self._path, self.size), char)
+            height, width = mask.shape
+            found = self._known[char] = Place(len(self._ink), height, width, left, top, advance)
+            self._ink += mask.tobytes()
+        return found
+
+
+@functools.lru_cache(maxsize=64)
+def opened(path: str, size: int) -> ImageFont.FreeTypeFont:
+    """The font file at `size` pixels."""
+    return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
 
 
 def render(font: ImageFont.FreeTypeFont, char: str) -> Glyph:
@@ -91,21 +107,13 @@ def render(font: ImageFont.FreeTypeFont, char: str) -> Glyph:
     return Glyph(mask[y0:y1, x0:x1], left + x0, top + y0, advance)
 
 
+@functools.lru_cache(maxsize=3072)
 def face(font: Font, size: int) -> Face:
-    """The face of `font` at `size` pixels, out of memory where it was used before."""
-    return (small_face if size <= SMALL else large_face)(font.path, size)
+    """The face of `font` at `size` pixels; the 3,072 last used stay in memory, up to 42 kB each.
 
-
-@functools.lru_cache(maxsize=6144)
-def small_face(path: str, size: int) -> Face:
-    """Cards choose from some 6,000 faces of 105 families; drawing letters anew would double their cost."""
-    return Face(path, size)
-
-
-@functools.lru_cache(maxsize=512)
-def large_face(path: str, size: int) -> Face:
-    """Headings and scenes: large letters, of few faces."""
-    return Face(path, size)
+    Cards choose from some 6,000, whose letters, drawn anew every time, are a third of the work of a card.
+    """
+    return Face(font.path, size)
 
 
 class Page:
