@@ -156,16 +156,16 @@ def describe(model: VLM, chosen: Recipe) -> list[dict[str, Any]]:
                 "lr": rates if trained else "-",
             }
         )
-    sizes = {ENDS[name]: p.numel() for name, p in model.named_parameters() if name in ENDS}
-    for end, name in ((end, name) for name, end in ENDS.items() if chosen.factor_of(end) != 1):
-        rate = chosen.lr * chosen.factor_of_parameter(name)
+    for name, parameter in model.named_parameters():
+        if chosen.factor_of(ENDS.get(name, "")) == 1:
+            continue
         trained = component_of(name) in chosen.trained
         lines.append(
             {
-                "component": f"{component_of(name)}: {end}",
-                "parameters": sizes[end],
+                "component": f"{component_of(name)}: {ENDS[name]}",
+                "parameters": parameter.numel(),
                 "optimizer": "adamw" if trained else "frozen",
-                "lr": f"{rate:g}" if trained else "-",
+                "lr": f"{chosen.lr * chosen.factor_of_parameter(name):g}" if trained else "-",
             }
         )
     return [*lines, {"component": "all", "parameters": count_parameters(model), "optimizer": "", "lr": ""}]
