@@ -93,16 +93,16 @@ def nano(vocab_size: int = BYTE_VOCAB) -> ModelConfig:
         sam=SamConfig(
             width=128,
             depth=4,
-            heads=4,
+            heads=2,
             window=4,
             global_blocks=(1, 3),
-            grid=(8, 16),
+            grid=(12, 24),
             neck=128,
             compressor=(256, 256),
         ),
-        clip=ClipConfig(width=256, depth=3, heads=4, grid=(2, 4)),
+        clip=ClipConfig(width=256, depth=3, heads=4, grid=(3, 6)),
         gpt=GPTConfig(vocab_size=vocab_size, sequence_len=512, n_layer=4, n_head=4, n_kv_head=4, n_embd=256),
-        views=((128, 256), (256, 256)),
+        views=((192, 384), (256, 256)),
     )
 
 

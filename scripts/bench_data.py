@@ -25,6 +25,7 @@ import torch
 from PIL import Image
 
 from nanoocr.commandline import parse, run
+from nanoocr.config import preset
 from nanoocr.data.example import prepare
 from nanoocr.data.loader import DataPlan, multimodal_data_generator
 from nanoocr.data.shards import local_shards
@@ -36,7 +37,7 @@ from nanoocr.image_process import mode
 from nanoocr.tokenizer import Tokenizer
 from scripts.common import machine, resident, result_console
 
-VIEWS = ((128, 256), (256, 256))
+VIEWS = preset("nano").views
 CARDS = 2000  # different cards in the file that is streamed
 
 

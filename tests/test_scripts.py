@@ -243,7 +243,7 @@ def test_bench_train_prints_where_the_time_goes(tmp_path, capsys):
     assert all(value > 0 for value in phases.values())
     assert data["samples_per_second"] == pytest.approx(2 * 1000 / data["step_ms"])
     assert {row["dtype"] for row in data["attention"]} == {"bfloat16", "float32"}
-    assert "windows of 16 tokens" in printed and "GPT, 66 tokens" in printed
+    assert "windows of 16 tokens" in printed and "GPT, 77 tokens" in printed
 
 
 def test_the_stopwatch_changes_no_loss_and_misses_no_part(make_model, tiny_config):
