@@ -149,10 +149,10 @@ def test_adamw_alone(tiny_model):
 def test_description_adds_up(tiny_model):
     lines = describe(tiny_model, recipe("scratch", 2))
     sizes = {line["component"]: line["parameters"] for line in lines}
-    assert set(sizes) == {*COMPONENTS, "all"}
-    assert sizes.pop("all") == sum(sizes.values()) == count_parameters(tiny_model)
+    assert set(sizes) == {*COMPONENTS, "sam: patch_embed", "gpt: wte", "gpt: lm_head", "all"}
+    assert sizes["all"] == sum(sizes[component] for component in COMPONENTS) == count_parameters(tiny_model)
     frozen = {line["component"] for line in lines if line["optimizer"] == "frozen"}
-    assert frozen == {"sam", "compressor"}
+    assert frozen == {"sam", "compressor", "sam: patch_embed"}
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -387,13 +387,20 @@ def test_rates_of_components(make_model):
         for parameter in group["params"]
     }
     factors = {"sam": 0.1, "gpt": 2.0}
+    # the flag's, and those of the recipe that the flag does not name
+    ends = {
+        "encoder.sam_model.patch_embed.proj.weight": 0.03,
+        "gpt.transformer.wte.weight": 5.0,
+        "gpt.lm_head.weight": 3.0,
+    }
     for name, parameter in model.named_parameters():
         base = (chosen.lr, chosen.muon_lr)
-        factor = factors.get(component_of(name), 1.0) * (5 if name == "gpt.transformer.wte.weight" else 1)
+        factor = factors.get(component_of(name), 1.0) * ends.get(name, 1.0)
         assert rate_of[parameter] in {rate * factor for rate in base}, name
     rates = {line["component"]: line["lr"] for line in describe(model, chosen)}
     assert rates["sam"] == "0.002 / 0.0003" and rates["clip"] == "0.02 / 0.003"
-    assert rates["gpt: wte"] == "0.03" and "gpt: lm_head" not in rates
+    assert rates["gpt: wte"] == "0.03" and rates["gpt: lm_head"] == "0.018"
+    assert recipe("deepseek", 1).factors == ()  # pretrained parts keep one rate
     with pytest.raises(UsageError, match="--rates"):
         resolve_recipe(TrainConfig(rates="eye:2"), 1)
 

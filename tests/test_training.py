@@ -149,7 +149,8 @@ def test_stage_2_starts_from_a_fresh_gpt(trained):
     fresh.init_weights(0)
     start = fresh.gpt.state_dict()["transformer.wte.weight"]
     after = weights(trained / "mid" / "step_000003")["gpt.transformer.wte.weight"]
-    assert (after - start).abs().max() <= 3 * 0.003 * 1.01  # three steps of AdamW from the fresh one
+    bound = 3 * 0.003 * 20 * 1.01  # three steps of AdamW at wte:20
+    assert (after - start).abs().max() <= bound
     assert not (trained / "mid" / "deepencoder_000003.safetensors").exists()
 
 

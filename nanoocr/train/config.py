@@ -44,7 +44,7 @@ class TrainConfig:
     optimizer: str = ""  # muon (with AdamW for what is no hidden matrix) or adamw
     lr: float = -1.0  # AdamW's learning rate
     muon_lr: float = -1.0  # Muon's learning rate
-    rates: str = ""  # factors on the rates of components and ends, as sam:0.1,patch_embed:0.03,wte:20
+    rates: str = ""  # factors on the rates of components and ends, as sam:0.1,wte:20, over the recipe's
     moments: str = "float32"  # dtype of both optimisers' moments: float32, or bfloat16 for half the memory
     polar_steps: int = 5  # iterations of Muon's orthogonalisation, 1 to 5: fewer are rougher and cheaper
     weight_decay: float = 0.0  # of both optimisers, times their rate

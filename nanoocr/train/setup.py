@@ -150,7 +150,7 @@ def resolve_recipe(config: TrainConfig, stage: int) -> Recipe:
     chosen = recipe(config.recipe, stage)
     factors = parse_mix(config.rates, (*COMPONENTS, *ENDS.values()), "--rates") if config.rates else {}
     over = {
-        "factors": tuple(factors.items()),
+        "factors": tuple({**dict(chosen.factors), **factors}.items()),
         "trained": parse_components(config.trained) or chosen.trained,
         "optimizer": config.optimizer or chosen.optimizer,
         "schedule": config.schedule or chosen.schedule,
