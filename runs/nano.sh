@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # From nothing to the model in the package, on two CPU cores: both stages, then all parts together.
 # Each command goes on from its newest checkpoint, so an interrupted run is simply started again.
-# For the same numbers: the fonts of runs/fonts.sh, and nothing else on the machine.
+# For the same numbers: the fonts of runs/fonts.sh, and nothing else on the machine. (The model in the package was made
+# when nano saw cards at 128 x 256, at commit 31c001b; with today's sizes these commands were not run to their end.)
 #
 # Usage: bash runs/nano.sh
 #   OUT   folder of the runs (default: checkpoints)
