@@ -88,7 +88,7 @@ both() { # NAME FLAGS...
     encoder="$out/${name}_tok/deepencoder_$(printf %06d "$STAGE1").safetensors"
     step="$out/${name}_tok/step_$(printf %06d "$STAGE1")"
     if [[ -n "$INIT" ]]; then
-        local low=(--lr=0.00045 --muon_lr=0.0015 --glyph_weight=0.5 --average=0.998)
+        local low=(--lr=0.00045 --muon_lr=0.0015 --rates=patch_embed:1,wte:1,lm_head:1 --glyph_weight=0.5 --average=0.998)
         run "${name}_tok" "$STAGE1" scripts.vis_tok_train --init="$INIT" "${low[@]}" "$@"
         run "${name}_mid" "$STAGE2" scripts.vis_mid_train --init="$step" "${low[@]}" --cooldown=1 --seed=1 \
             --trained=sam,compressor,clip,projector,gpt "$@"
