@@ -26,6 +26,7 @@ from nanoocr.train.recipes import COMPONENTS, ENDS, Recipe, recipe
 from nanoocr.train.resume import first_home, resume
 from nanoocr.train.sharding import check_shard
 from nanoocr.train.step import TrainState, build_state
+from nanoocr.train.views import parse_views, resized_config, with_views
 
 
 def run_stage(
@@ -75,14 +76,16 @@ def settle_micro_batch(config: TrainConfig, world: World) -> TrainConfig:
 
 
 def starting_model(config: TrainConfig, world: World) -> tuple[VLM, Tokenizer]:
-    """The model folder that --init names, or fresh weights of the preset.
+    """The model folder that --init names, or fresh weights of the preset, for the sizes of --views.
 
     Raises:
-        UsageError: the folder holds another preset, or --tokenizer was given as well.
+        UsageError: the folder holds another preset, --tokenizer was given too, or --views is unusable.
     """
+    views = parse_views(config.views)
     if not config.init:
         tokenizer = load_tokenizer(config)
-        return new_model(config, preset(config.preset, tokenizer.vocab_size), tokenizer, world), tokenizer
+        sizes = preset(config.preset, tokenizer.vocab_size)
+        return new_model(config, resized_config(sizes, views), tokenizer, world), tokenizer
     if config.tokenizer:
         raise UsageError("--init brings its own tokenizer: leave --tokenizer out")
     home = first_home(config, world)
@@ -91,7 +94,7 @@ def starting_model(config: TrainConfig, world: World) -> tuple[VLM, Tokenizer]:
         raise UsageError(
             f"--init={config.init} is of preset {model.config.name}: give --preset={model.config.name}"
         )
-    return model, tokenizer
+    return with_views(model, views) if views else model, tokenizer
 
 
 def lengthen(model: VLM, positions: int) -> None:
