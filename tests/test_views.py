@@ -9,10 +9,10 @@ import torch
 
 from nanoocr.commandline import run
 from nanoocr.config import CELL, PATCH, nano
-from nanoocr.errors import UsageError
+from nanoocr.errors import CheckpointError, UsageError
 from nanoocr.model.vlm import VLM
-from nanoocr.train.checkpoint import load_model
-from nanoocr.train.views import parse_views, with_views
+from nanoocr.train.checkpoint import load_deepencoder, load_model
+from nanoocr.train.views import format_views, parse_views, with_views
 from scripts import vis_mid_train, vis_tok_train
 
 WIDE = ((128, 192), (192, 192))
@@ -25,7 +25,7 @@ def tables(model: VLM) -> dict[str, tuple[int, ...]]:
 
 def test_views_are_heights_and_widths():
     assert parse_views("192x384,256x256") == ((192, 384), (256, 256))
-    assert parse_views("") == ()
+    assert parse_views("") == () and format_views(WIDE) == "128x192,192x192"
     for text in ("192", "192x", "192x384,", "192x384 256x256", "0x64", "-64x64", "64x64x3", "64X64"):
         with pytest.raises(UsageError, match="--views="):
             parse_views(text)
@@ -95,3 +95,16 @@ def test_a_run_from_nothing_has_the_views_that_it_is_given(tmp_path):
     assert run(vis_tok_train.main, [*flags, "--views=128x256,256x256"]) == 0
     config = load_model(tmp_path / "tok" / "step_000001")[0].config
     assert config.views == ((128, 256), (256, 256)) and config.clip.grid == (2, 4)
+
+
+def test_an_encoder_for_other_views_names_the_flag(tmp_path, capsys):
+    flags = [*SHORT, f"--out={tmp_path}"]
+    assert run(vis_tok_train.main, [*flags, "--run_name=tok", "--views=128x256"]) == 0
+    encoder = tmp_path / "tok" / "deepencoder_000001.safetensors"
+    flags.append(f"--resume_from_deepencoder={encoder}")
+    assert run(vis_mid_train.main, [*flags, "--run_name=mid"]) == 4
+    assert "this run is for 192x384,256x256: give --views=128x256" in capsys.readouterr().err
+    assert run(vis_mid_train.main, [*flags, "--run_name=mid", "--views=128x256"]) == 0
+    wide = replace(nano(), sam=replace(nano().sam, heads=4))
+    with pytest.raises(CheckpointError, match="other sizes than that preset"):
+        load_deepencoder(encoder, VLM(wide))

@@ -29,6 +29,7 @@ from nanoocr.files import read_folder, read_manifest, write_file, write_folder
 from nanoocr.model.pretrained import Report
 from nanoocr.model.vlm import VLM
 from nanoocr.tokenizer import Tokenizer
+from nanoocr.train.views import format_views, resized_config
 
 FORMAT_VERSION = 1
 WEIGHTS, CONFIG, TOKENIZER, STATE = "model.safetensors", "config.json", "tokenizer.json", "training_state.pt"
@@ -177,14 +178,23 @@ def load_deepencoder(path: str | Path, model: VLM) -> Report:
         raise CheckpointError(f"{path}: no such DeepEncoder checkpoint ({error.strerror})") from error
     made_for, sha256 = read_deepencoder_header(content, path)
     if (made_for.sam, made_for.clip) != (model.config.sam, model.config.clip):
-        raise CheckpointError(
-            f"{path}: a DeepEncoder of preset {made_for.name!r}, this run is of preset {model.config.name!r}"
-        )
+        raise CheckpointError(f"{path}: {why_unlike(made_for, model.config)}")
     weights = read_weights(content, path)
     if digest(weights) != sha256:
         raise CheckpointError(f"{path}: damaged (the sha256 of its weights is not the one in its header)")
     load_strictly(model.encoder, weights, path)
     return Report(f"DeepEncoder from {path}", tuple(weights), (), ())
+
+
+def why_unlike(made_for: ModelConfig, wanted: ModelConfig) -> str:
+    """What keeps a DeepEncoder of one configuration out of a model of another, with the mend."""
+    if made_for.name != wanted.name:
+        return f"a DeepEncoder of preset {made_for.name!r}, this run is of preset {wanted.name!r}"
+    fitting = resized_config(wanted, made_for.views)
+    if (made_for.sam, made_for.clip) == (fitting.sam, fitting.clip):
+        theirs, ours = format_views(made_for.views), format_views(wanted.views)
+        return f"a DeepEncoder for views of {theirs}, this run is for {ours}: give --views={theirs}"
+    return f"a DeepEncoder of preset {made_for.name!r}, but of other sizes than that preset has today"
 
 
 def digest(weights: dict[str, Tensor]) -> str:

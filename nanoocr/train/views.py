@@ -38,6 +38,11 @@ def parse_views(text: str) -> tuple[tuple[int, int], ...]:
     return tuple((int(height), int(width)) for height, width in height_and_width)
 
 
+def format_views(views: tuple[tuple[int, int], ...]) -> str:
+    """The text that `parse_views` reads."""
+    return ",".join(f"{height}x{width}" for height, width in views)
+
+
 def with_views(model: VLM, views: tuple[tuple[int, int], ...]) -> VLM:
     """A model of the same weights for other views; its position tables fit the first of them.
 
