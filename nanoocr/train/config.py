@@ -21,7 +21,7 @@ class TrainConfig:
     preset: str = "nano"  # sizes of the model: nano, small or d20
     recipe: str = "scratch"  # what trains and how: scratch, deepseek or llava
     init: str = ""  # model folder to start from, as `nanoocr convert` makes; empty: fresh weights
-    views: str = ""  # heights x widths of the views, as 192x384,256x256; empty: those of the folder or preset
+    views: str = ""  # heights x widths, as 192x384,256x256 (the first for position tables); empty: unchanged
     tokenizer: str = ""  # tokenizer.json of scripts.tok_train; empty is bytes, one token each
     steps: int = 2000  # optimiser steps in all
     batch_size: int = 64  # lines per step, of all processes together

@@ -77,19 +77,8 @@ def save(
 # What a resumed run may not change: another value would be another run, not the same one continued. Steps,
 # rates and curriculum may change: a run can be made longer.
 FIXED = (
-    *(
-        "preset",
-        "recipe",
-        "views",
-        "tokenizer",
-        "seed",
-        "batch_size",
-        "micro_batch",
-        "turns",
-        "mix",
-        "mix_by",
-    ),
-    *("data", "tasks", "pack", "max_pictures", "modes", "text_ratio", "max_length", "optimizer"),
+    *("preset", "recipe", "views", "tokenizer", "seed", "batch_size", "micro_batch", "turns", "mix"),
+    *("mix_by", "data", "tasks", "pack", "max_pictures", "modes", "text_ratio", "max_length", "optimizer"),
     *("glyph_weight", "trained", "rates", "feature_weight", "moments"),
 )
 
