@@ -14,8 +14,9 @@ source runs/train.sh
 bash runs/env.sh dev
 out="${OUT:-checkpoints}"
 
+small=--views=128x256,256x256 # of both stages; a run that starts from another (--init) has that one's views
+
 # Stage 1: the encoder. Half of the steps by the glyph loss alone; then a GPT guides it, with easy cards first.
-small=--views=128x256,256x256 # the runs that start from another run have its views
 train "$out" nano_tok 3200 scripts.vis_tok_train "$small" --glyph_only=0.5 --curriculum=0:3,0.5:1,0.55:2,0.65:3
 # Stage 2: SAM and compressor are frozen, the GPT starts fresh.
 train "$out" nano_mid 3000 scripts.vis_mid_train "$small" --muon_lr=0.01 --glyph_weight=0.5 --curriculum=0:1,0.08:2,0.2:3 \

@@ -42,15 +42,20 @@ class PatchEmbed(nn.Module):
         return self.proj(pixels).permute(0, 2, 3, 1).contiguous()
 
 
+def resize_distances(table: Tensor, rows: int) -> Tensor:
+    """A relative-position table (2*native - 1, D) with `rows` rows: resized linearly in fp32, as in SAM."""
+    if table.size(0) == rows:
+        return table
+    return F.interpolate(table.float().T[None], size=rows, mode="linear")[0].T
+
+
 def relative_table(table: Tensor, length: int) -> Tensor:
     """Rows of a relative-position table for every (query, key) pair of one axis.
 
     (2*native - 1, D) -> (length, length, D): entry [i, j] is the row for distance i - j. A table of another
-    native length is resized linearly in fp32, as in SAM.
+    native length is resized.
     """
-    if table.size(0) != 2 * length - 1:
-        resized = F.interpolate(table.float().T[None], size=2 * length - 1, mode="linear")
-        table = resized[0].T
+    table = resize_distances(table, 2 * length - 1)
     index = torch.arange(length, device=table.device)
     return table[index[:, None] - index[None, :] + length - 1]
 

@@ -10,17 +10,16 @@ import re
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from nanoocr.config import CELL, PATCH, ModelConfig
 from nanoocr.errors import UsageError
 from nanoocr.model.layers import resize_grid
+from nanoocr.model.sam import resize_distances
 from nanoocr.model.vlm import VLM
 
-CLIP_POSITIONS = "vision_model.embeddings.position_embedding.weight"
-SAM_POSITIONS = "sam_model.pos_embed"
-RELATIVE_POSITIONS = ("rel_pos_h", "rel_pos_w")
+SAM_POSITIONS = "encoder.sam_model.pos_embed"
+CLIP_POSITIONS = "encoder.vision_model.embeddings.position_embedding.weight"
+DISTANCES = ("rel_pos_h", "rel_pos_w")
 
 
 def parse_views(text: str) -> tuple[tuple[int, int], ...]:
@@ -43,6 +42,7 @@ def format_views(views: tuple[tuple[int, int], ...]) -> str:
     return ",".join(f"{height}x{width}" for height, width in views)
 
 
+@torch.no_grad()
 def with_views(model: VLM, views: tuple[tuple[int, int], ...]) -> VLM:
     """A model of the same weights for other views; its position tables fit the first of them.
 
@@ -53,10 +53,16 @@ def with_views(model: VLM, views: tuple[tuple[int, int], ...]) -> VLM:
     """
     sizes = resized_config(model.config, views)
     other = VLM(sizes, image_id=model.image_id, compute_dtype=model.compute_dtype)
-    other.load_state_dict(
-        {name: resized(name, tensor, model.config, sizes) for name, tensor in model.state_dict().items()}
-    )
-    return other.to(next(model.parameters()).device)
+    wanted = other.state_dict()
+    weights = {
+        name: resize_distances(tensor, len(wanted[name])) if name.endswith(DISTANCES) else tensor
+        for name, tensor in model.state_dict().items()
+    }
+    sam, clip = model.encoder.sam_model, model.encoder.vision_model
+    weights[SAM_POSITIONS] = resize_grid(sam.pos_embed, sizes.sam.grid)
+    weights[CLIP_POSITIONS] = clip.embeddings.positions(*sizes.clip.grid)
+    other.load_state_dict(weights)
+    return other.to(sam.pos_embed.device)
 
 
 def resized_config(config: ModelConfig, views: tuple[tuple[int, int], ...]) -> ModelConfig:
@@ -71,17 +77,3 @@ def resized_config(config: ModelConfig, views: tuple[tuple[int, int], ...]) -> M
     sam = replace(config.sam, grid=(height // PATCH, width // PATCH))
     clip = replace(config.clip, grid=(height // CELL, width // CELL))
     return replace(config, views=views, sam=sam, clip=clip)
-
-
-def resized(name: str, tensor: Tensor, before: ModelConfig, after: ModelConfig) -> Tensor:
-    """A weight for other grids: position tables are resized as in a forward pass, all else stays."""
-    if name.endswith(SAM_POSITIONS):  # (1, H, W, C)
-        return resize_grid(tensor, after.sam.grid)
-    if name.endswith(CLIP_POSITIONS):  # (1 + H*W, C): the class token's row, then the grid
-        grid = resize_grid(tensor[1:].view(1, *before.clip.grid, -1), after.clip.grid)
-        return torch.cat((tensor[:1], grid.flatten(0, 2)))
-    block = re.search(r"blocks\.(\d+)\.attn\.", name)
-    if name.endswith(RELATIVE_POSITIONS) and block and int(block[1]) in before.sam.global_blocks:
-        length = after.sam.grid[RELATIVE_POSITIONS.index(name.rsplit(".", 1)[-1])]
-        return F.interpolate(tensor.float().T[None], size=2 * length - 1, mode="linear")[0].T
-    return tensor
