@@ -196,8 +196,8 @@ def model_facts(folder: Path | None) -> dict[str, Any]:
 
     from nanoocr.files import read_folder, read_manifest
     from nanoocr.inference.reader import default_model_folder
+    from nanoocr.model.folder import CONFIG, SHARDS, STATE, read_config
     from nanoocr.model.vlm import VLM, count_parameters
-    from nanoocr.train.checkpoint import CONFIG, SHARDS, STATE, read_config
 
     folder = folder or default_model_folder()
     files = read_folder(folder, skip=(STATE, SHARDS))

@@ -18,8 +18,9 @@ from nanoocr.config import ModelConfig, preset
 from nanoocr.errors import CheckpointError, UsageError
 from nanoocr.eval.text_check import TextCheck, check_text
 from nanoocr.files import write_folder
+from nanoocr.model.components import COMPONENTS
+from nanoocr.model.folder import Report, load_deepencoder, load_model, save_model
 from nanoocr.model.pretrained import (
-    Report,
     encoder_for_deepseek_ocr,
     gpt_for_transformers,
     load_clip,
@@ -30,8 +31,6 @@ from nanoocr.model.pretrained import (
 from nanoocr.model.vlm import VLM
 from nanoocr.model.weight_files import OUR_SIZES, fetch, find_files, is_our_export, read_gpt_config
 from nanoocr.tokenizer import Tokenizer
-from nanoocr.train.checkpoint import load_deepencoder, load_model, save_model
-from nanoocr.train.recipes import COMPONENTS
 
 EXPORTED_TOKENIZER = "nanoocr_tokenizer.json"
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from nanoocr.inference.reader import Page
-    from nanoocr.inference.sources import PageRanges, Picture
+    from nanoocr.pages import PageRanges, Picture
 
 # What a folder is searched for; a file that is named outright is judged by its content alone.
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".pdf"))
@@ -43,7 +43,7 @@ class Input(NamedTuple):
 
 def read_command(arguments: argparse.Namespace) -> int:
     """Read everything, report as it comes, and say in the exit code how it went."""
-    from nanoocr.inference.sources import parse_pages
+    from nanoocr.pages import parse_pages
 
     pages = parse_pages(arguments.pages)
     inputs = find_inputs(arguments.files)
@@ -162,7 +162,7 @@ def _pictures(inputs: list[Input], pages: PageRanges, ends: list[int]) -> Iterat
 
 
 def _open(item: Input, pages: PageRanges) -> Iterator[Picture]:
-    from nanoocr.inference.sources import Picture, open_source
+    from nanoocr.pages import Picture, open_source
 
     if item.error is not None:
         return iter([Picture(item.name, 1, error=item.error)])
@@ -175,7 +175,7 @@ def _may_be_readable(item: Input) -> bool:
 
 
 def _stdin() -> bytes:
-    from nanoocr.inference.sources import MAX_BYTES
+    from nanoocr.pages import MAX_BYTES
 
     if sys.stdin is None:
         raise UsageError("- (stdin) cannot be read: it is closed")

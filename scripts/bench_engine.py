@@ -25,9 +25,9 @@ from nanoocr.data.synth import find_fonts, make_sample
 from nanoocr.inference.engine import Completion, Engine, Request, never_generated, stop_ids
 from nanoocr.inference.reader import default_model_folder, make_request
 from nanoocr.inference.sampling import SamplingConfig
+from nanoocr.model.folder import load_model
 from nanoocr.model.vlm import VLM
 from nanoocr.tokenizer import Tokenizer
-from nanoocr.train.checkpoint import load_model
 
 FREE_RUNNING = SamplingConfig(ignore_stop=True, stop_loops=False)  # always goes on to max_tokens
 

@@ -34,7 +34,8 @@ from nanoocr.train.config import TrainConfig
 from nanoocr.train.data import plan_data
 from nanoocr.train.distributed import World
 from nanoocr.train.setup import new_model, resolve_recipe
-from nanoocr.train.step import build_state, train_step
+from nanoocr.train.state import build_state
+from nanoocr.train.step import train_step
 from scripts.common import machine, result_console
 from tasks.choose import make_task
 

@@ -39,7 +39,8 @@ from nanoocr.train.data import plan_data
 from nanoocr.train.distributed import World
 from nanoocr.train.recipes import Recipe
 from nanoocr.train.setup import load_tokenizer, new_model, prepare_machine, resolve_recipe
-from nanoocr.train.step import Totals, TrainState, build_state, compute_losses
+from nanoocr.train.state import TrainState, build_state
+from nanoocr.train.step import Totals, compute_losses
 from scripts.common import machine, result_console, write_json
 from tasks.choose import make_task
 

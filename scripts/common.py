@@ -17,13 +17,6 @@ from rich.console import Console
 from nanoocr.errors import OutputError, UsageError
 from nanoocr.files import write_file
 from nanoocr.memory import counted
-from nanoocr.train.checkpoint import complete_steps
-
-
-def model_folder(checkpoint: str) -> Path:
-    """The newest step of a run folder; any other folder as it is."""
-    steps = complete_steps(Path(checkpoint))
-    return steps[-1] if steps else Path(checkpoint)
 
 
 def use_threads(threads: int) -> None:

@@ -26,7 +26,8 @@ import torch
 
 from nanoocr.commandline import parse, run
 from nanoocr.errors import NanoOCRError, UsageError
-from nanoocr.train.checkpoint import WEIGHTS, complete_steps, load_state, step_folder, step_number
+from nanoocr.model.folder import WEIGHTS, complete_steps, step_folder, step_number
+from nanoocr.train.checkpoint import load_state
 from scripts.common import machine
 
 FLAGS = (

@@ -32,10 +32,10 @@ from nanoocr.eval.samples import FIRST_INDEX
 from nanoocr.image_process import Mode
 from nanoocr.image_process import mode as find_mode
 from nanoocr.inference.reader import choose_device, default_model_folder
+from nanoocr.model.folder import load_model, model_folder
 from nanoocr.model.vlm import VLM
 from nanoocr.tokenizer import Tokenizer
-from nanoocr.train.checkpoint import load_model
-from scripts.common import machine, model_folder, result_console, use_threads, write_json
+from scripts.common import machine, result_console, use_threads, write_json
 
 CHUNK = 128  # rows in memory at a time
 

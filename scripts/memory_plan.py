@@ -31,15 +31,17 @@ from torch.overrides import TorchFunctionMode
 
 from nanoocr.commandline import parse, run
 from nanoocr.config import PATCH, ModelConfig, preset
+from nanoocr.data.glyphs import CLASSES, SLOTS
 from nanoocr.errors import UsageError
 from nanoocr.image_process import count_vision_tokens
+from nanoocr.model.components import freeze
 from nanoocr.model.deepencoder import VisionFeatures
 from nanoocr.model.layers import plain_attention
 from nanoocr.model.vlm import IGNORE, LOGITS_AT_ONCE, VLM
 from nanoocr.train.distributed import BUCKET
-from nanoocr.train.glyph import CLASSES, SLOTS, GlyphHeads
+from nanoocr.train.glyph import GlyphHeads
 from nanoocr.train.optim import is_hidden_matrix
-from nanoocr.train.recipes import Recipe, freeze, make_optimizers, recipe
+from nanoocr.train.recipes import Recipe, make_optimizers, recipe
 from nanoocr.train.step import sums_of_heads
 from scripts.common import machine, result_console
 

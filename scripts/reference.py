@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from nanoocr.config import CELL, PATCH, ModelConfig
 from nanoocr.errors import UsageError
 from nanoocr.model.deepencoder import DeepEncoder
-from nanoocr.model.pretrained import Report, WeightSource, set_weights
+from nanoocr.model.folder import Report
+from nanoocr.model.pretrained import WeightSource, set_weights
 
 UNLIMITED_OCR = WeightSource(
     "transformers' UnlimitedOcrVisionModel",

@@ -15,7 +15,7 @@ import torch
 
 from nanoocr.commandline import parse, run
 from nanoocr.errors import UsageError
-from nanoocr.train.checkpoint import load_model, save_model
+from nanoocr.model.folder import load_model, save_model
 
 LIMIT = 20_000_000  # bytes that the package may carry
 

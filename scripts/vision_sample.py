@@ -21,12 +21,12 @@ from rich.table import Table
 from nanoocr.commandline import parse, run
 from nanoocr.data.rows import read_rows
 from nanoocr.errors import UsageError
+from nanoocr.eval.feature_health import FeatureHealth
 from nanoocr.eval.reading import ReadingReport, RowResult, evaluate_reading
 from nanoocr.image_process import mode as find_mode
 from nanoocr.inference.reader import choose_device
-from nanoocr.train.checkpoint import load_model
-from nanoocr.train.monitor import FeatureHealth
-from scripts.common import model_folder, result_console, use_threads, write_json
+from nanoocr.model.folder import load_model, model_folder
+from scripts.common import result_console, use_threads, write_json
 
 OVERFIT = Path(__file__).resolve().parent.parent / "data" / "overfit_dataset.json"
 
@@ -66,7 +66,7 @@ def reading_table(rows: tuple[RowResult, ...]) -> Table:
 
 
 def health_table(health: Mapping[str, FeatureHealth]) -> Table:
-    """What the features of the encoder's stages look like over the set (meaning: train/monitor.py)."""
+    """What the features of the encoder's stages look like over the set (meaning: eval/feature_health.py)."""
     table = Table("Features", title="Feature health")
     for name in ("centred cosine", "effective rank", "spread", "blank distance"):
         table.add_column(name, justify="right")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from nanoocr.data.rows import BadRowError, Row, Turn, checked_row
 from nanoocr.errors import PictureError, UsageError
-from nanoocr.inference.sources import PageRanges, open_source
+from nanoocr.pages import PageRanges, open_source
 
 FREE_OCR = "Free OCR."  # DeepSeek-OCR's prompts (arXiv 2510.18234 and its released code)
 TO_MARKDOWN = "Convert the document to markdown."

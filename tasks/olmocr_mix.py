@@ -24,7 +24,7 @@ from nanoocr.data.rows import BadRowError, Row, checked_row
 from nanoocr.data.shards import Shards
 from nanoocr.data.task import ParquetTask
 from nanoocr.errors import PictureError
-from nanoocr.inference.sources import PageRanges
+from nanoocr.pages import PageRanges
 from tasks.common import FREE_OCR, existing, page_pictures, read_text
 from tasks.folder import Folder
 

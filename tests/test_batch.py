@@ -15,7 +15,8 @@ from nanoocr.model.vlm import IGNORE, VLM
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.distributed import World
 from nanoocr.train.recipes import recipe
-from nanoocr.train.step import Totals, build_state, compute_losses
+from nanoocr.train.state import build_state
+from nanoocr.train.step import Totals, compute_losses
 
 VIEWS = ((64, 128), (128, 128))
 

@@ -15,23 +15,21 @@ import torch
 
 from nanoocr.errors import CheckpointError
 from nanoocr.files import MANIFEST
-from nanoocr.model.vlm import VLM
-from nanoocr.tokenizer import Tokenizer
-from nanoocr.train.checkpoint import (
+from nanoocr.model.folder import (
     CONFIG,
     STATE,
     TOKENIZER,
     WEIGHTS,
     complete_steps,
-    drop_old_steps,
     load_deepencoder,
     load_model,
-    load_state,
     save_deepencoder,
     save_model,
-    save_step,
     step_folder,
 )
+from nanoocr.model.vlm import VLM
+from nanoocr.tokenizer import Tokenizer
+from nanoocr.train.checkpoint import drop_old_steps, load_state, save_step
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from test_reader import encoded, encrypted_pdf, huge_png, pdf, picture
 
 from nanoocr import cli
 from nanoocr.inference.reader import Reader
-from nanoocr.train.checkpoint import save_model
+from nanoocr.model.folder import save_model
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from nanoocr.eval.samples import EvalSample
 from nanoocr.eval.store import Prediction
 from nanoocr.eval.summary import score_pages
 from nanoocr.eval.tasks import TASKS
-from nanoocr.train.checkpoint import save_model
+from nanoocr.model.folder import save_model
 from scripts import compression_curve
 from scripts.compression_curve import lengths
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from nanoocr.train.checkpoint import load_model, load_state
+from nanoocr.model.folder import load_model
+from nanoocr.train.checkpoint import load_state
 from nanoocr.train.distributed import World
 from nanoocr.train.step import Totals
 

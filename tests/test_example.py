@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from nanoocr.data.example import TooLongError, boxes_in_view, fit, less_detail, plan, prepare
+from nanoocr.data.glyphs import UNKNOWN, glyph_targets
 from nanoocr.data.rows import BadRowError, Row, Turn
 from nanoocr.errors import UsageError
 from nanoocr.image_process import MODES, count_vision_tokens, process_image, to_pixels
-from nanoocr.train.glyph import UNKNOWN, glyph_targets
 
 VIEWS = ((64, 128), (128, 128))
 

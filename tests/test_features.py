@@ -10,14 +10,15 @@ from torch import Tensor
 
 from nanoocr.data.batch import Batch, collate
 from nanoocr.data.example import prepare
+from nanoocr.eval.feature_health import feature_health
 from nanoocr.image_process import MODES
 from nanoocr.model.vlm import VLM
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.distributed import World
-from nanoocr.train.features import compared_pictures, variance_covariance
-from nanoocr.train.monitor import feature_health
 from nanoocr.train.recipes import Recipe, recipe
-from nanoocr.train.step import Totals, build_state, compute_losses
+from nanoocr.train.state import build_state
+from nanoocr.train.step import Totals, compute_losses
+from nanoocr.train.vicreg import compared_pictures, variance_covariance
 
 
 def balanced(count: int) -> Tensor:

@@ -7,11 +7,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from nanoocr.config import d20, nano
+from nanoocr.model.components import COMPONENTS, freeze
 from nanoocr.model.deepencoder import DeepEncoder
 from nanoocr.model.flops import encoder_flops, gpt_flops, training_flops
 from nanoocr.model.gpt import GPT
 from nanoocr.model.vlm import VLM
-from nanoocr.train.recipes import COMPONENTS, freeze
 
 
 @pytest.mark.parametrize(

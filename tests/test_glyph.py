@@ -8,17 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from nanoocr.data.glyphs import CLASSES, EMPTY_WEIGHT, SLOTS, UNKNOWN, glyph_targets
 from nanoocr.model.deepencoder import VisionFeatures
-from nanoocr.train.glyph import (
-    CLASSES,
-    EMPTY_WEIGHT,
-    SLOTS,
-    UNKNOWN,
-    GlyphHeads,
-    glyph_sums,
-    glyph_targets,
-    split_into_tokens,
-)
+from nanoocr.train.glyph import GlyphHeads, glyph_sums, split_into_tokens
 
 NONE = np.zeros((0, 4), dtype=np.float32)
 

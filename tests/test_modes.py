@@ -12,6 +12,7 @@ from PIL import Image
 from nanoocr import Reader, cli
 from nanoocr.data.batch import collate
 from nanoocr.data.example import prepare
+from nanoocr.data.glyphs import glyph_targets
 from nanoocr.data.loader import DataPlan, multimodal_data_generator
 from nanoocr.data.source import rows_source
 from nanoocr.errors import PictureError, UsageError
@@ -28,12 +29,12 @@ from nanoocr.image_process import (
     to_pixels,
 )
 from nanoocr.inference.engine import Engine, Request
-from nanoocr.train.checkpoint import save_model
+from nanoocr.model.folder import save_model
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.distributed import World
-from nanoocr.train.glyph import glyph_targets
 from nanoocr.train.recipes import recipe
-from nanoocr.train.step import Totals, build_state, compute_losses
+from nanoocr.train.state import build_state
+from nanoocr.train.step import Totals, compute_losses
 
 A4 = (1754, 1240)  # height, width at 150 dpi
 TINY_GUNDAM = Mode(128, tile=64)  # Gundam for the tiny test model

@@ -18,7 +18,8 @@ from nanoocr.train.config import TrainConfig
 from nanoocr.train.distributed import World
 from nanoocr.train.optim import AdamW, Muon
 from nanoocr.train.recipes import recipe
-from nanoocr.train.step import build_state, train_step
+from nanoocr.train.state import build_state
+from nanoocr.train.step import train_step
 
 
 def test_adamw_is_torchs_adamw():

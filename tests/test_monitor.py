@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from nanoocr.data.rows import Turn
 from nanoocr.errors import UsageError
 from nanoocr.eval import reading
+from nanoocr.eval.feature_health import feature_health, picture_vector
 from nanoocr.eval.reading import ReadingReport, RowResult, evaluate_reading
-from nanoocr.train.monitor import feature_health, picture_vector
 from nanoocr.train.validate import FEWEST_FOR_COLLAPSE, check_collapse
 
 N, D = 24, 64

@@ -18,7 +18,7 @@ from nanoocr.errors import UsageError
 from nanoocr.eval import cost, peers
 from nanoocr.eval.peers import PEERS, PeerError, RapidOCR, Tesseract, lines_of_boxes, make_peer
 from nanoocr.eval.samples import EvalSample
-from nanoocr.train.checkpoint import save_model
+from nanoocr.model.folder import save_model
 from scripts import peers as script
 
 STAND_IN = """#!/bin/sh

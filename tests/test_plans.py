@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from nanoocr.commandline import run
+from nanoocr.data.glyphs import CLASSES, SLOTS
 from nanoocr.train.distributed import BUCKET
-from nanoocr.train.glyph import CLASSES, SLOTS
 from scripts import bench_data, bench_packing, bench_training_peers, crash_test, memory_plan
 from scripts.memory_plan import Kept, PlanConfig, plan_memory
 

@@ -20,6 +20,7 @@ from nanoocr.config import ClipConfig, GPTConfig, SamConfig, d20
 from nanoocr.errors import CheckpointError, UsageError
 from nanoocr.eval.text_check import LIMIT, PARAGRAPH, check_text
 from nanoocr.model.deepencoder import DeepEncoder
+from nanoocr.model.folder import load_model, save_deepencoder, save_model
 from nanoocr.model.gpt import GPT
 from nanoocr.model.pretrained import (
     CLIP,
@@ -38,7 +39,6 @@ from nanoocr.model.pretrained import (
 from nanoocr.model.vlm import VLM
 from nanoocr.model.weight_files import OUR_SIZES, REVISIONS
 from nanoocr.tokenizer import PATTERN, SPECIAL_TOKENS, Tokenizer
-from nanoocr.train.checkpoint import load_model, save_deepencoder, save_model
 
 transformers = pytest.importorskip("transformers")
 

@@ -24,8 +24,8 @@ from nanoocr.inference import reader as reader_module
 from nanoocr.inference.engine import TokenCount
 from nanoocr.inference.reader import Page, Reader, choose_dtype, default_model_folder
 from nanoocr.inference.sampling import SamplingConfig
-from nanoocr.inference.sources import PageRanges, open_source, parse_pages
-from nanoocr.train.checkpoint import save_model
+from nanoocr.model.folder import save_model
+from nanoocr.pages import PageRanges, open_source, parse_pages
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,7 @@ def test_pipes_are_read_once(reader, tmp_path, content):
 
 
 def test_too_many_bytes_are_refused_unread(reader, tmp_path, monkeypatch):
-    monkeypatch.setattr("nanoocr.inference.sources.MAX_BYTES", 2**20)
+    monkeypatch.setattr("nanoocr.pages.MAX_BYTES", 2**20)
     with open(tmp_path / "film.png", "wb") as file:
         file.truncate(2**20 + 1)
     with pytest.raises(PictureError, match=r"film\.png is larger than 1 MiB") as caught:

@@ -15,14 +15,16 @@ from nanoocr.data.example import prepare
 from nanoocr.data.loader import Delivery, ReaderState
 from nanoocr.errors import UsageError
 from nanoocr.eval.reading import evaluate_reading
+from nanoocr.model.components import COMPONENTS, component_of, freeze
 from nanoocr.model.vlm import VLM, count_parameters
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.distributed import World
 from nanoocr.train.glyph import GlyphHeads
 from nanoocr.train.optim import Muon
-from nanoocr.train.recipes import COMPONENTS, component_of, describe, freeze, make_optimizers, recipe
+from nanoocr.train.recipes import describe, make_optimizers, recipe
 from nanoocr.train.setup import resolve_recipe
-from nanoocr.train.step import Totals, build_state, compute_losses, train_step
+from nanoocr.train.state import build_state
+from nanoocr.train.step import Totals, compute_losses, train_step
 
 D20 = {
     "sam": 95_569_152 - 5_898_240,

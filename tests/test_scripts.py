@@ -22,12 +22,13 @@ from nanoocr.data.synth import VALIDATION_SEED, find_fonts, write_parquet
 from nanoocr.errors import UsageError
 from nanoocr.eval.metrics import word_overlap
 from nanoocr.eval.reading import RowResult
-from nanoocr.train.checkpoint import save_model
+from nanoocr.model.folder import save_model
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.data import plan_data
 from nanoocr.train.distributed import World
 from nanoocr.train.setup import load_tokenizer, resolve_recipe
-from nanoocr.train.step import Totals, build_state, compute_losses
+from nanoocr.train.state import build_state
+from nanoocr.train.step import Totals, compute_losses
 from scripts import bench_attention, bench_train, common, make_samples, measure_reading, vision_sample
 from tasks.choose import make_task
 

@@ -29,14 +29,14 @@ from nanoocr.train.recipes import recipe
 from nanoocr.train.resume import load_optimizer
 from nanoocr.train.sharding import (
     check_shard,
-    gathered,
     is_split,
     on_whole_matrices,
     read_parts,
     split_like,
     write_parts,
 )
-from nanoocr.train.step import TrainState, build_state, train_step
+from nanoocr.train.state import TrainState, build_state, gathered
+from nanoocr.train.step import train_step
 
 # The first step is glyphs alone.
 CONFIG = TrainConfig(steps=10, average=0.5, weight_decay=0.01, glyph_only=0.1)

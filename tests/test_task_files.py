@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from nanoocr import pages as sources
 from nanoocr.data.rows import BadRowError, Turn
 from nanoocr.errors import UsageError
-from nanoocr.inference import sources
 from tasks import common
 from tasks.choose import make_task
 from tasks.olmocr_mix import front_matter

@@ -24,10 +24,11 @@ from nanoocr.commandline import run
 from nanoocr.data.rows import read_rows
 from nanoocr.data.source import SynthMix
 from nanoocr.files import read_manifest
+from nanoocr.model.components import component_of
+from nanoocr.model.folder import load_model
 from nanoocr.model.vlm import VLM
-from nanoocr.train.checkpoint import load_model, load_state
+from nanoocr.train.checkpoint import load_state
 from nanoocr.train.glyph import GlyphHeads
-from nanoocr.train.recipes import component_of
 from nanoocr.train.setup import take_over_heads
 from nanoocr.train.validate import keep_best
 from scripts import vis_mid_train, vis_tok_train

@@ -10,9 +10,9 @@ import torch
 from nanoocr.commandline import run
 from nanoocr.config import CELL, PATCH, nano
 from nanoocr.errors import CheckpointError, UsageError
+from nanoocr.model.folder import load_deepencoder, load_model
+from nanoocr.model.resize import format_views, parse_views, with_views
 from nanoocr.model.vlm import VLM
-from nanoocr.train.checkpoint import load_deepencoder, load_model
-from nanoocr.train.views import format_views, parse_views, with_views
 from scripts import vis_mid_train, vis_tok_train
 
 WIDE = ((128, 192), (192, 192))

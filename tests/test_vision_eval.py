@@ -21,7 +21,7 @@ from nanoocr.eval.samples import EvalSample, SampleSet
 from nanoocr.eval.store import Prediction, Store, read_predictions
 from nanoocr.eval.summary import by_group, score_pages, summarise, worst_and_median
 from nanoocr.eval.tasks import TASKS, EvalTask, Selection, find_task, main_metric, text_scores, without_markup
-from nanoocr.train.checkpoint import save_model
+from nanoocr.model.folder import save_model
 from scripts import vision_eval
 from scripts.vision_eval import RESULTS, VisionEvalConfig, evaluate
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from nanoocr.data.example import Example
+from nanoocr.data.glyphs import total_weight
 from nanoocr.data.packing import cut_by_length
 from nanoocr.model.gpt import Documents
 from nanoocr.model.vlm import IGNORE
-from nanoocr.train.glyph import total_weight
 
 GROUPS = 4  # products of attention per layer: more pad less, fewer start fewer kernels
 

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from nanoocr.config import PATCH
+from nanoocr.data.glyphs import glyph_targets
 from nanoocr.data.rows import NO_BOXES, BadRowError, Row
 from nanoocr.errors import PictureError, UsageError
 from nanoocr.image_process import (
@@ -28,7 +29,6 @@ from nanoocr.image_process import (
     upright_size,
 )
 from nanoocr.tokenizer import Tokenizer, render_conversation
-from nanoocr.train.glyph import glyph_targets
 
 
 class Plan(NamedTuple):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from nanoocr.errors import PictureError, UsageError
 from nanoocr.eval.samples import EvalSample
-from nanoocr.inference.sources import Picture
+from nanoocr.pages import Picture
 
 Condition = Literal["right", "wrong", "blank"]
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)

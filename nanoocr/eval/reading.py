@@ -18,6 +18,7 @@ from nanoocr.data.batch import collate
 from nanoocr.data.example import Example, prepare
 from nanoocr.data.rows import NO_BOXES, Row, Turn
 from nanoocr.errors import UsageError
+from nanoocr.eval.feature_health import FeatureHealth, feature_health, picture_vector
 from nanoocr.eval.grounding import wrong_picture
 from nanoocr.eval.metrics import (
     character_error_rate,
@@ -29,7 +30,6 @@ from nanoocr.image_process import Mode, normalise
 from nanoocr.inference.engine import Engine, Request
 from nanoocr.model.vlm import VLM
 from nanoocr.tokenizer import Tokenizer
-from nanoocr.train.monitor import FeatureHealth, feature_health, picture_vector
 
 BATCH = 32
 

@@ -1,6 +1,6 @@
 """Reader: pictures in, pages of text out. `Reader().read("x.png").text` is all that most people need.
 
-source -> pictures (sources.py) -> view and prompt -> Engine, in batches -> Page
+source -> pictures (nanoocr/pages.py) -> view and prompt -> Engine, in batches -> Page
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from nanoocr.image_process import Mode, count_picture_tokens, fit_picture
 from nanoocr.image_process import mode as find_mode
 from nanoocr.inference.engine import MAX_BATCH, Completion, Engine, Request, TokenCount
 from nanoocr.inference.sampling import SamplingConfig
-from nanoocr.inference.sources import ALL_PAGES, PageRanges, Picture, Source, check_source, open_source
+from nanoocr.model.folder import load_model
 from nanoocr.model.vlm import VLM
+from nanoocr.pages import ALL_PAGES, PageRanges, Picture, Source, check_source, open_source
 from nanoocr.tokenizer import Tokenizer, render_for_completion
-from nanoocr.train.checkpoint import load_model
 
 PROMPT = "Read."
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from nanoocr.config import config_from_dict
 from nanoocr.errors import CheckpointError
 from nanoocr.model.deepencoder import DeepEncoder
+from nanoocr.model.folder import Report
 from nanoocr.model.gpt import GPT, ROPE_BASE, SOFTCAP
 from nanoocr.model.weight_files import (
     OUR_MARK,
@@ -144,22 +145,6 @@ def translate(key: str, names: Names) -> str | None:
 
 # ---------------------------------------------------------------------------------------------------------
 # loading one source into one module
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a load did: our keys that were set, our keys that stay fresh, their keys that were not needed."""
-
-    source: str
-    loaded: tuple[str, ...]
-    new: tuple[str, ...]
-    dropped: tuple[str, ...]
-
-    def __str__(self) -> str:
-        new = f" ({', '.join(self.new)})" if self.new else ""
-        return (
-            f"{self.source}: {len(self.loaded)} loaded, {len(self.new)} new{new}, {len(self.dropped)} dropped"
-        )
 
 
 def load_sam(encoder: DeepEncoder, source: str) -> Report:

@@ -24,15 +24,16 @@ from nanoocr.eval.reading import ReadingReport
 from nanoocr.files import drop_unfinished
 from nanoocr.image_process import Mode
 from nanoocr.memory import peak_resident
+from nanoocr.model.components import COMPONENTS
+from nanoocr.model.folder import step_folder
 from nanoocr.tokenizer import Tokenizer
-from nanoocr.train.checkpoint import step_folder
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.distributed import World
 from nanoocr.train.log import RunLog
-from nanoocr.train.recipes import COMPONENTS, Recipe, describe
+from nanoocr.train.recipes import Recipe, describe
 from nanoocr.train.resume import save, warn_of_other_data
-from nanoocr.train.sharding import gathered
-from nanoocr.train.step import StepStats, TrainState, train_step
+from nanoocr.train.state import TrainState, gathered
+from nanoocr.train.step import StepStats, train_step
 from nanoocr.train.validate import check_collapse, past_validations, validate
 
 

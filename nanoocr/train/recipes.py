@@ -14,11 +14,11 @@ import torch
 from torch import nn
 
 from nanoocr.errors import UsageError
+from nanoocr.model.components import COMPONENTS, component_of
 from nanoocr.model.vlm import VLM, count_parameters
 from nanoocr.train.optim import POLAR_STEPS, AdamW, Muon, is_hidden_matrix
 from nanoocr.train.sharding import is_split
 
-COMPONENTS = ("sam", "compressor", "clip", "projector", "gpt")
 # Where pixels and ids come in and logits go out: these may have rates of their own, beside the component's.
 ENDS = {
     "encoder.sam_model.patch_embed.proj.weight": "patch_embed",
@@ -78,23 +78,6 @@ def recipe(name: str, stage: int) -> Recipe:
         known = sorted({known for known, _ in RECIPES})
         raise UsageError(f"unknown recipe {name!r}: choose one of {', '.join(known)}")
     return RECIPES[name, stage]
-
-
-def component_of(name: str) -> str:
-    """The component that a parameter of a VLM belongs to, by its name."""
-    if name.startswith("gpt."):
-        return "gpt"
-    if name.startswith("encoder.vision_model."):
-        return "clip"
-    if name.startswith(("encoder.sam_model.net_2", "encoder.sam_model.net_3")):
-        return "compressor"
-    return "sam" if name.startswith("encoder.sam_model.") else "projector"  # with the special vectors
-
-
-def freeze(model: VLM, trained: tuple[str, ...]) -> None:
-    """Let gradients reach the parameters of the `trained` components only."""
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(component_of(name) in trained)
 
 
 def make_optimizers(

@@ -13,22 +13,16 @@ from torch import Tensor
 
 from nanoocr.data.loader import ReaderState
 from nanoocr.errors import CheckpointError, UsageError
+from nanoocr.model.folder import deepencoder_file, load_model, save_deepencoder
 from nanoocr.tokenizer import Tokenizer
 from nanoocr.train.average import restore_raw
-from nanoocr.train.checkpoint import (
-    deepencoder_file,
-    drop_old_steps,
-    load_model,
-    load_state,
-    read_about,
-    save_deepencoder,
-    save_step,
-)
+from nanoocr.train.checkpoint import drop_old_steps, load_state, read_about, save_step
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.distributed import World
 from nanoocr.train.recipes import Recipe
-from nanoocr.train.sharding import gathered, is_sharded, read_parts, split_like, write_parts
-from nanoocr.train.step import TrainState, build_state, to_device
+from nanoocr.train.sharding import is_sharded, read_parts, split_like, write_parts
+from nanoocr.train.state import TrainState, build_state, gathered
+from nanoocr.train.step import to_device
 
 
 def save(

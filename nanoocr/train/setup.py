@@ -14,19 +14,21 @@ from nanoocr.config import ModelConfig, preset
 from nanoocr.data.source import parse_mix
 from nanoocr.data.task import Task
 from nanoocr.errors import UsageError
+from nanoocr.model.components import COMPONENTS
+from nanoocr.model.folder import STATE, complete_steps, load_model, step_number
+from nanoocr.model.resize import parse_views, resized_config, with_views
 from nanoocr.model.vlm import VLM
 from nanoocr.tokenizer import Tokenizer
-from nanoocr.train.checkpoint import STATE, complete_steps, load_model, load_state, read_about, step_number
+from nanoocr.train.checkpoint import load_state, read_about
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.data import check_validation, plan_data, validation_rows
 from nanoocr.train.distributed import World, join_world, leave_world
 from nanoocr.train.glyph import GlyphHeads
 from nanoocr.train.loop import train, validation_is_due
-from nanoocr.train.recipes import COMPONENTS, ENDS, Recipe, recipe
+from nanoocr.train.recipes import ENDS, Recipe, recipe
 from nanoocr.train.resume import first_home, resume
 from nanoocr.train.sharding import check_shard
-from nanoocr.train.step import TrainState, build_state
-from nanoocr.train.views import parse_views, resized_config, with_views
+from nanoocr.train.state import TrainState, build_state
 
 
 def run_stage(

@@ -16,9 +16,8 @@ from __future__ import annotations
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -30,16 +29,12 @@ from torch.distributed.tensor import DTensor, Shard
 
 from nanoocr.config import CELL, PATCH
 from nanoocr.data.batch import Batch, Views
+from nanoocr.data.glyphs import SLOTS, UNKNOWN
 from nanoocr.errors import CheckpointError, OutputError, UsageError
 from nanoocr.files import check_files
+from nanoocr.model.folder import SHARDS
 from nanoocr.model.vlm import VLM
-from nanoocr.train.checkpoint import SHARDS
 from nanoocr.train.distributed import World
-from nanoocr.train.glyph import SLOTS, UNKNOWN
-
-if TYPE_CHECKING:
-    from nanoocr.train.step import TrainState
-
 
 # ---------------------------------------------------------------------------------------------------------
 # the model
@@ -143,32 +138,6 @@ def on_whole_matrices(function: Callable[[Tensor], Tensor], own: Tensor, of: Ten
 
     whole = spread(own, 1).redistribute(placements=[Shard(0)]).to_local()
     return spread(function(whole).to(own.dtype), 0).redistribute(placements=[Shard(1)]).to_local()
-
-
-# ---------------------------------------------------------------------------------------------------------
-# whole again
-
-
-def gathered(state: TrainState, world: World, device: str = "cpu") -> TrainState:
-    """The state with a plain model on `device`, to measure or to save; all ranks call, rank 0 gets it.
-
-    It holds the averaged weights where there is an average. A model that is not split is returned as it is.
-    """
-    if not is_sharded(state.model):
-        return state
-    weights = {}
-    with state.for_reading(), torch.no_grad():
-        for name, tensor in state.model.state_dict().items():
-            whole = tensor.full_tensor()
-            if world.is_main:
-                weights[name] = whole.to(device)
-    if not world.is_main:
-        return state
-    old = state.model
-    with torch.device("meta"):
-        model = VLM(old.config, image_id=old.image_id, compute_dtype=old.compute_dtype)
-    model.load_state_dict(weights, assign=True)
-    return replace(state, model=model, average=None)
 
 
 # ---------------------------------------------------------------------------------------------------------

@@ -7,62 +7,40 @@ micro-batches and ranks before the first backward pass: never a mean of means.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from nanoocr.data.batch import Batch
-from nanoocr.data.loader import Delivery, ReaderState
+from nanoocr.data.loader import Delivery
 from nanoocr.errors import UsageError
 from nanoocr.image_process import normalise
+from nanoocr.model.components import COMPONENTS
 from nanoocr.model.deepencoder import VisionFeatures
 from nanoocr.model.flops import training_flops
 from nanoocr.model.gpt import Documents
 from nanoocr.model.vlm import VLM
-from nanoocr.train.average import WeightAverage
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.distributed import World
-from nanoocr.train.features import compared_pictures, feature_sum
 from nanoocr.train.glyph import GlyphHeads, GlyphSums
 from nanoocr.train.optim import learning_rate_factor
-from nanoocr.train.recipes import COMPONENTS, Recipe, freeze, make_optimizers
+from nanoocr.train.recipes import Recipe
 from nanoocr.train.sharding import (
     exchange_gradients,
     is_sharded,
     is_split,
     loss_of_nothing,
     same_calls,
-    shard,
 )
+from nanoocr.train.state import TrainState
+from nanoocr.train.vicreg import compared_pictures, feature_sum
 
 Encoded = list[tuple[Sequence[int], VisionFeatures]]  # (indices of the views, their features), by size
 
 EMA = 0.98  # weight of the past in the logged losses, per step
-
-
-@dataclass
-class TrainState:
-    """All that changes while training; what a checkpoint has to hold."""
-
-    model: VLM
-    heads: GlyphHeads | None
-    optimizers: list[torch.optim.Optimizer]
-    encode: Callable[[Tensor], VisionFeatures]  # the model's encoder and GPT, or their compiled twins:
-    decode: Callable[..., Tensor]  # the same weights, for the training step only
-    average: WeightAverage | None  # of the weights, with --average
-    glyph_steps: int = 0  # steps at the start that leave the language model out
-    step: int = 0
-    ema: dict[str, Tensor] = field(default_factory=dict)  # moving averages of this rank's share of the losses
-    readers: dict[int, ReaderState] = field(default_factory=dict)  # where this rank's data stands
-
-    def for_reading(self) -> AbstractContextManager[None]:
-        """Within, the model holds the weights that are measured and saved: the average, if there is one."""
-        return nullcontext() if self.average is None else self.average.in_model()
 
 
 @dataclass(frozen=True)
@@ -107,46 +85,6 @@ class StepStats:
     samples: Counter[str]  # rows by task, on this rank
     shrunk: int  # drawn rows that are seen in less detail, on this rank
     flops: Mapping[str, float]  # operations by component, on this rank
-
-
-def build_state(
-    model: VLM,
-    chosen: Recipe,
-    config: TrainConfig,
-    world: World = World(),  # noqa: B008 (frozen)
-) -> TrainState:
-    """Freeze what the recipe freezes, make glyph heads where it wants them, and the optimisers.
-
-    All ranks then hold what rank 0 had, whole or, with `--shard`, a part each.
-    """
-    freeze(model, chosen.trained)
-    if config.recompute:
-        recompute_blocks(model)
-    world.same_weights([model])
-    if config.shard:
-        shard(model, world)
-    heads = None
-    if chosen.glyph_weight > 0:
-        with torch.random.fork_rng():
-            torch.manual_seed(config.seed)
-            heads = GlyphHeads(model.config).to(model.device)
-        world.same_weights([heads])
-    encode, decode = model.encoder.__call__, model.gpt.__call__
-    if config.compile:  # the text has another length in every batch, views have few sizes
-        decode = torch.compile(decode, dynamic=True)
-        if model.device.type != "cpu":  # there the encoder gains nothing from it (docs/log.md)
-            encode = torch.compile(encode)
-    moments = torch.bfloat16 if config.moments == "bfloat16" else torch.float32
-    optimizers = make_optimizers(model, heads, chosen, config.weight_decay, moments, config.polar_steps)
-    average = WeightAverage(model, config.average) if config.average else None
-    glyph_steps = round(config.glyph_only * config.steps)
-    return TrainState(model, heads, optimizers, encode, decode, average, glyph_steps)
-
-
-def recompute_blocks(model: VLM) -> None:
-    """From now on a block keeps only its input while gradients are taken, and runs again in backward."""
-    for block in model.blocks():
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
 
 
 # ---------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from nanoocr.image_process import Mode
 from nanoocr.model.vlm import VLM
 from nanoocr.tokenizer import Tokenizer
 from nanoocr.train.log import RunLog
-from nanoocr.train.step import TrainState
+from nanoocr.train.state import TrainState
 
 ROWS_SHOWN = 10  # pictures that a validation prints, worst first; metrics.jsonl has all of them
 COLLAPSED_COSINE = 0.9  # centred cosine of the pictures of a set: 0 if healthy, 1 where all look alike

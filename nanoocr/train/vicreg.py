@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nanoocr.data.batch import Batch
+from nanoocr.eval.feature_health import picture_vector
 from nanoocr.model.deepencoder import VisionFeatures
 from nanoocr.model.gpt import norm
-from nanoocr.train.monitor import picture_vector
 
 SPREAD = 0.5  # standard deviation that is asked of a feature; a normalised token has a mean square of 1
 COVARIANCE = 0.04  # weight of the covariance beside the hinge: 1 to 25, as in the paper

@@ -1,0 +1,268 @@
+"""Model folders and DeepEncoder files: written whole, read strictly.
+
+A model folder:      model.safetensors  config.json  tokenizer.json  manifest.json
+A training step:     the same and training_state.pt, as checkpoints/<run>/step_000500/; with --shard also
+                     shard-NNNNN-*.safetensors, the part of every rank (nanoocr/train/sharding.py)
+Stage 1 also leaves: checkpoints/<run>/deepencoder_000500.safetensors, the vision side alone
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from nanoocr.config import ModelConfig, config_from_dict, config_to_dict
+from nanoocr.errors import CheckpointError
+from nanoocr.files import read_folder, read_manifest, write_file, write_folder
+from nanoocr.model.resize import format_views, resized_config
+from nanoocr.model.vlm import VLM
+from nanoocr.tokenizer import Tokenizer
+
+FORMAT_VERSION = 1
+WEIGHTS, CONFIG, TOKENIZER, STATE = "model.safetensors", "config.json", "tokenizer.json", "training_state.pt"
+SHARDS = "shard-*"  # files of --shard that belong to the training state
+
+
+# ---------------------------------------------------------------------------------------------------------
+# model folders
+
+
+def model_files(
+    model: VLM, tokenizer: Tokenizer, dtype: torch.dtype, about: dict[str, Any]
+) -> dict[str, bytes]:
+    """The files of a model folder, name -> content; weights stored in `dtype`."""
+    weights = {name: tensor.detach().to(dtype).contiguous() for name, tensor in model.state_dict().items()}
+    config = {"format_version": FORMAT_VERSION, "model": config_to_dict(model.config), "about": about}
+    return {
+        WEIGHTS: safetensors.torch.save(weights),
+        CONFIG: json.dumps(config, indent=2).encode(),
+        TOKENIZER: tokenizer.to_json().encode(),
+    }
+
+
+def save_model(
+    folder: str | Path,
+    model: VLM,
+    tokenizer: Tokenizer,
+    *,
+    dtype: torch.dtype = torch.float32,
+    about: dict[str, Any] | None = None,
+) -> None:
+    """Write a model folder; `about` (training stage, step, ...) goes into config.json."""
+    write_folder(Path(folder), model_files(model, tokenizer, dtype, about or {}))
+
+
+def load_model(
+    folder: str | Path, *, device: str | torch.device = "cpu", compute_dtype: torch.dtype = torch.float32
+) -> tuple[VLM, Tokenizer]:
+    """Read a model folder or training step into an fp32 model that computes in `compute_dtype`.
+
+    Raises:
+        CheckpointError: missing, damaged, of another format version, or parts that do not fit together.
+    """
+    folder = Path(folder)
+    files = read_folder(folder, skip=(STATE, SHARDS))
+    for name in (WEIGHTS, CONFIG, TOKENIZER):
+        if name not in files:
+            raise CheckpointError(f"{folder}: {name} is missing, so this is no model folder")
+    config = read_config(files[CONFIG], folder / CONFIG)
+    tokenizer = Tokenizer.from_json(files[TOKENIZER].decode("utf-8", "replace"), name=str(folder / TOKENIZER))
+    if tokenizer.vocab_size != config.gpt.vocab_size:
+        raise CheckpointError(
+            f"{folder}: the tokenizer has {tokenizer.vocab_size} entries, the model {config.gpt.vocab_size}"
+        )
+    with torch.device("meta"):
+        model = VLM(config, image_id=tokenizer.image_id, compute_dtype=compute_dtype)
+    weights = read_weights(files[WEIGHTS], folder / WEIGHTS)
+    load_strictly(model, weights, folder / WEIGHTS)
+    return model.to(device), tokenizer
+
+
+def read_config(content: bytes, path: Path) -> ModelConfig:
+    """Parse config.json.
+
+    Raises:
+        CheckpointError: not JSON, of another format version, or not a model of this code.
+    """
+    try:
+        data = json.loads(content)
+        version, model = data["format_version"], data["model"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: not a model configuration ({error!r})") from error
+    if version != FORMAT_VERSION:
+        raise CheckpointError(f"{path}: format version {version!r}, this code reads {FORMAT_VERSION}")
+    try:
+        return config_from_dict(model)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def read_weights(content: bytes, path: Path) -> dict[str, Tensor]:
+    """safetensors content as fp32 tensors.
+
+    Raises:
+        CheckpointError: not safetensors, or truncated.
+    """
+    try:
+        return {name: tensor.float() for name, tensor in safetensors.torch.load(content).items()}
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: not a complete safetensors file ({error})") from error
+
+
+def load_strictly(module: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """Put `weights` into `module` (also one on the meta device); every key and shape must match.
+
+    Raises:
+        CheckpointError: names the first missing, unexpected and mis-shaped keys.
+    """
+    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    problems = [f"{name} is missing" for name in wanted.keys() - found.keys()]
+    problems += [f"{name} is unexpected" for name in found.keys() - wanted.keys()]
+    problems += [
+        f"{name} has shape {found[name]} where {wanted[name]} is needed"
+        for name in wanted.keys() & found.keys()
+        if wanted[name] != found[name]
+    ]
+    if problems:
+        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+        raise CheckpointError(f"{path} does not fit this model: {'; '.join(sorted(problems)[:3])}{more}")
+    module.load_state_dict(weights, assign=True)
+    for parameter in module.parameters():
+        parameter.requires_grad_(True)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# DeepEncoder files
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a load did: our keys that were set, our keys that stay fresh, their keys that were not needed."""
+
+    source: str
+    loaded: tuple[str, ...]
+    new: tuple[str, ...]
+    dropped: tuple[str, ...]
+
+    def __str__(self) -> str:
+        new = f" ({', '.join(self.new)})" if self.new else ""
+        return (
+            f"{self.source}: {len(self.loaded)} loaded, {len(self.new)} new{new}, {len(self.dropped)} dropped"
+        )
+
+
+def deepencoder_file(run: Path, step: int) -> Path:
+    """checkpoints/<run>/deepencoder_000500.safetensors"""
+    return run / f"deepencoder_{step:06d}.safetensors"
+
+
+def save_deepencoder(path: Path, model: VLM) -> None:
+    """The vision side alone, keys as in DeepSeek-OCR (`sam_model.`, `vision_model.`, `projector.`, ...)."""
+    weights = {name: tensor.detach().contiguous() for name, tensor in model.encoder.state_dict().items()}
+    metadata = {
+        "format_version": str(FORMAT_VERSION),
+        "model": json.dumps(config_to_dict(model.config)),
+        "sha256": digest(weights),  # safetensors has no checksum of its own
+    }
+    write_file(path, safetensors.torch.save(weights, metadata=metadata))
+
+
+def load_deepencoder(path: str | Path, model: VLM) -> Report:
+    """Load a DeepEncoder file into `model.encoder`, all of it.
+
+    Raises:
+        CheckpointError: missing, damaged, made for another preset, or not a DeepEncoder.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: no such DeepEncoder checkpoint ({error.strerror})") from error
+    made_for, sha256 = read_deepencoder_header(content, path)
+    if (made_for.sam, made_for.clip) != (model.config.sam, model.config.clip):
+        raise CheckpointError(f"{path}: {why_unlike(made_for, model.config)}")
+    weights = read_weights(content, path)
+    if digest(weights) != sha256:
+        raise CheckpointError(f"{path}: damaged (the sha256 of its weights is not the one in its header)")
+    load_strictly(model.encoder, weights, path)
+    return Report(f"DeepEncoder from {path}", tuple(weights), (), ())
+
+
+def why_unlike(made_for: ModelConfig, wanted: ModelConfig) -> str:
+    """What keeps a DeepEncoder of one configuration out of a model of another, with the mend."""
+    if made_for.name != wanted.name:
+        return f"a DeepEncoder of preset {made_for.name!r}, this run is of preset {wanted.name!r}"
+    fitting = resized_config(wanted, made_for.views)
+    if (made_for.sam, made_for.clip) == (fitting.sam, fitting.clip):
+        theirs, ours = format_views(made_for.views), format_views(wanted.views)
+        return f"a DeepEncoder for views of {theirs}, this run is for {ours}: give --views={theirs}"
+    return f"a DeepEncoder of preset {made_for.name!r}, but of other sizes than that preset has today"
+
+
+def digest(weights: dict[str, Tensor]) -> str:
+    """sha256 over the names and the bytes of fp32 tensors, in the order of the names."""
+    total = hashlib.sha256()
+    for name in sorted(weights):
+        total.update(name.encode())
+        total.update(weights[name].cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()
+
+
+def read_deepencoder_header(content: bytes, path: Path) -> tuple[ModelConfig, str]:
+    """What the header of a DeepEncoder file says: the sizes of its model, and the `digest` of its weights.
+
+    Raises:
+        CheckpointError: no such header, or one of another format version.
+    """
+    try:
+        length = int.from_bytes(content[:8], "little")
+        metadata = json.loads(content[8 : 8 + length])["__metadata__"]
+        version, sizes, sha256 = metadata["format_version"], json.loads(metadata["model"]), metadata["sha256"]
+    except (ValueError, KeyError, TypeError, MemoryError) as error:
+        raise CheckpointError(f"{path}: not a DeepEncoder file of this project ({error!r})") from error
+    if version != str(FORMAT_VERSION):
+        raise CheckpointError(f"{path}: format version {version}, this code reads {FORMAT_VERSION}")
+    return config_from_dict(sizes), sha256
+
+
+# ---------------------------------------------------------------------------------------------------------
+# training steps
+
+
+def step_folder(run: Path, step: int) -> Path:
+    """checkpoints/<run>/step_000500"""
+    return run / f"step_{step:06d}"
+
+
+def complete_steps(run: Path) -> list[Path]:
+    """All complete step folders of a run, oldest first (a folder without a readable manifest is none)."""
+    found = []
+    numbered = [folder for folder in run.glob("step_*") if re.fullmatch(r"step_\d+", folder.name)]
+    for folder in sorted(numbered, key=step_number):
+        try:
+            read_manifest(folder)
+        except CheckpointError:
+            continue  # a write that a kill cut short: by definition not a checkpoint
+        found.append(folder)
+    return found
+
+
+def step_number(folder: Path) -> int:
+    """500 for .../step_000500."""
+    return int(folder.name.removeprefix("step_"))
+
+
+def model_folder(checkpoint: str) -> Path:
+    """The newest step of a run folder; any other folder as it is."""
+    steps = complete_steps(Path(checkpoint))
+    return steps[-1] if steps else Path(checkpoint)

@@ -1,0 +1,33 @@
+"""Import addresses of the release before: each still works, and says once where its name lives now."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def moved(module: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """The `__getattr__` of a module whose names have moved.
+
+    Args:
+        module: `__name__` of the module that asks.
+        homes: name -> the module that has it now.
+
+    Raises:
+        AttributeError: the returned function, for a name that is not in `homes`, as Python does itself.
+    """
+
+    def find(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        message = f"{module}.{name} has moved to {homes[name]}: the old address goes with the next release"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        found = getattr(importlib.import_module(homes[name]), name)
+        # Python asks `__getattr__` only for names that the module lacks, so this is said once.
+        setattr(sys.modules[module], name, found)
+        return found
+
+    return find

@@ -1,0 +1,105 @@
+"""All that changes while training: built from a model and a recipe, and gathered again where it is split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from nanoocr.data.loader import ReaderState
+from nanoocr.model.components import freeze
+from nanoocr.model.deepencoder import VisionFeatures
+from nanoocr.model.vlm import VLM
+from nanoocr.train.average import WeightAverage
+from nanoocr.train.config import TrainConfig
+from nanoocr.train.distributed import World
+from nanoocr.train.glyph import GlyphHeads
+from nanoocr.train.recipes import Recipe, make_optimizers
+from nanoocr.train.sharding import is_sharded, shard
+
+
+@dataclass
+class TrainState:
+    """All that changes while training; what a checkpoint has to hold."""
+
+    model: VLM
+    heads: GlyphHeads | None
+    optimizers: list[torch.optim.Optimizer]
+    encode: Callable[[Tensor], VisionFeatures]  # the model's encoder and GPT, or their compiled twins:
+    decode: Callable[..., Tensor]  # the same weights, for the training step only
+    average: WeightAverage | None  # of the weights, with --average
+    glyph_steps: int = 0  # steps at the start that leave the language model out
+    step: int = 0
+    ema: dict[str, Tensor] = field(default_factory=dict)  # moving averages of this rank's share of the losses
+    readers: dict[int, ReaderState] = field(default_factory=dict)  # where this rank's data stands
+
+    def for_reading(self) -> AbstractContextManager[None]:
+        """Within, the model holds the weights that are measured and saved: the average, if there is one."""
+        return nullcontext() if self.average is None else self.average.in_model()
+
+
+def build_state(
+    model: VLM,
+    chosen: Recipe,
+    config: TrainConfig,
+    world: World = World(),  # noqa: B008 (frozen)
+) -> TrainState:
+    """Freeze what the recipe freezes, make glyph heads where it wants them, and the optimisers.
+
+    All ranks then hold what rank 0 had, whole or, with `--shard`, a part each.
+    """
+    freeze(model, chosen.trained)
+    if config.recompute:
+        recompute_blocks(model)
+    world.same_weights([model])
+    if config.shard:
+        shard(model, world)
+    heads = None
+    if chosen.glyph_weight > 0:
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            heads = GlyphHeads(model.config).to(model.device)
+        world.same_weights([heads])
+    encode, decode = model.encoder.__call__, model.gpt.__call__
+    if config.compile:  # the text has another length in every batch, views have few sizes
+        decode = torch.compile(decode, dynamic=True)
+        if model.device.type != "cpu":  # there the encoder gains nothing from it (docs/log.md)
+            encode = torch.compile(encode)
+    moments = torch.bfloat16 if config.moments == "bfloat16" else torch.float32
+    optimizers = make_optimizers(model, heads, chosen, config.weight_decay, moments, config.polar_steps)
+    average = WeightAverage(model, config.average) if config.average else None
+    glyph_steps = round(config.glyph_only * config.steps)
+    return TrainState(model, heads, optimizers, encode, decode, average, glyph_steps)
+
+
+def recompute_blocks(model: VLM) -> None:
+    """From now on a block keeps only its input while gradients are taken, and runs again in backward."""
+    for block in model.blocks():
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+
+
+def gathered(state: TrainState, world: World, device: str = "cpu") -> TrainState:
+    """The state with a plain model on `device`, to measure or to save; all ranks call, rank 0 gets it.
+
+    It holds the averaged weights where there is an average. A model that is not split is returned as it is.
+    """
+    if not is_sharded(state.model):
+        return state
+    weights = {}
+    with state.for_reading(), torch.no_grad():
+        for name, tensor in state.model.state_dict().items():
+            whole = tensor.full_tensor()
+            if world.is_main:
+                weights[name] = whole.to(device)
+    if not world.is_main:
+        return state
+    old = state.model
+    with torch.device("meta"):
+        model = VLM(old.config, image_id=old.image_id, compute_dtype=old.compute_dtype)
+    model.load_state_dict(weights, assign=True)
+    return replace(state, model=model, average=None)
