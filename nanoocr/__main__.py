@@ -2,7 +2,7 @@
 
 import sys
 
-from nanoocr.cli import main
+from nanoocr.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

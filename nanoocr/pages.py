@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from PIL import Image
 
 from nanoocr.errors import PictureError, UsageError
-from nanoocr.image_process import MAX_PIXELS, open_image, page_frames, read_bytes
+from nanoocr.pictures import MAX_PIXELS, open_image, page_frames, read_bytes
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfDocument

@@ -32,9 +32,10 @@ from nanoocr.commandline import parse, run
 from nanoocr.config import PATCH, preset
 from nanoocr.errors import UsageError
 from nanoocr.inference.reader import choose_device
+from nanoocr.machine import machine, use_threads
 from nanoocr.model.layers import attend
 from nanoocr.model.sam import position_bias, with_coordinates
-from scripts.common import machine, result_console, timed, use_threads
+from scripts.common import result_console, timed
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
+from nanoocr.bpe import Tokenizer
 from nanoocr.commandline import parse, run
 from nanoocr.config import preset
 from nanoocr.data.example import prepare
@@ -34,8 +35,8 @@ from nanoocr.data.synth import find_fonts, make_sample, write_parquet
 from nanoocr.data.task import ParquetTask
 from nanoocr.errors import UsageError
 from nanoocr.image_process import mode
-from nanoocr.tokenizer import Tokenizer
-from scripts.common import machine, resident, result_console
+from nanoocr.machine import machine
+from scripts.common import resident, result_console
 
 VIEWS = preset("nano").views
 CARDS = 2000  # different cards in the file that is streamed

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from nanoocr.bpe import Tokenizer
 from nanoocr.commandline import parse, run
 from nanoocr.config import preset
 from nanoocr.data.synth import find_fonts, make_sample
@@ -27,7 +28,6 @@ from nanoocr.inference.reader import default_model_folder, make_request
 from nanoocr.inference.sampling import SamplingConfig
 from nanoocr.model.folder import load_model
 from nanoocr.model.vlm import VLM
-from nanoocr.tokenizer import Tokenizer
 
 FREE_RUNNING = SamplingConfig(ignore_stop=True, stop_loops=False)  # always goes on to max_tokens
 

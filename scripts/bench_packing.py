@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from rich.table import Table
 
+from nanoocr.bpe import Tokenizer
 from nanoocr.commandline import parse, run
 from nanoocr.config import ModelConfig, preset
 from nanoocr.data.batch import Batch, collate, collate_packed
@@ -29,15 +30,15 @@ from nanoocr.data.example import Example, TooLongError, prepare
 from nanoocr.data.loader import Delivery, ReaderState
 from nanoocr.data.packing import pack
 from nanoocr.errors import UsageError
-from nanoocr.tokenizer import Tokenizer
+from nanoocr.machine import machine
+from nanoocr.tasks.choose import make_task
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.data import plan_data
 from nanoocr.train.distributed import World
 from nanoocr.train.setup import new_model, resolve_recipe
 from nanoocr.train.state import build_state
 from nanoocr.train.step import train_step
-from scripts.common import machine, result_console
-from tasks.choose import make_task
+from scripts.common import result_console
 
 PAD = 0  # id of padding, which nobody looks at
 

@@ -32,8 +32,9 @@ from nanoocr.data.example import prepare
 from nanoocr.data.loader import DataPlan, multimodal_data_generator
 from nanoocr.errors import UsageError
 from nanoocr.image_process import count_vision_tokens
-from nanoocr.memory import counted
+from nanoocr.machine import counted, machine
 from nanoocr.model.layers import attend
+from nanoocr.tasks.choose import make_task
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.data import plan_data
 from nanoocr.train.distributed import World
@@ -41,8 +42,7 @@ from nanoocr.train.recipes import Recipe
 from nanoocr.train.setup import load_tokenizer, new_model, prepare_machine, resolve_recipe
 from nanoocr.train.state import TrainState, build_state
 from nanoocr.train.step import Totals, compute_losses
-from scripts.common import machine, result_console, write_json
-from tasks.choose import make_task
+from scripts.common import result_console, write_json
 
 WARM_UP = 4  # steps before the clock runs: the first ones allocate, and wait for the first rows
 DATA_SAMPLES = 128  # samples made to time the making

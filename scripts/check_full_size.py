@@ -16,10 +16,9 @@ import torch
 from nanoocr.commandline import parse, run
 from nanoocr.config import d20
 from nanoocr.errors import UsageError
-from nanoocr.memory import peak_resident
+from nanoocr.machine import peak_resident, use_threads
 from nanoocr.model.vlm import VLM, count_parameters
 from scripts.bench_encoder import build, picture
-from scripts.common import use_threads
 
 SIDE, TOKENS = 1024, 273
 PARAMETERS = {  # reference: published checkpoints, counted

@@ -1,10 +1,8 @@
-"""What several scripts share: which model is meant, the machine a number comes from, where results go."""
+"""What several scripts share: stopwatch, memory, and where results go."""
 
 from __future__ import annotations
 
-import datetime
 import json
-import platform
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -16,31 +14,7 @@ from rich.console import Console
 
 from nanoocr.errors import OutputError, UsageError
 from nanoocr.files import write_file
-from nanoocr.memory import counted
-
-
-def use_threads(threads: int) -> None:
-    """Torch threads; 0 leaves torch's choice."""
-    if threads:
-        torch.set_num_threads(threads)
-
-
-def machine() -> dict[str, Any]:
-    """When and on what something was measured."""
-    return {
-        "date": datetime.date.today().isoformat(),
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "cpu": cpu_name(),
-    }
-
-
-def cpu_name() -> str:
-    """The processor as the system calls it."""
-    about = Path("/proc/cpuinfo")
-    lines = about.read_text().splitlines() if about.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+from nanoocr.machine import counted
 
 
 def timed(function: Callable[[], Any], device: torch.device) -> float:

@@ -23,6 +23,7 @@ from PIL import Image
 from rich import box
 from rich.table import Table
 
+from nanoocr.bpe import Tokenizer
 from nanoocr.commandline import parse, run
 from nanoocr.data.synth import find_fonts
 from nanoocr.errors import UsageError
@@ -38,9 +39,9 @@ from nanoocr.files import write_file
 from nanoocr.image_process import count_picture_tokens, fit_picture
 from nanoocr.image_process import mode as find_mode
 from nanoocr.inference.engine import MAX_BATCH
+from nanoocr.machine import machine
 from nanoocr.model.vlm import VLM
-from nanoocr.tokenizer import Tokenizer
-from scripts.common import machine, result_console
+from scripts.common import result_console
 from scripts.vision_eval import VisionEvalConfig, command_line, load_reader, read_all, split_names
 
 CURVE = "curve.json"

@@ -26,9 +26,9 @@ import torch
 
 from nanoocr.commandline import parse, run
 from nanoocr.errors import NanoOCRError, UsageError
+from nanoocr.machine import machine
 from nanoocr.model.folder import WEIGHTS, complete_steps, step_folder, step_number
 from nanoocr.train.checkpoint import load_state
-from scripts.common import machine
 
 FLAGS = (
     *("--preset=nano", "--batch_size=2", "--threads=1", "--eval_samples=0", "--save_every=1"),

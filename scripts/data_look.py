@@ -3,8 +3,8 @@
 python -m scripts.data_look --task=synth:all --count=8 --out=sheet.png
 python -m scripts.data_look --task='finevision:chartqa?shards=1' --preset=d20 --mode=base --scan=200
 
-A task is NAME:WHAT?key=value&key=value; tasks/__init__.py lists them. The first rows are shown: start, stop
-and step choose others.
+A task is NAME:WHAT?key=value&key=value; nanoocr/tasks/__init__.py lists them. The first rows are shown:
+start, stop and step choose others.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from statistics import fmean, median
 from rich.console import Console
 from rich.progress import track
 
+from nanoocr.bpe import Tokenizer
 from nanoocr.commandline import parse, run
 from nanoocr.config import ModelConfig, preset
 from nanoocr.data.example import plan
@@ -28,10 +29,9 @@ from nanoocr.errors import OutputError, PictureError, UsageError
 from nanoocr.image_process import Mode
 from nanoocr.image_process import mode as find_mode
 from nanoocr.inference.reader import default_model_folder
-from nanoocr.tokenizer import Tokenizer
+from nanoocr.tasks.choose import make_task
+from nanoocr.tasks.folder import SHOWN
 from scripts.contact_sheet import Entry, draw_sheet
-from tasks.choose import make_task
-from tasks.folder import SHOWN
 
 SHORT = 200  # characters of a text that are printed
 EXAMPLES = 3  # names of rows behind a reason
@@ -41,7 +41,7 @@ EXAMPLES = 3  # names of rows behind a reason
 class DataLookConfig:
     """Prints rows of a task with their token counts, and what cannot be used."""
 
-    task: str  # NAME:WHAT?key=value, as finevision:chartqa or folder:scans; tasks/__init__.py lists them
+    task: str  # NAME:WHAT?key=value, as folder:scans; nanoocr/tasks/__init__.py lists them
     count: int = 8  # rows that are shown
     scan: int = 0  # rows that are counted; 0 is those that are shown
     preset: str = "nano"  # whose views and sequence length the tokens are counted for

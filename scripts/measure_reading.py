@@ -20,6 +20,7 @@ from statistics import median
 
 from rich.table import Table
 
+from nanoocr.bpe import Tokenizer
 from nanoocr.commandline import parse, run
 from nanoocr.data.rows import Row, row_from_synth
 from nanoocr.data.synth import HELD_OUT_FAMILIES, KINDS, VALIDATION_SEED, find_fonts, make_sample
@@ -32,10 +33,10 @@ from nanoocr.eval.samples import FIRST_INDEX
 from nanoocr.image_process import Mode
 from nanoocr.image_process import mode as find_mode
 from nanoocr.inference.reader import choose_device, default_model_folder
+from nanoocr.machine import machine, use_threads
 from nanoocr.model.folder import load_model, model_folder
 from nanoocr.model.vlm import VLM
-from nanoocr.tokenizer import Tokenizer
-from scripts.common import machine, result_console, use_threads, write_json
+from scripts.common import result_console, write_json
 
 CHUNK = 128  # rows in memory at a time
 

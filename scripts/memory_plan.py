@@ -34,6 +34,7 @@ from nanoocr.config import PATCH, ModelConfig, preset
 from nanoocr.data.glyphs import CLASSES, SLOTS
 from nanoocr.errors import UsageError
 from nanoocr.image_process import count_vision_tokens
+from nanoocr.machine import machine
 from nanoocr.model.components import freeze
 from nanoocr.model.deepencoder import VisionFeatures
 from nanoocr.model.layers import plain_attention
@@ -43,7 +44,7 @@ from nanoocr.train.glyph import GlyphHeads
 from nanoocr.train.optim import is_hidden_matrix
 from nanoocr.train.recipes import Recipe, make_optimizers, recipe
 from nanoocr.train.step import sums_of_heads
-from scripts.common import machine, result_console
+from scripts.common import result_console
 
 GPUS = (24, 40, 80, 141)  # GB; what is asked of each is that HEADROOM of it stays free
 HEADROOM = 0.08  # the allocator's fragments, kernels' workspaces, the CUDA context

@@ -29,8 +29,9 @@ from nanoocr.eval.summary import ALL
 from nanoocr.eval.tasks import Selection, find_task, main_metric
 from nanoocr.files import write_file
 from nanoocr.inference.reader import default_model_folder
+from nanoocr.machine import machine
 from nanoocr.model.folder import model_folder
-from scripts.common import machine, result_console
+from scripts.common import result_console
 from scripts.vision_eval import VisionEvalConfig, command_line, evaluate, group_row, split_names
 
 PEERS_JSON = "peers.json"

@@ -17,7 +17,7 @@ from nanoocr.config import CELL, PATCH, ModelConfig
 from nanoocr.errors import UsageError
 from nanoocr.model.deepencoder import DeepEncoder
 from nanoocr.model.folder import Report
-from nanoocr.model.pretrained import WeightSource, set_weights
+from nanoocr.pretrained.load import WeightSource, set_weights
 
 UNLIMITED_OCR = WeightSource(
     "transformers' UnlimitedOcrVisionModel",

@@ -39,7 +39,7 @@ from nanoocr.eval.report import (
 from nanoocr.eval.run_log import STAGES, RunMetrics, read_run, run_series
 from nanoocr.eval.summary import ALL
 from nanoocr.files import write_file
-from scripts.common import cpu_name
+from nanoocr.machine import cpu_name
 from scripts.compression_curve import COLUMNS, CURVE, curve_row
 from scripts.peers import COST_TITLES, EXPLAINED, PEERS_JSON, SCORE_TITLES, cost_rows, score_rows, verdict
 from scripts.vision_eval import RESULTS, SCORE_NOTE, command_line, group_row

@@ -18,9 +18,9 @@ from typing import Annotated
 
 import tyro
 
+from nanoocr.bpe import Tokenizer
 from nanoocr.commandline import parse, run
 from nanoocr.errors import UsageError
-from nanoocr.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

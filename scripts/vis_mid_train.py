@@ -15,9 +15,9 @@ from nanoocr.commandline import parse, run
 from nanoocr.errors import UsageError
 from nanoocr.model.folder import load_deepencoder
 from nanoocr.model.vlm import VLM
+from nanoocr.tasks.choose import make_task
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.setup import run_stage
-from tasks.choose import make_task
 
 
 @dataclass(frozen=True)

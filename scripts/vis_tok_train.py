@@ -11,9 +11,9 @@ import sys
 from dataclasses import dataclass
 
 from nanoocr.commandline import parse, run
+from nanoocr.tasks.choose import make_task
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.setup import run_stage
-from tasks.choose import make_task
 
 
 @dataclass(frozen=True)

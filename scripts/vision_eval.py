@@ -36,8 +36,9 @@ from nanoocr.eval.tasks import EvalTask, Selection, check_extras, find_task, mai
 from nanoocr.files import read_manifest, write_file
 from nanoocr.inference.engine import MAX_BATCH
 from nanoocr.inference.reader import Reader, default_model_folder
+from nanoocr.machine import machine, use_threads
 from nanoocr.model.folder import WEIGHTS, model_folder
-from scripts.common import machine, result_console, use_threads
+from scripts.common import result_console
 
 RESULTS = "results.json"
 PICTURES = "pictures"

@@ -25,8 +25,9 @@ from nanoocr.eval.feature_health import FeatureHealth
 from nanoocr.eval.reading import ReadingReport, RowResult, evaluate_reading
 from nanoocr.image_process import mode as find_mode
 from nanoocr.inference.reader import choose_device
+from nanoocr.machine import use_threads
 from nanoocr.model.folder import load_model, model_folder
-from scripts.common import result_console, use_threads, write_json
+from scripts.common import result_console, write_json
 
 OVERFIT = Path(__file__).resolve().parent.parent / "data" / "overfit_dataset.json"
 

@@ -14,11 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
+from nanoocr.bpe import Tokenizer
 from nanoocr.config import ClipConfig, GPTConfig, ModelConfig, SamConfig
 from nanoocr.data.rows import Row, Turn
 from nanoocr.data.task import Task
 from nanoocr.model.vlm import VLM
-from nanoocr.tokenizer import Tokenizer
 
 
 class NumberedTask(Task):

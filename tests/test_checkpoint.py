@@ -13,6 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from nanoocr.bpe import Tokenizer
 from nanoocr.errors import CheckpointError
 from nanoocr.files import MANIFEST
 from nanoocr.model.folder import (
@@ -28,7 +29,6 @@ from nanoocr.model.folder import (
     step_folder,
 )
 from nanoocr.model.vlm import VLM
-from nanoocr.tokenizer import Tokenizer
 from nanoocr.train.checkpoint import drop_old_steps, load_state, save_step
 
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from nanoocr.bpe import Tokenizer
 from nanoocr.config import BYTE_VOCAB, PRESETS, config_from_dict, config_to_dict, preset
 from nanoocr.errors import CheckpointError, UsageError
-from nanoocr.tokenizer import Tokenizer
 
 
 def test_d20_has_the_released_sizes():

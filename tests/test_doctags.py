@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.doctags import DocTagsError, doctags_to_markdown, is_doctags
+from nanoocr.tasks.doctags import DocTagsError, doctags_to_markdown, is_doctags
 
 LOC = "<loc_1><loc_22><loc_333><loc_499>"
 PAGE = f"""<doctag><page_header>{LOC}Annual report</page_header>

@@ -8,13 +8,13 @@ import math
 import pytest
 import torch
 
+from nanoocr.bpe import Tokenizer
 from nanoocr.config import ClipConfig, GPTConfig, ModelConfig, SamConfig
 from nanoocr.errors import UsageError
 from nanoocr.image_process import count_vision_tokens
 from nanoocr.inference.engine import Engine, Request, never_generated
 from nanoocr.inference.sampling import NgramGuard, SamplingConfig, draw, surplus_of_loop, uniform_numbers
 from nanoocr.model.vlm import VLM
-from nanoocr.tokenizer import Tokenizer
 from scripts import bench_engine
 from scripts.bench_engine import generate_naive
 

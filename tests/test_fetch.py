@@ -26,8 +26,8 @@ from nanoocr.data.fetch import (
 from nanoocr.data.shard_cache import ShardCache
 from nanoocr.data.source import EpochOrder
 from nanoocr.errors import UsageError
-from tasks.choose import make_task
-from tasks.plain_text import PlainText
+from nanoocr.tasks.choose import make_task
+from nanoocr.tasks.plain_text import PlainText
 
 REPO = "some/set"
 

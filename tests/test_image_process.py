@@ -15,18 +15,15 @@ from PIL import Image, ImageOps, TiffImagePlugin
 
 from nanoocr.errors import PictureError, UsageError
 from nanoocr.image_process import (
-    FORMATS,
-    SUBFILE_TYPE,
     choose_view,
     contained_size,
     count_vision_tokens,
     expand_image_tokens,
     normalise,
-    open_image,
-    page_frames,
     process_image,
     to_pixels,
 )
+from nanoocr.pictures import FORMATS, SUBFILE_TYPE, open_image, page_frames
 
 MODES = ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"]
 MODES += ["I;16", "I;16L", "I;16B", "I;16N", "I", "F"]
@@ -152,7 +149,7 @@ def test_a_damaged_frame_is_a_page_that_cannot_be_opened():
 
 
 def test_an_endless_chain_of_frames_is_refused(monkeypatch):
-    monkeypatch.setattr("nanoocr.image_process.MAX_PAGES", 3)
+    monkeypatch.setattr("nanoocr.pictures.MAX_PAGES", 3)
     with pytest.raises(PictureError, match="x is too large: its pages do not end before 3") as caught:
         page_frames(frames(), "x")
     assert caught.value.kind == "too_large"

@@ -6,7 +6,7 @@ import mmap
 
 import pytest
 
-from nanoocr.memory import counted, peak_resident
+from nanoocr.machine import counted, peak_resident
 
 
 @pytest.mark.skipif(counted("VmRSS") is None, reason="no /proc")

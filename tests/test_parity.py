@@ -19,7 +19,7 @@ from torch import Tensor
 from nanoocr.config import ClipConfig, GPTConfig, ModelConfig, SamConfig
 from nanoocr.model.deepencoder import DeepEncoder
 from nanoocr.model.gpt import GPT, KVCache
-from nanoocr.model.pretrained import set_weights, transformers_names
+from nanoocr.pretrained.load import set_weights, transformers_names
 from scripts import reference
 
 # ---------------------------------------------------------------------------------------------------------

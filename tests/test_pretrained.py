@@ -16,13 +16,15 @@ import torch
 from torch import Tensor
 
 from nanoocr import cli
+from nanoocr.bpe import PATTERN, SPECIAL_TOKENS, Tokenizer
 from nanoocr.config import ClipConfig, GPTConfig, SamConfig, d20
 from nanoocr.errors import CheckpointError, UsageError
-from nanoocr.eval.text_check import LIMIT, PARAGRAPH, check_text
 from nanoocr.model.deepencoder import DeepEncoder
 from nanoocr.model.folder import load_model, save_deepencoder, save_model
 from nanoocr.model.gpt import GPT
-from nanoocr.model.pretrained import (
+from nanoocr.model.vlm import VLM
+from nanoocr.pretrained.files import OUR_SIZES, REVISIONS
+from nanoocr.pretrained.load import (
     CLIP,
     NANOCHAT_TRANSFORMERS,
     SAM,
@@ -36,9 +38,7 @@ from nanoocr.model.pretrained import (
     read_gpt_config,
     translate,
 )
-from nanoocr.model.vlm import VLM
-from nanoocr.model.weight_files import OUR_SIZES, REVISIONS
-from nanoocr.tokenizer import PATTERN, SPECIAL_TOKENS, Tokenizer
+from nanoocr.pretrained.text_check import LIMIT, PARAGRAPH, check_text
 
 transformers = pytest.importorskip("transformers")
 
@@ -413,7 +413,7 @@ def test_two_sets_of_weights_for_one_place_are_refused(gpt, tmp_path):
 
 def test_nanochats_last_token_never_becomes_the_picture(gpt, tmp_path):
     """A tokenizer that happens to have as many tokens as the GPT: its last row is not <|image|>."""
-    from nanoocr.convert import Sources, sizes
+    from nanoocr.pretrained.convert import Sources, sizes
 
     source = nanochat_folder(tmp_path / "d4", gpt)
     tokens = [bytes([value]) for value in range(256)] + [bytes([65, value]) for value in range(34)]
@@ -654,7 +654,7 @@ def test_a_fresh_gpt_does_not_verify(nano_folder, tmp_path, capsys):
 
 
 def test_a_vocabulary_that_does_not_fit_is_refused(gpt, tmp_path):
-    from nanoocr.convert import Sources, convert
+    from nanoocr.pretrained.convert import Sources, convert
 
     source = nanochat_folder(tmp_path / "d4", gpt)
     Tokenizer.bytes().save(tmp_path / "t.json")

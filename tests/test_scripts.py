@@ -23,6 +23,7 @@ from nanoocr.errors import UsageError
 from nanoocr.eval.metrics import word_overlap
 from nanoocr.eval.reading import RowResult
 from nanoocr.model.folder import save_model
+from nanoocr.tasks.choose import make_task
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.data import plan_data
 from nanoocr.train.distributed import World
@@ -30,7 +31,6 @@ from nanoocr.train.setup import load_tokenizer, resolve_recipe
 from nanoocr.train.state import build_state
 from nanoocr.train.step import Totals, compute_losses
 from scripts import bench_attention, bench_train, common, make_samples, measure_reading, vision_sample
-from tasks.choose import make_task
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -13,6 +13,7 @@ import torch.multiprocessing
 from conftest import make_tiny_config, randomise_weights
 from torch import Tensor, nn
 
+from nanoocr.bpe import Tokenizer
 from nanoocr.data.batch import Batch, collate
 from nanoocr.data.example import prepare
 from nanoocr.data.loader import Delivery, ReaderState
@@ -21,7 +22,6 @@ from nanoocr.data.synth import find_fonts, make_sample
 from nanoocr.errors import CheckpointError, UsageError
 from nanoocr.files import check_files, read_folder, write_folder
 from nanoocr.model.vlm import IGNORE, VLM
-from nanoocr.tokenizer import Tokenizer
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.distributed import World
 from nanoocr.train.optim import orthogonalise

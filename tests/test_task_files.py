@@ -12,9 +12,9 @@ from PIL import Image
 from nanoocr import pages as sources
 from nanoocr.data.rows import BadRowError, Turn
 from nanoocr.errors import UsageError
-from tasks import common
-from tasks.choose import make_task
-from tasks.olmocr_mix import front_matter
+from nanoocr.tasks import common
+from nanoocr.tasks.choose import make_task
+from nanoocr.tasks.olmocr_mix import front_matter
 
 
 def png(path, size=(40, 20), colour="red", mode="RGB"):

@@ -10,10 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from nanoocr import tasks
 from nanoocr.data.rows import BadRowError, FilteredRowError, Turn
 from nanoocr.errors import UsageError
-from tasks.choose import NAMES, make_task
-from tasks.plain_text import opening
+from nanoocr.tasks.choose import NAMES, make_task
+from nanoocr.tasks.plain_text import opening
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 STRINGS = pa.list_(pa.string())
@@ -365,7 +366,6 @@ def test_specs_that_mean_nothing(spec, complaint, tmp_path, monkeypatch):
 
 
 def test_every_name_is_known_to_the_match_and_to_the_docs():
-    import tasks
 
     for name in NAMES:
         assert name in (tasks.__doc__ or "")

@@ -11,17 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nanoocr.bpe import LONGEST_SLICE, SPECIAL_TOKENS, Tokenizer
 from nanoocr.commandline import run
 from nanoocr.errors import CheckpointError, UsageError
-from nanoocr.tokenizer import (
-    LONGEST_SLICE,
-    MEDIA_PLACEHOLDERS,
-    SPECIAL_TOKENS,
-    Tokenizer,
-    render_conversation,
-    render_for_completion,
-    visualize,
-)
+from nanoocr.tokenizer import MEDIA_PLACEHOLDERS, render_conversation, render_for_completion, visualize
 from scripts.tok_train import main
 
 BYTES = Tokenizer.bytes()

@@ -11,12 +11,12 @@ from nanoocr.data.rows import BadRowError, Row, Turn
 from nanoocr.data.source import Mixture, RowsTask
 from nanoocr.data.task import Task
 from nanoocr.errors import UsageError
+from nanoocr.tasks.choose import make_task
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.data import MAX_TRIED, PROBE, mean_tokens, plan_data
 from nanoocr.train.distributed import World
 from nanoocr.train.loop import left_out
 from nanoocr.train.resume import FIXED, warn_of_changes
-from tasks.choose import make_task
 
 
 class Noted(Task):

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from nanoocr.bpe import Tokenizer
 from nanoocr.config import PATCH
 from nanoocr.data.glyphs import glyph_targets
 from nanoocr.data.rows import NO_BOXES, BadRowError, Row
@@ -26,9 +27,9 @@ from nanoocr.image_process import (
     count_vision_tokens,
     fit_picture,
     padding_before,
-    upright_size,
 )
-from nanoocr.tokenizer import Tokenizer, render_conversation
+from nanoocr.pictures import upright_size
+from nanoocr.tokenizer import render_conversation
 
 
 class Plan(NamedTuple):

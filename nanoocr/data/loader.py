@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from nanoocr.bpe import Tokenizer
 from nanoocr.data.batch import Batch, collate, collate_packed
 from nanoocr.data.example import Example, Plan, TooLongError, fit, plan
 from nanoocr.data.packing import alike, pack
@@ -30,7 +31,6 @@ from nanoocr.data.rows import BadRowError, FilteredRowError
 from nanoocr.data.source import Mixture, Source
 from nanoocr.errors import NanoOCRError, UsageError
 from nanoocr.image_process import MODES, Mode
-from nanoocr.tokenizer import Tokenizer
 
 RUN = 64  # draws that a reader takes one behind the other: rows that lie together are read together
 AHEAD = 2.0  # lines of every batch that wait to be packed, in batches

@@ -22,7 +22,7 @@ from PIL import Image
 from nanoocr.data.synth import SynthSample
 from nanoocr.errors import PictureError, UsageError
 from nanoocr.files import read_json_list
-from nanoocr.image_process import open_image
+from nanoocr.pictures import open_image
 
 NO_BOXES = np.zeros((0, 4), dtype=np.float32)
 HALF = re.compile("[\ud800-\udfff]")  # JSON can escape one alone; no tokenizer can encode it

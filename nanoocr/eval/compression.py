@@ -20,7 +20,7 @@ from nanoocr.data.synth.page import Face, Page, face
 from nanoocr.errors import UsageError
 from nanoocr.eval.samples import PROMPT, EvalSample
 from nanoocr.eval.summary import PageResult, summarise
-from nanoocr.image_process import Size
+from nanoocr.pictures import Size
 
 LARGEST, SMALLEST = 34, 8  # letter sizes in pixels, from the cards' largest to what an eye still reads
 MARGIN = 6  # pixels at every side

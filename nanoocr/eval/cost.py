@@ -22,7 +22,7 @@ from PIL import Image
 
 from nanoocr.errors import NanoOCRError, PictureError, UsageError
 from nanoocr.eval.peers import PEERS, PeerError, make_peer
-from nanoocr.memory import peak_of_usage, peak_resident
+from nanoocr.machine import peak_of_usage, peak_resident
 
 if TYPE_CHECKING:
     from nanoocr.eval.samples import EvalSample

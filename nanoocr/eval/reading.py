@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nanoocr.bpe import Tokenizer
 from nanoocr.data.batch import collate
 from nanoocr.data.example import Example, prepare
 from nanoocr.data.rows import NO_BOXES, Row, Turn
@@ -29,7 +30,6 @@ from nanoocr.eval.metrics import (
 from nanoocr.image_process import Mode, normalise
 from nanoocr.inference.engine import Engine, Request
 from nanoocr.model.vlm import VLM
-from nanoocr.tokenizer import Tokenizer
 
 BATCH = 32
 

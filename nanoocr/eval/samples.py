@@ -20,7 +20,7 @@ from PIL import Image
 from nanoocr.data.synth import ALL_KINDS, KINDS, QUESTION_KINDS, VALIDATION_SEED, find_fonts, make_sample
 from nanoocr.data.synth.fonts import Font
 from nanoocr.errors import UsageError
-from nanoocr.image_process import open_image
+from nanoocr.pictures import open_image
 
 FIRST_INDEX = 100_000  # a validation set of training takes the indices from 0 on
 PROMPT = "Read."

@@ -1,1 +1,1 @@
-"""From a trained model to text: engine (batched decoding), sampling, sources (files to pictures), reader."""
+"""From a trained model to text: engine (batched decoding), sampling, reader."""

@@ -17,12 +17,12 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from nanoocr.bpe import Tokenizer
 from nanoocr.errors import UsageError
 from nanoocr.image_process import PictureViews, as_picture, count_picture_tokens
 from nanoocr.inference.sampling import Sampler, SamplingConfig, surplus_of_loop
 from nanoocr.model.gpt import KVCache
 from nanoocr.model.vlm import VLM
-from nanoocr.tokenizer import Tokenizer
 
 Status = Literal["ok", "truncated", "repetition"]
 

@@ -17,6 +17,7 @@ from typing import Any, Literal, overload
 import torch
 from PIL import Image
 
+from nanoocr.bpe import Tokenizer
 from nanoocr.errors import CheckpointError, PictureError, UsageError
 from nanoocr.image_process import Mode, count_picture_tokens, fit_picture
 from nanoocr.image_process import mode as find_mode
@@ -25,7 +26,7 @@ from nanoocr.inference.sampling import SamplingConfig
 from nanoocr.model.folder import load_model
 from nanoocr.model.vlm import VLM
 from nanoocr.pages import ALL_PAGES, PageRanges, Picture, Source, check_source, open_source
-from nanoocr.tokenizer import Tokenizer, render_for_completion
+from nanoocr.tokenizer import render_for_completion
 
 PROMPT = "Read."
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -20,12 +20,12 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from nanoocr.bpe import Tokenizer
 from nanoocr.config import ModelConfig, config_from_dict, config_to_dict
 from nanoocr.errors import CheckpointError
 from nanoocr.files import read_folder, read_manifest, write_file, write_folder
 from nanoocr.model.resize import format_views, resized_config
 from nanoocr.model.vlm import VLM
-from nanoocr.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
 WEIGHTS, CONFIG, TOKENIZER, STATE = "model.safetensors", "config.json", "tokenizer.json", "training_state.pt"

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from nanoocr.bpe import Tokenizer
 from nanoocr.errors import CheckpointError
 from nanoocr.files import read_folder, write_folder
 from nanoocr.model.folder import (
@@ -31,7 +32,6 @@ from nanoocr.model.folder import (
 )
 from nanoocr.model.vlm import VLM
 from nanoocr.moved import moved
-from nanoocr.tokenizer import Tokenizer
 
 __getattr__ = moved(
     __name__,

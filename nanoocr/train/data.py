@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from nanoocr.bpe import Tokenizer
 from nanoocr.config import ModelConfig
 from nanoocr.data.example import plan
 from nanoocr.data.loader import DataPlan
@@ -14,7 +15,6 @@ from nanoocr.data.task import Task
 from nanoocr.errors import UsageError
 from nanoocr.eval.reading import with_wrong_picture
 from nanoocr.image_process import MODES
-from nanoocr.tokenizer import Tokenizer
 from nanoocr.train.config import TrainConfig
 
 

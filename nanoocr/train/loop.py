@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from nanoocr.bpe import Tokenizer
 from nanoocr.data.loader import DataPlan, multimodal_data_generator, shared_by
 from nanoocr.data.rows import Row
 from nanoocr.data.source import Mixture
@@ -23,10 +24,9 @@ from nanoocr.errors import UsageError
 from nanoocr.eval.reading import ReadingReport
 from nanoocr.files import drop_unfinished
 from nanoocr.image_process import Mode
-from nanoocr.memory import peak_resident
+from nanoocr.machine import peak_resident
 from nanoocr.model.components import COMPONENTS
 from nanoocr.model.folder import step_folder
-from nanoocr.tokenizer import Tokenizer
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.distributed import World
 from nanoocr.train.log import RunLog
@@ -71,10 +71,7 @@ def train(
     )
     with RunLog(run, config, start=state.step, main=world.is_main) as log:
         log.table(describe(state.model, chosen))
-        workers = shared_by(data.slots // world.size * data.turns, config.workers)
-        if workers < config.workers:
-            log.say(f"workers: {workers} of {config.workers} (give more --turns to use them)")
-        for line in left_out(data):
+        for line in [*idle_workers(data, config, world), *left_out(data)]:
             log.say(line)
         if validation and validation_is_due(state.step, run, config, world):
             report = look(log, state, tokenizer, validation, modes, config, world)
@@ -132,6 +129,14 @@ def look(
     if collapsed and config.stop_on_collapse and state.step:
         raise UsageError(f"stopped at step {state.step}: the features have collapsed")
     return report
+
+
+def idle_workers(data: DataPlan, config: TrainConfig, world: World) -> list[str]:
+    """A line where fewer processes than --workers find work in a micro-batch of this rank."""
+    workers = shared_by(data.slots // world.size * data.turns, config.workers)
+    if workers == config.workers:
+        return []
+    return [f"workers: {workers} of {config.workers} (give more --turns to use them)"]
 
 
 def left_out(data: DataPlan) -> list[str]:

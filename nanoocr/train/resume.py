@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nanoocr.bpe import Tokenizer
 from nanoocr.data.loader import ReaderState
 from nanoocr.errors import CheckpointError, UsageError
 from nanoocr.model.folder import deepencoder_file, load_model, save_deepencoder
-from nanoocr.tokenizer import Tokenizer
 from nanoocr.train.average import restore_raw
 from nanoocr.train.checkpoint import drop_old_steps, load_state, read_about, save_step
 from nanoocr.train.config import TrainConfig

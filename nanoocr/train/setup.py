@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from nanoocr.bpe import Tokenizer
 from nanoocr.config import ModelConfig, preset
 from nanoocr.data.source import parse_mix
 from nanoocr.data.task import Task
@@ -18,7 +19,6 @@ from nanoocr.model.components import COMPONENTS
 from nanoocr.model.folder import STATE, complete_steps, load_model, step_number
 from nanoocr.model.resize import parse_views, resized_config, with_views
 from nanoocr.model.vlm import VLM
-from nanoocr.tokenizer import Tokenizer
 from nanoocr.train.checkpoint import load_state, read_about
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.data import check_validation, plan_data, validation_rows

@@ -125,6 +125,25 @@ def train_step(
             sums[name] = sums.get(name, 0.0) + loss.detach()
     trained = [p for o in state.optimizers for group in o.param_groups for p in group["params"]]
     world.sum_gradients(p for p in trained if not is_split(p))
+    update(state, chosen, config)
+    for name in sums.keys() | state.ema.keys():
+        # What another rank saw and this one did not has a share of nothing here, which counts as well.
+        counts = {"loss": totals.supervised, "feature": totals.compared}
+        if name in sums or (world.size > 1 and counts.get(name, totals.glyph_weight)):
+            share = sums.get(name, torch.zeros((), device=model.device))
+            state.ema[name] = torch.lerp(share, state.ema.get(name, share), EMA)
+    state.readers.update({delivery.reader: delivery.state for delivery in deliveries})
+    skipped, taken, samples = Counter[str](), Counter[str](), Counter[str]()
+    for delivery in deliveries:
+        skipped.update(delivery.skipped)
+        taken.update(delivery.taken)
+        samples.update(delivery.samples_by_task)
+    shrunk = sum(delivery.shrunk for delivery in deliveries)
+    return StepStats(sums, totals, skipped, taken, samples, shrunk, flops)
+
+
+def update(state: TrainState, chosen: Recipe, config: TrainConfig) -> None:
+    """Every optimiser takes its step at the scheduled rate, the average follows, and the step is counted."""
     factor = learning_rate_factor(
         state.step,
         config.steps,
@@ -142,20 +161,6 @@ def train_step(
     if state.average is not None:
         state.average.update()
     state.step += 1
-    for name in sums.keys() | state.ema.keys():
-        # What another rank saw and this one did not has a share of nothing here, which counts as well.
-        counts = {"loss": totals.supervised, "feature": totals.compared}
-        if name in sums or (world.size > 1 and counts.get(name, totals.glyph_weight)):
-            share = sums.get(name, torch.zeros((), device=model.device))
-            state.ema[name] = torch.lerp(share, state.ema.get(name, share), EMA)
-    state.readers.update({delivery.reader: delivery.state for delivery in deliveries})
-    skipped, taken, samples = Counter[str](), Counter[str](), Counter[str]()
-    for delivery in deliveries:
-        skipped.update(delivery.skipped)
-        taken.update(delivery.taken)
-        samples.update(delivery.samples_by_task)
-    shrunk = sum(delivery.shrunk for delivery in deliveries)
-    return StepStats(sums, totals, skipped, taken, samples, shrunk, flops)
 
 
 def compute_losses(

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nanoocr.bpe import Tokenizer
 from nanoocr.data.example import prepare
 from nanoocr.data.rows import Row
 from nanoocr.errors import UsageError
@@ -16,7 +17,6 @@ from nanoocr.eval.run_log import read_run
 from nanoocr.files import write_file
 from nanoocr.image_process import Mode
 from nanoocr.model.vlm import VLM
-from nanoocr.tokenizer import Tokenizer
 from nanoocr.train.log import RunLog
 from nanoocr.train.state import TrainState
 

@@ -57,7 +57,7 @@ def to_row(sample: SynthSample) -> dict[str, Any]:
 def text_row(seed: int, index: int) -> dict[str, Any]:
     """Plain natural text as a row of the same columns: one or two sentences, no picture, an empty question.
 
-    As in tasks/plain_text.py, every token of it is supervised. Depends on (seed, index) alone.
+    As in nanoocr/tasks/plain_text.py, every token of it is supervised. Depends on (seed, index) alone.
     """
     dice = Dice.for_sample(TEXT, seed, index)
     sentences = [sentence(dice) for _ in range(dice.whole(1, 2))]

@@ -1,5 +1,4 @@
-"""The command `nanoocr`: read pictures (nanoocr/read_command.py), show what a model is, take weights in and
-give them out.
+"""The command `nanoocr`: read pictures (read.py), show what a model is, take weights in and give them out.
 
 Results on stdout, everything else on stderr. Exit codes: 0 all read, 2 wrong usage, 3 nothing could be read,
 4 model unusable, 5 some inputs failed and the others were read, 6 output not writable, 130 interrupted.
@@ -14,10 +13,10 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+from nanoocr.cli.output import opened, write
+from nanoocr.cli.read import read_command
 from nanoocr.commandline import run
 from nanoocr.errors import UsageError
-from nanoocr.output import opened, write
-from nanoocr.read_command import read_command
 
 READ_HELP = """\
 Text goes to stdout. One input gives its text alone; several inputs, or a folder, give a line
@@ -27,7 +26,7 @@ confidence.
 """
 
 CONVERT_HELP = """\
-SRC is a hub name OWNER/NAME@REVISION (without a revision: the commit pinned in nanoocr/model/weight_files.py,
+SRC is a hub name OWNER/NAME@REVISION (without a revision: the commit pinned in nanoocr/pretrained/files.py,
 or else main), a folder, or a file. What no source brings is fresh. Every key of a source is loaded or known
 to be useless; anything else ends the conversion.
 """
@@ -230,7 +229,7 @@ def model_facts(folder: Path | None) -> dict[str, Any]:
 
 def convert_command(arguments: argparse.Namespace) -> int:
     """Others' weights as a model folder; says what was loaded, what is new and what was dropped."""
-    from nanoocr.convert import Sources, convert
+    from nanoocr.pretrained.convert import Sources, convert
 
     sources = Sources(
         sam=arguments.sam,
@@ -256,8 +255,8 @@ def convert_command(arguments: argparse.Namespace) -> int:
 
 def export_command(arguments: argparse.Namespace) -> int:
     """A model folder as a transformers folder and a DeepSeek-OCR encoder."""
-    from nanoocr.convert import export
     from nanoocr.inference.reader import default_model_folder
+    from nanoocr.pretrained.convert import export
 
     counts = export(str(arguments.model or default_model_folder()), arguments.out)
     with opened("-") as out:

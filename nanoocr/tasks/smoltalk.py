@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from nanoocr.data.rows import BadRowError, Row, checked_row
 from nanoocr.data.task import ParquetTask
-from tasks.common import answered, turns_of
+from nanoocr.tasks.common import answered, turns_of
 
 SMALL, LARGE = "HuggingFaceTB/smol-smoltalk", "HuggingFaceTB/smoltalk"
 COLUMNS = ("messages",)

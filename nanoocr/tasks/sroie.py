@@ -15,7 +15,7 @@ from typing import NamedTuple
 from nanoocr.data.rows import BadRowError, Row, checked_row
 from nanoocr.data.task import Task
 from nanoocr.errors import UsageError
-from tasks.common import FREE_OCR, answered, existing, file_bytes, read_text
+from nanoocr.tasks.common import FREE_OCR, answered, existing, file_bytes, read_text
 
 FIELDS = ("company", "date", "address", "total")
 FIELDS_PROMPT = f"Give {', '.join(FIELDS)} as JSON."

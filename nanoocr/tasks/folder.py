@@ -12,7 +12,7 @@ from pathlib import Path
 from nanoocr.data.rows import Row, checked_row
 from nanoocr.data.task import Task
 from nanoocr.errors import UsageError
-from tasks.common import FREE_OCR, existing, file_bytes, page_pictures, read_text
+from nanoocr.tasks.common import FREE_OCR, existing, file_bytes, page_pictures, read_text
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 SHOWN = 5  # names in a message

@@ -25,8 +25,8 @@ from nanoocr.data.shards import Shards
 from nanoocr.data.task import ParquetTask
 from nanoocr.errors import PictureError
 from nanoocr.pages import PageRanges
-from tasks.common import FREE_OCR, existing, page_pictures, read_text
-from tasks.folder import Folder
+from nanoocr.tasks.common import FREE_OCR, existing, page_pictures, read_text
+from nanoocr.tasks.folder import Folder
 
 REPO = "allenai/olmOCR-mix-0225"
 COLUMNS_0225 = ("id", "response", "page_number")

@@ -14,13 +14,15 @@ from typing import Any, NamedTuple
 
 import safetensors.torch
 
+from nanoocr.bpe import Tokenizer
 from nanoocr.config import ModelConfig, preset
 from nanoocr.errors import CheckpointError, UsageError
-from nanoocr.eval.text_check import TextCheck, check_text
 from nanoocr.files import write_folder
 from nanoocr.model.components import COMPONENTS
 from nanoocr.model.folder import Report, load_deepencoder, load_model, save_model
-from nanoocr.model.pretrained import (
+from nanoocr.model.vlm import VLM
+from nanoocr.pretrained.files import OUR_SIZES, fetch, find_files, is_our_export, read_gpt_config
+from nanoocr.pretrained.load import (
     encoder_for_deepseek_ocr,
     gpt_for_transformers,
     load_clip,
@@ -28,9 +30,7 @@ from nanoocr.model.pretrained import (
     load_gpt,
     load_sam,
 )
-from nanoocr.model.vlm import VLM
-from nanoocr.model.weight_files import OUR_SIZES, fetch, find_files, is_our_export, read_gpt_config
-from nanoocr.tokenizer import Tokenizer
+from nanoocr.pretrained.text_check import TextCheck, check_text
 
 EXPORTED_TOKENIZER = "nanoocr_tokenizer.json"
 

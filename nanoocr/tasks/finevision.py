@@ -1,8 +1,8 @@
 """FineVision (HuggingFaceM4/FineVision): pictures and conversations of 185 subsets in one schema.
 
 Rows may have several pictures or none. Ratings go from 1 to 5; a null is unrated and always kept. The
-subsets of docling's markup become markdown (tasks/doctags.py) with a prompt to match; `prompt="stored"`
-leaves all texts as they are, but for literal marks of pictures.
+subsets of docling's markup become markdown (nanoocr/tasks/doctags.py) with a prompt to match;
+`prompt="stored"` leaves all texts as they are, but for literal marks of pictures.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from nanoocr.data.rows import BadRowError, FilteredRowError, Row, Turn, checked_
 from nanoocr.data.shards import Shards
 from nanoocr.data.task import ParquetTask
 from nanoocr.errors import UsageError
-from tasks.common import FREE_OCR, PARSE_FIGURE, TO_MARKDOWN, answered, without_marks
-from tasks.doctags import DocTagsError, doctags_to_markdown, is_doctags
+from nanoocr.tasks.common import FREE_OCR, PARSE_FIGURE, TO_MARKDOWN, answered, without_marks
+from nanoocr.tasks.doctags import DocTagsError, doctags_to_markdown, is_doctags
 
 REPO = "HuggingFaceM4/FineVision"
 RATINGS = ("relevance", "image_correspondence", "visual_dependency", "formatting")

@@ -10,7 +10,7 @@ from collections import Counter
 
 from nanoocr.data.rows import BadRowError, Row
 from nanoocr.data.task import ParquetTask
-from tasks.common import question_row, texts_of
+from nanoocr.tasks.common import question_row, texts_of
 
 REPO = "lmms-lab/textvqa"
 COLUMNS = ("image", "question", "answers")

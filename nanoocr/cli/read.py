@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from nanoocr.cli.output import empty, opened, write
 from nanoocr.errors import PictureError, UsageError
-from nanoocr.output import empty, opened, write
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from nanoocr.data.rows import BadRowError, Row
 from nanoocr.data.task import ParquetTask
-from tasks.common import question_row, texts_of
+from nanoocr.tasks.common import question_row, texts_of
 
 REPO = "lmms-lab/DocVQA"
 COLUMNS = ("image", "question", "answers")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tasks.jsonl import Jsonl
+from nanoocr.tasks.jsonl import Jsonl
 
 
 class LlavaInstruct(Jsonl):

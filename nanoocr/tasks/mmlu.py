@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from nanoocr.data.rows import BadRowError, Row, checked_row
 from nanoocr.data.task import ParquetTask
-from tasks.common import texts_of
+from nanoocr.tasks.common import texts_of
 
 REPO, CONFIG, SPLIT = "cais/mmlu", "all", "auxiliary_train"
 COLUMNS = ("question", "subject", "choices", "answer")

@@ -13,7 +13,7 @@ from typing import Any
 from nanoocr.data.rows import BadRowError, Row, checked_row
 from nanoocr.data.task import ParquetTask, Task
 from nanoocr.files import read_json_list
-from tasks.common import answered, existing, file_bytes, question_row
+from nanoocr.tasks.common import answered, existing, file_bytes, question_row
 
 REPO = "HuggingFaceM4/ChartQA"
 COLUMNS = (("image", "query", "label"), ("image", "question", "answer"))

@@ -14,13 +14,13 @@ from nanoocr.data.fetch import HubSet, ShardSource
 from nanoocr.data.shards import local_shards
 from nanoocr.data.task import ParquetTask, Task
 from nanoocr.errors import UsageError
-from tasks import chartqa, docvqa, finevision, gsm8k, mmlu, olmocr_mix, plain_text, smoltalk, textvqa
-from tasks.common import FREE_OCR
-from tasks.folder import Folder
-from tasks.jsonl import Jsonl
-from tasks.llava_instruct import LlavaInstruct
-from tasks.sroie import Sroie
-from tasks.synth import Synth
+from nanoocr.tasks import chartqa, docvqa, finevision, gsm8k, mmlu, olmocr_mix, plain_text, smoltalk, textvqa
+from nanoocr.tasks.common import FREE_OCR
+from nanoocr.tasks.folder import Folder
+from nanoocr.tasks.jsonl import Jsonl
+from nanoocr.tasks.llava_instruct import LlavaInstruct
+from nanoocr.tasks.sroie import Sroie
+from nanoocr.tasks.synth import Synth
 
 NAMES = (
     "finevision", "olmocr_mix", "llava_instruct", "chartqa", "docvqa", "textvqa", "sroie", "smoltalk", "mmlu",

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import torch
 
+from nanoocr.bpe import Tokenizer
 from nanoocr.inference.engine import Engine, Request
 from nanoocr.model.vlm import VLM
-from nanoocr.tokenizer import Tokenizer
 
 PARAGRAPH = (
     "The harbour was quiet when the first boats came in. Two men carried a box of fish up the stairs, and a "

@@ -10,7 +10,7 @@ import re
 
 from nanoocr.data.rows import BadRowError, Row, checked_row
 from nanoocr.data.task import ParquetTask
-from tasks.common import answered
+from nanoocr.tasks.common import answered
 
 REPO, CONFIG = "openai/gsm8k", "main"
 COLUMNS = ("question", "answer")

@@ -21,7 +21,7 @@ from nanoocr.data.rows import BadRowError, Row, Turn, checked_row
 from nanoocr.data.task import Task
 from nanoocr.errors import UsageError
 from nanoocr.files import read_json_list
-from tasks.common import answered, existing, file_bytes, turns_of, without_marks
+from nanoocr.tasks.common import answered, existing, file_bytes, turns_of, without_marks
 
 MARK = "<image>"
 ROLES = {"human": "user", "gpt": "assistant"}  # ShareGPT's names

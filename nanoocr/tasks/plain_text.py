@@ -13,7 +13,7 @@ from nanoocr.data.rows import Row, checked_row
 from nanoocr.data.shards import Shards
 from nanoocr.data.task import ParquetTask
 from nanoocr.errors import UsageError
-from tasks.common import answered
+from nanoocr.tasks.common import answered
 
 REPO = "karpathy/fineweb-edu-100b-shuffle"
 COLUMNS = ("text",)

@@ -1,0 +1,65 @@
+"""The machine that a number comes from: memory of a process, processor, threads."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import resource
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+# ---------------------------------------------------------------------------------------------------
+# Memory
+
+
+def counted(counter: Literal["VmRSS", "VmHWM"], pid: int | str | None = "self") -> int | None:
+    """Bytes that a process holds (VmRSS) or has held at most (VmHWM); None where no /proc tells."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{counter}:")), None)
+
+
+def peak_resident() -> int:
+    """The most bytes that this process has held.
+
+    On Linux by its own high-water mark: what getrusage tells begins with what the parent held.
+    """
+    return counted("VmHWM") or peak_of_usage(resource.RUSAGE_SELF)
+
+
+def peak_of_usage(who: int) -> int:
+    """getrusage's peak in bytes, RUSAGE_SELF or, of the largest process it started, RUSAGE_CHILDREN."""
+    return resource.getrusage(who).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+# ---------------------------------------------------------------------------------------------------
+# Processor
+
+
+def use_threads(threads: int) -> None:
+    """Torch threads; 0 leaves torch's choice."""
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def machine() -> dict[str, Any]:
+    """When and on what something was measured."""
+    return {
+        "date": datetime.date.today().isoformat(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "cpu": cpu_name(),
+    }
+
+
+def cpu_name() -> str:
+    """The processor as the system calls it."""
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text().splitlines() if about.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
