@@ -117,4 +117,4 @@ for name in alone mixed; do
             --kinds=chart_question,form_question --per_group="$QUESTIONS" --max_tokens="$MAX_TOKENS" >/dev/null
     fi
 done
-"$python" -m scripts.tier2_table --out="$out"
+"$python" -m scripts.dev.tier2_table --out="$out"

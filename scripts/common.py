@@ -1,11 +1,12 @@
-"""What several scripts share: stopwatch, memory, and where results go."""
+"""What several scripts share: stopwatch, memory, the command for the record, where results go."""
 
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +57,8 @@ def write_json(path: str | Path, data: Mapping[str, Any]) -> None:
         write_file(Path(path), json.dumps(data, indent=1, ensure_ascii=False).encode())
     except OSError as error:
         raise OutputError(f"--json={path} cannot be written ({error.strerror})") from error
+
+
+def command_line(module: str, argv: Sequence[str] | None) -> str:
+    """The command that was typed, for the record."""
+    return shlex.join(["python", "-m", module, *(sys.argv[1:] if argv is None else argv)])

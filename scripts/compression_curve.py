@@ -28,7 +28,17 @@ from nanoocr.commandline import parse, run
 from nanoocr.data.synth import find_fonts
 from nanoocr.errors import UsageError
 from nanoocr.eval.answering import model_answers
-from nanoocr.eval.compression import PAPER_CURVES, Level, curve, length_pages, measured_pages
+from nanoocr.eval.compression import (
+    COLUMNS,
+    CURVE,
+    PAPER_CURVES,
+    Level,
+    curve,
+    curve_row,
+    length_pages,
+    measured_pages,
+)
+from nanoocr.eval.evaluate import VisionEvalConfig, load_reader, read_all, split_names
 from nanoocr.eval.peers import PEERS
 from nanoocr.eval.plots import new_figure, plot_curve
 from nanoocr.eval.samples import EvalSample, SampleSet, collect, load_folder
@@ -41,12 +51,9 @@ from nanoocr.image_process import mode as find_mode
 from nanoocr.inference.engine import MAX_BATCH
 from nanoocr.machine import machine
 from nanoocr.model.vlm import VLM
-from scripts.common import result_console
-from scripts.vision_eval import VisionEvalConfig, command_line, load_reader, read_all, split_names
+from scripts.common import command_line, result_console
 
-CURVE = "curve.json"
 PROMPT_ROOM = 24  # tokens that the chat format and the prompt may take
-COLUMNS = ("pages", "ratio", "text tokens", "precision", "95 %", "gap", "CER", "median", ">50 %", "cut")
 
 
 @dataclass(frozen=True)
@@ -146,24 +153,6 @@ def lengths(ratios: str, vision_tokens: int) -> list[int]:
     if not numbers or not all(0 < number < 1000 for number in numbers):
         raise UsageError(f"--ratios={ratios}: write numbers above 0 and below 1000, as in 2,4,8")
     return sorted({max(1, round(number * vision_tokens)) for number in numbers})
-
-
-def curve_row(point: Mapping[str, Any]) -> list[str]:
-    """COLUMNS of one bucket."""
-    precision, cer = point["precision"], point["cer"]
-    gap = precision.get("gap_wrong")
-    return [
-        str(point["pages"]),
-        f"{point['ratio']:.1f}",
-        f"{point['text_tokens']:.0f}",
-        f"{precision['mean']:.1%}",
-        f"{precision['low']:.2f}-{precision['high']:.2f}",
-        "-" if gap is None else f"{gap:.3f}",
-        f"{point['corpus_cer']:.1%}",
-        f"{cer['median']:.1%}",
-        f"{point['catastrophic']:.0%}",
-        f"{point['truncated']:.0%}",
-    ]
 
 
 def curve_table(results: Mapping[str, Any]) -> Table:

@@ -22,6 +22,18 @@ import tyro
 
 from nanoocr.commandline import parse, run
 from nanoocr.errors import UsageError
+from nanoocr.eval.compression import COLUMNS, CURVE, curve_row
+from nanoocr.eval.console import SCORE_NOTE, group_row
+from nanoocr.eval.evaluate import RESULTS
+from nanoocr.eval.peer_tables import (
+    COST_TITLES,
+    EXPLAINED,
+    PEERS_JSON,
+    SCORE_TITLES,
+    cost_rows,
+    score_rows,
+    verdict,
+)
 from nanoocr.eval.plots import plot_curve, plot_run
 from nanoocr.eval.report import (
     LEGEND,
@@ -40,9 +52,7 @@ from nanoocr.eval.run_log import STAGES, RunMetrics, read_run, run_series
 from nanoocr.eval.summary import ALL
 from nanoocr.files import write_file
 from nanoocr.machine import cpu_name
-from scripts.compression_curve import COLUMNS, CURVE, curve_row
-from scripts.peers import COST_TITLES, EXPLAINED, PEERS_JSON, SCORE_TITLES, cost_rows, score_rows, verdict
-from scripts.vision_eval import RESULTS, SCORE_NOTE, command_line, group_row
+from scripts.common import command_line
 
 PACKAGES = (
     "nano-deepseek-ocr",

@@ -11,19 +11,10 @@ import pytest
 from nanoocr.commandline import run
 from nanoocr.data.synth import find_fonts
 from nanoocr.data.synth.dice import Dice
+from nanoocr.data.synth.length import draw_page, words_of_length, wrap
 from nanoocr.data.synth.page import face
 from nanoocr.errors import UsageError
-from nanoocr.eval.compression import (
-    PAPER_CURVES,
-    Level,
-    Measured,
-    curve,
-    draw_page,
-    length_pages,
-    measured_pages,
-    words_of_length,
-    wrap,
-)
+from nanoocr.eval.compression import PAPER_CURVES, Level, Measured, curve, length_pages, measured_pages
 from nanoocr.eval.plots import plot_curve
 from nanoocr.eval.samples import EvalSample
 from nanoocr.eval.store import Prediction

@@ -15,8 +15,8 @@ from nanoocr.image_process import count_vision_tokens
 from nanoocr.inference.engine import Engine, Request, never_generated
 from nanoocr.inference.sampling import NgramGuard, SamplingConfig, draw, surplus_of_loop, uniform_numbers
 from nanoocr.model.vlm import VLM
-from scripts import bench_engine
-from scripts.bench_engine import generate_naive
+from scripts.bench import engine as bench_engine
+from scripts.bench.engine import generate_naive
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from nanoocr.errors import UsageError
 from nanoocr.eval.fox import fox_scores, read_fox
 from nanoocr.eval.omnidocbench import read_omnidocbench
 from nanoocr.eval.predictions import read_predictions
-from scripts.bench_eval import main as bench_eval
+from scripts.bench.scoring import main as bench_eval
 
 
 def test_predictions_of_any_encoding(tmp_path):

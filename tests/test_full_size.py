@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scripts import check_full_size
+from scripts.bench import full_size as check_full_size
 
 
 @pytest.mark.full_size

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
 
 from nanoocr.errors import UsageError
-from nanoocr.eval.olmocr_checks import (
+from nanoocr.eval.olmocr.checks import (
     PageTest,
     errors_by_end,
     normalise,
@@ -20,7 +20,7 @@ from nanoocr.eval.olmocr_checks import (
     run_test,
     trailing_copies,
 )
-from nanoocr.eval.olmocr_tests import TestSet, read_pages, read_tests, score_pages
+from nanoocr.eval.olmocr.tests import TestSet, read_pages, read_tests, score_pages
 
 SAMPLE = Path(__file__).parents[2] / "shared" / "data" / "olmocr_bench_sample"
 

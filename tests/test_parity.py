@@ -20,7 +20,7 @@ from nanoocr.config import ClipConfig, GPTConfig, ModelConfig, SamConfig
 from nanoocr.model.deepencoder import DeepEncoder
 from nanoocr.model.gpt import GPT, KVCache
 from nanoocr.pretrained.load import set_weights, transformers_names
-from scripts import reference
+from scripts.bench import reference
 
 # ---------------------------------------------------------------------------------------------------------
 # DeepEncoder

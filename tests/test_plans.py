@@ -11,7 +11,10 @@ import torch
 from nanoocr.commandline import run
 from nanoocr.data.glyphs import CLASSES, SLOTS
 from nanoocr.train.distributed import BUCKET
-from scripts import bench_data, bench_packing, bench_training_peers, crash_test, memory_plan
+from scripts import crash_test, memory_plan
+from scripts.bench import data as bench_data
+from scripts.bench import packing as bench_packing
+from scripts.bench import train_peers as bench_training_peers
 from scripts.memory_plan import Kept, PlanConfig, plan_memory
 
 

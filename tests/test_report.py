@@ -14,6 +14,7 @@ from test_run_log import train, validation
 
 from nanoocr.commandline import run
 from nanoocr.eval.compression import PAPER_CURVES
+from nanoocr.eval.evaluate import RESULTS, show
 from nanoocr.eval.report import (
     SHOWN,
     Code,
@@ -36,7 +37,6 @@ from nanoocr.eval.store import Prediction
 from nanoocr.eval.summary import by_group, score_pages, summarise
 from nanoocr.eval.tasks import TASKS
 from scripts import report as script
-from scripts.vision_eval import RESULTS, show
 
 EVIL = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

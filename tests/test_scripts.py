@@ -22,6 +22,7 @@ from nanoocr.data.synth import VALIDATION_SEED, find_fonts, write_parquet
 from nanoocr.errors import UsageError
 from nanoocr.eval.metrics import word_overlap
 from nanoocr.eval.reading import RowResult
+from nanoocr.model.folder import model_folder as model_folder_of
 from nanoocr.model.folder import save_model
 from nanoocr.tasks.choose import make_task
 from nanoocr.train.config import TrainConfig
@@ -30,7 +31,10 @@ from nanoocr.train.distributed import World
 from nanoocr.train.setup import load_tokenizer, resolve_recipe
 from nanoocr.train.state import build_state
 from nanoocr.train.step import Totals, compute_losses
-from scripts import bench_attention, bench_train, common, make_samples, measure_reading, vision_sample
+from scripts import measure_reading, vision_sample
+from scripts.bench import attention as bench_attention
+from scripts.bench import train as bench_train
+from scripts.dev import make_samples
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -146,7 +150,7 @@ def test_vision_sample_takes_a_run_folder_and_parquet(model_folder, tmp_path, ca
     model_folder.rename(step)
     data = tmp_path / "rows.parquet"
     write_parquet(data, "card", 2, 5, fonts=find_fonts())
-    assert common.model_folder(str(step.parent)) == step
+    assert model_folder_of(str(step.parent)) == step
     flags = [f"--checkpoint={step.parent}", f"--data={data}", "--max_tokens=3"]
     assert run(vision_sample.main, flags) == 0
     assert "rows.parquet: row 1" in capsys.readouterr().out

@@ -12,8 +12,8 @@ from nanoocr import Page, Reader
 from nanoocr.eval.metrics import corpus_character_error_rate, word_overlap
 from nanoocr.inference.reader import PACKAGED_MODEL
 from scripts import read_samples
+from scripts.dev.ship_model import LIMIT, without_places
 from scripts.read_samples import pictures_with_truth
-from scripts.ship_model import LIMIT, without_places
 
 pytestmark = pytest.mark.skipif(not PACKAGED_MODEL.is_dir(), reason="no model is in the package yet")
 

@@ -8,7 +8,7 @@ import pytest
 
 from nanoocr.errors import UsageError
 from nanoocr.eval import teds
-from nanoocr.eval.tables import html_tables, markdown_tables, pipe_table_to_html, read_tables
+from nanoocr.eval.olmocr.tables import html_tables, markdown_tables, pipe_table_to_html, read_tables
 from nanoocr.eval.teds import compare_tables, normalise_table, table_scores
 
 

@@ -13,8 +13,8 @@ import pytest
 from nanoocr.commandline import run
 from nanoocr.data.rows import read_rows
 from nanoocr.eval.run_log import RunMetrics, read_run
-from scripts import tier2_table
-from scripts.tier2_table import Result, table_rows
+from scripts.dev import tier2_table
+from scripts.dev.tier2_table import Result, table_rows
 
 ROOT = Path(__file__).parents[1]
 TINY = {

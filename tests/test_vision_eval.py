@@ -15,6 +15,7 @@ from nanoocr.commandline import run
 from nanoocr.errors import UsageError
 from nanoocr.eval import samples as samples_module
 from nanoocr.eval.answering import answer_all, peer_answers
+from nanoocr.eval.evaluate import RESULTS, THUMBNAIL, VisionEvalConfig, evaluate
 from nanoocr.eval.grounding import CONDITIONS, asks_of, wrong_picture
 from nanoocr.eval.peers import PeerError
 from nanoocr.eval.samples import EvalSample, SampleSet
@@ -23,7 +24,6 @@ from nanoocr.eval.summary import by_group, score_pages, summarise, worst_and_med
 from nanoocr.eval.tasks import TASKS, EvalTask, Selection, find_task, main_metric, text_scores, without_markup
 from nanoocr.model.folder import save_model
 from scripts import vision_eval
-from scripts.vision_eval import RESULTS, VisionEvalConfig, evaluate
 
 TEXTS = ("alpha one", "beta two", "gamma three", "delta four")
 
@@ -306,7 +306,7 @@ def test_vision_eval_of_a_model_ends_in_one_json_line(model_folder, folder, tmp_
     assert all(page["vision_tokens"] > 0 and page["text_tokens"] <= 4 for page in stored["pages"])
     assert {entry["which"] for entry in stored["shown"]} == {"worst", "median"}
     for entry in stored["shown"]:
-        assert max(Image.open(tmp_path / "out" / entry["picture"]).size) <= vision_eval.THUMBNAIL
+        assert max(Image.open(tmp_path / "out" / entry["picture"]).size) <= THUMBNAIL
         assert f"{entry['which']}: {entry['id']}" in printed or entry["id"] in printed
     assert "12 of 12" in said
     before = (tmp_path / "out/right/card/0.txt").stat().st_mtime_ns

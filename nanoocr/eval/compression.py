@@ -7,25 +7,21 @@ beside ours; it is of the Fox pages, in other fonts, under another tokenizer: co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
-
-from PIL import Image
 
 from nanoocr.data.synth import VALIDATION_SEED, text
 from nanoocr.data.synth.dice import Dice
 from nanoocr.data.synth.fonts import Font
-from nanoocr.data.synth.page import Face, Page, face
+from nanoocr.data.synth.length import SMALLEST, draw_page, words_of_length
 from nanoocr.errors import UsageError
 from nanoocr.eval.samples import PROMPT, EvalSample
 from nanoocr.eval.summary import PageResult, summarise
 from nanoocr.pictures import Size
 
-LARGEST, SMALLEST = 34, 8  # letter sizes in pixels, from the cards' largest to what an eye still reads
-MARGIN = 6  # pixels at every side
-LEADING = 2  # pixels between two lines
-INK, PAPER = (0, 0, 0), (255, 255, 255)
+CURVE = "curve.json"  # the file that holds the points
+COLUMNS = ("pages", "ratio", "text tokens", "precision", "95 %", "gap", "CER", "median", ">50 %", "cut")
 
 
 class PaperPoint(NamedTuple):
@@ -89,52 +85,6 @@ def length_pages(
         yield EvalSample(name, image, PROMPT, "\n".join(lines), "paragraph", (level.name,))
 
 
-def words_of_length(
-    dice: Dice, source: Callable[[Dice], str], tokens: int, count_tokens: Callable[[str], int]
-) -> list[str]:
-    """Words from as many calls of `source` as it takes until one more would exceed `tokens`; at least one."""
-    words: list[str] = []
-    used = 0
-    while True:
-        for word in source(dice).split():
-            used += count_tokens(f" {word}" if words else word)
-            if words and used > tokens:
-                return words
-            words.append(word)
-
-
-def draw_page(
-    dice: Dice, font: Font, size: Size, words: Sequence[str]
-) -> tuple[Image.Image, list[str]] | None:
-    """The words as a block in the largest letters that fit, and its lines; None where none fit."""
-    height, width = (side - 2 * MARGIN for side in size)
-    for pixels in range(LARGEST, SMALLEST - 1, -1):
-        body = face(font, pixels)
-        pitch = body.above + body.below + LEADING
-        lines = wrap(words, body, width)
-        if lines is not None and len(lines) * pitch - LEADING <= height:
-            page = Page(size, PAPER)
-            top = MARGIN + dice.whole(0, height - len(lines) * pitch + LEADING) + body.above
-            for number, line in enumerate(lines):
-                page.write(body, line, MARGIN, top + number * pitch)
-            return page.colour(INK), lines
-    return None
-
-
-def wrap(words: Sequence[str], body: Face, width: float) -> list[str] | None:
-    """The words in lines of at most `width` pixels; None if one of them is wider than a line."""
-    lines: list[str] = []
-    for word in words:
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and body.width(longer) <= width:
-            lines[-1] = longer
-        elif body.width(word) <= width:
-            lines.append(word)
-        else:
-            return None
-    return lines
-
-
 # ---------------------------------------------------------------------------------------------------
 # The curve
 
@@ -196,3 +146,21 @@ def curve(pages: Sequence[Measured], width: float) -> list[dict[str, Any]]:
             }
         )
     return points
+
+
+def curve_row(point: Mapping[str, Any]) -> list[str]:
+    """COLUMNS of one bucket."""
+    precision, cer = point["precision"], point["cer"]
+    gap = precision.get("gap_wrong")
+    return [
+        str(point["pages"]),
+        f"{point['ratio']:.1f}",
+        f"{point['text_tokens']:.0f}",
+        f"{precision['mean']:.1%}",
+        f"{precision['low']:.2f}-{precision['high']:.2f}",
+        "-" if gap is None else f"{gap:.3f}",
+        f"{point['corpus_cer']:.1%}",
+        f"{cer['median']:.1%}",
+        f"{point['catastrophic']:.0%}",
+        f"{point['truncated']:.0%}",
+    ]

@@ -80,7 +80,7 @@ def attend(
 
     `bias` is additive and broadcastable to (B, N, T, S); `causal` hides later keys (T == S).
     On a GPU this is torch's fused kernel. On a CPU the plain products win: the backward of the fused kernel
-    is several times slower there at our lengths (`python -m scripts.bench_train` prints the comparison).
+    is several times slower there at our lengths (`python -m scripts.bench.train` prints the comparison).
     """
     if q_BNTD.is_cuda or q_BNTD.is_meta:  # meta: scripts.memory_plan counts what a GPU would keep
         bias = None if bias is None else bias.to(q_BNTD.dtype)

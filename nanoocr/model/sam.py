@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from nanoocr.config import PATCH, SamConfig
 from nanoocr.model.layers import Conv2d, LayerNorm, Linear, attend, linear, resize_grid
 
-# Attention scores of a block that are computed together (`python -m scripts.bench_attention`).
+# Attention scores of a block that are computed together (`python -m scripts.bench.attention`).
 SCORES_AT_ONCE = 2**22
 
 

@@ -28,13 +28,7 @@ from nanoocr.train.distributed import World
 from nanoocr.train.glyph import GlyphHeads, GlyphSums
 from nanoocr.train.optim import learning_rate_factor
 from nanoocr.train.recipes import Recipe
-from nanoocr.train.sharding import (
-    exchange_gradients,
-    is_sharded,
-    is_split,
-    loss_of_nothing,
-    same_calls,
-)
+from nanoocr.train.sharding import exchange_gradients, is_sharded, is_split, loss_of_nothing, same_calls
 from nanoocr.train.state import TrainState
 from nanoocr.train.vicreg import compared_pictures, feature_sum
 

@@ -2,7 +2,7 @@
 
 The official code turns every row into a table of its own and glues neighbours together afterwards. What
 follows from that, and is kept: a cell with a colon or three hyphens is lost, and so is a line of text that
-stands directly above a table. `nanoocr.eval.tables` has a conversion without these quirks.
+stands directly above a table. `nanoocr.eval.olmocr.tables` has a conversion without these quirks.
 """
 
 from __future__ import annotations

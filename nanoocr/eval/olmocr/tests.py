@@ -22,7 +22,7 @@ from typing import Any
 
 from nanoocr.errors import UsageError
 from nanoocr.eval.metrics import bootstrap_interval_by_group
-from nanoocr.eval.olmocr_checks import HEADINGS, SIDES, PageTest, normalise, run_test
+from nanoocr.eval.olmocr.checks import HEADINGS, SIDES, PageTest, normalise, run_test
 from nanoocr.eval.predictions import read_text
 
 RUN = ("present", "absent", "order", "table", "baseline")

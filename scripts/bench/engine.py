@@ -1,7 +1,7 @@
 """Tokens per second of the inference engine, against a naive loop without cache over the same cards.
 
-python -m scripts.bench_engine --model=DIR --cards=32
-python -m scripts.bench_engine --random=True
+python -m scripts.bench.engine --model=DIR --cards=32
+python -m scripts.bench.engine --random=True
 
 The naive loop reads one card at a time. For every single token it runs the whole model again: picture
 through the encoder, then all tokens so far through the GPT. Both sides choose greedily and run in this one

@@ -1,6 +1,6 @@
 """Packed lines against padded ones: the same rows, the same model, taken in turns.
 
-python -m scripts.bench_packing --mix=card:0.6,receipt:0.1,paragraph:0.1,form:0.2 --text_ratio=0.2
+python -m scripts.bench.packing --mix=card:0.6,receipt:0.1,paragraph:0.1,form:0.2 --text_ratio=0.2
 
 Three ways to train on one fixed set of rows: `packed` (documents that do not see each other share a line),
 `sorted` (one row per line, all rows sorted by length first) and `padded` (one row per line as they come).

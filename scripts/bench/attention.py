@@ -1,6 +1,6 @@
 """SAM's global attention with its position bias, computed six ways, side by side.
 
-python -m scripts.bench_attention --preset=d20 --sides 512 1024 --dtype=float32
+python -m scripts.bench.attention --preset=d20 --sides 512 1024 --dtype=float32
 
 whole, plain     the whole (T, T) bias, product + softmax + product
 whole, fused     the whole bias as the mask of torch's fused kernel

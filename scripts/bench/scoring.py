@@ -1,6 +1,6 @@
 """How long scoring takes: Fox-style metrics and OmniDocBench's matching over pages of random text.
 
-python -m scripts.bench_eval --pairs=1000 --characters=3000
+python -m scripts.bench.scoring --pairs=1000 --characters=3000
 
 Every page has paragraphs, a formula and a table; the prediction has wrong letters, split, merged, lost and
 swapped paragraphs, and every hundredth one ends in a loop. The last line on stdout is the same as JSON.

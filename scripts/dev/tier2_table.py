@@ -1,6 +1,6 @@
 """The table of runs/tier2.sh: what a mixture costs the reading, as markdown on stdout.
 
-python -m scripts.tier2_table --out=checkpoints/tier2
+python -m scripts.dev.tier2_table --out=checkpoints/tier2
 
 Everything comes from files: metrics.jsonl of the four runs, and what scripts.measure_reading and
 scripts.vision_eval wrote about the two models.

@@ -1,6 +1,6 @@
 """The 962M model at full size on this machine: counts, one forward pass, memory, and equality.
 
-python -m scripts.check_full_size
+python -m scripts.bench.full_size
 
 Builds preset d20 with random weights, reads one 1024 x 1024 picture in fp32, and holds the encoder against
 transformers' with the same weights. Minutes and about 10 GB; a line per check, exit code 1 if one fails.
@@ -18,7 +18,7 @@ from nanoocr.config import d20
 from nanoocr.errors import UsageError
 from nanoocr.machine import peak_resident, use_threads
 from nanoocr.model.vlm import VLM, count_parameters
-from scripts.bench_encoder import build, picture
+from scripts.bench.encoder import build, picture
 
 SIDE, TOKENS = 1024, 273
 PARAMETERS = {  # reference: published checkpoints, counted

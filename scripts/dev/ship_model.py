@@ -1,6 +1,6 @@
 """Turn a training step into the model folder that the package ships: weights in fp16, no training state.
 
-python -m scripts.ship_model --checkpoint=checkpoints/nano_mid/step_007000 --out=nanoocr/weights/nano
+python -m scripts.dev.ship_model --checkpoint=checkpoints/nano_mid/step_007000 --out=nanoocr/weights/nano
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One training step of our model against the same model put together from transformers' classes.
 
-python -m scripts.bench_training_peers --batch_size=16
+python -m scripts.bench.train_peers --batch_size=16
 
 The other side is what one would write without this project: UnlimitedOcrVisionModel, a linear projector, and
 NanoChatForCausalLM on embeddings, trained with AdamW. Same sizes, same pictures, same tokens, same optimiser
@@ -29,8 +29,8 @@ from nanoocr.image_process import count_vision_tokens
 from nanoocr.machine import machine, use_threads
 from nanoocr.model.vlm import IGNORE, VLM, count_parameters
 from nanoocr.train.config import has_fast_bf16
+from scripts.bench.reference import reference_encoder, square_sizes
 from scripts.common import result_console
-from scripts.reference import reference_encoder, square_sizes
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Where the time of a training step goes: samples per second, phase by phase, and peak memory.
 
-python -m scripts.bench_train --preset=nano --steps=20 --batch_size=64 --stage=1
+python -m scripts.bench.train --preset=nano --steps=20 --batch_size=64 --stage=1
 
 The step is the one of nanoocr/train/step.py with a stopwatch around its parts, on freshly drawn data and
 fresh weights (which cost what trained ones cost). Below it, torch's fused attention against the plain

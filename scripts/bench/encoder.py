@@ -1,6 +1,6 @@
 """The full-size encoder beside transformers' with the same weights: time, peak memory, difference.
 
-python -m scripts.bench_encoder --preset=d20 --sides 512 640 1024 --repeats=3
+python -m scripts.bench.encoder --preset=d20 --sides 512 640 1024 --repeats=3
 
 All run in turn in one process with the same threads, so that a slow minute of the machine hits all; the times
 are medians and what counts is their ratio, to transformers' in fp32. Both run in fp32 and, where the machine
@@ -32,8 +32,8 @@ from nanoocr.machine import counted, machine, peak_resident, use_threads
 from nanoocr.model.deepencoder import DeepEncoder
 from nanoocr.model.flops import encoder_flops
 from nanoocr.train.config import has_fast_bf16
+from scripts.bench.reference import copy_weights, reference_encoder, square_sizes
 from scripts.common import result_console, timed
-from scripts.reference import copy_weights, reference_encoder, square_sizes
 
 
 @dataclass(frozen=True)

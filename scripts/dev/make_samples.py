@@ -1,6 +1,6 @@
 """Draws the pictures that the repository carries: the ten samples of tier 1 and those of the quickstart.
 
-python -m scripts.make_samples
+python -m scripts.dev.make_samples
 
 The ten samples (data/overfit_dataset.json, pictures beside it) need no font but matplotlib's. They are a
 memory test with a trap: rows of one kind share one question, and their answers have next to no word in
@@ -28,7 +28,7 @@ from nanoocr.data.synth.fonts import Font, default_folders, families
 from nanoocr.errors import UsageError
 from nanoocr.files import write_file
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 OVERFIT_SEED = 10
 # Validation and scripts.measure_reading draw from VALIDATION_SEED itself, the quickstart from the next one.
 SHOWN_SEED = VALIDATION_SEED + 1

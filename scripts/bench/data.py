@@ -1,6 +1,6 @@
 """How fast one core feeds the model, and whether its memory stays flat.
 
-python -m scripts.bench_data --pages=200 --rows=100000
+python -m scripts.bench.data --pages=200 --rows=100000
 
 Pages: JPEG pictures of 1024 pixels in a Parquet file, read, decoded, fitted into a view and tokenised, by one
 process. Rows: synthetic cards out of a Parquet file, streamed through the packing loader without a picture

@@ -13,7 +13,7 @@ from typing import Any
 
 from rapidfuzz import fuzz
 
-from nanoocr.eval.tables import Direction, Grid, read_tables
+from nanoocr.eval.olmocr.tables import Direction, Grid, read_tables
 
 MOST_REPEATS, LONGEST_REPEATED = 30, 5  # copies at the end of a unit of up to so many characters
 MOST_MATCHING_CELLS = 500  # a looping model writes the same row thousands of times

@@ -1,0 +1,1 @@
+"""What the maintainers run: sample pictures, the shipped model, tables for the docs."""
