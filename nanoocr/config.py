@@ -64,6 +64,11 @@ class ModelConfig:
     gpt: GPTConfig
     views: tuple[tuple[int, int], ...]
 
+    @property
+    def reads_lines(self) -> bool:
+        """Whether the model reads strips of one line each: all of its views are one vision token high."""
+        return all(height == CELL for height, _ in self.views)
+
     def __post_init__(self) -> None:
         """Refuse sizes that cannot fit together, before anything is allocated."""
         _require(self.clip.width == self.sam.compressor[1], "clip.width must equal sam.compressor[1]")

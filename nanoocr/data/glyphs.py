@@ -8,11 +8,13 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
+from nanoocr.alphabet import CHARACTERS, CLASS_OF
 from nanoocr.config import PATCH
 
 SLOTS = 2  # half patches, left and right
 UNKNOWN = 255  # target of a picture that carries no character boxes
-CLASSES = 96  # 0 for "no centre here", 1 + (code - 32) for printable ASCII
+CLASSES = 1 + len(CHARACTERS)  # 0 for "no centre here", then the alphabet; all below UNKNOWN
+NOTHING = "\0"  # stands, with any box, for a picture that is known to bear no character at all
 EMPTY_WEIGHT = 0.2  # most slots are empty; without this the heads first learn to say nothing
 
 
@@ -20,14 +22,14 @@ def glyph_targets(chars: str, boxes: np.ndarray, size: tuple[int, int]) -> np.nd
     """(H, W, SLOTS) uint8 classes of a picture of `size` (height, width) in pixels.
 
     `boxes` is (len(chars), 4) x0, y0, x1, y1 in pixels. Of two centres in one slot the later one stays;
-    characters outside printable ASCII or outside the picture are left out. Without boxes all is UNKNOWN.
+    characters outside the alphabet or outside the picture are left out. Without boxes all is UNKNOWN.
     """
     height, width = size[0] // PATCH, size[1] // PATCH
     targets = np.full((height, width * SLOTS), 0 if chars else UNKNOWN, dtype=np.uint8)
-    codes = np.array([ord(char) for char in chars], dtype=np.int64) - 31
+    codes = np.array([CLASS_OF.get(char, 0) for char in chars], dtype=np.int64)
     columns = np.floor((boxes[:, 0] + boxes[:, 2]) / 2 / (PATCH / SLOTS)).astype(np.int64)
     rows = np.floor((boxes[:, 1] + boxes[:, 3]) / 2 / PATCH).astype(np.int64)
-    good = (codes > 0) & (codes < CLASSES)
+    good = codes > 0
     good &= (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width * SLOTS)
     targets[rows[good], columns[good]] = codes[good]
     return targets.reshape(height, width, SLOTS)

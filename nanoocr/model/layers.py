@@ -107,9 +107,15 @@ def plain_attention(
 
 
 def resize_grid(table_1HWC: Tensor, size: tuple[int, int]) -> Tensor:
-    """A learned position table (1, H, W, C) at another (height, width): bicubic, antialiased, in fp32."""
+    """A learned position table (1, H, W, C) at another (height, width): bicubic, antialiased, in fp32.
+
+    A grid as high as the table and narrower takes its left columns as they are: a shorter line of text in
+    letters of the same size, not the same line seen smaller.
+    """
     if tuple(table_1HWC.shape[1:3]) == size:
         return table_1HWC
+    if table_1HWC.size(1) == size[0] and table_1HWC.size(2) > size[1]:
+        return table_1HWC[:, :, : size[1]]
     table = table_1HWC.permute(0, 3, 1, 2).float()
     if table.device.type == "mps":
         table = table.cpu()  # torch has no backward of this interpolation on MPS

@@ -14,7 +14,7 @@ import torch
 from nanoocr.config import CELL, PATCH, ModelConfig
 from nanoocr.errors import UsageError
 from nanoocr.model.layers import resize_grid
-from nanoocr.model.sam import resize_distances
+from nanoocr.model.sam import cut_distances, resize_distances
 from nanoocr.model.vlm import VLM
 
 SAM_POSITIONS = "encoder.sam_model.pos_embed"
@@ -46,7 +46,9 @@ def format_views(views: tuple[tuple[int, int], ...]) -> str:
 def with_views(model: VLM, views: tuple[tuple[int, int], ...]) -> VLM:
     """A model of the same weights for other views; its position tables fit the first of them.
 
-    At that view it computes what `model` does there, which resizes its tables in every pass.
+    At that view it computes what `model` does there, which resizes its tables in every pass. But for a model
+    of whole views that becomes one of lines: letters keep their size in pixels there, so that the relative
+    distances are cut or continued instead.
 
     Raises:
         UsageError: a side is not a multiple of 64 pixels, or is above 4,096.
@@ -54,8 +56,10 @@ def with_views(model: VLM, views: tuple[tuple[int, int], ...]) -> VLM:
     sizes = resized_config(model.config, views)
     other = VLM(sizes, image_id=model.image_id, compute_dtype=model.compute_dtype)
     wanted = other.state_dict()
+    to_lines = sizes.reads_lines and not model.config.reads_lines
+    other_distances = cut_distances if to_lines else resize_distances
     weights = {
-        name: resize_distances(tensor, len(wanted[name])) if name.endswith(DISTANCES) else tensor
+        name: other_distances(tensor, len(wanted[name])) if name.endswith(DISTANCES) else tensor
         for name, tensor in model.state_dict().items()
     }
     sam, clip = model.encoder.sam_model, model.encoder.vision_model

@@ -49,13 +49,20 @@ def resize_distances(table: Tensor, rows: int) -> Tensor:
     return F.interpolate(table.float().T[None], size=rows, mode="linear")[0].T
 
 
-def relative_table(table: Tensor, length: int) -> Tensor:
+def cut_distances(table: Tensor, rows: int) -> Tensor:
+    """The middle `rows` rows of a relative-position table: the short distances. Longer ones repeat the last."""
+    first = (table.size(0) - rows) // 2
+    places = torch.arange(first, first + rows, device=table.device)
+    return table[places.clamp(0, table.size(0) - 1)]
+
+
+def relative_table(table: Tensor, length: int, *, cut: bool = False) -> Tensor:
     """Rows of a relative-position table for every (query, key) pair of one axis.
 
     (2*native - 1, D) -> (length, length, D): entry [i, j] is the row for distance i - j. A table of another
-    native length is resized.
+    native length is resized, as in SAM, or `cut` to the shorter distances.
     """
-    table = resize_distances(table, 2 * length - 1)
+    table = cut_distances(table, 2 * length - 1) if cut else resize_distances(table, 2 * length - 1)
     index = torch.arange(length, device=table.device)
     return table[index[:, None] - index[None, :] + length - 1]
 
@@ -92,7 +99,8 @@ class Attention(nn.Module):
         """(B, H, W, 3C) -> (B, H, W, C): attention of every position of a grid to all of it."""
         B, H, W, C = qkv_BHWC.shape
         C //= 3
-        qkv = qkv_BHWC.view(B, H * W, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4)
+        # A grid that is one window high comes as a view of the picture whose memory is not in one piece.
+        qkv = qkv_BHWC.reshape(B, H * W, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.unbind(0)  # each (B, N, T, D) with T = H * W
         by_row, by_column = self.position_scores(q.unflatten(2, (H, W)))
         as_coordinates = q.device.type == "cpu" and q.size(-1) >= H + W
@@ -118,7 +126,9 @@ class Attention(nn.Module):
         """q . R_h[row of key] (B, N, H, W, H) and q . R_w[column of key] (B, N, H, W, W); q is unscaled."""
         H, W = q_BNHWD.shape[2:4]
         rows = relative_table(self.rel_pos_h, H).to(q_BNHWD.dtype)  # (H, H, D)
-        columns = relative_table(self.rel_pos_w, W).to(q_BNHWD.dtype)  # (W, W, D)
+        # See `resize_grid`: in a view as high as the native one a patch is as far from its neighbour as there.
+        narrower = self.rel_pos_h.size(0) == 2 * H - 1 and self.rel_pos_w.size(0) > 2 * W - 1
+        columns = relative_table(self.rel_pos_w, W, cut=narrower).to(q_BNHWD.dtype)  # (W, W, D)
         by_row = q_BNHWD @ rows.transpose(1, 2)[None, None]
         by_column = (q_BNHWD.transpose(2, 3) @ columns.transpose(1, 2)[None, None]).transpose(2, 3)
         return by_row, by_column

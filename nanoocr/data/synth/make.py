@@ -13,6 +13,7 @@ from nanoocr.data.synth.paragraph import make_paragraph
 from nanoocr.data.synth.receipt import make_receipt
 from nanoocr.data.synth.sample import SynthSample
 from nanoocr.data.synth.scene import make_scene
+from nanoocr.data.synth.strip import make_strip
 from nanoocr.data.synth.table import make_table
 from nanoocr.errors import UsageError
 
@@ -33,7 +34,9 @@ QUESTION_KINDS: dict[str, Callable[..., SynthSample]] = {
     "chart_question": make_chart_question,
     "form_question": make_form_question,
 }
-ALL_KINDS = {**KINDS, **QUESTION_KINDS}
+# A line of a page as the model of the package sees it, 64 pixels high.
+LINE_KINDS: dict[str, Callable[..., SynthSample]] = {"strip": make_strip}
+ALL_KINDS = {**KINDS, **QUESTION_KINDS, **LINE_KINDS}
 
 
 def make_sample(

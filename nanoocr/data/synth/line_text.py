@@ -1,0 +1,180 @@
+"""What a line of a real page says: prose in many languages, receipts, forms, addresses, letters at random.
+
+Half of it cannot be guessed, as everywhere in the synthetic data. The characters are those of
+nanoocr.alphabet; a font may lack some of them, which `drawable_text` then replaces.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Collection
+
+from nanoocr.alphabet import plain_twin
+from nanoocr.data.synth import text, words
+from nanoocr.data.synth.dice import Dice
+from nanoocr.data.synth.languages import find_languages
+from nanoocr.data.synth.words import listed
+
+QUOTES = ("“”", "‘’", "„“", "«»", '""', "''", "()", "()", "[]", "‹›")
+ENDS = (".", ".", ".", ",", ",", ";", ":", "!", "?", "…", " –", " —", "-")
+JOINS = (" ", " ", " ", " ", " – ", " — ", " • ", " · ", " | ", " / ", " & ", " + ", " - ")
+CURRENCIES = ("", "", "$", "€", "£", "RM", "RM ", "USD ", "EUR ", "CHF ", "¥", "kr ", "zł ", "Kč ")
+UNITS = listed("kg g ml cl l pcs pc x m cm mm km % °C °F kWh MB GB h min Stk St")
+LABELS = listed(
+    "Total TOTAL Subtotal SUBTOTAL Tax GST VAT MwSt TVA IVA Cash CASH Change CHANGE Rounding Amount AMOUNT "
+    "Invoice INVOICE No No. Nr. Nº Date DATE Time Tel TEL Fax FAX Qty QTY Price PRICE Item ITEM Disc Discount "
+    "Balance Due Paid Visa VISA Mastercard Cashier Member Ref Bill Table Receipt RECEIPT Description Code Ship "
+    "To From Name NAME Address Signature Page Fig. Figure Section Chapter Vol. Brand BRAND Account Company "
+    "Title Subject Approved Copies Phone Email Attn Order Customer Unit Size Weight Net NET Gross Round"
+)
+STREETS = listed(
+    "Street Road Avenue Lane Jalan JALAN Lorong Strasse straße rue Via Calle Rua Plaza Square gade vej"
+)
+SUFFIXES = listed("Ltd Ltd. LTD Inc. GmbH AG S.A. SDN BHD (M) Bhd. Co. CO. LLC plc Corp. & Sons Oy AB A/S")
+SIGNS_ALONE = listed(
+    "* # - – • RM $ € £ % @ + = & / : x X 1 0 2 3 5 A B C I l a e o i ( ) ! ? § © ® ™ ° ½ ¼ ¾ × 00 SR Z"
+)
+
+
+def line_text(dice: Dice, room: int) -> tuple[str, bool]:
+    """About `room` characters for one line, and whether they are natural language."""
+    parts: list[str] = []
+    guessable = dice.chance(0.45)
+    if room <= 3 and dice.chance(0.6):
+        return dice.pick(SIGNS_ALONE), False
+    choices = NATURAL if guessable else RANDOM
+    while sum(map(len, parts)) + len(parts) < room:
+        parts.append(dice.pick(choices)(dice))
+    line = " ".join(parts)
+    if len(line) > room:
+        line = line[: max(room, 1)]
+        if " " in line and dice.chance(0.85):  # most strips end between words
+            line = line.rpartition(" ")[0]
+    line = " ".join(line.split()) or "-"
+    return (line.upper() if dice.chance(0.22) else line), guessable
+
+
+# --- prose ------------------------------------------------------------------------------------------
+
+
+def prose(dice: Dice) -> str:
+    """A few words of one language in a row, with the marks and capitals of running text."""
+    languages = find_languages()
+    language = "english" if dice.chance(0.5) else dice.pick(list(languages))
+    vocabulary = languages[language]
+    run = [dice.pick(vocabulary) for _ in range(dice.whole(1, 6))]
+    if language == "english" and dice.chance(0.6):  # function words are what real lines are full of
+        run = [word for pair in zip(run, (dice.pick(words.LINKS) for _ in run)) for word in pair]
+    style = dice.unit()
+    if style < 0.25:
+        run = [word.capitalize() for word in run]
+    elif style < 0.5:
+        run[0] = run[0].capitalize()
+    elif style < 0.56:
+        run = [word.upper() for word in run]
+    if dice.chance(0.12):
+        place, (opening, closing) = dice.whole(0, len(run) - 1), dice.pick(QUOTES)
+        run[place] = opening + run[place] + closing
+    if dice.chance(0.1):
+        place = dice.whole(0, len(run) - 1)
+        run[place] += dice.pick(("’s", "'s", "’t", "-" + dice.pick(vocabulary)))
+    joined = dice.pick(JOINS).join(run) if dice.chance(0.1) else " ".join(run)
+    return joined + dice.pick(ENDS) if dice.chance(0.4) else joined
+
+
+def numbered(dice: Dice) -> str:
+    """The head of a list entry, a section or a footnote."""
+    number = dice.whole(1, 99)
+    head = dice.pick(("{}.", "{})", "({})", "[{}]", "§ {}", "{}.1", "{}", "•", "–", "Fig. {}:", "p. {}", "*"))
+    return head.format(number) + " " + prose(dice)
+
+
+def address(dice: Dice) -> str:
+    """A piece of a postal address or the name of a firm."""
+    place, number = dice.pick(words.PLACES), dice.whole(1, 399)
+    form = dice.whole(0, 4)
+    if form == 0:
+        return f"{number} {place} {dice.pick(STREETS)},"
+    if form == 1:
+        return f"No. {number}, {dice.pick(STREETS)} {place}, {dice.whole(1000, 99999)}"
+    if form == 2:
+        return f"{dice.pick(words.LAST_NAMES)} {dice.pick(words.SHOPS)} {dice.pick(SUFFIXES)}"
+    if form == 3:
+        return f"{dice.whole(10000, 99999)} {place}"
+    return f"{place}, {dice.pick(string.ascii_uppercase)}{dice.pick(string.ascii_uppercase)} {dice.whole(1, 99999):05d}"
+
+
+# --- receipts, forms, tables -----------------------------------------------------------------------------
+
+
+def amount(dice: Dice) -> str:
+    """Money as printed: with or without sign, comma or point, minus or brackets."""
+    value = f"{dice.whole(0, 10 ** dice.whole(1, 4))}{dice.pick('...,')}{dice.whole(0, 99):02d}"
+    value = dice.pick(CURRENCIES) + value
+    return dice.pick(
+        ("{}", "{}", "{}", "{}", "-{}", "({})", "{}-", "{} €", "{} SR", "{}*", "@{}", "{}%")
+    ).format(value)
+
+
+def labelled(dice: Dice) -> str:
+    """A label and its value: `Total: 12.50`, `Date 04/05/2019`."""
+    value = dice.pick((amount, amount, text.date, text.clock_time, text.code, text.number, text.phone))(dice)
+    colon = dice.pick(("", ":", ":", " :", ".", " #", " ......", " ="))
+    return f"{dice.pick(LABELS)}{colon} {value}"
+
+
+def entry(dice: Dice) -> str:
+    """A row of a receipt or a table."""
+    name = dice.pick(
+        (text.random_word, lambda d: d.pick(words.GOODS), lambda d: d.pick(find_languages()["english"]))
+    )
+    cells = [name(dice)]
+    if dice.chance(0.5):
+        cells.append(
+            f"{dice.whole(1, 99)} {dice.pick(UNITS)}" if dice.chance(0.5) else str(dice.whole(1, 12))
+        )
+    cells += [amount(dice) for _ in range(dice.whole(0, 2))]
+    return " ".join(cells)
+
+
+def digits(dice: Dice) -> str:
+    """A long run of digits, as of accounts, bar codes and receipts."""
+    return "".join(dice.pick(string.digits) for _ in range(dice.whole(3, 14)))
+
+
+def letters(dice: Dice) -> str:
+    """Letters at random in mixed case, as no language has them."""
+    low, high = (2, 5) if dice.chance(0.5) else (1, 10)
+    return "".join(dice.pick(string.ascii_letters) for _ in range(dice.whole(low, high)))
+
+
+def signed(dice: Dice) -> str:
+    """A word or number among signs that ASCII lacks, or between brackets."""
+    sign = dice.pick("•–—…€£°§©®™½¼¾±×÷«»¿¡·¶µ²³¢¥‰†")
+    core = dice.pick((text.random_word, text.number, digits, letters))(dice)
+    return dice.pick(("{1}{0}", "{0}{1}", "{0} {1}", "{1} {0}", "{0} {1} {0}")).format(core, sign)
+
+
+def accented(dice: Dice) -> str:
+    """Letters with marks, at random."""
+    marked = "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞßàáâãäåæçèéêëìíîïðñòóôõöøùúûüýþÿĄąĆćĘęŁłŃńŚśŹźŻżČčĎďĚěŇňŘřŠšŤťŮůŽžĞğİıŞşŒœŸ"
+    run = [dice.pick(marked if dice.chance(0.4) else string.ascii_lowercase) for _ in range(dice.whole(2, 9))]
+    return "".join(run)
+
+
+NATURAL: tuple[Callable[[Dice], str], ...] = (
+    prose, prose, prose, prose, prose, numbered, address, text.sentence, text.natural_phrase, text.full_name,
+)  # fmt: skip
+RANDOM: tuple[Callable[[Dice], str], ...] = (
+    text.random_token, text.random_token, text.random_token, labelled, labelled, labelled, entry, entry, amount,
+    amount, digits, digits, letters, letters, letters, letters, text.code, text.date, signed, accented, address,
+    text.random_word, text.phone,
+)  # fmt: skip
+
+
+def drawable_text(line: str, drawable: Collection[str]) -> str:
+    """`line` with characters that a font lacks replaced by their plain letters, or left out."""
+    if all(char in drawable for char in line):
+        return line
+    kept = "".join(char if char in drawable else plain_twin(char) for char in line)
+    return " ".join(kept.split()) or "-"

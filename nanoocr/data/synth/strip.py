@@ -1,0 +1,323 @@
+"""Strips: one line of text as it is cut out of a real page, 64 pixels high, or a strip without any text.
+
+What makes lines of real pages hard happens at their own resolution, before they are enlarged: letters 6 to 40
+pixels high, faded or bled ink, JPEG, noise, thresholds. So a line is drawn large, shrunk to such a height,
+worn there (strip_wear.py), and only then enlarged to the height at which the model reads, as in life.
+
+The geometry is that of nanoocr.layout.strips: capitals are CAP pixels high and stand on BASELINE, give or take
+what a finder of lines gets wrong; beyond the ink the strip continues in the colour of its paper.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from nanoocr.alphabet import CHARACTERS
+from nanoocr.config import CELL
+from nanoocr.data.glyphs import NOTHING
+from nanoocr.data.synth.dice import Dice
+from nanoocr.data.synth.fonts import Font
+from nanoocr.data.synth.line_text import drawable_text, line_text
+from nanoocr.data.synth.page import Colour, Face, Page, face, opened, render
+from nanoocr.data.synth.sample import SynthSample
+from nanoocr.data.synth.strip_wear import StripWear, choose_wear, wear_ink, wear_strip
+
+HEIGHT = CELL  # pixels, of every strip
+WIDTHS = (64, 128, 192, 256, 320, 384, 448, 512, 640, 768)  # pixels
+CAP, BASELINE = 28, 48  # height of capitals, and row of the baseline, in pixels of the strip
+EMPTY = 0.08  # share of strips without text
+MASTER_SIZES = (36, 48, 64)  # font sizes in pixels that lines are drawn at before they are shrunk
+MOST_COLUMNS = 1000  # pixels of a line at the resolution of its page
+NO_PLACE = np.zeros((1, 4), np.float32)  # of NOTHING
+ROOM = 12  # pixels of paper left and right of the text, in strip pixels
+
+
+@dataclass(frozen=True)
+class Window:
+    """Which part of a drawn line the strip shows, in pixels of the drawing."""
+
+    left: float
+    top: float
+    scale: float  # strip pixels for one pixel of the drawing
+    width: int  # of the strip, pixels that are filled before the padding
+
+
+def make_strip(dice: Dice, fonts: Sequence[Font]) -> SynthSample:
+    """A strip of one line, or an empty one whose answer is ""; the prompt is "Read."."""
+    font = dice.pick(fonts)
+    wear = choose_wear(dice)
+    empty = dice.chance(EMPTY)
+    text, guessable = ("", True) if empty else _text(dice, font)
+    drawn = _draw_line(dice, font, text, wear)
+    window = _window(dice, drawn)
+    ink = wear_ink(dice, _shrunk(drawn, window, wear), wear)
+    picture = wear_strip(dice, ink, wear, without_text=not drawn.text)
+    strip = _enlarged(dice, picture, window.width)
+    boxes = (drawn.boxes - np.array([window.left, window.top] * 2, np.float32)) * window.scale
+    return SynthSample(
+        image=strip,
+        prompt="Read.",
+        answer=drawn.text,
+        kind="strip",
+        font=font.family,
+        chars=drawn.chars or NOTHING,
+        boxes=boxes.astype(np.float32) if drawn.chars else NO_PLACE,
+        guessable=guessable,
+    )
+
+
+def _text(dice: Dice, font: Font) -> tuple[str, bool]:
+    """A line of 1 to some 50 characters; short ones are common on receipts and forms."""
+    room = dice.whole(1, 8) if dice.chance(0.25) else dice.whole(6, 46)
+    line, guessable = line_text(dice, room)
+    return drawable_text(line, drawable(font)), guessable
+
+
+@functools.lru_cache(maxsize=2048)
+def drawable(font: Font) -> frozenset[str]:
+    """The characters of the alphabet that a font has a glyph of its own for."""
+    probe = opened(font.path, 24)
+    missing = render(probe, "\U0010fffe").mask.tobytes()
+    return frozenset(char for char in CHARACTERS if char == " " or _has(render(probe, char).mask, missing))
+
+
+def _has(mask: np.ndarray, missing: bytes) -> bool:
+    return bool(mask.any()) and mask.tobytes() != missing
+
+
+# --- drawing ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A line at its drawing size."""
+
+    ink: np.ndarray  # (H, W) uint8 coverage
+    text: str  # as much of it as a strip holds
+    chars: str
+    boxes: np.ndarray  # (len(chars), 4) float32
+    cap: float  # height of capitals, pixels
+    baseline: float  # row
+    left: float  # of the text
+    right: float
+
+
+def _draw_line(dice: Dice, font: Font, text: str, wear: StripWear) -> Drawn:
+    """The line, its neighbours above and below as far as they reach into the strip, and rules."""
+    size = dice.pick(MASTER_SIZES)
+    letters = face(font, size)
+    cap = _cap_height(letters)
+    text = _fitted(letters, text, 1.25 * (WIDTHS[-1] - 2 * ROOM) / CAP * cap)
+    tracking = dice.between(-0.03, 0.12) * size if dice.chance(0.2) else 0.0
+    gaps = [_gap(dice, letters, cap) for _ in range(text.count(" "))]
+    length = letters.width(text, tracking) + sum(gaps) if text else dice.between(1, 22) * cap
+    margin = int(4 * cap)
+    height, width = int(6.6 * cap) + letters.below, int(length + 2 * margin)
+    baseline = int(3.8 * cap)
+    page = Page((height, width), (255, 255, 255))
+    end = _write(page, letters, text, margin, baseline, tracking, gaps)
+    chars, boxes = "".join(page.chars), page.box_array()
+    # A strip without text sees its neighbours at the edges more often: that is what finders hand over.
+    if dice.chance(0.9 if not text and dice.chance(0.3) else 0.35):
+        _neighbours(dice, page, font, size, baseline, empty=not text)
+    ink = page.ink
+    if text and dice.chance(0.15):
+        end = _cut_letter(dice, page, letters, end, baseline)
+    ink = _rules(dice, ink, cap, baseline, margin, end, empty=not text)
+    if wear.slant:
+        ink, boxes = _sheared(ink, boxes, wear.slant, baseline)
+    return Drawn(ink, text, chars, boxes, cap, baseline, margin, end)
+
+
+def _fitted(letters: Face, text: str, room: float) -> str:
+    """As many words as `room` pixels hold; a single word is cut."""
+    fitted = letters.fit(text, room)
+    return fitted if fitted == text else fitted.rpartition(" ")[0] or fitted
+
+
+@functools.lru_cache(maxsize=4096)
+def _cap_height(letters: Face) -> float:
+    return float(-letters.glyph("H").top)
+
+
+def _gap(dice: Dice, letters: Face, cap: float) -> float:
+    """What a blank is wider or narrower than the font's own; sometimes as wide as between two columns."""
+    own = letters.glyph(" ").advance
+    if dice.chance(0.05):
+        return dice.between(0.8, 3.0) * cap
+    return dice.between(-0.25, 0.6) * own if dice.chance(0.5) else 0.0
+
+
+def _write(
+    page: Page, letters: Face, text: str, x: float, baseline: int, tracking: float, gaps: Sequence[float]
+) -> float:
+    """Sets the words with their own gaps between them; returns where the last one ends."""
+    for place, word in enumerate(text.split(" ") if text else []):
+        if place:
+            x += letters.glyph(" ").advance + gaps[place - 1]
+        x = page.write(letters, word, x, baseline, tracking)
+    return x
+
+
+def _neighbours(dice: Dice, page: Page, font: Font, size: int, baseline: int, *, empty: bool) -> None:
+    """Lines above and below, of which the strip shows what hangs into it; no part of the truth."""
+    other = face(font, size)
+    pitch = int(dice.between(1.05, 1.5) * (other.above + other.below))
+    if empty:  # nothing but the edges of other lines: so far away that no letter is whole
+        pitch = max(pitch, int(1.9 * _cap_height(other)) + other.below)
+    for row in (baseline - pitch, baseline + pitch):
+        if row - other.above < 0 or row + other.below >= page.height:
+            continue
+        line = drawable_text(line_text(dice, 60)[0], drawable(font))
+        x = dice.between(0, 2 * size) if dice.chance(0.3) else size / 2
+        page.write(other, other.fit(line, page.width - x - size), x, row)
+
+
+def _cut_letter(dice: Dice, page: Page, letters: Face, end: float, baseline: int) -> float:
+    """Specks behind the text, as of a border or a word that was cut off; they are nothing to read."""
+    pen = ImageDraw.Draw(image := Image.fromarray(page.ink))
+    x = end + dice.between(0.5, 1.2) * letters.size
+    top = baseline - dice.between(0, 1.2) * letters.size
+    wide = dice.between(0.04, 0.12) * letters.size
+    pen.rectangle([x, top, x + wide, top + dice.between(0.05, 2) * letters.size], fill=255)
+    page.ink = np.asarray(image)
+    return end
+
+
+def _rules(
+    dice: Dice, ink: np.ndarray, cap: float, baseline: int, left: float, right: float, *, empty: bool
+) -> np.ndarray:
+    """Underlines, rules above, frames at the sides; on empty strips whatever is no text."""
+    if not dice.chance(0.95 if empty else 0.14):
+        return ink
+    pen = ImageDraw.Draw(image := Image.fromarray(ink))
+    thick = max(1, round(dice.between(0.03, 0.16) * cap))
+    for _ in range(dice.whole(1, 3) if empty else 1):
+        if empty:
+            _no_text(dice, pen, cap, baseline, left, right, thick)
+            continue
+        choice = dice.unit()
+        x0, x1 = left - dice.between(0, 3) * cap, right + dice.between(0, 3) * cap
+        if choice < 0.45:  # an underline, clear of the letters or through their descenders
+            y = baseline + dice.between(0.12, 0.55) * cap
+            pen.rectangle([x0, y, x1, y + thick], fill=255)
+        elif choice < 0.65:
+            y = baseline - dice.between(1.35, 1.9) * cap
+            pen.rectangle([x0, y, x1, y + thick], fill=255)
+        elif choice < 0.85:
+            for x in dice.sample([left - 0.6 * cap, right + 0.6 * cap], dice.whole(1, 2)):
+                pen.rectangle([x, 0, x + thick, image.height], fill=255)
+        else:
+            top, bottom = baseline - 1.5 * cap, baseline + 0.6 * cap
+            pen.rectangle([left - 0.7 * cap, top, right + 0.7 * cap, bottom], outline=255, width=thick)
+    return np.asarray(image)
+
+
+def _no_text(
+    dice: Dice, pen: ImageDraw.ImageDraw, cap: float, baseline: int, left: float, right: float, thick: int
+) -> None:
+    """One thing that a finder of lines may take for text: rules, dashes, dots, frames, bars, shapes."""
+    y = baseline - dice.between(-0.4, 1.2) * cap
+    choice = dice.whole(0, 7)
+    if choice == 0:
+        pen.rectangle([left - 2 * cap, y, right + 2 * cap, y + thick], fill=255)
+    elif choice <= 2:  # dashes, dots or stars in a row
+        step, dash = dice.between(0.2, 0.9) * cap, dice.between(0.2, 0.75)
+        high = thick if dice.chance(0.7) else dice.between(0.1, 0.4) * cap
+        for place in np.arange(left, right, step):
+            pen.rectangle([place, y, place + dash * step, y + high], fill=255)
+    elif choice == 3:
+        x = dice.between(left, right)
+        pen.rectangle([x, 0, x + thick, pen.im.size[1]], fill=255)
+    elif choice == 4:
+        pen.rectangle([left, y - cap, right, y + cap], outline=255, width=thick)
+    elif choice == 5:  # a bar code
+        x = left
+        while x < right:
+            wide = dice.between(0.03, 0.2) * cap
+            pen.rectangle([x, 0, x + wide, baseline + 2 * cap], fill=255)
+            x += wide + dice.between(0.03, 0.2) * cap
+    elif choice == 6:
+        x, across = dice.between(left, right), dice.between(0.3, 3) * cap
+        pen.ellipse([x, y - across, x + 2 * across, y + across], outline=255, width=thick * 2)
+    else:
+        corners = [(dice.between(left, right), baseline + dice.between(-2, 1) * cap) for _ in range(4)]
+        pen.polygon(corners, fill=255 if dice.chance(0.5) else None, outline=255)
+
+
+def _sheared(
+    ink: np.ndarray, boxes: np.ndarray, slant: float, baseline: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The ink with rows falling or rising by `slant` pixels per pixel, as the rest of a tilt; boxes move along."""
+    middle = ink.shape[1] / 2
+    shift = (1.0, 0.0, 0.0, -slant, 1.0, slant * middle)  # output -> input
+    image = Image.fromarray(ink)
+    turned = image.transform(image.size, Image.Transform.AFFINE, shift, Image.Resampling.BILINEAR)
+    moved = boxes.copy()
+    if len(moved):
+        moved[:, 1::2] += (slant * ((boxes[:, 0] + boxes[:, 2]) / 2 - middle))[:, None]
+    return np.asarray(turned), moved
+
+
+# --- shrinking and enlarging ------------------------------------------------------------------------------
+
+
+def _window(dice: Dice, drawn: Drawn) -> Window:
+    """Where the strip is cut: capitals near CAP, the baseline near BASELINE, off by what finders get wrong."""
+    spread = 0.1 if dice.chance(0.7) else 0.25
+    cap = CAP * float(np.exp(spread * (dice.unit() + dice.unit() + dice.unit() - 1.5) * 2))
+    scale = cap / drawn.cap
+    if (drawn.right - drawn.left) * scale > WIDTHS[-1] - 2 * ROOM:
+        scale = (WIDTHS[-1] - 2 * ROOM) / (drawn.right - drawn.left)
+    before, behind = (max(1.0, ROOM + dice.between(-10, 10)) for _ in range(2))
+    baseline = BASELINE + (dice.unit() + dice.unit() - 1) * 5
+    width = (drawn.right - drawn.left) * scale + before + behind
+    return Window(
+        left=drawn.left - before / scale,
+        top=drawn.baseline - baseline / scale,
+        scale=scale,
+        width=min(max(16, round(width)), WIDTHS[-1]),
+    )
+
+
+def _shrunk(drawn: Drawn, window: Window, wear: StripWear) -> np.ndarray:
+    """(h, w) float32 coverage 0 to 1 at the resolution of the page, cut as the strip will be."""
+    # Small letters are what is hard; very long lines stay below what the tile of noise covers.
+    rows = max(14, min(round(HEIGHT * wear.cap / CAP), HEIGHT * MOST_COLUMNS // window.width))
+    columns = max(6, round(window.width * rows / HEIGHT))
+    box = (
+        window.left,
+        window.top,
+        window.left + window.width / window.scale,
+        window.top + HEIGHT / window.scale,
+    )
+    image = Image.fromarray(drawn.ink)
+    shrunk = image.resize((columns, rows), wear.filter, box=box)
+    return np.asarray(shrunk).astype(np.float32) / 255
+
+
+def _enlarged(dice: Dice, picture: Image.Image, width: int) -> Image.Image:
+    """The worn picture at the height of a strip, continued to the next view in the colour of its paper."""
+    filter_ = Image.Resampling.BICUBIC if dice.chance(0.8) else Image.Resampling.BILINEAR
+    strip = picture.resize((width, HEIGHT), filter_)
+    view = next(view for view in WIDTHS if view >= width)
+    if view == width:
+        return strip
+    canvas = Image.new("RGB", (view, HEIGHT), paper_of(strip))
+    canvas.paste(strip, (0, 0))
+    return canvas
+
+
+def paper_of(strip: Image.Image) -> Colour:
+    """The colour of the paper: the median of the strip's border."""
+    pixels = np.asarray(strip)
+    border = np.concatenate(
+        [pixels[:3].reshape(-1, 3), pixels[-3:].reshape(-1, 3), pixels[:, -3:].reshape(-1, 3)]
+    )
+    red, green, blue = np.median(border, axis=0).astype(int).tolist()
+    return (red, green, blue)
