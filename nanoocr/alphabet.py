@@ -1,8 +1,8 @@
 """The characters that the glyph heads name and that synthetic text is made of.
 
-They are what English, German, French, Spanish, Italian, Portuguese, Dutch, Polish, Czech, the Nordic languages
-and Turkish print. Characters that fonts draw alike are written one way, by rule, since no picture can decide
-between them (`SAME_INK`).
+They are what English, German, French, Spanish, Italian, Portuguese, Dutch, Polish, Czech, the Nordic
+languages and Turkish print. Characters that fonts draw alike are written one way, by rule, since no
+picture can decide between them (`SAME_INK`).
 """
 
 from __future__ import annotations

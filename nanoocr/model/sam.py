@@ -50,7 +50,7 @@ def resize_distances(table: Tensor, rows: int) -> Tensor:
 
 
 def cut_distances(table: Tensor, rows: int) -> Tensor:
-    """The middle `rows` rows of a relative-position table: the short distances. Longer ones repeat the last."""
+    """The middle `rows` rows of a relative-position table: short distances; longer ones repeat the last."""
     first = (table.size(0) - rows) // 2
     places = torch.arange(first, first + rows, device=table.device)
     return table[places.clamp(0, table.size(0) - 1)]
@@ -126,7 +126,7 @@ class Attention(nn.Module):
         """q . R_h[row of key] (B, N, H, W, H) and q . R_w[column of key] (B, N, H, W, W); q is unscaled."""
         H, W = q_BNHWD.shape[2:4]
         rows = relative_table(self.rel_pos_h, H).to(q_BNHWD.dtype)  # (H, H, D)
-        # See `resize_grid`: in a view as high as the native one a patch is as far from its neighbour as there.
+        # See `resize_grid`: in a view as high as the native one letters have the size that they have there.
         narrower = self.rel_pos_h.size(0) == 2 * H - 1 and self.rel_pos_w.size(0) > 2 * W - 1
         columns = relative_table(self.rel_pos_w, W, cut=narrower).to(q_BNHWD.dtype)  # (W, W, D)
         by_row = q_BNHWD @ rows.transpose(1, 2)[None, None]

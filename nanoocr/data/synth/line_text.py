@@ -9,7 +9,7 @@ from __future__ import annotations
 import string
 from collections.abc import Callable, Collection
 
-from nanoocr.alphabet import plain_twin
+from nanoocr.alphabet import LATIN_1, LATIN_A, plain_twin
 from nanoocr.data.synth import text, words
 from nanoocr.data.synth.dice import Dice
 from nanoocr.data.synth.languages import find_languages
@@ -22,9 +22,9 @@ CURRENCIES = ("", "", "$", "€", "£", "RM", "RM ", "USD ", "EUR ", "CHF ", "¥
 UNITS = listed("kg g ml cl l pcs pc x m cm mm km % °C °F kWh MB GB h min Stk St")
 LABELS = listed(
     "Total TOTAL Subtotal SUBTOTAL Tax GST VAT MwSt TVA IVA Cash CASH Change CHANGE Rounding Amount AMOUNT "
-    "Invoice INVOICE No No. Nr. Nº Date DATE Time Tel TEL Fax FAX Qty QTY Price PRICE Item ITEM Disc Discount "
-    "Balance Due Paid Visa VISA Mastercard Cashier Member Ref Bill Table Receipt RECEIPT Description Code Ship "
-    "To From Name NAME Address Signature Page Fig. Figure Section Chapter Vol. Brand BRAND Account Company "
+    "Invoice INVOICE No No. Nr. Nº Date DATE Time Tel TEL Fax FAX Qty QTY Price PRICE Item ITEM Disc "
+    "Discount Balance Due Paid Visa VISA Mastercard Cashier Member Ref Bill Table Receipt RECEIPT Description Code "
+    "Ship To From Name NAME Address Signature Page Fig. Figure Section Chapter Vol. Brand BRAND Account Company "
     "Title Subject Approved Copies Phone Email Attn Order Customer Unit Size Weight Net NET Gross Round"
 )
 STREETS = listed(
@@ -34,6 +34,8 @@ SUFFIXES = listed("Ltd Ltd. LTD Inc. GmbH AG S.A. SDN BHD (M) Bhd. Co. CO. LLC p
 SIGNS_ALONE = listed(
     "* # - – • RM $ € £ % @ + = & / : x X 1 0 2 3 5 A B C I l a e o i ( ) ! ? § © ® ™ ° ½ ¼ ¾ × 00 SR Z"
 )
+
+MARKED = "".join(char for char in LATIN_1 + LATIN_A if char.isalpha())
 
 
 def line_text(dice: Dice, room: int) -> tuple[str, bool]:
@@ -101,7 +103,8 @@ def address(dice: Dice) -> str:
         return f"{dice.pick(words.LAST_NAMES)} {dice.pick(words.SHOPS)} {dice.pick(SUFFIXES)}"
     if form == 3:
         return f"{dice.whole(10000, 99999)} {place}"
-    return f"{place}, {dice.pick(string.ascii_uppercase)}{dice.pick(string.ascii_uppercase)} {dice.whole(1, 99999):05d}"
+    state = dice.pick(string.ascii_uppercase) + dice.pick(string.ascii_uppercase)
+    return f"{place}, {state} {dice.whole(1, 99999):05d}"
 
 
 # --- receipts, forms, tables -----------------------------------------------------------------------------
@@ -157,8 +160,7 @@ def signed(dice: Dice) -> str:
 
 def accented(dice: Dice) -> str:
     """Letters with marks, at random."""
-    marked = "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞßàáâãäåæçèéêëìíîïðñòóôõöøùúûüýþÿĄąĆćĘęŁłŃńŚśŹźŻżČčĎďĚěŇňŘřŠšŤťŮůŽžĞğİıŞşŒœŸ"
-    run = [dice.pick(marked if dice.chance(0.4) else string.ascii_lowercase) for _ in range(dice.whole(2, 9))]
+    run = [dice.pick(MARKED if dice.chance(0.4) else string.ascii_lowercase) for _ in range(dice.whole(2, 9))]
     return "".join(run)
 
 
@@ -166,9 +168,9 @@ NATURAL: tuple[Callable[[Dice], str], ...] = (
     prose, prose, prose, prose, prose, numbered, address, text.sentence, text.natural_phrase, text.full_name,
 )  # fmt: skip
 RANDOM: tuple[Callable[[Dice], str], ...] = (
-    text.random_token, text.random_token, text.random_token, labelled, labelled, labelled, entry, entry, amount,
-    amount, digits, digits, letters, letters, letters, letters, text.code, text.date, signed, accented, address,
-    text.random_word, text.phone,
+    text.random_token, text.random_token, text.random_token, labelled, labelled, labelled, entry, entry,
+    amount, amount, digits, digits, letters, letters, letters, letters, text.code, text.date, signed,
+    accented, address, text.random_word, text.phone,
 )  # fmt: skip
 
 

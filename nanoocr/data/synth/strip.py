@@ -4,8 +4,8 @@ What makes lines of real pages hard happens at their own resolution, before they
 pixels high, faded or bled ink, JPEG, noise, thresholds. So a line is drawn large, shrunk to such a height,
 worn there (strip_wear.py), and only then enlarged to the height at which the model reads, as in life.
 
-The geometry is that of nanoocr.layout.strips: capitals are CAP pixels high and stand on BASELINE, give or take
-what a finder of lines gets wrong; beyond the ink the strip continues in the colour of its paper.
+The geometry is that of nanoocr.layout.strips: capitals are CAP pixels high and stand on BASELINE, give or
+take what a finder of lines gets wrong; beyond the ink the strip continues in the colour of its paper.
 """
 
 from __future__ import annotations
@@ -171,7 +171,8 @@ def _neighbours(dice: Dice, page: Page, font: Font, size: int, baseline: int, *,
     if empty:  # nothing but the edges of other lines: so far away that no letter is whole
         pitch = max(pitch, int(1.9 * _cap_height(other)) + other.below)
     for row in (baseline - pitch, baseline + pitch):
-        if row - other.above < 0 or row + other.below >= page.height:
+        # Accents on capitals rise above what a face of ASCII letters needs, and cedillas hang below it.
+        if row - 1.5 * other.above < 0 or row + 2 * other.below >= page.height:
             continue
         line = drawable_text(line_text(dice, 60)[0], drawable(font))
         x = dice.between(0, 2 * size) if dice.chance(0.3) else size / 2
@@ -253,7 +254,7 @@ def _no_text(
 def _sheared(
     ink: np.ndarray, boxes: np.ndarray, slant: float, baseline: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The ink with rows falling or rising by `slant` pixels per pixel, as the rest of a tilt; boxes move along."""
+    """The ink with rows falling by `slant` pixels per pixel, as the rest of a tilt; boxes move along."""
     middle = ink.shape[1] / 2
     shift = (1.0, 0.0, 0.0, -slant, 1.0, slant * middle)  # output -> input
     image = Image.fromarray(ink)
@@ -268,7 +269,7 @@ def _sheared(
 
 
 def _window(dice: Dice, drawn: Drawn) -> Window:
-    """Where the strip is cut: capitals near CAP, the baseline near BASELINE, off by what finders get wrong."""
+    """Where the strip is cut: capitals near CAP on BASELINE, off by what finders of lines get wrong."""
     spread = 0.1 if dice.chance(0.7) else 0.25
     cap = CAP * float(np.exp(spread * (dice.unit() + dice.unit() + dice.unit() - 1.5) * 2))
     scale = cap / drawn.cap

@@ -1,7 +1,7 @@
 """What a real page has done to a line, at the resolution of the page: ink, paper, light, camera, file.
 
-The order is that of life: ink is bled, faded or printed in dots; it lies on a ground; the page is scanned with
-noise and a tone of its own; the file is thresholded or compressed.
+The order is that of life: ink is bled, faded or printed in dots; it lies on a ground; the page is scanned
+with noise and a tone of its own; the file is thresholded or compressed.
 """
 
 from __future__ import annotations
@@ -78,13 +78,13 @@ def _dotted(dice: Dice, ink_HW: np.ndarray, cap: float) -> np.ndarray:
 def _faded(dice: Dice, ink_HW: np.ndarray, cap: float) -> np.ndarray:
     """Ink that is missing in clouds, in grains, or in streaks along or across the line."""
     kind = dice.whole(0, 3)
+    keep: np.ndarray
     if kind == 0:
         cloud = colours.cloud(dice, _size(ink_HW), max(2, int(dice.between(0.2, 1.5) * cap)))
         keep = 0.75 + dice.between(0.1, 0.4) * cloud
     elif kind == 1:
-        keep = 1 - dice.between(0.2, 0.9) * (
-            colours.noise_window(dice, *ink_HW.shape) > dice.between(0.6, 1.8)
-        )
+        grains = colours.noise_window(dice, *ink_HW.shape) > dice.between(0.6, 1.8)
+        keep = 1 - dice.between(0.2, 0.9) * grains
     else:
         across = colours.noise_window(dice, 1, ink_HW.shape[1]) if kind == 2 else None
         streaks = colours.noise_window(dice, ink_HW.shape[0], 1) if across is None else across
@@ -125,13 +125,9 @@ def _ground(dice: Dice, size: tuple[int, int], *, busy: bool) -> tuple[np.ndarra
     choice = dice.unit()
     base = colours.paper(dice) if choice < 0.62 else colours.any_ground(dice)
     if 0.55 < choice < 0.62:  # yellowed or grey paper
-        shade = dice.between(0.65, 0.95)
-        base = (
-            int(base[0] * shade),
-            int(base[1] * shade * 0.98),
-            int(base[2] * shade * dice.between(0.8, 1)),
-        )
-    field = np.broadcast_to(np.array(base, np.float32), (*size, 3))
+        shade, blue = dice.between(0.65, 0.95), dice.between(0.8, 1)
+        base = (int(base[0] * shade), int(base[1] * shade * 0.98), int(base[2] * shade * blue))
+    field: np.ndarray = np.broadcast_to(np.array(base, np.float32), (*size, 3))
     if busy or dice.chance(0.22):  # a shadow, a fold, a lamp
         other = tuple(max(0, min(255, value + dice.whole(-60, 40))) for value in base)
         field = colours.gradient(dice, size, base, (other[0], other[1], other[2]))
