@@ -21,11 +21,11 @@ JOINS = (" ", " ", " ", " ", " – ", " — ", " • ", " · ", " | ", " / ", " 
 CURRENCIES = ("", "", "$", "€", "£", "RM", "RM ", "USD ", "EUR ", "CHF ", "¥", "kr ", "zł ", "Kč ")
 UNITS = listed("kg g ml cl l pcs pc x m cm mm km % °C °F kWh MB GB h min Stk St")
 LABELS = listed(
-    "Total TOTAL Subtotal SUBTOTAL Tax GST VAT MwSt TVA IVA Cash CASH Change CHANGE Rounding Amount AMOUNT "
-    "Invoice INVOICE No No. Nr. Nº Date DATE Time Tel TEL Fax FAX Qty QTY Price PRICE Item ITEM Disc "
-    "Discount Balance Due Paid Visa VISA Mastercard Cashier Member Ref Bill Table Receipt RECEIPT Description Code "
-    "Ship To From Name NAME Address Signature Page Fig. Figure Section Chapter Vol. Brand BRAND Account Company "
-    "Title Subject Approved Copies Phone Email Attn Order Customer Unit Size Weight Net NET Gross Round"
+    "Total TOTAL Subtotal SUBTOTAL Tax GST VAT MwSt TVA IVA Cash CASH Change CHANGE Rounding Amount "
+    "AMOUNT Invoice INVOICE No No. Nr. Nº Date DATE Time Tel TEL Fax FAX Qty QTY Price PRICE Item ITEM Disc "
+    "Discount Balance Due Paid Visa VISA Mastercard Cashier Member Ref Bill Table Receipt RECEIPT "
+    "Description Code Ship To From Name NAME Address Signature Page Fig. Figure Section Chapter Vol. Brand BRAND Account "
+    "Company Title Subject Approved Copies Phone Email Attn Order Customer Unit Size Weight Net NET Gross Round"
 )
 STREETS = listed(
     "Street Road Avenue Lane Jalan JALAN Lorong Strasse straße rue Via Calle Rua Plaza Square gade vej"
@@ -75,8 +75,8 @@ def prose(dice: Dice) -> str:
     elif style < 0.56:
         run = [word.upper() for word in run]
     if dice.chance(0.12):
-        place, (opening, closing) = dice.whole(0, len(run) - 1), dice.pick(QUOTES)
-        run[place] = opening + run[place] + closing
+        place, quotes = dice.whole(0, len(run) - 1), dice.pick(QUOTES)
+        run[place] = quotes[0] + run[place] + quotes[1]
     if dice.chance(0.1):
         place = dice.whole(0, len(run) - 1)
         run[place] += dice.pick(("’s", "'s", "’t", "-" + dice.pick(vocabulary)))
