@@ -22,10 +22,11 @@ CURRENCIES = ("", "", "$", "€", "£", "RM", "RM ", "USD ", "EUR ", "CHF ", "¥
 UNITS = listed("kg g ml cl l pcs pc x m cm mm km % °C °F kWh MB GB h min Stk St")
 LABELS = listed(
     "Total TOTAL Subtotal SUBTOTAL Tax GST VAT MwSt TVA IVA Cash CASH Change CHANGE Rounding Amount "
-    "AMOUNT Invoice INVOICE No No. Nr. Nº Date DATE Time Tel TEL Fax FAX Qty QTY Price PRICE Item ITEM Disc "
-    "Discount Balance Due Paid Visa VISA Mastercard Cashier Member Ref Bill Table Receipt RECEIPT "
-    "Description Code Ship To From Name NAME Address Signature Page Fig. Figure Section Chapter Vol. Brand BRAND Account "
-    "Company Title Subject Approved Copies Phone Email Attn Order Customer Unit Size Weight Net NET Gross Round"
+    "AMOUNT Invoice INVOICE No No. Nr. Nº Date DATE Time Tel TEL Fax FAX Qty QTY Price PRICE Item ITEM "
+    "Disc Discount Balance Due Paid Visa VISA Mastercard Cashier Member Ref Bill Table Receipt RECEIPT "
+    "Description Code Ship To From Name NAME Address Signature Page Fig. Figure Section Chapter Vol. "
+    "Brand BRAND Account Company Title Subject Approved Copies Phone Email Attn Order Customer Unit "
+    "Size Weight Net NET Gross Round"
 )
 STREETS = listed(
     "Street Road Avenue Lane Jalan JALAN Lorong Strasse straße rue Via Calle Rua Plaza Square gade vej"
