@@ -44,6 +44,7 @@ class Window:
     left: float
     top: float
     scale: float  # strip pixels for one pixel of the drawing
+    stretch: float  # what letters are wider than drawn; condensed print, of receipts above all, is below 1
     width: int  # of the strip, pixels that are filled before the padding
 
 
@@ -58,7 +59,8 @@ def make_strip(dice: Dice, fonts: Sequence[Font]) -> SynthSample:
     ink = wear_ink(dice, _shrunk(drawn, window, wear), wear)
     picture = wear_strip(dice, ink, wear, without_text=not drawn.text)
     strip = _enlarged(dice, picture, window.width)
-    boxes = (drawn.boxes - np.array([window.left, window.top] * 2, np.float32)) * window.scale
+    scales = np.array([window.scale * window.stretch, window.scale] * 2, np.float32)
+    boxes = (drawn.boxes - np.array([window.left, window.top] * 2, np.float32)) * scales
     return SynthSample(
         image=strip,
         prompt="Read.",
@@ -120,7 +122,7 @@ def _draw_line(dice: Dice, font: Font, text: str, wear: StripWear) -> Drawn:
     height, width = int(6.6 * cap) + letters.below, int(length + 2 * margin)
     baseline = int(3.8 * cap)
     page = Page((height, width), (255, 255, 255))
-    end = _write(page, letters, text, margin, baseline, tracking, gaps)
+    end = _write(page, letters, text, margin, baseline, tracking, gaps) if text else margin + length
     chars, boxes = "".join(page.chars), page.box_array()
     # A strip without text sees its neighbours at the edges more often: that is what finders hand over.
     if dice.chance(0.9 if not text and dice.chance(0.3) else 0.35):
@@ -224,7 +226,7 @@ def _no_text(
 ) -> None:
     """One thing that a finder of lines may take for text: rules, dashes, dots, frames, bars, shapes."""
     y = baseline - dice.between(-0.4, 1.2) * cap
-    choice = dice.whole(0, 7)
+    choice = dice.whole(0, 8)
     if choice == 0:
         pen.rectangle([left - 2 * cap, y, right + 2 * cap, y + thick], fill=255)
     elif choice <= 2:  # dashes, dots or stars in a row
@@ -246,6 +248,12 @@ def _no_text(
     elif choice == 6:
         x, across = dice.between(left, right), dice.between(0.3, 3) * cap
         pen.ellipse([x, y - across, x + 2 * across, y + across], outline=255, width=thick * 2)
+    elif choice == 7:  # a stroke of a pen
+        x, points = left, [(left, y)]
+        for _ in range(dice.whole(3, 12)):
+            x += dice.between(-0.4, 1.2) * cap
+            points.append((x, baseline + dice.between(-1.8, 0.8) * cap))
+        pen.line(points, fill=255, width=thick, joint="curve")
     else:
         corners = [(dice.between(left, right), baseline + dice.between(-2, 1) * cap) for _ in range(4)]
         pen.polygon(corners, fill=255 if dice.chance(0.5) else None, outline=255)
@@ -273,15 +281,19 @@ def _window(dice: Dice, drawn: Drawn) -> Window:
     spread = 0.1 if dice.chance(0.7) else 0.25
     cap = CAP * float(np.exp(spread * (dice.unit() + dice.unit() + dice.unit() - 1.5) * 2))
     scale = cap / drawn.cap
-    if (drawn.right - drawn.left) * scale > WIDTHS[-1] - 2 * ROOM:
-        scale = (WIDTHS[-1] - 2 * ROOM) / (drawn.right - drawn.left)
+    stretch = (
+        dice.between(0.6, 1.0) if dice.chance(0.3) else dice.between(1, 1.25) if dice.chance(0.1) else 1.0
+    )
+    length, most = (drawn.right - drawn.left) * stretch, WIDTHS[-1] - 2 * ROOM
+    scale = min(scale, most / length)
     before, behind = (max(1.0, ROOM + dice.between(-10, 10)) for _ in range(2))
     baseline = BASELINE + (dice.unit() + dice.unit() - 1) * 5
-    width = (drawn.right - drawn.left) * scale + before + behind
+    width = length * scale + before + behind
     return Window(
-        left=drawn.left - before / scale,
+        left=drawn.left - before / (scale * stretch),
         top=drawn.baseline - baseline / scale,
         scale=scale,
+        stretch=stretch,
         width=min(max(16, round(width)), WIDTHS[-1]),
     )
 
@@ -294,7 +306,7 @@ def _shrunk(drawn: Drawn, window: Window, wear: StripWear) -> np.ndarray:
     box = (
         window.left,
         window.top,
-        window.left + window.width / window.scale,
+        window.left + window.width / (window.scale * window.stretch),
         window.top + HEIGHT / window.scale,
     )
     image = Image.fromarray(drawn.ink)
