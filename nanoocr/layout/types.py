@@ -1,0 +1,46 @@
+"""What the room hands out: a page's lines with their geometry, and the strips that the model reads.
+
+All points are (x, y) in pixels of the original picture; (0, 0) is the centre of its top left pixel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+Point = tuple[float, float]
+Quad = tuple[Point, Point, Point, Point]  # clockwise from the top left corner *of the text*
+
+
+@dataclass(frozen=True)
+class TextLine:
+    """One line of text, as it lies on the page. Lengths are pixels of the original picture."""
+
+    quad: Quad
+    baseline: tuple[Point, ...]  # a polyline in reading direction, at least two points
+    cap_height: float  # of capitals and ascenders above the baseline
+    block: int  # lines of one block (paragraph, table, column) share this number
+    gaps: tuple[tuple[float, float], ...]  # blanks between words: (start, end) along the baseline
+    foreign: tuple[Quad, ...] = ()  # boxes of ink near this line that belongs to other lines
+
+
+@dataclass(frozen=True)
+class PageLayout:
+    """The lines of a page in reading order, and how the page was turned to find them."""
+
+    size: tuple[int, int]  # (height, width) of the original picture
+    quarter_turns: int  # of 90 degrees anticlockwise, as numpy.rot90 counts, until the text is upright
+    tilt: float  # degrees that the upright text's baselines fall to the right (clockwise)
+    doubtful_180: bool  # the shapes do not say whether the page stands on its head
+    lines: tuple[TextLine, ...]
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A piece of a line as the model sees it."""
+
+    image: np.ndarray  # (64, W, 3) uint8, RGB
+    to_page: np.ndarray  # (2, 3) float64: page_xy = to_page @ (strip_x, strip_y, 1)
+    used: tuple[int, int]  # the columns [x0, x1) that hold the line's ink
+    line: int  # the line's number in PageLayout.lines
