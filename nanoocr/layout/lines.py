@@ -14,7 +14,7 @@ from nanoocr.layout.components import Boxes, chain_labels, group_extent, group_q
 
 SMALLEST = 5  # pixels of height below which a piece of ink is a mark and starts no line
 LETTER_GAP = 1.1  # of the taller letter's height: what a blank inside a run of letters has at most
-RUN_GAP = 2.0  # of the cap height: what a blank between two runs of one line has at most
+RUN_GAP = 1.5  # of the cap height: what a blank between two runs of one line has at most
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,10 @@ class Runs:
 
     def __len__(self) -> int:
         return len(self.base)
+
+    def take(self, which: np.ndarray) -> Runs:
+        """The runs that an index or mask array names."""
+        return Runs(self.box.take(which), self.base[which], self.cap[which], self.letters[which])
 
 
 def letter_like(boxes: Boxes, page_height: int) -> np.ndarray:
@@ -46,17 +50,39 @@ def typical_height(boxes: Boxes) -> float:
     return float(np.median(boxes.height[likely])) if likely.any() else float(SMALLEST)
 
 
-def find_runs(letters: Boxes) -> tuple[np.ndarray, Runs]:
-    """Joins letters to runs, then runs to runs across blanks between words.
-
-    Returns the number of each letter's run (N,), and the runs.
-    """
+def find_chains(letters: Boxes) -> tuple[np.ndarray, Runs]:
+    """Joins letters that follow each other without a wide blank: the number of each one's run (N,), the runs."""
     chain, count = _link(letters, letters.y1, letters.height, LETTER_GAP, largest_ratio=2.6)
+    return chain, measure_runs(letters, chain, count)
+
+
+def find_runs(letters: Boxes) -> tuple[np.ndarray, Runs]:
+    """Joins letters to runs, then runs across blanks between words: the number of each one's run, the runs."""
+    chain, runs = find_chains(letters)
     for _ in range(2):
-        runs = measure_runs(letters, chain, count)
         joined, count = _link(runs.box, runs.base, runs.cap, RUN_GAP, largest_ratio=1.8)
         chain = joined[chain]
-    return chain, measure_runs(letters, chain, count)
+        runs = measure_runs(letters, chain, count)
+    return chain, runs
+
+
+def link_rows(runs: Runs) -> tuple[np.ndarray, int]:
+    """Joins runs that stand beside each other at any distance: the number of each one's row, how many rows."""
+    return _link(runs.box, runs.base, runs.cap, np.inf, largest_ratio=1.9)
+
+
+def nearest_gaps(letters: Boxes) -> np.ndarray:
+    """The blank to each letter's nearest neighbour in its own row, in pixels (N,); inf where it has none."""
+    left, right = _neighbours(letters, letters.height, reach=3)
+    overlap = np.minimum(letters.y1[left], letters.y1[right]) - np.maximum(
+        letters.y0[left], letters.y0[right]
+    )
+    fits = overlap > 0.4 * np.minimum(letters.height[left], letters.height[right])
+    gap = np.maximum(letters.x0[right] - letters.x1[left], 0)[fits]
+    nearest = np.full(len(letters), np.inf)
+    np.minimum.at(nearest, left[fits], gap)
+    np.minimum.at(nearest, right[fits], gap)
+    return nearest
 
 
 def measure_runs(letters: Boxes, chain: np.ndarray, count: int) -> Runs:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from nanoocr.layout.types import Quad, Strip, TextLine
+from nanoocr.layout.types import Strip, TextLine
 
 STRIP_HEIGHT = 64
 VIEW_WIDTHS = (64, 128, 192, 256, 320, 384, 448, 512, 640, 768)
@@ -141,10 +141,10 @@ def _paper_colour(pixels: np.ndarray, inside: np.ndarray, used: tuple[int, int])
     return np.median(chosen, axis=0).astype(np.uint8)
 
 
-def _wipe(pixels: np.ndarray, to_page: np.ndarray, quad: Quad, paper: np.ndarray) -> None:
+def _wipe(pixels: np.ndarray, to_page: np.ndarray, quad: np.ndarray, paper: np.ndarray) -> None:
     """Paints a box of the page with paper."""
     inverse = np.linalg.inv(to_page[:, :2])
-    corners = (np.asarray(quad) - to_page[:, 2]) @ inverse.T
+    corners = (quad - to_page[:, 2]) @ inverse.T
     low = np.maximum(np.floor(corners.min(axis=0)).astype(int) - 1, 0)
     high = np.maximum(np.ceil(corners.max(axis=0)).astype(int) + 1, 0)
     pixels[low[1] : high[1], low[0] : high[0]] = paper

@@ -5,7 +5,7 @@ All points are (x, y) in pixels of the original picture; (0, 0) is the centre of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -22,7 +22,8 @@ class TextLine:
     cap_height: float  # of capitals and ascenders above the baseline
     block: int  # lines of one block (paragraph, table, column) share this number
     gaps: tuple[tuple[float, float], ...]  # blanks between words: (start, end) along the baseline
-    foreign: tuple[Quad, ...] = ()  # boxes of ink near this line that belongs to other lines
+    # Boxes (K, 4, 2) of ink near this line that belongs to other lines: strips are cleaned of it.
+    foreign: np.ndarray = field(default_factory=lambda: np.zeros((0, 4, 2)), compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,100 @@
+"""How a page lies: its turn by quarters, and its tilt, told from how letters follow each other.
+
+Letters of one word stand closer together than lines do, and they share a baseline. Chains of neighbours
+therefore run along the lines, whatever the tilt. A page that stands on its head is told by its lower-case
+letters alone: more of them rise above their neighbours than hang below. Capitals and digits do not tell it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nanoocr.layout.components import Boxes, group_quantile
+from nanoocr.layout.lines import Runs, find_chains, nearest_gaps
+
+LARGEST_TILT = 15.0  # degrees
+
+
+@dataclass(frozen=True)
+class Upright:
+    """What must be done to a page until its text is level."""
+
+    quarter_turns: int  # of 90 degrees anticlockwise, as numpy.rot90 counts
+    tilt_degrees: float  # how far baselines then still fall to the right (clockwise)
+    doubtful_180: bool  # the page may as well stand on its head: compare what is read in both positions
+
+
+def find_upright(letters: Boxes, size: tuple[int, int]) -> Upright:
+    """How letters (N boxes) on a page of `size` (height, width) must be turned."""
+    if len(letters) < 2:
+        return Upright(0, 0.0, True)
+    turns = 0
+    if _stands_on_its_side(letters):
+        turns, letters = 1, turn_boxes(letters, 1, size)
+    chain, runs = find_chains(letters)
+    tilt = measure_tilt(letters, chain, runs)
+    rising, hanging = _rising_and_hanging(shear_boxes(letters, tilt), chain, runs)
+    clear = rising + hanging >= 12 and max(rising, hanging) > 1.7 * min(rising, hanging)
+    if clear and hanging > rising:
+        turns += 2
+    return Upright(turns, tilt, not clear)
+
+
+def turn_boxes(boxes: Boxes, quarter_turns: int, size: tuple[int, int]) -> Boxes:
+    """The boxes on the page of `size` (height, width) after numpy.rot90(page, quarter_turns)."""
+    height, width = size
+    for _ in range(quarter_turns % 4):
+        boxes = Boxes(boxes.y0, width - boxes.x1, boxes.y1, width - boxes.x0, boxes.area)
+        height, width = width, height
+    return boxes
+
+
+def shear_boxes(boxes: Boxes, tilt_degrees: float) -> Boxes:
+    """The boxes moved upright or down until lines of this tilt are level; their sizes stay."""
+    lift = np.tan(np.radians(tilt_degrees)) * (boxes.x0 + boxes.x1) / 2
+    return Boxes(boxes.x0, boxes.y0 - lift, boxes.x1, boxes.y1 - lift, boxes.area)
+
+
+def measure_tilt(letters: Boxes, chain: np.ndarray, runs: Runs) -> float:
+    """The median slope of the baselines of long runs, in degrees, clockwise positive; 0.0 without any."""
+    middle = (letters.x0 + letters.x1) / 2
+    count = len(runs)
+    number = np.maximum(np.bincount(chain, minlength=count), 1)
+    mean_x = np.bincount(chain, middle, minlength=count) / number
+    # Tops and bottoms both: descenders disturb the one, ascenders the other.
+    y = (letters.y1 + letters.y0) / 2
+    mean_y = np.bincount(chain, y, minlength=count) / number
+    away = middle - mean_x[chain]
+    spread = np.bincount(chain, away**2, minlength=count)
+    slope = np.bincount(chain, away * (y - mean_y[chain]), minlength=count) / np.maximum(spread, 1e-6)
+    steep = np.tan(np.radians(LARGEST_TILT))
+    fits = (number >= 5) & (runs.box.width > 4 * runs.cap) & (np.abs(slope) < steep)
+    if not fits.any():
+        return 0.0
+    # A slope's error falls with the run's length, so long runs have the votes.
+    order = np.argsort(slope[fits])
+    votes = np.cumsum(runs.box.width[fits][order] ** 1.5)
+    median = slope[fits][order][np.searchsorted(votes, votes[-1] / 2)]
+    return float(np.degrees(np.arctan(median)))
+
+
+def _stands_on_its_side(letters: Boxes) -> bool:
+    """Whether most letters have their nearest neighbour above or below, not left or right."""
+    turned = Boxes(letters.y0, letters.x0, letters.y1, letters.x1, letters.area)
+    across, along = nearest_gaps(letters), nearest_gaps(turned)
+    return int((along < across).sum()) > 1.2 * int((across < along).sum())
+
+
+def _rising_and_hanging(letters: Boxes, chain: np.ndarray, runs: Runs) -> tuple[int, int]:
+    """How many letters rise above the most of their run, and how many hang below."""
+    count = len(runs)
+    top = group_quantile(letters.y0, chain, count, 0.5)[chain]
+    bottom = group_quantile(letters.y1, chain, count, 0.5)[chain]
+    height = np.maximum(bottom - top, 1)
+    long = (runs.letters >= 5)[chain]
+    up, down = (top - letters.y0) / height, (letters.y1 - bottom) / height
+    rising = long & (up > 0.2) & (up < 0.7) & (down < 0.12)
+    hanging = long & (down > 0.2) & (down < 0.7) & (up < 0.12)
+    return int(rising.sum()), int(hanging.sum())

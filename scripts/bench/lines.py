@@ -1,0 +1,145 @@
+"""How well the page's lines are found: recall and precision of boxes, characters covered, seconds per page.
+
+Usage: python -m scripts.bench.lines [--data ../shared/data] [--pages 25]
+
+The truth is a JSONL file of receipts with the boxes of their lines. A truth box often holds one column of a row,
+so a found line counts as the pieces that `cut_strips` makes of it at wide blanks. All boxes are taken as
+upright rectangles.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tyro
+
+from nanoocr.image_process import open_image
+from nanoocr.layout import PageLayout, find_page
+
+COLUMN_GAPS = (1.0, 1.5, 2.0, 3.0)  # cap heights of blank at which found lines are parted for the comparison
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is measured."""
+
+    data: Path = Path("../shared/data")
+    truth: str = "sroie_receipts_lines.jsonl"
+    pages: int = 1000
+    list_pages: bool = False
+
+
+@dataclass(frozen=True)
+class PageScore:
+    """Counts of one page."""
+
+    name: str
+    truth: int
+    found: int
+    matched: int
+    covered: float  # characters under found lines
+    characters: int
+    seconds: float
+
+
+def boxes_of(layout: PageLayout, column_gap: float) -> np.ndarray:
+    """Upright boxes (N, 4) x0 y0 x1 y1 of the found lines, parted at blanks wider than `column_gap` caps."""
+    boxes = []
+    for line in layout.lines:
+        quad = np.asarray(line.quad)
+        edge = quad[1] - quad[0]
+        length = max(float(np.hypot(*edge)), 1e-6)
+        start = 0.0
+        wide = [gap for gap in line.gaps if gap[1] - gap[0] > column_gap * line.cap_height]
+        for low, high in [*wide, (length, length)]:
+            if low > start:
+                ends = [corner + edge * at / length for corner in (quad[0], quad[3]) for at in (start, low)]
+                boxes.append([*np.min(ends, axis=0), *np.max(ends, axis=0)])
+            start = high
+    return np.array(boxes).reshape(-1, 4)
+
+
+def intersection_over_union(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """IoU of each of N boxes with each of M: (N, M)."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    common = np.prod(np.maximum(high - low, 0), axis=2)
+    area = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (first, second)]
+    return common / np.maximum(area[0][:, None] + area[1][None] - common, 1e-9)
+
+
+def matches(truth: np.ndarray, found: np.ndarray, least: float = 0.5) -> int:
+    """How many pairs of truth and found box there are, each used once, best pairs first."""
+    if not len(truth) or not len(found):
+        return 0
+    overlap = intersection_over_union(truth, found)
+    count = 0
+    while overlap.max() >= least:
+        row, column = np.unravel_index(int(overlap.argmax()), overlap.shape)
+        overlap[row, :] = overlap[:, column] = 0
+        count += 1
+    return count
+
+
+def covered_share(box: np.ndarray, found: np.ndarray) -> float:
+    """The share of a box's width under found boxes that overlap it vertically by half of the lower one."""
+    height = np.minimum(box[3] - box[1], found[:, 3] - found[:, 1])
+    common = np.minimum(box[3], found[:, 3]) - np.maximum(box[1], found[:, 1])
+    columns = np.zeros(max(round(box[2] - box[0]), 1), dtype=bool)
+    for other in found[common >= 0.5 * height]:
+        columns[max(round(other[0] - box[0]), 0) : max(round(other[2] - box[0]), 0)] = True
+    return float(columns.mean())
+
+
+def measure(path: Path, truth_lines: list[dict]) -> list[PageScore]:
+    """The page's scores, one for each of COLUMN_GAPS."""
+    image = open_image(path)
+    started = time.perf_counter()
+    layout = find_page(image)
+    seconds = time.perf_counter() - started
+    quads = np.array([line["quad"] for line in truth_lines]).reshape(-1, 4, 2)
+    truth = np.concatenate([quads.min(axis=1), quads.max(axis=1)], axis=1)
+    lengths = np.array([len(line["text"]) for line in truth_lines])
+    # Coverage does not hang on where lines are parted, so the whole lines are taken.
+    whole = boxes_of(layout, 1e9)
+    covered = sum(covered_share(box, whole) * n for box, n in zip(truth, lengths))
+    scores = []
+    for gap in COLUMN_GAPS:
+        found = boxes_of(layout, gap)
+        counts = (len(truth), len(found), matches(truth, found))
+        scores.append(PageScore(path.stem, *counts, float(covered), int(lengths.sum()), seconds))
+    return scores
+
+
+def main(options: Options) -> None:
+    """Prints one line per column gap, and with --list-pages one per page."""
+    cv2.setNumThreads(1)
+    rows = [json.loads(row) for row in (options.data / options.truth).read_text().splitlines()]
+    pages = [measure(options.data / row["image"], row["lines"]) for row in rows[: options.pages]]
+    if options.list_pages:
+        for scores in pages:
+            page = min(scores, key=lambda score: -score.matched)
+            print(
+                f"{page.name}: recall {page.matched / page.truth:.2f} precision "
+                f"{page.matched / max(page.found, 1):.2f} covered {page.covered / page.characters:.3f} "
+                f"in {page.seconds:.3f} s"
+            )
+    for k, gap in enumerate(COLUMN_GAPS):
+        scores = [page[k] for page in pages]
+        truth, found, matched = (
+            sum(getattr(s, key) for s in scores) for key in ("truth", "found", "matched")
+        )
+        covered = sum(s.covered for s in scores) / sum(s.characters for s in scores)
+        print(
+            f"parted at {gap:.1f} caps: recall {matched / truth:.3f}, precision {matched / max(found, 1):.3f}, "
+            f"characters covered {covered:.4f}, {np.mean([s.seconds for s in scores]):.3f} s/page"
+        )
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
