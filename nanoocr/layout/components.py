@@ -21,6 +21,7 @@ class Boxes:
     x1: np.ndarray
     y1: np.ndarray
     area: np.ndarray  # pixels of ink
+    contrast: np.ndarray  # grey levels by which the ink lies beyond the threshold, on average
 
     def __len__(self) -> int:
         return len(self.x0)
@@ -38,15 +39,22 @@ class Boxes:
         return Boxes(*(getattr(self, field.name)[which] for field in fields(self)))
 
 
-def find_components(ink: np.ndarray) -> tuple[Boxes, np.ndarray]:
-    """Boxes of the 8-connected pieces of a mask (H, W) uint8, and the map of labels (box number + 1) int32."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(ink, connectivity=8, ltype=cv2.CV_32S)
+def find_components(ink: np.ndarray, depth: np.ndarray) -> Boxes:
+    """Boxes of the 8-connected pieces of a mask (H, W) uint8; `depth` (H, W) uint8 gives their contrast."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(ink, connectivity=8, ltype=cv2.CV_32S)
     x, y, width, height, area = stats[1:].astype(np.float64).T
-    return Boxes(x, y, x + width, y + height, area), labels
+    place = np.flatnonzero(ink)
+    total = np.bincount(labels.ravel()[place], depth.ravel()[place], minlength=count)[1:]
+    return Boxes(x, y, x + width, y + height, area, total / np.maximum(area, 1))
+
+
+def concatenate(parts: list[Boxes]) -> Boxes:
+    """Several sets of boxes as one."""
+    return Boxes(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Boxes)))
 
 
 def group_quantile(values: np.ndarray, group: np.ndarray, count: int, quantile: float) -> np.ndarray:
-    """The quantile of the values (N,) in each of `count` groups, numbered by `group` (N,); empty ones give 0."""
+    """The quantile of the values (N,) in each of `count` groups, numbered by `group` (N,); 0 for none."""
     order = np.lexsort((values, group))
     sizes = np.bincount(group, minlength=count)
     starts = np.cumsum(sizes) - sizes
@@ -58,14 +66,15 @@ def group_quantile(values: np.ndarray, group: np.ndarray, count: int, quantile: 
 
 
 def group_extent(boxes: Boxes, group: np.ndarray, count: int) -> Boxes:
-    """The box around each group's boxes, and the sum of their ink."""
+    """The box around each group's boxes, the sum of their ink and its contrast."""
     lows = [np.full(count, np.inf), np.full(count, np.inf)]
     highs = [np.full(count, -np.inf), np.full(count, -np.inf)]
     for low, high, first, last in zip(lows, highs, (boxes.x0, boxes.y0), (boxes.x1, boxes.y1)):
         np.minimum.at(low, group, first)
         np.maximum.at(high, group, last)
     area = np.bincount(group, boxes.area, minlength=count)
-    return Boxes(lows[0], lows[1], highs[0], highs[1], area)
+    contrast = np.bincount(group, boxes.area * boxes.contrast, minlength=count) / np.maximum(area, 1)
+    return Boxes(lows[0], lows[1], highs[0], highs[1], area, contrast)
 
 
 def chain_labels(follower: np.ndarray) -> tuple[np.ndarray, int]:

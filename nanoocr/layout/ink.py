@@ -29,8 +29,11 @@ class _Moments:
     third: np.ndarray
 
 
-def find_ink(gray: np.ndarray) -> np.ndarray:
-    """Returns the ink of a grey picture, (H, W) uint8, as a mask (H, W) uint8 of 0 and 1."""
+def find_ink(gray: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Tells the ink of a grey picture, (H, W) uint8.
+
+    Returns a mask (H, W) uint8 of 0 and 1, and how far each pixel lies from its threshold, (H, W) uint8.
+    """
     height, width = gray.shape
     threshold, light_ink, flat = _local_decisions(gray, flat_below(gray))
     full = cv2.resize(threshold, (width, height))
@@ -40,11 +43,11 @@ def find_ink(gray: np.ndarray) -> np.ndarray:
     light_here = cv2.resize(light_ink, (width, height), interpolation=cv2.INTER_NEAREST)
     paper_here = cv2.resize(flat, (width, height), interpolation=cv2.INTER_NEAREST)
     cv2.copyTo(light, light_here, dark)
-    return (dark & ~paper_here) & 1
+    return (dark & ~paper_here) & 1, cv2.absdiff(gray, full)
 
 
 def flat_below(gray: np.ndarray) -> float:
-    """The standard deviation, in grey levels, below which a window of this picture is paper and noise alone."""
+    """The standard deviation, in grey levels, below which a window of this picture is paper and noise."""
     # The median of the second differences is noise: letters cover less than half of nearly every picture.
     second = np.abs(cv2.Laplacian(gray[: 2 * (gray.shape[0] // 2)], cv2.CV_16S))
     noise = float(np.median(second[::3, ::2])) / 3.0
@@ -52,7 +55,7 @@ def flat_below(gray: np.ndarray) -> float:
 
 
 def _local_decisions(gray: np.ndarray, floor: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """On the grid: the threshold (uint8), where ink is light, and where all is paper (uint8 masks, 0 or 255)."""
+    """On the grid: the threshold, where ink is light, where all is paper (masks of 0 and 255), all uint8."""
     powers = _grid_powers(gray)
     threshold, light_ink, contrast = _decide(_window_moments(powers, WINDOWS[-1]))
     for window in reversed(WINDOWS[:-1]):

@@ -7,7 +7,7 @@ letters alone: more of them rise above their neighbours than hang below. Capital
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,7 +46,7 @@ def turn_boxes(boxes: Boxes, quarter_turns: int, size: tuple[int, int]) -> Boxes
     """The boxes on the page of `size` (height, width) after numpy.rot90(page, quarter_turns)."""
     height, width = size
     for _ in range(quarter_turns % 4):
-        boxes = Boxes(boxes.y0, width - boxes.x1, boxes.y1, width - boxes.x0, boxes.area)
+        boxes = replace(boxes, x0=boxes.y0, y0=width - boxes.x1, x1=boxes.y1, y1=width - boxes.x0)
         height, width = width, height
     return boxes
 
@@ -54,7 +54,7 @@ def turn_boxes(boxes: Boxes, quarter_turns: int, size: tuple[int, int]) -> Boxes
 def shear_boxes(boxes: Boxes, tilt_degrees: float) -> Boxes:
     """The boxes moved upright or down until lines of this tilt are level; their sizes stay."""
     lift = np.tan(np.radians(tilt_degrees)) * (boxes.x0 + boxes.x1) / 2
-    return Boxes(boxes.x0, boxes.y0 - lift, boxes.x1, boxes.y1 - lift, boxes.area)
+    return replace(boxes, y0=boxes.y0 - lift, y1=boxes.y1 - lift)
 
 
 def measure_tilt(letters: Boxes, chain: np.ndarray, runs: Runs) -> float:
@@ -82,7 +82,7 @@ def measure_tilt(letters: Boxes, chain: np.ndarray, runs: Runs) -> float:
 
 def _stands_on_its_side(letters: Boxes) -> bool:
     """Whether most letters have their nearest neighbour above or below, not left or right."""
-    turned = Boxes(letters.y0, letters.x0, letters.y1, letters.x1, letters.area)
+    turned = replace(letters, x0=letters.y0, y0=letters.x0, x1=letters.y1, y1=letters.x1)
     across, along = nearest_gaps(letters), nearest_gaps(turned)
     return int((along < across).sum()) > 1.2 * int((across < along).sum())
 

@@ -9,11 +9,11 @@ from PIL import Image
 from nanoocr.layout.components import Boxes, find_components, group_quantile
 from nanoocr.layout.geometry import Frame, RowShape, measure_row, text_line
 from nanoocr.layout.ink import find_ink
-from nanoocr.layout.lines import Runs, find_chains, find_runs, letter_like
+from nanoocr.layout.lines import Runs, find_chains, find_runs, letter_like, measure_runs
 from nanoocr.layout.order import arrange
 from nanoocr.layout.orient import Upright, find_upright, measure_tilt, shear_boxes
 from nanoocr.layout.rules import remove_rules
-from nanoocr.layout.sift import plausible, split_touching
+from nanoocr.layout.sift import absorb, merge_broken, plausible, split_touching
 from nanoocr.layout.types import PageLayout, TextLine
 
 LONGEST_SIDE = 2000  # larger pages are analysed on a reduced copy
@@ -55,7 +55,10 @@ def _working_copy(image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
 
 def _pieces(gray: np.ndarray) -> tuple[Boxes, Boxes]:
     """The small pieces of ink (dots, commas, dashes), and those that may be letters."""
-    boxes, _ = find_components(remove_rules(find_ink(gray)))
+    ink, depth = find_ink(gray)
+    # Faded and dotted strokes are broken: gaps of two pixels are closed, upright alone, to part letters still.
+    ink = cv2.morphologyEx(remove_rules(ink), cv2.MORPH_CLOSE, np.ones((3, 1), np.uint8))
+    boxes = find_components(ink, depth)
     like = letter_like(boxes, gray.shape[0])
     small = ~like & (boxes.height < 3 * 12) & (boxes.width < 3 * 12) & (boxes.area >= 2)
     return boxes.take(small), boxes.take(like)
@@ -99,6 +102,9 @@ def _find_lines(marks: Boxes, letters: Boxes, frame: Frame) -> list[TextLine]:
     if len(whole) > len(letters):
         letters = whole
         run_of, runs = find_runs(letters)
+    run_of, runs = absorb(letters, run_of, runs)
+    letters, run_of = merge_broken(letters, run_of)
+    runs = measure_runs(letters, run_of, len(runs))
     text = plausible(letters, run_of, runs)
     if not text.any():
         return []

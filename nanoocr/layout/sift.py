@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from nanoocr.layout.components import Boxes, group_quantile
-from nanoocr.layout.lines import Runs
+from nanoocr.layout.components import Boxes, chain_labels, concatenate, group_extent, group_quantile
+from nanoocr.layout.lines import Runs, measure_runs
 
+FAINTEST = 0.3  # of the usual contrast of a page: fainter runs are stains and the print of the other side
 TALLEST = 1.5  # times the usual letter height: a taller piece of ink may hold letters of two lines
 
 
 def plausible(letters: Boxes, run_of: np.ndarray, runs: Runs) -> np.ndarray:
-    """Which runs are text: (runs,) bool. Texture and pictures have no common baseline and no common height."""
+    """Which runs are text: (runs,) bool. Texture has no common baseline, height and contrast; rules are flat."""
     count = len(runs)
     base, cap = runs.base[run_of], runs.cap[run_of]
     on_base = np.abs(letters.y1 - base) < 0.2 * cap + 1
@@ -21,7 +24,19 @@ def plausible(letters: Boxes, run_of: np.ndarray, runs: Runs) -> np.ndarray:
     filled = group_quantile(letters.area / (letters.width * letters.height), run_of, count, 0.5)
     words = (runs.letters >= 2) | (runs.box.width > 1.5 * runs.cap)
     text = words & (regular > 0.55) & (filled > 0.12) & (filled < 0.9)
+    sure = text & (runs.letters >= 4) & (regular > 0.8)
+    if sure.any():
+        usual_cap = _weighted_median(runs.cap[sure], runs.letters[sure])
+        usual_contrast = _weighted_median(runs.box.contrast[sure], runs.letters[sure])
+        dashes = (runs.cap < 0.6 * usual_cap) & (filled > 0.6)
+        text &= (runs.box.contrast > FAINTEST * usual_contrast) & ~dashes
     return text | _single_letters(runs, text)
+
+
+def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
+    order = np.argsort(values)
+    total = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(total, total[-1] / 2)])
 
 
 def _single_letters(runs: Runs, text: np.ndarray) -> np.ndarray:
@@ -35,6 +50,52 @@ def _single_letters(runs: Runs, text: np.ndarray) -> np.ndarray:
     result = single.copy()
     result[single] = (same_row & (ratio > 0.7) & (ratio < 1.4)).any(axis=1)
     return result
+
+
+def absorb(letters: Boxes, run_of: np.ndarray, runs: Runs) -> tuple[np.ndarray, Runs]:
+    """Joins runs that lie inside longer ones: pieces of broken letters, quotes, the dots of a faint print.
+
+    Returns the number of each letter's run and the runs, as `find_runs` does.
+    """
+    # The search is quadratic; a page with so many runs is texture, or has none broken.
+    if len(runs) > 3000:
+        return run_of, runs
+    size = runs.box.width * runs.cap
+    small, large = np.flatnonzero(runs.letters <= 12), np.flatnonzero(runs.letters >= 2)
+    inner, outer = runs.take(small), runs.take(large)
+    top, bottom = outer.base - 1.1 * outer.cap, outer.base + 0.35 * outer.cap
+    low = np.maximum(inner.box.y0[:, None], top[None])
+    high = np.minimum(inner.box.y1[:, None], bottom[None])
+    within = (high - low) > 0.7 * inner.box.height[:, None]
+    reach = 0.3 * outer.cap
+    within &= (inner.box.x0[:, None] > outer.box.x0 - reach) & (inner.box.x1[:, None] < outer.box.x1 + reach)
+    within &= size[small][:, None] < 0.5 * size[large][None]
+    target = np.arange(len(runs))
+    some = within.any(axis=1)
+    target[small[some]] = large[np.where(within, size[large][None], 0).argmax(axis=1)[some]]
+    chain, count = chain_labels(target)
+    joined = chain[run_of]
+    return joined, measure_runs(letters, joined, count)
+
+
+def merge_broken(letters: Boxes, run_of: np.ndarray) -> tuple[Boxes, np.ndarray]:
+    """Joins the pieces of a run that stand above each other to one letter each; returns letters and their runs."""
+    if not len(letters):
+        return letters, run_of
+    order = np.lexsort((letters.x0, run_of))
+    # One shift for each run, wider than the page, lets a single running maximum serve all runs.
+    shift = run_of[order] * (2.0 * (letters.x1.max() - letters.x0.min()) + 10)
+    start, end = letters.x0[order] + shift, letters.x1[order] + shift
+    reach = np.maximum.accumulate(end)
+    common = reach[:-1] - start[1:]
+    narrower = np.minimum(np.diff(end, prepend=0)[1:] + common, end[1:] - start[1:])
+    new = common < np.maximum(0.5 * narrower, 1.0)
+    character = np.empty(len(letters), dtype=np.int64)
+    character[order] = np.concatenate([[0], np.cumsum(new)])
+    count = int(character.max()) + 1
+    run = np.zeros(count, dtype=np.int64)
+    run[character] = run_of
+    return group_extent(letters, character, count), run
 
 
 def split_touching(letters: Boxes, run_of: np.ndarray, runs: Runs) -> Boxes:
@@ -51,12 +112,7 @@ def split_touching(letters: Boxes, run_of: np.ndarray, runs: Runs) -> Boxes:
         cuts = _cuts(letters.take(np.array([number])), long)
         parts.append(_cut_at(letters.take(np.array([number])), cuts))
     parts.append(letters.take(tall[500:]))
-    return Boxes(
-        *(
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("x0", "y0", "x1", "y1", "area")
-        )
-    )
+    return concatenate(parts)
 
 
 def _cuts(box: Boxes, runs: Runs) -> list[float]:
@@ -76,8 +132,6 @@ def _cuts(box: Boxes, runs: Runs) -> list[float]:
 
 def _cut_at(box: Boxes, cuts: list[float]) -> Boxes:
     edges = np.array([box.y0[0], *cuts, box.y1[0]])
-    count = len(edges) - 1
     share = np.diff(edges) / (edges[-1] - edges[0])
-    return Boxes(
-        np.repeat(box.x0, count), edges[:-1], np.repeat(box.x1, count), edges[1:], box.area[0] * share
-    )
+    parts = box.take(np.zeros(len(share), dtype=np.int64))
+    return replace(parts, y0=edges[:-1], y1=edges[1:], area=parts.area * share)
