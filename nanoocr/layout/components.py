@@ -77,6 +77,13 @@ def group_extent(boxes: Boxes, group: np.ndarray, count: int) -> Boxes:
     return Boxes(lows[0], lows[1], highs[0], highs[1], area, contrast)
 
 
+def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
+    """The value (N,) that half of the weights (N,) lie below."""
+    order = np.argsort(values)
+    total = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(total, total[-1] / 2)])
+
+
 def chain_labels(follower: np.ndarray) -> tuple[np.ndarray, int]:
     """Numbers the chains of a forest in which item i points at follower[i], or at itself where it is an end.
 

@@ -22,16 +22,29 @@ class Runs:
     """N runs of letters. All arrays (N,)."""
 
     box: Boxes
-    base: np.ndarray  # y of the baseline
+    base: np.ndarray  # y of the baseline in the middle of the box
+    slope: np.ndarray  # by how much the baseline falls per pixel to the right
     cap: np.ndarray  # height of the taller letters above it
     letters: np.ndarray  # how many
+    regular: np.ndarray  # the share of the letters that stand and end where letters do, 0 to 1
 
     def __len__(self) -> int:
         return len(self.base)
 
     def take(self, which: np.ndarray) -> Runs:
         """The runs that an index or mask array names."""
-        return Runs(self.box.take(which), self.base[which], self.cap[which], self.letters[which])
+        return Runs(
+            self.box.take(which),
+            self.base[which],
+            self.slope[which],
+            self.cap[which],
+            self.letters[which],
+            self.regular[which],
+        )
+
+    def base_at(self, x: np.ndarray) -> np.ndarray:
+        """The height of each run's baseline at x (N,)."""
+        return self.base + self.slope * (x - (self.box.x0 + self.box.x1) / 2)
 
 
 def letter_like(boxes: Boxes, page_height: int) -> np.ndarray:
@@ -51,65 +64,104 @@ def typical_height(boxes: Boxes) -> float:
 
 
 def find_chains(letters: Boxes) -> tuple[np.ndarray, Runs]:
-    """Joins letters that follow each other without a wide blank: the number of each one's run (N,), the runs."""
-    chain, count = _link(letters, letters.y1, letters.height, LETTER_GAP, largest_ratio=2.6)
+    """Joins letters that follow each other without a wide blank: the run of each (N,), and the runs."""
+    left, right = _neighbours(letters, letters.height)
+    gap = letters.x0[right] - letters.x1[left]
+    taller = np.maximum(letters.height[left], letters.height[right])
+    shorter = np.minimum(letters.height[left], letters.height[right])
+    overlap = np.minimum(letters.y1[left], letters.y1[right]) - np.maximum(
+        letters.y0[left], letters.y0[right]
+    )
+    centre = (letters.y0 + letters.y1) / 2
+    fits = (gap <= LETTER_GAP * taller) & (gap > -0.7 * taller) & (letters.x1[right] > letters.x1[left])
+    fits &= (overlap > 0.4 * shorter) & (taller < 2.6 * shorter)
+    fits &= np.abs(centre[left] - centre[right]) < 0.5 * taller
+    cost = np.maximum(gap, 0) + 1.5 * np.abs(letters.y1[left] - letters.y1[right])
+    chain, count = _choose(left[fits], right[fits], cost[fits], len(letters))
     return chain, measure_runs(letters, chain, count)
 
 
 def find_runs(letters: Boxes) -> tuple[np.ndarray, Runs]:
-    """Joins letters to runs, then runs across blanks between words: the number of each one's run, the runs."""
+    """Joins letters to runs, then runs across blanks between words: the run of each letter, and the runs."""
     chain, runs = find_chains(letters)
     for _ in range(2):
-        joined, count = _link(runs.box, runs.base, runs.cap, RUN_GAP, largest_ratio=1.8)
+        joined, count = _link_runs(runs, RUN_GAP, largest_ratio=1.8)
         chain = joined[chain]
         runs = measure_runs(letters, chain, count)
     return chain, runs
 
 
 def link_rows(runs: Runs) -> tuple[np.ndarray, int]:
-    """Joins runs that stand beside each other at any distance: the number of each one's row, how many rows."""
-    return _link(runs.box, runs.base, runs.cap, np.inf, largest_ratio=1.9)
+    """Joins runs that stand beside each other at any distance: the row of each run, and how many rows."""
+    return _link_runs(runs, np.inf, largest_ratio=1.9)
 
 
-def nearest_gaps(letters: Boxes) -> np.ndarray:
-    """The blank to each letter's nearest neighbour in its own row, in pixels (N,); inf where it has none."""
-    left, right = _neighbours(letters, letters.height, reach=3)
-    overlap = np.minimum(letters.y1[left], letters.y1[right]) - np.maximum(
-        letters.y0[left], letters.y0[right]
-    )
-    fits = overlap > 0.4 * np.minimum(letters.height[left], letters.height[right])
-    gap = np.maximum(letters.x0[right] - letters.x1[left], 0)[fits]
-    nearest = np.full(len(letters), np.inf)
-    np.minimum.at(nearest, left[fits], gap)
-    np.minimum.at(nearest, right[fits], gap)
-    return nearest
+def _link_runs(runs: Runs, largest_gap: float, largest_ratio: float) -> tuple[np.ndarray, int]:
+    """Chains of runs whose baselines meet, when each is drawn on to the middle of the blank between them."""
+    left, right = _neighbours(runs.box, runs.cap)
+    box = runs.box
+    gap = box.x0[right] - box.x1[left]
+    taller, shorter = (pick(runs.cap[left], runs.cap[right]) for pick in (np.maximum, np.minimum))
+    fits = (gap <= largest_gap * taller) & (gap > -0.7 * taller) & (box.x1[right] > box.x1[left])
+    # A short run's slope is not trusted far from it.
+    middle = np.clip(gap / 2, 0, 3 * taller)
+    end = runs.take(left).base_at(box.x1[left] + middle)
+    start = runs.take(right).base_at(box.x0[right] - middle)
+    step = np.abs(end - start)
+    fits &= (step < 0.45 * taller) & (taller < largest_ratio * shorter)
+    cost = np.maximum(gap, 0) + 2 * step
+    return _choose(left[fits], right[fits], cost[fits], len(runs))
 
 
 def measure_runs(letters: Boxes, chain: np.ndarray, count: int) -> Runs:
     """Baseline and letter height of each run, by quantiles: descenders and dots do not move them."""
-    base = group_quantile(letters.y1, chain, count, 0.5)
-    rise = base[chain] - letters.y0
+    number = np.bincount(chain, minlength=count)
+    middle = (letters.x0 + letters.x1) / 2
+    extent = group_extent(letters, chain, count)
+    away = middle - ((extent.x0 + extent.x1) / 2)[chain]
+    slope = _slopes(letters, chain, number, away)
+    level = letters.y1 - slope[chain] * away
+    base = group_quantile(level, chain, count, 0.5)
+    rise = base[chain] - (letters.y0 - slope[chain] * away)
     cap = np.maximum(group_quantile(rise, chain, count, 0.8), 3.0)
-    return Runs(group_extent(letters, chain, count), base, cap, np.bincount(chain, minlength=count))
+    regular = _regular_share(rise / cap[chain], (level - base[chain]) / cap[chain], letters, chain, cap)
+    return Runs(extent, base, slope, cap, number, regular)
 
 
-def _link(
-    boxes: Boxes, base: np.ndarray, height: np.ndarray, largest_gap: float, largest_ratio: float
-) -> tuple[np.ndarray, int]:
-    """Chains of boxes that follow each other from left to right, by mutual choice of the cheapest neighbour."""
-    left, right = _neighbours(boxes, height)
-    gap = boxes.x0[right] - boxes.x1[left]
-    taller = np.maximum(height[left], height[right])
-    shorter = np.minimum(height[left], height[right])
-    overlap = np.minimum(boxes.y1[left], boxes.y1[right]) - np.maximum(boxes.y0[left], boxes.y0[right])
-    lower = np.minimum(boxes.height[left], boxes.height[right])
-    fits = (gap <= largest_gap * taller) & (gap > -0.7 * taller) & (boxes.x1[right] > boxes.x1[left])
-    fits &= (overlap > 0.4 * lower) & (taller < largest_ratio * shorter)
-    left, right, gap, taller = left[fits], right[fits], gap[fits], taller[fits]
-    cost = np.maximum(gap, 0) + 1.5 * np.abs(base[left] - base[right])
-    best_right = _cheapest(left, right, cost, len(boxes))
-    best_left = _cheapest(right, left, cost, len(boxes))
-    index = np.arange(len(boxes))
+def _slopes(letters: Boxes, chain: np.ndarray, number: np.ndarray, away: np.ndarray) -> np.ndarray:
+    """The slope of each run of five letters or more by least squares through their middles; 0 of shorter ones."""
+    count = len(number)
+    height = np.bincount(chain, letters.height, minlength=count) / number
+    y = (letters.y0 + letters.y1) / 2
+    mean_x = np.bincount(chain, away, minlength=count) / number
+    mean_y = np.bincount(chain, y, minlength=count) / number
+    off = away - mean_x[chain]
+    spread = np.bincount(chain, off**2, minlength=count)
+    slope = np.bincount(chain, off * (y - mean_y[chain]), minlength=count) / np.maximum(spread, 1e-6)
+    long = (number >= 5) & (spread > number * (1.5 * height) ** 2)
+    return np.where(long, np.clip(slope, -0.35, 0.35), 0.0)
+
+
+def _regular_share(
+    rise: np.ndarray, hang: np.ndarray, letters: Boxes, chain: np.ndarray, cap: np.ndarray
+) -> np.ndarray:
+    """The share of each run's letters, by height, whose tops and bottoms are where letters have them.
+
+    `rise` and `hang` are (N,) cap heights above and below the baseline.
+    """
+    # One pixel more: small letters are measured no better than that.
+    slack = 0.12 + 1.0 / cap[chain]
+    foot = (np.abs(hang) < slack) | (np.abs(hang - 0.27) < slack)
+    head = (np.abs(rise - 1) < slack) | (np.abs(rise - 0.72) < slack)
+    votes = np.bincount(chain, letters.height, minlength=len(cap))
+    return np.bincount(chain, letters.height * (foot & head), minlength=len(cap)) / np.maximum(votes, 1e-6)
+
+
+def _choose(left: np.ndarray, right: np.ndarray, cost: np.ndarray, count: int) -> tuple[np.ndarray, int]:
+    """Chains of the items that choose each other as the cheapest neighbour: the chain of each, how many."""
+    best_right = _cheapest(left, right, cost, count)
+    best_left = _cheapest(right, left, cost, count)
+    index = np.arange(count)
     mutual = (best_right >= 0) & (best_left[best_right] == index)
     return chain_labels(np.where(mutual, best_right, index))
 

@@ -11,10 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nanoocr.layout.components import Boxes, group_quantile
-from nanoocr.layout.lines import Runs, find_chains, nearest_gaps
-
-LARGEST_TILT = 15.0  # degrees
+from nanoocr.layout.components import Boxes, group_quantile, weighted_median
+from nanoocr.layout.lines import Runs, find_chains
 
 
 @dataclass(frozen=True)
@@ -30,11 +28,13 @@ def find_upright(letters: Boxes, size: tuple[int, int]) -> Upright:
     """How letters (N boxes) on a page of `size` (height, width) must be turned."""
     if len(letters) < 2:
         return Upright(0, 0.0, True)
-    turns = 0
-    if _stands_on_its_side(letters):
-        turns, letters = 1, turn_boxes(letters, 1, size)
     chain, runs = find_chains(letters)
-    tilt = measure_tilt(letters, chain, runs)
+    turned = turn_boxes(letters, 1, size)
+    other_chain, other_runs = find_chains(turned)
+    turns = 0
+    if _in_lines(other_runs) > 1.3 * _in_lines(runs):
+        turns, letters, chain, runs = 1, turned, other_chain, other_runs
+    tilt = measure_tilt(runs)
     rising, hanging = _rising_and_hanging(shear_boxes(letters, tilt), chain, runs)
     clear = rising + hanging >= 12 and max(rising, hanging) > 1.7 * min(rising, hanging)
     if clear and hanging > rising:
@@ -57,34 +57,19 @@ def shear_boxes(boxes: Boxes, tilt_degrees: float) -> Boxes:
     return replace(boxes, y0=boxes.y0 - lift, y1=boxes.y1 - lift)
 
 
-def measure_tilt(letters: Boxes, chain: np.ndarray, runs: Runs) -> float:
+def measure_tilt(runs: Runs) -> float:
     """The median slope of the baselines of long runs, in degrees, clockwise positive; 0.0 without any."""
-    middle = (letters.x0 + letters.x1) / 2
-    count = len(runs)
-    number = np.maximum(np.bincount(chain, minlength=count), 1)
-    mean_x = np.bincount(chain, middle, minlength=count) / number
-    # Tops and bottoms both: descenders disturb the one, ascenders the other.
-    y = (letters.y1 + letters.y0) / 2
-    mean_y = np.bincount(chain, y, minlength=count) / number
-    away = middle - mean_x[chain]
-    spread = np.bincount(chain, away**2, minlength=count)
-    slope = np.bincount(chain, away * (y - mean_y[chain]), minlength=count) / np.maximum(spread, 1e-6)
-    steep = np.tan(np.radians(LARGEST_TILT))
-    fits = (number >= 5) & (runs.box.width > 4 * runs.cap) & (np.abs(slope) < steep)
+    fits = (runs.slope != 0) & (runs.box.width > 4 * runs.cap) & (runs.regular > 0.5)
     if not fits.any():
         return 0.0
     # A slope's error falls with the run's length, so long runs have the votes.
-    order = np.argsort(slope[fits])
-    votes = np.cumsum(runs.box.width[fits][order] ** 1.5)
-    median = slope[fits][order][np.searchsorted(votes, votes[-1] / 2)]
-    return float(np.degrees(np.arctan(median)))
+    votes = runs.box.width[fits] ** 1.5 * runs.regular[fits]
+    return float(np.degrees(np.arctan(weighted_median(runs.slope[fits], votes))))
 
 
-def _stands_on_its_side(letters: Boxes) -> bool:
-    """Whether most letters have their nearest neighbour above or below, not left or right."""
-    turned = replace(letters, x0=letters.y0, y0=letters.x0, x1=letters.y1, y1=letters.x1)
-    across, along = nearest_gaps(letters), nearest_gaps(turned)
-    return int((along < across).sum()) > 1.2 * int((across < along).sum())
+def _in_lines(runs: Runs) -> float:
+    """How many letters stand in runs as regular as lines of text are."""
+    return float((runs.letters * (runs.regular - 0.4))[(runs.letters >= 4) & (runs.regular > 0.4)].sum())
 
 
 def _rising_and_hanging(letters: Boxes, chain: np.ndarray, runs: Runs) -> tuple[int, int]:

@@ -36,7 +36,7 @@ def find_page(image: Image.Image, quarter_turns: int | None = None) -> PageLayou
     if turns or steep:
         gray, to_page = _turned(gray, to_page, turns, tilt if steep else 0.0)
         boxes, letters = _pieces(gray)
-        tilt = measure_tilt(letters, *find_chains(letters)) if len(letters) else 0.0
+        tilt = measure_tilt(find_chains(letters)[1]) if len(letters) else 0.0
     frame = Frame(to_page, float(np.tan(np.radians(tilt))))
     lines = _find_lines(shear_boxes(boxes, tilt), shear_boxes(letters, tilt), frame)
     size = (image.height, image.width)

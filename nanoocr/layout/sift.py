@@ -6,7 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from nanoocr.layout.components import Boxes, chain_labels, concatenate, group_extent, group_quantile
+from nanoocr.layout.components import (
+    Boxes,
+    chain_labels,
+    concatenate,
+    group_extent,
+    group_quantile,
+    weighted_median,
+)
 from nanoocr.layout.lines import Runs, measure_runs
 
 FAINTEST = 0.3  # of the usual contrast of a page: fainter runs are stains and the print of the other side
@@ -16,27 +23,20 @@ TALLEST = 1.5  # times the usual letter height: a taller piece of ink may hold l
 def plausible(letters: Boxes, run_of: np.ndarray, runs: Runs) -> np.ndarray:
     """Which runs are text: (runs,) bool. Texture has no common baseline, height and contrast; rules are flat."""
     count = len(runs)
-    base, cap = runs.base[run_of], runs.cap[run_of]
-    on_base = np.abs(letters.y1 - base) < 0.2 * cap + 1
-    descends = np.abs(letters.y1 - base - 0.3 * cap) < 0.15 * cap
-    tall = (letters.height > 0.45 * cap) & (letters.height < 1.7 * cap)
-    regular = np.bincount(run_of, (on_base | descends) & tall, minlength=count) / runs.letters
     filled = group_quantile(letters.area / (letters.width * letters.height), run_of, count, 0.5)
     words = (runs.letters >= 2) | (runs.box.width > 1.5 * runs.cap)
-    text = words & (regular > 0.55) & (filled > 0.12) & (filled < 0.9)
-    sure = text & (runs.letters >= 4) & (regular > 0.8)
+    # The fewer letters, the easier they are regular by chance.
+    least = np.where(runs.letters >= 6, 0.5, 0.6)
+    text = words & (runs.regular > least) & (filled > 0.12) & (filled < 0.9)
+    sure = text & (runs.letters >= 4) & (runs.regular > 0.7)
+    strong = np.ones(count, dtype=bool)
     if sure.any():
-        usual_cap = _weighted_median(runs.cap[sure], runs.letters[sure])
-        usual_contrast = _weighted_median(runs.box.contrast[sure], runs.letters[sure])
+        usual_cap = weighted_median(runs.cap[sure], runs.letters[sure])
+        usual_contrast = weighted_median(runs.box.contrast[sure], runs.letters[sure])
         dashes = (runs.cap < 0.6 * usual_cap) & (filled > 0.6)
-        text &= (runs.box.contrast > FAINTEST * usual_contrast) & ~dashes
-    return text | _single_letters(runs, text)
-
-
-def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
-    order = np.argsort(values)
-    total = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(total, total[-1] / 2)])
+        strong = (runs.box.contrast > FAINTEST * usual_contrast) & ~dashes
+    text &= strong
+    return text | (_single_letters(runs, text) & strong)
 
 
 def _single_letters(runs: Runs, text: np.ndarray) -> np.ndarray:
