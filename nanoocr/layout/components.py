@@ -22,6 +22,7 @@ class Boxes:
     y1: np.ndarray
     area: np.ndarray  # pixels of ink
     contrast: np.ndarray  # grey levels by which the ink lies beyond the threshold, on average
+    crowd: np.ndarray  # the share of ink right above and below the box: writing has paper there
 
     def __len__(self) -> int:
         return len(self.x0)
@@ -45,7 +46,21 @@ def find_components(ink: np.ndarray, depth: np.ndarray) -> Boxes:
     x, y, width, height, area = stats[1:].astype(np.float64).T
     place = np.flatnonzero(ink)
     total = np.bincount(labels.ravel()[place], depth.ravel()[place], minlength=count)[1:]
-    return Boxes(x, y, x + width, y + height, area, total / np.maximum(area, 1))
+    contrast = total / np.maximum(area, 1)
+    return Boxes(x, y, x + width, y + height, area, contrast, _crowd(ink, stats[1:]))
+
+
+def _crowd(ink: np.ndarray, stats: np.ndarray) -> np.ndarray:
+    """The share of ink in two bands of a third of the box's height above and below each box (N,)."""
+    sums = cv2.integral(ink)
+    x0, y0, width, height = stats[:, :4].T
+    x1, y1 = x0 + width, y0 + height
+    band = np.maximum(height // 3, 1)
+    total, pixels = np.zeros(len(stats)), np.zeros(len(stats))
+    for low, high in ((np.maximum(y0 - band, 0), y0), (y1, np.minimum(y1 + band, ink.shape[0]))):
+        total += sums[high, x1] - sums[low, x1] - sums[high, x0] + sums[low, x0]
+        pixels += (high - low) * width
+    return total / np.maximum(pixels, 1)
 
 
 def concatenate(parts: list[Boxes]) -> Boxes:
@@ -74,7 +89,8 @@ def group_extent(boxes: Boxes, group: np.ndarray, count: int) -> Boxes:
         np.maximum.at(high, group, last)
     area = np.bincount(group, boxes.area, minlength=count)
     contrast = np.bincount(group, boxes.area * boxes.contrast, minlength=count) / np.maximum(area, 1)
-    return Boxes(lows[0], lows[1], highs[0], highs[1], area, contrast)
+    crowd = np.bincount(group, boxes.area * boxes.crowd, minlength=count) / np.maximum(area, 1)
+    return Boxes(lows[0], lows[1], highs[0], highs[1], area, contrast, crowd)
 
 
 def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:

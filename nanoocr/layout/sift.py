@@ -16,39 +16,74 @@ from nanoocr.layout.components import (
 )
 from nanoocr.layout.lines import Runs, measure_runs
 
+LEAST_CONTRAST = 5.0  # grey levels beyond the threshold
 FAINTEST = 0.3  # of the usual contrast of a page: fainter runs are stains and the print of the other side
 TALLEST = 1.5  # times the usual letter height: a taller piece of ink may hold letters of two lines
 
 
 def plausible(letters: Boxes, run_of: np.ndarray, runs: Runs) -> np.ndarray:
-    """Which runs are text: (runs,) bool. Texture has no common baseline, height and contrast; rules are flat."""
+    """Which runs are text: (runs,) bool.
+
+    Texture has no common baseline and height, and it goes on above and below. Four letters that pass are text of
+    their own; fewer could be chance, so they need such text nearby, or a picture with hardly anything else.
+    """
     count = len(runs)
     filled = group_quantile(letters.area / (letters.width * letters.height), run_of, count, 0.5)
-    words = (runs.letters >= 2) | (runs.box.width > 1.5 * runs.cap)
-    # The fewer letters, the easier they are regular by chance.
-    least = np.where(runs.letters >= 6, 0.5, 0.6)
-    text = words & (runs.regular > least) & (filled > 0.12) & (filled < 0.9)
-    sure = text & (runs.letters >= 4) & (runs.regular > 0.7)
-    strong = np.ones(count, dtype=bool)
-    if sure.any():
-        usual_cap = weighted_median(runs.cap[sure], runs.letters[sure])
-        usual_contrast = weighted_median(runs.box.contrast[sure], runs.letters[sure])
-        dashes = (runs.cap < 0.6 * usual_cap) & (filled > 0.6)
-        strong = (runs.box.contrast > FAINTEST * usual_contrast) & ~dashes
-    text &= strong
-    return text | (_single_letters(runs, text) & strong)
+    crowd = group_quantile(letters.crowd, run_of, count, 0.5)
+    least = np.where(runs.letters >= 4, 0.65, 0.85)
+    fits = (runs.regular > least) & (crowd < 0.08) & (filled < 0.92) & (runs.box.contrast > LEAST_CONTRAST)
+    # Thin strokes are usual in single letters, such as l and /, but not in whole words.
+    fits &= filled > np.where(runs.letters >= 4, 0.3, 0.2)
+    sure = fits & (runs.letters >= 4) & (crowd < 0.05) & ((runs.regular > 0.8) | (runs.letters >= 12))
+    if not sure.any():
+        return fits & _fills_picture(runs, fits)
+    usual_cap = weighted_median(runs.cap[sure], runs.letters[sure])
+    usual_contrast = weighted_median(runs.box.contrast[sure], runs.letters[sure])
+    dashes = (runs.cap < 0.6 * usual_cap) & (filled > 0.6)
+    fits &= (runs.box.contrast > FAINTEST * usual_contrast) & ~dashes
+    several = runs.letters >= 4
+    few = fits & ~several & ((runs.letters >= 2) | (runs.box.width > 1.5 * runs.cap))
+    near = _has_company(runs, few, several & fits)
+    return (fits & several) | near | _single_letters(runs, fits & ~several & ~near, several & fits | near)
 
 
-def _single_letters(runs: Runs, text: np.ndarray) -> np.ndarray:
-    """Single letters that stand in one row with text of their size; or, without any text, on their own."""
-    single = ~text & (runs.letters == 1) & (runs.box.width > 0.15 * runs.cap)
-    if not text.any():
-        return single & (runs.cap > 0.6 * runs.cap.max()) & (len(runs) <= 3)
+def _fills_picture(runs: Runs, fits: np.ndarray) -> bool:
+    """Whether the runs that fit hold the most of the ink, as in the picture of one short word."""
+    return bool(runs.box.area[fits].sum() > 0.6 * runs.box.area.sum())
+
+
+def _has_company(runs: Runs, few: np.ndarray, sure: np.ndarray) -> np.ndarray:
+    """Which of the runs `few` have a run of `sure` nearby whose letters are as high and as dark: (runs,) bool."""
+    short, text = runs.take(few), runs.take(sure)
+    if not len(short) or not len(text):
+        return np.zeros(len(runs), dtype=bool)
+    cap = np.maximum(short.cap[:, None], text.cap[None])
+    aside = np.maximum(text.box.x0[None] - short.box.x1[:, None], short.box.x0[:, None] - text.box.x1[None])
+    away = np.abs(short.base[:, None] - text.base[None])
+    same_row = away < 0.5 * cap
+    near = ((aside < 10 * cap) & (away < 8 * cap)) | (same_row & (aside < 40 * cap))
+    near &= cap < 2.2 * np.minimum(short.cap[:, None], text.cap[None])
+    near &= short.box.contrast[:, None] > 0.5 * text.box.contrast[None]
+    result = few.copy()
+    result[few] = near.any(axis=1)
+    return result
+
+
+def _single_letters(runs: Runs, single: np.ndarray, text: np.ndarray) -> np.ndarray:
+    """Which single letters stand in one row with text of their size and darkness: (runs,) bool."""
     alone, sure = runs.take(single), runs.take(text)
-    same_row = np.abs(alone.base[:, None] - sure.base[None]) < 0.25 * sure.cap[None]
+    if not len(alone) or not len(sure):
+        return np.zeros(len(runs), dtype=bool)
+    aside = np.maximum(sure.box.x0[None] - alone.box.x1[:, None], alone.box.x0[:, None] - sure.box.x1[None])
+    middle = (alone.box.x0 + alone.box.x1)[:, None] / 2
+    # The text's slope is drawn on, but not further than a few letters.
+    reach = np.clip(middle - (sure.box.x0 + sure.box.x1)[None] / 2, -sure.box.width, sure.box.width)
+    away = np.abs(alone.base[:, None] - sure.base[None] - sure.slope[None] * reach)
     ratio = alone.cap[:, None] / sure.cap[None]
+    fits = (away < 0.25 * sure.cap[None]) & (aside < 25 * sure.cap[None]) & (ratio > 0.62) & (ratio < 1.3)
+    fits &= alone.box.contrast[:, None] > 0.5 * sure.box.contrast[None]
     result = single.copy()
-    result[single] = (same_row & (ratio > 0.7) & (ratio < 1.4)).any(axis=1)
+    result[single] = fits.any(axis=1)
     return result
 
 
