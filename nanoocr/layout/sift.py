@@ -30,11 +30,11 @@ def plausible(letters: Boxes, run_of: np.ndarray, runs: Runs) -> np.ndarray:
     count = len(runs)
     filled = group_quantile(letters.area / (letters.width * letters.height), run_of, count, 0.5)
     crowd = group_quantile(letters.crowd, run_of, count, 0.5)
-    least = np.where(runs.letters >= 4, 0.65, 0.85)
-    fits = (runs.regular > least) & (crowd < 0.08) & (filled < 0.92) & (runs.box.contrast > LEAST_CONTRAST)
-    # Thin strokes are usual in single letters, such as l and /, but not in whole words.
-    fits &= filled > np.where(runs.letters >= 4, 0.3, 0.2)
-    sure = fits & (runs.letters >= 4) & (crowd < 0.05) & ((runs.regular > 0.8) | (runs.letters >= 12))
+    # Close lines crowd each other and thin strokes fill little, so neither alone decides.
+    quality = runs.regular - 1.5 * np.maximum(crowd - 0.03, 0) - 2 * np.maximum(0.3 - filled, 0)
+    least = np.select([runs.letters >= 8, runs.letters >= 4], [0.65, 0.7], 0.8)
+    fits = (quality > least) & (filled < 0.92) & (runs.box.contrast > LEAST_CONTRAST)
+    sure = fits & (runs.letters >= 4) & (quality > 0.8)
     if not sure.any():
         return fits & _fills_picture(runs, fits)
     usual_cap = weighted_median(runs.cap[sure], runs.letters[sure])
@@ -96,7 +96,8 @@ def absorb(letters: Boxes, run_of: np.ndarray, runs: Runs) -> tuple[np.ndarray, 
     if len(runs) > 3000:
         return run_of, runs
     size = runs.box.width * runs.cap
-    small, large = np.flatnonzero(runs.letters <= 12), np.flatnonzero(runs.letters >= 2)
+    small = np.flatnonzero((runs.letters <= 3) | ((runs.letters <= 12) & (runs.regular < 0.65)))
+    large = np.flatnonzero((runs.letters >= 3) & (runs.regular > 0.5))
     inner, outer = runs.take(small), runs.take(large)
     top, bottom = outer.base - 1.1 * outer.cap, outer.base + 0.35 * outer.cap
     low = np.maximum(inner.box.y0[:, None], top[None])
