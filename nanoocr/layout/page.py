@@ -13,7 +13,7 @@ from nanoocr.layout.lines import Runs, find_chains, find_runs, letter_like, meas
 from nanoocr.layout.order import arrange
 from nanoocr.layout.orient import Upright, find_upright, measure_tilt, shear_boxes
 from nanoocr.layout.rules import remove_rules
-from nanoocr.layout.sift import absorb, merge_broken, plausible, split_touching
+from nanoocr.layout.sift import absorb, merge_broken, plausible, rescue, split_touching
 from nanoocr.layout.types import PageLayout, TextLine
 
 LONGEST_SIDE = 2000  # larger pages are analysed on a reduced copy
@@ -97,18 +97,12 @@ def _turned(
 def _find_lines(marks: Boxes, letters: Boxes, frame: Frame) -> list[TextLine]:
     if not len(letters):
         return []
-    run_of, runs = find_runs(letters)
-    whole = split_touching(letters, run_of, runs)
-    if len(whole) > len(letters):
-        letters = whole
-        run_of, runs = find_runs(letters)
-    run_of, runs = absorb(letters, run_of, runs)
-    letters, run_of = merge_broken(letters, run_of)
-    runs = measure_runs(letters, run_of, len(runs))
+    letters = split_touching(letters, *find_runs(letters))
+    letters, run_of, runs = _runs_of(letters)
     text = plausible(letters, run_of, runs)
     if not text.any():
         return []
-    letters, run_of, runs = _keep(letters, run_of, runs, text)
+    letters, run_of, runs = _runs_of(letters.take(rescue(letters, run_of, runs, text)))
     arrangement = arrange(runs)
     row_of = arrangement.row_of[run_of]
     count = len(arrangement.block_of)
@@ -118,10 +112,11 @@ def _find_lines(marks: Boxes, letters: Boxes, frame: Frame) -> list[TextLine]:
     return [text_line(shapes[k], frame, int(arrangement.block_of[k]), foreign[k]) for k in range(count)]
 
 
-def _keep(letters: Boxes, run_of: np.ndarray, runs: Runs, text: np.ndarray) -> tuple[Boxes, np.ndarray, Runs]:
-    number = np.cumsum(text) - 1
-    stays = text[run_of]
-    return letters.take(stays), number[run_of[stays]], runs.take(text)
+def _runs_of(letters: Boxes) -> tuple[Boxes, np.ndarray, Runs]:
+    """Letters, mended where broken, the run of each, and the runs."""
+    run_of, runs = absorb(letters, *find_runs(letters))
+    letters, run_of = merge_broken(letters, run_of)
+    return letters, run_of, measure_runs(letters, run_of, len(runs))
 
 
 def _rows_of_marks(marks: Boxes, letters: Boxes, row_of: np.ndarray, count: int) -> np.ndarray:

@@ -43,8 +43,20 @@ def plausible(letters: Boxes, run_of: np.ndarray, runs: Runs) -> np.ndarray:
     fits &= (runs.box.contrast > FAINTEST * usual_contrast) & ~dashes
     several = runs.letters >= 4
     few = fits & ~several & ((runs.letters >= 2) | (runs.box.width > 1.5 * runs.cap))
-    near = _has_company(runs, few, several & fits)
-    return (fits & several) | near | _single_letters(runs, fits & ~several & ~near, several & fits | near)
+    return (fits & several) | _has_company(runs, few, several & fits)
+
+
+def rescue(letters: Boxes, run_of: np.ndarray, runs: Runs, text: np.ndarray) -> np.ndarray:
+    """Which letters are text: (letters,) bool. Those of text runs, and single ones that stand in a row with them.
+
+    Without this a speck of dirt beside a price would take the price with it.
+    """
+    kept = text[run_of]
+    rest = np.flatnonzero(~kept)
+    sure = runs.take(text)
+    for part in np.array_split(rest, len(rest) // 2000 + 1):
+        kept[part] = _in_row_with(letters.take(part), sure)
+    return kept
 
 
 def _fills_picture(runs: Runs, fits: np.ndarray) -> bool:
@@ -69,22 +81,19 @@ def _has_company(runs: Runs, few: np.ndarray, sure: np.ndarray) -> np.ndarray:
     return result
 
 
-def _single_letters(runs: Runs, single: np.ndarray, text: np.ndarray) -> np.ndarray:
-    """Which single letters stand in one row with text of their size and darkness: (runs,) bool."""
-    alone, sure = runs.take(single), runs.take(text)
+def _in_row_with(alone: Boxes, sure: Runs) -> np.ndarray:
+    """Which letters stand on the baseline of text of their size and darkness: (letters,) bool."""
     if not len(alone) or not len(sure):
-        return np.zeros(len(runs), dtype=bool)
-    aside = np.maximum(sure.box.x0[None] - alone.box.x1[:, None], alone.box.x0[:, None] - sure.box.x1[None])
-    middle = (alone.box.x0 + alone.box.x1)[:, None] / 2
+        return np.zeros(len(alone), dtype=bool)
+    aside = np.maximum(sure.box.x0[None] - alone.x1[:, None], alone.x0[:, None] - sure.box.x1[None])
     # The text's slope is drawn on, but not further than a few letters.
-    reach = np.clip(middle - (sure.box.x0 + sure.box.x1)[None] / 2, -sure.box.width, sure.box.width)
-    away = np.abs(alone.base[:, None] - sure.base[None] - sure.slope[None] * reach)
-    ratio = alone.cap[:, None] / sure.cap[None]
-    fits = (away < 0.25 * sure.cap[None]) & (aside < 25 * sure.cap[None]) & (ratio > 0.62) & (ratio < 1.3)
-    fits &= alone.box.contrast[:, None] > 0.5 * sure.box.contrast[None]
-    result = single.copy()
-    result[single] = fits.any(axis=1)
-    return result
+    reach = ((alone.x0 + alone.x1)[:, None] - (sure.box.x0 + sure.box.x1)[None]) / 2
+    reach = np.clip(reach, -sure.box.width, sure.box.width)
+    away = np.abs(alone.y1[:, None] - sure.base[None] - sure.slope[None] * reach)
+    ratio = alone.height[:, None] / sure.cap[None]
+    fits = (away < 0.2 * sure.cap[None] + 1) & (aside < 25 * sure.cap[None]) & (ratio > 0.62) & (ratio < 1.25)
+    fits &= alone.contrast[:, None] > 0.5 * sure.box.contrast[None]
+    return fits.any(axis=1)
 
 
 def absorb(letters: Boxes, run_of: np.ndarray, runs: Runs) -> tuple[np.ndarray, Runs]:
