@@ -10,10 +10,11 @@ from nanoocr.layout.components import Boxes, find_components, group_quantile
 from nanoocr.layout.geometry import Frame, RowShape, measure_row, text_line
 from nanoocr.layout.ink import find_ink
 from nanoocr.layout.lines import Runs, find_chains, find_runs, letter_like, measure_runs
+from nanoocr.layout.mend import absorb, merge_broken, split_double_rows, split_touching
 from nanoocr.layout.order import arrange
 from nanoocr.layout.orient import Upright, find_upright, measure_tilt, shear_boxes
 from nanoocr.layout.rules import remove_rules
-from nanoocr.layout.sift import absorb, merge_broken, plausible, rescue, split_touching
+from nanoocr.layout.sift import plausible, rescue
 from nanoocr.layout.types import PageLayout, TextLine
 
 LONGEST_SIDE = 2000  # larger pages are analysed on a reduced copy
@@ -27,7 +28,7 @@ def find_page(image: Image.Image, quarter_turns: int | None = None) -> PageLayou
     the caller knows it: for a page that may stand on its head, from reading it in both positions.
     """
     gray, to_page = _working_copy(image)
-    boxes, letters = _pieces(gray)
+    marks, letters, ink = _pieces(gray)
     upright = find_upright(letters, gray.shape)
     if quarter_turns is not None and (quarter_turns - upright.quarter_turns) % 4:
         upright = _other_turn(upright, quarter_turns)
@@ -35,10 +36,10 @@ def find_page(image: Image.Image, quarter_turns: int | None = None) -> PageLayou
     steep = abs(tilt) > LARGEST_SHEAR
     if turns or steep:
         gray, to_page = _turned(gray, to_page, turns, tilt if steep else 0.0)
-        boxes, letters = _pieces(gray)
+        marks, letters, ink = _pieces(gray)
         tilt = measure_tilt(find_chains(letters)[1]) if len(letters) else 0.0
     frame = Frame(to_page, float(np.tan(np.radians(tilt))))
-    lines = _find_lines(shear_boxes(boxes, tilt), shear_boxes(letters, tilt), frame)
+    lines = _find_lines(shear_boxes(marks, tilt), shear_boxes(letters, tilt), ink, frame)
     size = (image.height, image.width)
     return PageLayout(size, turns, upright.tilt_degrees, upright.doubtful_180, tuple(lines))
 
@@ -53,15 +54,15 @@ def _working_copy(image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
     return gray, np.array([[scale, 0.0, 0.0], [0.0, scale, 0.0]])
 
 
-def _pieces(gray: np.ndarray) -> tuple[Boxes, Boxes]:
-    """The small pieces of ink (dots, commas, dashes), and those that may be letters."""
+def _pieces(gray: np.ndarray) -> tuple[Boxes, Boxes, np.ndarray]:
+    """The small pieces of ink (dots, commas, dashes), those that may be letters, and the ink (H, W)."""
     ink, depth = find_ink(gray)
     # Faded and dotted strokes are broken: gaps of two pixels are closed, upright alone, to part letters still.
     ink = cv2.morphologyEx(remove_rules(ink), cv2.MORPH_CLOSE, np.ones((3, 1), np.uint8))
     boxes = find_components(ink, depth)
     like = letter_like(boxes, gray.shape[0])
     small = ~like & (boxes.height < 3 * 12) & (boxes.width < 3 * 12) & (boxes.area >= 2)
-    return boxes.take(small), boxes.take(like)
+    return boxes.take(small), boxes.take(like), ink
 
 
 def _other_turn(found: Upright, quarter_turns: int) -> Upright:
@@ -94,9 +95,10 @@ def _turned(
     return level, to_page @ back
 
 
-def _find_lines(marks: Boxes, letters: Boxes, frame: Frame) -> list[TextLine]:
+def _find_lines(marks: Boxes, letters: Boxes, ink: np.ndarray, frame: Frame) -> list[TextLine]:
     if not len(letters):
         return []
+    letters = split_double_rows(letters, *find_runs(letters), ink, frame.fall)
     letters = split_touching(letters, *find_runs(letters))
     letters, run_of, runs = _runs_of(letters)
     text = plausible(letters, run_of, runs)
