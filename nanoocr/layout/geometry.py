@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,23 +43,26 @@ class RowShape:
     gaps: np.ndarray  # (blanks, 2): x where they start and end
 
 
-def measure_row(own: Boxes, marks: Boxes, cap: float) -> RowShape:
-    """The shape of a row of letters, with the marks (dots, commas, dashes) that belong to it."""
+def fit_baseline(own: Boxes, marks: Boxes, cap: float) -> np.ndarray:
+    """The baseline (points, 2) of a row of letters, from the start of its ink to the end of it."""
     line = _fit_line((own.x0 + own.x1) / 2, own.y1, 0.15 * cap)
     start = min(own.x0.min(), marks.x0.min(initial=np.inf))
     end = max(own.x1.max(), marks.x1.max(initial=-np.inf))
-    baseline = _polyline(own, line, cap, float(start), float(end))
-    at_letters = np.interp((own.x0 + own.x1) / 2, baseline[:, 0], baseline[:, 1])
-    at_marks = np.interp((marks.x0 + marks.x1) / 2, baseline[:, 0], baseline[:, 1])
-    tops = np.concatenate([at_letters - own.y0, at_marks - marks.y0, [cap]])
-    bottoms = np.concatenate([own.y1 - at_letters, marks.y1 - at_marks, [0.25 * cap]])
+    return _polyline(own, line, cap, float(start), float(end))
+
+
+def outline(own: Boxes, marks: Boxes, baseline: np.ndarray, cap: float) -> RowShape:
+    """The shape of a row of letters, with the marks (dots, commas, dashes) that belong to it."""
     x0, x1 = np.concatenate([own.x0, marks.x0]), np.concatenate([own.x1, marks.x1])
-    up, down = min(float(tops.max()), 1.5 * cap), min(float(bottoms.max()), 0.5 * cap)
+    y0, y1 = np.concatenate([own.y0, marks.y0]), np.concatenate([own.y1, marks.y1])
+    base = np.interp((x0 + x1) / 2, *baseline.T)
+    up = min(max(float((base - y0).max()), cap), 1.5 * cap)
+    down = min(max(float((y1 - base).max()), 0.25 * cap), 0.5 * cap)
     return RowShape(baseline, cap, up, down, _blanks(x0, x1, WORD_GAP * cap))
 
 
 def text_line(shape: RowShape, frame: Frame, block: int, foreign: np.ndarray) -> TextLine:
-    """The row in pixels of the original picture. `foreign` are boxes (K, 4) x0 y0 x1 y1 of other lines' ink."""
+    """The row in pixels of the original picture; `foreign`: boxes (K, 4) x0 y0 x1 y1 of other lines' ink."""
     first, last = shape.baseline[0], shape.baseline[-1]
     # The chord moved until the baseline's middle lies on it: a bent line's outline then holds its letters.
     sag = float((shape.baseline[:, 1] - np.interp(shape.baseline[:, 0], *zip(first, last))).mean())
@@ -79,7 +83,7 @@ def _points(xy: np.ndarray) -> tuple[Point, ...]:
 
 
 def _fit_line(x: np.ndarray, y: np.ndarray, tolerance: float) -> tuple[float, float]:
-    """Slope and height at x = 0 of the line through most points; those off it, as descenders are, drop out."""
+    """Slope and height at x = 0 of the line through most points; those off it, like descenders, drop out."""
     slope, offset = 0.0, float(np.median(y))
     if len(x) < 4:
         return slope, offset
@@ -106,7 +110,7 @@ def _polyline(own: Boxes, line: tuple[float, float], cap: float, start: float, e
     rest = above - slope * x
     near = np.abs(rest) < 0.4 * cap
     edges = np.linspace(start, end, count + 1)
-    inside = [near & (x >= low) & (x < high) for low, high in zip(edges, edges[1:])]
+    inside = [near & (x >= low) & (x < high) for low, high in itertools.pairwise(edges)]
     knots = [(np.median(x[part]), np.median(rest[part])) for part in inside if part.sum() >= 4]
     if len(knots) < 3 or max(abs(height) for _, height in knots) < BEND * cap:
         return straight

@@ -48,7 +48,7 @@ class Runs:
 
 
 def letter_like(boxes: Boxes, page_height: int) -> np.ndarray:
-    """Which boxes may be letters or words whose letters touch: (N,) bool. The rest are marks, rules, pictures."""
+    """Which boxes may be letters, or words whose letters touch: (N,) bool. Marks, rules, pictures are not."""
     width, height = boxes.width, boxes.height
     typical = typical_height(boxes)
     fits = (height >= SMALLEST) & (height < 0.5 * page_height + 20) & (height < 12 * typical)
@@ -129,7 +129,7 @@ def measure_runs(letters: Boxes, chain: np.ndarray, count: int) -> Runs:
 
 
 def _slopes(letters: Boxes, chain: np.ndarray, number: np.ndarray, away: np.ndarray) -> np.ndarray:
-    """The slope of each run of five letters or more by least squares through their middles; 0 of shorter ones."""
+    """The slope of each run of five letters or more, by least squares through their middles; else 0."""
     count = len(number)
     height = np.bincount(chain, letters.height, minlength=count) / number
     y = (letters.y0 + letters.y1) / 2
@@ -152,7 +152,8 @@ def _regular_share(
     # One pixel more: small letters are measured no better than that.
     slack = 0.12 + 1.0 / cap[chain]
     foot = (np.abs(hang) < slack) | (np.abs(hang - 0.27) < slack)
-    head = (np.abs(rise - 1) < slack) | (np.abs(rise - 0.72) < slack)
+    # In a run with few capitals `cap` is the height of the low letters, and the capitals rise above it.
+    head = (np.abs(rise - 1) < slack) | (np.abs(rise - 0.72) < slack) | (np.abs(rise - 1.36) < slack)
     votes = np.bincount(chain, letters.height, minlength=len(cap))
     return np.bincount(chain, letters.height * (foot & head), minlength=len(cap)) / np.maximum(votes, 1e-6)
 

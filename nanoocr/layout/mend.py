@@ -46,7 +46,7 @@ def absorb(letters: Boxes, run_of: np.ndarray, runs: Runs) -> tuple[np.ndarray, 
 
 
 def merge_broken(letters: Boxes, run_of: np.ndarray) -> tuple[Boxes, np.ndarray]:
-    """Joins the pieces of a run that stand above each other to one letter each; returns letters and their runs."""
+    """Joins pieces of a run that stand above each other to one letter; returns letters and their runs."""
     if not len(letters):
         return letters, run_of
     order = np.lexsort((letters.x0, run_of))
@@ -118,12 +118,10 @@ def split_double_rows(letters: Boxes, run_of: np.ndarray, runs: Runs, ink: np.nd
         if row is None:
             parts.append(own)
             continue
-        middle = (own.x0 + own.x1) / 2
-        height = row + runs.slope[number] * (middle - (runs.box.x0[number] + runs.box.x1[number]) / 2)
         for index in range(len(own)):
             one = own.take(np.array([index]))
-            inside = one.y0[0] + 2 < height[index] < one.y1[0] - 2
-            parts.append(_cut_at(one, [float(height[index])] if inside else []))
+            inside = one.y0[0] + 2 < row < one.y1[0] - 2
+            parts.append(_cut_at(one, [row] if inside else []))
     return concatenate(parts)
 
 
@@ -131,8 +129,8 @@ def _emptiest_row(own: Boxes, run: Runs, ink: np.ndarray, fall: float) -> float 
     """The height, in the middle of the run, at which its two lines part; None where it is one line."""
     x0, x1 = int(own.x0.min()), int(own.x1.max())
     centre = (x0 + x1) / 2
-    slope = float(run.slope[0]) + fall
-    offset = np.round(slope * (np.arange(x0, x1) - centre)).astype(np.int64)
+    # The run's own slope is none: where one of the two lines ends early, the middles step aside.
+    offset = np.round(fall * (np.arange(x0, x1) - centre)).astype(np.int64)
     top = float(run.base[0] - run.cap[0])
     rows = np.arange(int(top), int(run.base[0]) + 1)
     y = np.clip(rows[:, None] + offset[None] + round(fall * centre), 0, ink.shape[0] - 1)

@@ -6,13 +6,14 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from nanoocr.layout.components import Boxes, find_components, group_quantile
-from nanoocr.layout.geometry import Frame, RowShape, measure_row, text_line
+from nanoocr.layout.components import Boxes, find_components
+from nanoocr.layout.geometry import Frame, text_line
 from nanoocr.layout.ink import find_ink
 from nanoocr.layout.lines import Runs, find_chains, find_runs, letter_like, measure_runs
 from nanoocr.layout.mend import absorb, merge_broken, split_double_rows, split_touching
 from nanoocr.layout.order import arrange
 from nanoocr.layout.orient import Upright, find_upright, measure_tilt, shear_boxes
+from nanoocr.layout.rows import foreign_ink, shape_rows
 from nanoocr.layout.rules import remove_rules
 from nanoocr.layout.sift import plausible, rescue
 from nanoocr.layout.types import PageLayout, TextLine
@@ -24,8 +25,8 @@ LARGEST_SHEAR = 2.5  # degrees of tilt that moving the boxes mends; more needs t
 def find_page(image: Image.Image, quarter_turns: int | None = None) -> PageLayout:
     """Finds the lines of text of an RGB picture, in reading order.
 
-    `quarter_turns` (of 90 degrees anticlockwise, as numpy.rot90 counts) says how the page must be turned, where
-    the caller knows it: for a page that may stand on its head, from reading it in both positions.
+    `quarter_turns` (of 90 degrees anticlockwise, as numpy.rot90 counts) says how the page must be turned,
+    where the caller knows it: for a page that may stand on its head, from reading it in both positions.
     """
     gray, to_page = _working_copy(image)
     marks, letters, ink = _pieces(gray)
@@ -57,7 +58,7 @@ def _working_copy(image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
 def _pieces(gray: np.ndarray) -> tuple[Boxes, Boxes, np.ndarray]:
     """The small pieces of ink (dots, commas, dashes), those that may be letters, and the ink (H, W)."""
     ink, depth = find_ink(gray)
-    # Faded and dotted strokes are broken: gaps of two pixels are closed, upright alone, to part letters still.
+    # Faded and dotted strokes are broken: upright gaps of two pixels are closed; level ones part letters.
     ink = cv2.morphologyEx(remove_rules(ink), cv2.MORPH_CLOSE, np.ones((3, 1), np.uint8))
     boxes = find_components(ink, depth)
     like = letter_like(boxes, gray.shape[0])
@@ -107,11 +108,11 @@ def _find_lines(marks: Boxes, letters: Boxes, ink: np.ndarray, frame: Frame) -> 
     letters, run_of, runs = _runs_of(letters.take(rescue(letters, run_of, runs, text)))
     arrangement = arrange(runs)
     row_of = arrangement.row_of[run_of]
-    count = len(arrangement.block_of)
-    mark_row = _rows_of_marks(marks, letters, row_of, count)
-    shapes = _row_shapes(letters, row_of, marks, mark_row, count)
-    foreign = _foreign_ink(letters, row_of, shapes)
-    return [text_line(shapes[k], frame, int(arrangement.block_of[k]), foreign[k]) for k in range(count)]
+    shapes = shape_rows(letters, row_of, marks, arrangement.block_of)
+    foreign = foreign_ink(letters, row_of, shapes)
+    return [
+        text_line(shape, frame, int(arrangement.block_of[k]), foreign[k]) for k, shape in enumerate(shapes)
+    ]
 
 
 def _runs_of(letters: Boxes) -> tuple[Boxes, np.ndarray, Runs]:
@@ -119,75 +120,3 @@ def _runs_of(letters: Boxes) -> tuple[Boxes, np.ndarray, Runs]:
     run_of, runs = absorb(letters, *find_runs(letters))
     letters, run_of = merge_broken(letters, run_of)
     return letters, run_of, measure_runs(letters, run_of, len(runs))
-
-
-def _rows_of_marks(marks: Boxes, letters: Boxes, row_of: np.ndarray, count: int) -> np.ndarray:
-    """The row each mark belongs to, or -1: that of a letter near it, at a height where rows have marks."""
-    result = np.full(len(marks), -1, dtype=np.int64)
-    if not len(marks):
-        return result
-    order = np.argsort(letters.x0)
-    base = group_quantile(letters.y1, row_of, count, 0.5)
-    cap = np.maximum(group_quantile(letters.height, row_of, count, 0.8), 3.0)
-    left = np.full(count, np.inf)
-    right = np.full(count, -np.inf)
-    np.minimum.at(left, row_of[order], letters.x0[order])
-    np.maximum.at(right, row_of[order], letters.x1[order])
-    middle = (marks.y0 + marks.y1) / 2
-    by_base = np.argsort(base)
-    # Rows are tried from the nearest baseline below the mark's middle and its two neighbours on either side.
-    near = np.searchsorted(base[by_base], middle)
-    best = np.full(len(marks), np.inf)
-    for step in range(-6, 7):
-        row = by_base[np.clip(near + step, 0, count - 1)]
-        above = (base[row] - middle) / cap[row]
-        aside = np.maximum(np.maximum(left[row] - marks.x1, marks.x0 - right[row]), 0) / cap[row]
-        fits = (above > -0.35) & (above < 1.35) & (aside < 1.0) & (marks.height < 0.8 * cap[row])
-        distance = np.abs(above - 0.5) + aside
-        better = fits & (distance < best)
-        result[better], best[better] = row[better], distance[better]
-    return result
-
-
-def _row_shapes(
-    letters: Boxes, row_of: np.ndarray, marks: Boxes, mark_row: np.ndarray, count: int
-) -> list[RowShape]:
-    by_row, by_mark = np.argsort(row_of, kind="stable"), np.argsort(mark_row, kind="stable")
-    row_edges = np.searchsorted(row_of[by_row], np.arange(count + 1))
-    mark_edges = np.searchsorted(mark_row[by_mark], np.arange(count + 1))
-    base = group_quantile(letters.y1, row_of, count, 0.5)
-    cap = np.maximum(group_quantile(base[row_of] - letters.y0, row_of, count, 0.8), 3.0)
-    shapes = []
-    for k in range(count):
-        own = letters.take(by_row[row_edges[k] : row_edges[k + 1]])
-        shapes.append(measure_row(own, marks.take(by_mark[mark_edges[k] : mark_edges[k + 1]]), float(cap[k])))
-    return shapes
-
-
-def _foreign_ink(letters: Boxes, row_of: np.ndarray, shapes: list[RowShape]) -> list[np.ndarray]:
-    """For each row the boxes (K, 4) of other rows' letters that its strips would show."""
-    corners = np.stack([letters.x0, letters.y0, letters.x1, letters.y1], axis=1)
-    result = []
-    for row, shape in enumerate(shapes):
-        base = shape.baseline[:, 1]
-        low, high = base.min() - 1.7 * shape.cap, base.max() + 0.7 * shape.cap
-        start, end = shape.baseline[0, 0] - shape.cap, shape.baseline[-1, 0] + shape.cap
-        shown = (letters.y1 > low) & (letters.y0 < high) & (letters.x1 > start) & (letters.x0 < end)
-        other = corners[shown & (row_of != row)]
-        own = corners[shown & (row_of == row)]
-        result.append(_clear_of(other, own))
-    return result
-
-
-def _clear_of(other: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """The boxes (K, 4), less their parts at the height of own letters that they overlap."""
-    if not len(other) or not len(own):
-        return other
-    beside = (other[:, None, 0] < own[None, :, 2] + 1) & (other[:, None, 2] > own[None, :, 0] - 1)
-    above = other[:, 1] + other[:, 3] < float(np.median(own[:, 1] + own[:, 3]))
-    result = other.copy()
-    top = np.where(beside, own[None, :, 1], np.inf).min(axis=1) - 1
-    bottom = np.where(beside, own[None, :, 3], -np.inf).max(axis=1) + 1
-    result[above, 3] = np.minimum(other[above, 3], top[above])
-    result[~above, 1] = np.maximum(other[~above, 1], bottom[~above])
-    return result[result[:, 3] > result[:, 1]]

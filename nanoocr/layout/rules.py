@@ -1,4 +1,4 @@
-"""Rules, borders and underlines are taken out of the ink, so that what they touch falls apart into letters."""
+"""Rules, borders and underlines are taken out of the ink, and what they touch falls apart into letters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def remove_rules(ink: np.ndarray) -> np.ndarray:
 
 
 def _strokes(ink: np.ndarray, along: tuple[int, int], across: tuple[int, int]) -> np.ndarray:
-    """The strokes that hold a bar of the size `along` and none of the size `across`, with their soft edges."""
+    """The strokes that hold a bar of size `along` and none of size `across`, with their soft edges."""
     long = cv2.morphologyEx(ink, cv2.MORPH_OPEN, np.ones(along[::-1], np.uint8))
     if not long.any():
         return long

@@ -14,8 +14,8 @@ FAINTEST = 0.3  # of the usual contrast of a page: fainter runs are stains and t
 def plausible(letters: Boxes, run_of: np.ndarray, runs: Runs) -> np.ndarray:
     """Which runs are text: (runs,) bool.
 
-    Texture has no common baseline and height, and it goes on above and below. Four letters that pass are text of
-    their own; fewer could be chance, so they need such text nearby, or a picture with hardly anything else.
+    Texture has no common baseline and height, and it goes on above and below. Four letters that pass are text
+    of their own; fewer could be chance, so they need such text nearby, or a picture with little else.
     """
     count = len(runs)
     filled = group_quantile(letters.area / (letters.width * letters.height), run_of, count, 0.5)
@@ -40,7 +40,7 @@ def plausible(letters: Boxes, run_of: np.ndarray, runs: Runs) -> np.ndarray:
 
 
 def rescue(letters: Boxes, run_of: np.ndarray, runs: Runs, text: np.ndarray) -> np.ndarray:
-    """Which letters are text: (letters,) bool. Those of text runs, and single ones that stand in a row with them.
+    """Which letters are text: (letters,) bool. Those of text runs, and single ones in a row with them.
 
     Without this a speck of dirt beside a price would take the price with it.
     """
@@ -58,7 +58,7 @@ def _fills_picture(runs: Runs, fits: np.ndarray) -> bool:
 
 
 def _has_company(runs: Runs, few: np.ndarray, sure: np.ndarray) -> np.ndarray:
-    """Which of the runs `few` have a run of `sure` nearby whose letters are as high and as dark: (runs,) bool."""
+    """Which of the runs `few` have one of `sure` nearby with letters as high and as dark: (runs,) bool."""
     short, text = runs.take(few), runs.take(sure)
     if not len(short) or not len(text):
         return np.zeros(len(runs), dtype=bool)

@@ -84,10 +84,9 @@ def _cut(image: Image.Image, line: TextLine, along: np.ndarray, piece: _Piece, n
     used = (MARGIN, min(MARGIN + ink_width, width))
     to_page = _strip_to_page(line, along, piece, scale)
     pixels, inside = _warp(image, to_page, width)
-    paper = _paper_colour(pixels, inside, used)
-    pixels[~inside] = paper
-    for quad in line.foreign:
-        _wipe(pixels, to_page, quad, paper)
+    foreign = _foreign(line, to_page, width)
+    paper = _paper_colour(pixels, inside & ~foreign, used)
+    pixels[~inside | foreign] = paper
     pixels[:, used[1] + MARGIN :] = paper
     return Strip(pixels, to_page, used, number)
 
@@ -141,10 +140,15 @@ def _paper_colour(pixels: np.ndarray, inside: np.ndarray, used: tuple[int, int])
     return np.median(chosen, axis=0).astype(np.uint8)
 
 
-def _wipe(pixels: np.ndarray, to_page: np.ndarray, quad: np.ndarray, paper: np.ndarray) -> None:
-    """Paints a box of the page with paper."""
+def _foreign(line: TextLine, to_page: np.ndarray, width: int) -> np.ndarray:
+    """Which of the strip's pixels (64, W) show ink that is known to belong to other lines, bool."""
+    mask = np.zeros((STRIP_HEIGHT, width), dtype=bool)
     inverse = np.linalg.inv(to_page[:, :2])
-    corners = (quad - to_page[:, 2]) @ inverse.T
-    low = np.maximum(np.floor(corners.min(axis=0)).astype(int) - 1, 0)
-    high = np.maximum(np.ceil(corners.max(axis=0)).astype(int) + 1, 0)
-    pixels[low[1] : high[1], low[0] : high[0]] = paper
+    corners = (line.foreign - to_page[:, 2]) @ inverse.T
+    # Ink has soft edges of about a pixel of the page.
+    soft = 0.9 / float(np.hypot(*to_page[:, 0]))
+    low = np.maximum(np.floor(corners.min(axis=1) - soft).astype(int), 0)
+    high = np.maximum(np.ceil(corners.max(axis=1) + soft).astype(int), 0)
+    for (x0, y0), (x1, y1) in zip(low, high):
+        mask[y0:y1, x0:x1] = True
+    return mask
