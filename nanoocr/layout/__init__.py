@@ -2,6 +2,6 @@
 
 from nanoocr.layout.page import find_page
 from nanoocr.layout.strips import cut_strips
-from nanoocr.layout.types import PageLayout, Strip, TextLine
+from nanoocr.layout.types import PageLayout, Strip, TextLine, Upright
 
-__all__ = ["PageLayout", "Strip", "TextLine", "cut_strips", "find_page"]
+__all__ = ["PageLayout", "Strip", "TextLine", "Upright", "cut_strips", "find_page"]

@@ -65,7 +65,11 @@ def text_line(shape: RowShape, frame: Frame, block: int, foreign: np.ndarray) ->
     """The row in pixels of the original picture; `foreign`: boxes (K, 4) x0 y0 x1 y1 of other lines' ink."""
     first, last = shape.baseline[0], shape.baseline[-1]
     # The chord moved until the baseline's middle lies on it: a bent line's outline then holds its letters.
-    sag = float((shape.baseline[:, 1] - np.interp(shape.baseline[:, 0], *zip(first, last))).mean())
+    sag = float(
+        (
+            shape.baseline[:, 1] - np.interp(shape.baseline[:, 0], [first[0], last[0]], [first[1], last[1]])
+        ).mean()
+    )
     corners = [(first, -shape.up), (last, -shape.up), (last, shape.down), (first, shape.down)]
     quad = frame.points(np.array([(point[0], point[1] + sag + shift) for point, shift in corners]))
     start = float(first[0])

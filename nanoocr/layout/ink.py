@@ -43,7 +43,8 @@ def find_ink(gray: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     light_here = cv2.resize(light_ink, (width, height), interpolation=cv2.INTER_NEAREST)
     paper_here = cv2.resize(flat, (width, height), interpolation=cv2.INTER_NEAREST)
     cv2.copyTo(light, light_here, dark)
-    return (dark & ~paper_here) & 1, cv2.absdiff(gray, full)
+    ink = cv2.bitwise_and(dark, cv2.bitwise_not(paper_here))
+    return cv2.min(ink, 1), cv2.absdiff(gray, full)
 
 
 def flat_below(gray: np.ndarray) -> float:

@@ -23,12 +23,12 @@ def absorb(letters: Boxes, run_of: np.ndarray, runs: Runs) -> tuple[np.ndarray, 
 
     Returns the number of each letter's run and the runs, as `find_runs` does.
     """
-    # The search is quadratic; a page with so many runs is texture, or has none broken.
-    if len(runs) > 3000:
-        return run_of, runs
     size = runs.box.width * runs.cap
     small = np.flatnonzero((runs.letters <= 3) | ((runs.letters <= 12) & (runs.regular < 0.65)))
     large = np.flatnonzero((runs.letters >= 3) & (runs.regular > 0.5))
+    # The search is quadratic; a page with so many runs is texture, or has none broken.
+    if not len(small) or not len(large) or len(runs) > 3000:
+        return run_of, runs
     inner, outer = runs.take(small), runs.take(large)
     top, bottom = outer.base - 1.1 * outer.cap, outer.base + 0.35 * outer.cap
     low = np.maximum(inner.box.y0[:, None], top[None])

@@ -7,39 +7,31 @@ letters alone: more of them rise above their neighbours than hang below. Capital
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from nanoocr.layout.components import Boxes, group_quantile, weighted_median
 from nanoocr.layout.lines import Runs, find_chains
 
-
-@dataclass(frozen=True)
-class Upright:
-    """What must be done to a page until its text is level."""
-
-    quarter_turns: int  # of 90 degrees anticlockwise, as numpy.rot90 counts
-    tilt_degrees: float  # how far baselines then still fall to the right (clockwise)
-    doubtful_180: bool  # the page may as well stand on its head: compare what is read in both positions
+MORE = 1.3  # times as many letters in lines that the other direction needs to be believed
 
 
-def find_upright(letters: Boxes, size: tuple[int, int]) -> Upright:
-    """How letters (N boxes) on a page of `size` (height, width) must be turned."""
+def stands_on_side(letters: Boxes, size: tuple[int, int]) -> bool:
+    """Whether letters (N boxes) on a page of `size` (height, width) form lines from top to bottom."""
     if len(letters) < 2:
-        return Upright(0, 0.0, True)
-    chain, runs = find_chains(letters)
-    turned = turn_boxes(letters, 1, size)
-    other_chain, other_runs = find_chains(turned)
-    turns = 0
-    if _in_lines(other_runs) > 1.3 * _in_lines(runs):
-        turns, letters, chain, runs = 1, turned, other_chain, other_runs
-    tilt = measure_tilt(runs)
-    rising, hanging = _rising_and_hanging(shear_boxes(letters, tilt), chain, runs)
+        return False
+    level, upright = (_in_lines(find_chains(turn_boxes(letters, turns, size))[1]) for turns in (0, 1))
+    return upright > MORE * level + 2
+
+
+def stands_on_head(letters: Boxes) -> tuple[bool, bool]:
+    """Whether level letters (N boxes) are upside down, and whether that is in doubt."""
+    if len(letters) < 2:
+        return False, True
+    rising, hanging = _rising_and_hanging(letters, *find_chains(letters))
     clear = rising + hanging >= 12 and max(rising, hanging) > 1.7 * min(rising, hanging)
-    if clear and hanging > rising:
-        turns += 2
-    return Upright(turns, tilt, not clear)
+    return clear and hanging > rising, not clear
 
 
 def turn_boxes(boxes: Boxes, quarter_turns: int, size: tuple[int, int]) -> Boxes:
@@ -57,8 +49,11 @@ def shear_boxes(boxes: Boxes, tilt_degrees: float) -> Boxes:
     return replace(boxes, y0=boxes.y0 - lift, y1=boxes.y1 - lift)
 
 
-def measure_tilt(runs: Runs) -> float:
+def measure_tilt(letters: Boxes) -> float:
     """The median slope of the baselines of long runs, in degrees, clockwise positive; 0.0 without any."""
+    if not len(letters):
+        return 0.0
+    runs = find_chains(letters)[1]
     fits = (runs.slope != 0) & (runs.box.width > 4 * runs.cap) & (runs.regular > 0.5)
     if not fits.any():
         return 0.0

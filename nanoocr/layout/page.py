@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from PIL import Image
@@ -9,17 +11,37 @@ from PIL import Image
 from nanoocr.layout.components import Boxes, find_components
 from nanoocr.layout.geometry import Frame, text_line
 from nanoocr.layout.ink import find_ink
-from nanoocr.layout.lines import Runs, find_chains, find_runs, letter_like, measure_runs
+from nanoocr.layout.lines import Runs, find_runs, letter_like, measure_runs
 from nanoocr.layout.mend import absorb, merge_broken, split_double_rows, split_touching
 from nanoocr.layout.order import arrange
-from nanoocr.layout.orient import Upright, find_upright, measure_tilt, shear_boxes
+from nanoocr.layout.orient import (
+    measure_tilt,
+    shear_boxes,
+    stands_on_head,
+    stands_on_side,
+    turn_boxes,
+)
 from nanoocr.layout.rows import foreign_ink, shape_rows
 from nanoocr.layout.rules import remove_rules
 from nanoocr.layout.sift import plausible, rescue
-from nanoocr.layout.types import PageLayout, TextLine
+from nanoocr.layout.types import PageLayout, TextLine, Upright
 
 LONGEST_SIDE = 2000  # larger pages are analysed on a reduced copy
 LARGEST_SHEAR = 2.5  # degrees of tilt that moving the boxes mends; more needs the picture turned
+
+
+LARGEST_MARK = 36  # pixels; a larger piece of ink that is no letter is no comma either
+
+
+@dataclass(frozen=True)
+class _Page:
+    """A grey copy of the page and what was found on it."""
+
+    gray: np.ndarray  # (H, W) uint8
+    to_page: np.ndarray  # (2, 3), from the copy's pixels to those of the original
+    ink: np.ndarray  # (H, W) uint8, 0 and 1
+    marks: Boxes  # dots, commas, dashes
+    letters: Boxes  # what may be letters
 
 
 def find_page(image: Image.Image, quarter_turns: int | None = None) -> PageLayout:
@@ -28,21 +50,25 @@ def find_page(image: Image.Image, quarter_turns: int | None = None) -> PageLayou
     `quarter_turns` (of 90 degrees anticlockwise, as numpy.rot90 counts) says how the page must be turned,
     where the caller knows it: for a page that may stand on its head, from reading it in both positions.
     """
-    gray, to_page = _working_copy(image)
-    marks, letters, ink = _pieces(gray)
-    upright = find_upright(letters, gray.shape)
-    if quarter_turns is not None and (quarter_turns - upright.quarter_turns) % 4:
-        upright = _other_turn(upright, quarter_turns)
-    turns, tilt = upright.quarter_turns % 4, upright.tilt_degrees
-    steep = abs(tilt) > LARGEST_SHEAR
-    if turns or steep:
-        gray, to_page = _turned(gray, to_page, turns, tilt if steep else 0.0)
-        marks, letters, ink = _pieces(gray)
-        tilt = measure_tilt(find_chains(letters)[1]) if len(letters) else 0.0
-    frame = Frame(to_page, float(np.tan(np.radians(tilt))))
-    lines = _find_lines(shear_boxes(marks, tilt), shear_boxes(letters, tilt), ink, frame)
-    size = (image.height, image.width)
-    return PageLayout(size, turns, upright.tilt_degrees, upright.doubtful_180, tuple(lines))
+    page = _analyse(*_working_copy(image))
+    if quarter_turns is None:
+        turns = int(stands_on_side(page.letters, page.gray.shape))
+    else:
+        turns = quarter_turns % 2
+    if turns:
+        page = _analyse(*_quarter_turn(page.gray, page.to_page))
+    tilt = rest = measure_tilt(page.letters)
+    if abs(tilt) > LARGEST_SHEAR:
+        page = _analyse(*_level(page.gray, page.to_page, tilt))
+        rest = measure_tilt(page.letters)
+    on_head, doubtful = stands_on_head(shear_boxes(page.letters, rest))
+    if quarter_turns is not None:
+        on_head = (quarter_turns - turns) % 4 == 2
+    if on_head:
+        page = _half_turn(page)
+    lines = _find_lines(page, rest)
+    upright = Upright((turns + 2 * on_head) % 4, tilt, doubtful)
+    return PageLayout((image.height, image.width), upright, tuple(lines))
 
 
 def _working_copy(image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
@@ -55,33 +81,33 @@ def _working_copy(image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
     return gray, np.array([[scale, 0.0, 0.0], [0.0, scale, 0.0]])
 
 
-def _pieces(gray: np.ndarray) -> tuple[Boxes, Boxes, np.ndarray]:
-    """The small pieces of ink (dots, commas, dashes), those that may be letters, and the ink (H, W)."""
+def _analyse(gray: np.ndarray, to_page: np.ndarray) -> _Page:
     ink, depth = find_ink(gray)
     # Faded and dotted strokes are broken: upright gaps of two pixels are closed; level ones part letters.
     ink = cv2.morphologyEx(remove_rules(ink), cv2.MORPH_CLOSE, np.ones((3, 1), np.uint8))
     boxes = find_components(ink, depth)
     like = letter_like(boxes, gray.shape[0])
-    small = ~like & (boxes.height < 3 * 12) & (boxes.width < 3 * 12) & (boxes.area >= 2)
-    return boxes.take(small), boxes.take(like), ink
+    small = ~like & (boxes.height < LARGEST_MARK) & (boxes.width < LARGEST_MARK) & (boxes.area >= 2)
+    return _Page(gray, to_page, ink, boxes.take(small), boxes.take(like))
 
 
-def _other_turn(found: Upright, quarter_turns: int) -> Upright:
-    """The same tilt, seen after another turn: a half turn keeps it, a quarter turns rows into columns."""
-    return Upright(quarter_turns, found.tilt_degrees, found.doubtful_180)
+def _quarter_turn(gray: np.ndarray, to_page: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The grey copy turned by 90 degrees anticlockwise, and the map (2, 3) from it to the page."""
+    back = np.array([[0.0, -1.0, gray.shape[1]], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    return np.ascontiguousarray(np.rot90(gray)), to_page @ back
 
 
-def _turned(
-    gray: np.ndarray, to_page: np.ndarray, quarter_turns: int, tilt: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """The grey copy with its lines level, and the map (2, 3) from it to the page, in pixels from the edge."""
-    for _ in range(quarter_turns):
-        width = gray.shape[1]
-        back = np.array([[0.0, -1.0, width], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
-        to_page = to_page @ back
-        gray = np.ascontiguousarray(np.rot90(gray))
-    if tilt == 0.0:
-        return gray, to_page
+def _half_turn(page: _Page) -> _Page:
+    """The page turned by 180 degrees: all that was found on it turns along."""
+    height, width = page.gray.shape
+    back = np.array([[-1.0, 0.0, width], [0.0, -1.0, height], [0.0, 0.0, 1.0]])
+    marks, letters = (turn_boxes(boxes, 2, (height, width)) for boxes in (page.marks, page.letters))
+    gray, ink = (np.ascontiguousarray(part[::-1, ::-1]) for part in (page.gray, page.ink))
+    return _Page(gray, page.to_page @ back, ink, marks, letters)
+
+
+def _level(gray: np.ndarray, to_page: np.ndarray, tilt: float) -> tuple[np.ndarray, np.ndarray]:
+    """The grey copy turned by so many degrees that its lines are level, and the map (2, 3) from it to the page."""
     height, width = gray.shape
     cosine, sine = np.cos(np.radians(tilt)), np.sin(np.radians(tilt))
     turn = np.array([[cosine, sine], [-sine, cosine]])  # level = turn @ tilted
@@ -96,10 +122,13 @@ def _turned(
     return level, to_page @ back
 
 
-def _find_lines(marks: Boxes, letters: Boxes, ink: np.ndarray, frame: Frame) -> list[TextLine]:
+def _find_lines(page: _Page, tilt: float) -> list[TextLine]:
+    """The lines of a page whose text still falls by `tilt` degrees; moving the boxes is enough for that."""
+    frame = Frame(page.to_page, float(np.tan(np.radians(tilt))))
+    marks, letters = shear_boxes(page.marks, tilt), shear_boxes(page.letters, tilt)
     if not len(letters):
         return []
-    letters = split_double_rows(letters, *find_runs(letters), ink, frame.fall)
+    letters = split_double_rows(letters, *find_runs(letters), page.ink, frame.fall)
     letters = split_touching(letters, *find_runs(letters))
     letters, run_of, runs = _runs_of(letters)
     text = plausible(letters, run_of, runs)

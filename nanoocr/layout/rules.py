@@ -24,6 +24,6 @@ def _strokes(ink: np.ndarray, along: tuple[int, int], across: tuple[int, int]) -
         return long
     thick = cv2.morphologyEx(ink, cv2.MORPH_OPEN, np.ones(across[::-1], np.uint8))
     # Where letters stand on an underline the ink is thick too; that must not save the rest of the rule.
-    bars = cv2.morphologyEx(long & thick, cv2.MORPH_OPEN, np.ones(along[::-1], np.uint8))
+    bars = cv2.morphologyEx(cv2.bitwise_and(long, thick), cv2.MORPH_OPEN, np.ones(along[::-1], np.uint8))
     edge = (1, 3) if along[1] == 1 else (3, 1)
-    return cv2.dilate(long & (1 - bars), np.ones(edge[::-1], np.uint8))
+    return cv2.dilate(cv2.subtract(long, bars), np.ones(edge[::-1], np.uint8))

@@ -18,7 +18,8 @@ def plausible(letters: Boxes, run_of: np.ndarray, runs: Runs) -> np.ndarray:
     of their own; fewer could be chance, so they need such text nearby, or a picture with little else.
     """
     count = len(runs)
-    filled = group_quantile(letters.area / (letters.width * letters.height), run_of, count, 0.5)
+    boxes = np.bincount(run_of, letters.width * letters.height, minlength=count)
+    filled = np.bincount(run_of, letters.area, minlength=count) / boxes
     crowd = group_quantile(letters.crowd, run_of, count, 0.5)
     # Close lines crowd each other and thin strokes fill little, so neither alone decides.
     quality = runs.regular - 1.5 * np.maximum(crowd - 0.03, 0) - 2 * np.maximum(0.3 - filled, 0)
@@ -29,11 +30,15 @@ def plausible(letters: Boxes, run_of: np.ndarray, runs: Runs) -> np.ndarray:
     fits = ~bars & (quality > least) & (filled < 0.92) & (runs.box.contrast > LEAST_CONTRAST)
     sure = fits & (runs.letters >= 4) & (quality > 0.8)
     if not sure.any():
+        fits &= (quality > 0.9) & (runs.box.contrast > 3 * LEAST_CONTRAST)
         return fits & _fills_picture(runs, fits)
     usual_cap = weighted_median(runs.cap[sure], runs.letters[sure])
     usual_contrast = weighted_median(runs.box.contrast[sure], runs.letters[sure])
     dashes = (runs.cap < 0.6 * usual_cap) & (filled > 0.6)
-    fits &= (runs.box.contrast > FAINTEST * usual_contrast) & ~dashes
+    # Faint print in a long and regular run is print all the same.
+    clear = (runs.letters >= 8) & (quality > 0.9)
+    faintest = np.where(clear, FAINTEST / 2, FAINTEST) * usual_contrast
+    fits &= (runs.box.contrast > faintest) & ~dashes
     several = runs.letters >= 4
     few = fits & ~several & ((runs.letters >= 2) | (runs.box.width > 1.5 * runs.cap))
     return (fits & several) | _has_company(runs, few, several & fits)

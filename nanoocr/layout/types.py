@@ -27,13 +27,20 @@ class TextLine:
 
 
 @dataclass(frozen=True)
+class Upright:
+    """What must be done to a page until its text is level."""
+
+    quarter_turns: int  # of 90 degrees anticlockwise, as numpy.rot90 counts
+    tilt_degrees: float  # how far baselines then still fall to the right (clockwise)
+    doubtful_180: bool  # the page may as well stand on its head: compare what is read in both positions
+
+
+@dataclass(frozen=True)
 class PageLayout:
     """The lines of a page in reading order, and how the page was turned to find them."""
 
     size: tuple[int, int]  # (height, width) of the original picture
-    quarter_turns: int  # of 90 degrees anticlockwise, as numpy.rot90 counts, until the text is upright
-    tilt: float  # degrees that the upright text's baselines fall to the right (clockwise)
-    doubtful_180: bool  # the shapes do not say whether the page stands on its head
+    upright: Upright
     lines: tuple[TextLine, ...]
 
 

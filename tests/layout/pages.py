@@ -6,10 +6,7 @@ import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
 SANS = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
-PROSE = (
-    "In this town nobody hurries before noon and the ferry waits for its last passenger even when the wind "
-    "turns west although the captain always says that he will not do so again next year "
-).split()
+PROSE = ["In", "this", "town", "nobody", "hurries", "before", "noon", "and", "the", "ferry", "waits", "for", "its", "last", "passenger", "even", "when", "the", "wind", "turns", "west", "although", "the", "captain", "always", "says", "that", "he", "will", "not", "do", "so", "again", "next", "year"]
 
 
 def font(size: int) -> ImageFont.FreeTypeFont:
@@ -30,7 +27,9 @@ def cap_height(size: int) -> int:
 def write(draw: ImageDraw.ImageDraw, x: float, baseline: float, text: str, size=20, fill="black"):
     """Writes text on a baseline; returns the box of its ink (x0, y0, x1, y1)."""
     draw.text((x, baseline), text, font=font(size), fill=fill, anchor="ls")
-    return draw.textbbox((x, baseline), text, font=font(size), anchor="ls")
+    alone = Image.new("L", draw.im.size)
+    ImageDraw.Draw(alone).text((x, baseline), text, font=font(size), fill=255, anchor="ls")
+    return alone.point(lambda value: 255 * (value > 100)).getbbox()
 
 
 def prose(draw, x: float, baseline: float, width: float, rows: int, size=16, pitch=24) -> list[tuple]:

@@ -85,7 +85,10 @@ def test_faint_print_is_found_beside_black_print():
 
 def test_rules_boxes_and_underlines_are_no_lines_and_hide_none():
     image, draw = paper(500, 360)
-    boxes = [write(draw, 60, 70 + 60 * k, text, 18) for k, text in enumerate(["Name of child", "Born on", "Seen by"])]
+    boxes = [
+        write(draw, 60, 70 + 60 * k, text, 18)
+        for k, text in enumerate(["Name of child", "Born on", "Seen by"])
+    ]
     for k in range(3):
         draw.rectangle((40, 40 + 60 * k, 460, 90 + 60 * k), outline="black", width=2)
         draw.line((60, 74 + 60 * k, 300, 74 + 60 * k), fill="black", width=1)
@@ -98,7 +101,10 @@ def test_rules_boxes_and_underlines_are_no_lines_and_hide_none():
 def test_small_print_beside_a_headline_stays_apart():
     image, draw = paper(700, 240)
     head = write(draw, 30, 130, "SALE 1987", 72)
-    small = [write(draw, 480, 80 + 18 * k, text, 12) for k, text in enumerate(["all prices in", "pounds and", "pence here"])]
+    small = [
+        write(draw, 480, 80 + 18 * k, text, 12)
+        for k, text in enumerate(["all prices in", "pounds and", "pence here"])
+    ]
     found = found_order(find_page(image), [head, *small])
     assert -1 not in found
     assert len(set(found)) == 4

@@ -16,8 +16,8 @@ def test_a_turned_page_of_prose_is_known_and_read_from_its_top(quarters):
     image, boxes = _page()
     turned = image.rotate(-90 * quarters, expand=True)
     layout = find_page(turned)
-    assert layout.quarter_turns == quarters
-    assert not layout.doubtful_180
+    assert layout.upright.quarter_turns == quarters
+    assert not layout.upright.doubtful_180
     assert len(layout.lines) == len(boxes)
     # The first line's top left corner, turned with the page.
     x, y = boxes[0][:2]
@@ -31,8 +31,8 @@ def test_capitals_on_their_head_are_doubtful_and_the_caller_can_turn_them():
         draw.text((40, 40 + 40 * k), "SHOP IN MAIN ROAD 12", fill="black", font_size=24)
     turned = image.rotate(180)
     layout = find_page(turned)
-    assert layout.doubtful_180
-    other = find_page(turned, quarter_turns=(layout.quarter_turns + 2) % 4)
+    assert layout.upright.doubtful_180
+    other = find_page(turned, quarter_turns=(layout.upright.quarter_turns + 2) % 4)
     first, last = np.array(layout.lines[0].quad[0]), np.array(other.lines[-1].quad[2])
     assert np.abs(first - last).max() < 12
 
@@ -42,8 +42,8 @@ def test_a_tilted_page_keeps_its_lines(degrees):
     image, boxes = _page()
     tilted = image.rotate(-degrees, expand=True, fillcolor="white", resample=Image.Resampling.BICUBIC)
     layout = find_page(tilted)
-    assert layout.quarter_turns == 0
-    assert layout.tilt == pytest.approx(degrees, abs=0.4)
+    assert layout.upright.quarter_turns == 0
+    assert layout.upright.tilt_degrees == pytest.approx(degrees, abs=0.4)
     assert len(layout.lines) == len(boxes)
     for line in layout.lines:
         (x0, y0), (x1, y1) = line.quad[0], line.quad[1]
