@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nanoocr.layout.components import Boxes
+from nanoocr.layout.lines import Runs
 from nanoocr.layout.types import Point, TextLine
 
 WORD_GAP = 0.25  # cap heights of blank from which on the strip may be cut there
@@ -43,12 +44,32 @@ class RowShape:
     gaps: np.ndarray  # (blanks, 2): x where they start and end
 
 
-def fit_baseline(own: Boxes, marks: Boxes, cap: float) -> np.ndarray:
-    """The baseline (points, 2) of a row of letters, from the start of its ink to the end of it."""
-    line = _fit_line((own.x0 + own.x1) / 2, own.y1, 0.15 * cap)
-    start = min(own.x0.min(), marks.x0.min(initial=np.inf))
-    end = max(own.x1.max(), marks.x1.max(initial=-np.inf))
-    return _polyline(own, line, cap, float(start), float(end))
+def fit_baseline(own: Boxes, marks: Boxes, row: Runs) -> np.ndarray:
+    """The baseline (points, 2) of a row (one run), from the start of its ink to the end of it.
+
+    Two points where it is straight, else one for every ten cap heights. The row's parabola is mended where
+    the letters of a stretch stand off it, as on a page that is bent twice.
+    """
+    cap = float(row.cap[0])
+    start = float(min(own.x0.min(), marks.x0.min(initial=np.inf)))
+    end = float(max(own.x1.max(), marks.x1.max(initial=-np.inf)))
+    edges = np.linspace(start, end, max(int((end - start) / (10 * cap)), 1) + 1)
+    x = (own.x0 + own.x1) / 2
+    off = own.y1 - _on_curve(row, x)
+    near = np.abs(off) < 0.35 * cap
+    inside = [near & (x >= low) & (x < high) for low, high in itertools.pairwise(edges)]
+    knots = [(np.median(x[part]), np.median(off[part])) for part in inside if part.sum() >= 4]
+    nodes = _on_curve(row, edges)
+    if len(knots) >= 3:
+        nodes = nodes + np.interp(edges, *np.array(knots).T)
+    chord = np.interp(edges, [start, end], [nodes[0], nodes[-1]])
+    if np.abs(nodes - chord).max() < BEND * cap:
+        edges, nodes = edges[[0, -1]], nodes[[0, -1]] + np.mean(nodes - chord)
+    return np.stack([edges, nodes], axis=1)
+
+
+def _on_curve(row: Runs, x: np.ndarray) -> np.ndarray:
+    return row.take(np.zeros(len(x), dtype=np.int64)).base_at(x)
 
 
 def outline(own: Boxes, marks: Boxes, baseline: np.ndarray, cap: float) -> RowShape:
@@ -84,45 +105,6 @@ def text_line(shape: RowShape, frame: Frame, block: int, foreign: np.ndarray) ->
 
 def _points(xy: np.ndarray) -> tuple[Point, ...]:
     return tuple((float(x), float(y)) for x, y in xy)
-
-
-def _fit_line(x: np.ndarray, y: np.ndarray, tolerance: float) -> tuple[float, float]:
-    """Slope and height at x = 0 of the line through most points; those off it, like descenders, drop out."""
-    slope, offset = 0.0, float(np.median(y))
-    if len(x) < 4:
-        return slope, offset
-    near = np.abs(y - offset) < 3 * tolerance
-    for _ in range(3):
-        if near.sum() < 4 or np.ptp(x[near]) < 1:
-            break
-        centre = x[near].mean()
-        away = x[near] - centre
-        slope = float((away * y[near]).sum() / max((away**2).sum(), 1e-6))
-        offset = float(np.median(y[near] - slope * x[near]))
-        near = np.abs(y - offset - slope * x) < tolerance
-    return slope, offset
-
-
-def _polyline(own: Boxes, line: tuple[float, float], cap: float, start: float, end: float) -> np.ndarray:
-    """The baseline from start to end: two points where it is straight, else one for every ten cap heights."""
-    slope, offset = line
-    straight = np.array([(x, offset + slope * x) for x in (start, end)])
-    count = int((end - start) / (10 * cap))
-    if count < 2 or len(own) < 12:
-        return straight
-    x, above = (own.x0 + own.x1) / 2, own.y1 - offset
-    rest = above - slope * x
-    near = np.abs(rest) < 0.4 * cap
-    edges = np.linspace(start, end, count + 1)
-    inside = [near & (x >= low) & (x < high) for low, high in itertools.pairwise(edges)]
-    knots = [(np.median(x[part]), np.median(rest[part])) for part in inside if part.sum() >= 4]
-    if len(knots) < 3 or max(abs(height) for _, height in knots) < BEND * cap:
-        return straight
-    at, height = np.array(knots).T
-    # A parabola carries the bend to the line's two ends better than the last knots do.
-    bend = np.polyfit(at, height, 2)
-    nodes = np.linspace(start, end, count + 1)
-    return np.stack([nodes, offset + slope * nodes + np.polyval(bend, nodes)], axis=1)
 
 
 def _blanks(x0: np.ndarray, x1: np.ndarray, least: float) -> np.ndarray:

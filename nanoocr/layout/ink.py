@@ -44,7 +44,7 @@ def find_ink(gray: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     paper_here = cv2.resize(flat, (width, height), interpolation=cv2.INTER_NEAREST)
     cv2.copyTo(light, light_here, dark)
     ink = cv2.bitwise_and(dark, cv2.bitwise_not(paper_here))
-    return cv2.min(ink, 1), cv2.absdiff(gray, full)
+    return ink // np.uint8(255), cv2.absdiff(gray, full)
 
 
 def flat_below(gray: np.ndarray) -> float:

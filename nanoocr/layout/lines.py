@@ -6,7 +6,7 @@ when both choose each other; so a row never branches into the row below.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -23,7 +23,8 @@ class Runs:
 
     box: Boxes
     base: np.ndarray  # y of the baseline in the middle of the box
-    slope: np.ndarray  # by how much the baseline falls per pixel to the right
+    slope: np.ndarray  # by how much the baseline falls there per pixel to the right
+    bend: np.ndarray  # and by how much more with the square of the distance: a curved page
     cap: np.ndarray  # height of the taller letters above it
     letters: np.ndarray  # how many
     regular: np.ndarray  # the share of the letters that stand and end where letters do, 0 to 1
@@ -33,18 +34,15 @@ class Runs:
 
     def take(self, which: np.ndarray) -> Runs:
         """The runs that an index or mask array names."""
-        return Runs(
-            self.box.take(which),
-            self.base[which],
-            self.slope[which],
-            self.cap[which],
-            self.letters[which],
-            self.regular[which],
-        )
+        rest = (getattr(self, field.name)[which] for field in fields(self)[1:])
+        return Runs(self.box.take(which), *rest)
 
     def base_at(self, x: np.ndarray) -> np.ndarray:
-        """The height of each run's baseline at x (N,)."""
-        return self.base + self.slope * (x - (self.box.x0 + self.box.x1) / 2)
+        """The height of each run's baseline at x (N,); beyond the run's ends it goes on straight."""
+        away = x - (self.box.x0 + self.box.x1) / 2
+        inside = np.clip(away, -self.box.width / 2, self.box.width / 2)
+        at_end = self.base + self.slope * inside + self.bend * inside**2
+        return at_end + (self.slope + 2 * self.bend * inside) * (away - inside)
 
 
 def letter_like(boxes: Boxes, page_height: int) -> np.ndarray:
@@ -116,30 +114,50 @@ def _link_runs(runs: Runs, largest_gap: float, largest_ratio: float) -> tuple[np
 def measure_runs(letters: Boxes, chain: np.ndarray, count: int) -> Runs:
     """Baseline and letter height of each run, by quantiles: descenders and dots do not move them."""
     number = np.bincount(chain, minlength=count)
-    middle = (letters.x0 + letters.x1) / 2
     extent = group_extent(letters, chain, count)
-    away = middle - ((extent.x0 + extent.x1) / 2)[chain]
-    slope = _slopes(letters, chain, number, away)
-    level = letters.y1 - slope[chain] * away
-    base = group_quantile(level, chain, count, 0.5)
-    rise = base[chain] - (letters.y0 - slope[chain] * away)
+    half = np.maximum(extent.width / 2, 1)
+    place = ((letters.x0 + letters.x1) / 2 - ((extent.x0 + extent.x1) / 2)[chain]) / half[chain]
+    tallness = np.bincount(chain, letters.height, minlength=count) / number
+    # Slopes of short runs are noise, and so are bends of runs that are not long.
+    free = np.where((number >= 5) & (half > 2 * tallness), 1.0, 0.0)
+    bendable = np.where((number >= 12) & (half > 6 * tallness), 1.0, 0.0)
+    curve = _fit_curves(place, (letters.y0 + letters.y1) / 2, np.ones(len(letters)), chain, free, bendable)
+    for _ in range(2):
+        # Middles only point the way, as tall and hanging letters shift them; feet on the baseline are exact.
+        level = letters.y1 - _shape_at(curve, place, chain)
+        base = group_quantile(level, chain, count, 0.5)
+        near = np.abs(level - base[chain]) < 0.12 * tallness[chain] + 1
+        curve = _fit_curves(place, letters.y1, near.astype(np.float64), chain, free, bendable)
+    shape = _shape_at(curve, place, chain)
+    base = group_quantile(letters.y1 - shape, chain, count, 0.5)
+    hang, rise = letters.y1 - shape - base[chain], base[chain] + shape - letters.y0
     cap = np.maximum(group_quantile(rise, chain, count, 0.8), 3.0)
-    regular = _regular_share(rise / cap[chain], (level - base[chain]) / cap[chain], letters, chain, cap)
-    return Runs(extent, base, slope, cap, number, regular)
+    regular = _regular_share(rise / cap[chain], hang / cap[chain], letters, chain, cap)
+    return Runs(extent, base, curve[:, 0] / half, curve[:, 1] / half**2, cap, number, regular)
 
 
-def _slopes(letters: Boxes, chain: np.ndarray, number: np.ndarray, away: np.ndarray) -> np.ndarray:
-    """The slope of each run of five letters or more, by least squares through their middles; else 0."""
-    count = len(number)
-    height = np.bincount(chain, letters.height, minlength=count) / number
-    y = (letters.y0 + letters.y1) / 2
-    mean_x = np.bincount(chain, away, minlength=count) / number
-    mean_y = np.bincount(chain, y, minlength=count) / number
-    off = away - mean_x[chain]
-    spread = np.bincount(chain, off**2, minlength=count)
-    slope = np.bincount(chain, off * (y - mean_y[chain]), minlength=count) / np.maximum(spread, 1e-6)
-    long = (number >= 5) & (spread > number * (1.5 * height) ** 2)
-    return np.where(long, np.clip(slope, -0.35, 0.35), 0.0)
+def _shape_at(curve: np.ndarray, place: np.ndarray, chain: np.ndarray) -> np.ndarray:
+    """How far each letter's run has fallen at `place` (-1 at its start, 1 at its end) from its middle."""
+    return curve[chain, 0] * place + curve[chain, 1] * place**2
+
+
+def _fit_curves(
+    place: np.ndarray,
+    y: np.ndarray,
+    weight: np.ndarray,
+    chain: np.ndarray,
+    free: np.ndarray,
+    bendable: np.ndarray,
+) -> np.ndarray:
+    """Least squares of y = a + b place + c place^2 in each run: (runs, 2) b and c, zero where not allowed."""
+    count = len(free)
+    powers: list[np.ndarray] = [np.bincount(chain, weight * place**k, minlength=count) for k in range(5)]
+    right = np.stack([np.bincount(chain, weight * y * place**k, minlength=count) for k in range(3)], axis=1)
+    matrix = np.stack([np.stack(powers[k : k + 3], axis=1) for k in range(3)], axis=1)
+    # A heavy penalty holds the coefficients of short runs at zero.
+    penalty = np.stack([np.full(count, 1e-6), 1e9 - free * 1e9 + 1e-3, 1e9 - bendable * 1e9 + 1e-3], axis=1)
+    penalised = matrix + penalty[:, :, None] * np.eye(3)
+    return np.linalg.solve(penalised, right[:, :, None])[:, 1:, 0]
 
 
 def _regular_share(

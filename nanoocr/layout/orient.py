@@ -59,7 +59,9 @@ def measure_tilt(letters: Boxes) -> float:
         return 0.0
     # A slope's error falls with the run's length, so long runs have the votes.
     votes = runs.box.width[fits] ** 1.5 * runs.regular[fits]
-    return float(np.degrees(np.arctan(weighted_median(runs.slope[fits], votes))))
+    slope = weighted_median(runs.slope[fits], votes)
+    uncertain = 0.05 * weighted_median(runs.cap[fits] / runs.box.width[fits], votes)
+    return float(np.degrees(np.arctan(slope))) if abs(slope) > uncertain else 0.0
 
 
 def _in_lines(runs: Runs) -> float:
@@ -70,11 +72,14 @@ def _in_lines(runs: Runs) -> float:
 def _rising_and_hanging(letters: Boxes, chain: np.ndarray, runs: Runs) -> tuple[int, int]:
     """How many letters rise above the most of their run, and how many hang below."""
     count = len(runs)
-    top = group_quantile(letters.y0, chain, count, 0.5)[chain]
-    bottom = group_quantile(letters.y1, chain, count, 0.5)[chain]
+    own = runs.take(chain)
+    fall = own.base_at((letters.x0 + letters.x1) / 2) - own.base
+    high, low = letters.y0 - fall, letters.y1 - fall
+    top = group_quantile(high, chain, count, 0.5)[chain]
+    bottom = group_quantile(low, chain, count, 0.5)[chain]
     height = np.maximum(bottom - top, 1)
     long = (runs.letters >= 5)[chain]
-    up, down = (top - letters.y0) / height, (letters.y1 - bottom) / height
+    up, down = (top - high) / height, (low - bottom) / height
     rising = long & (up > 0.2) & (up < 0.7) & (down < 0.12)
     hanging = long & (down > 0.2) & (down < 0.7) & (up < 0.12)
     return int(rising.sum()), int(hanging.sum())

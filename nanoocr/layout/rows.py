@@ -22,7 +22,7 @@ def shape_rows(letters: Boxes, row_of: np.ndarray, marks: Boxes, block_of: np.nd
     baselines, rise = [], np.zeros(len(letters))
     for k in range(count):
         own, with_marks = letters.take(own_letters[k]), marks.take(own_marks[k])
-        baselines.append(fit_baseline(own, with_marks, float(rows.cap[k])))
+        baselines.append(fit_baseline(own, with_marks, rows.take(np.array([k]))))
         rise[own_letters[k]] = np.interp((own.x0 + own.x1) / 2, *baselines[k].T) - own.y0
     high = np.maximum(group_quantile(rise, row_of, count, 0.85), 3.0)
     low = group_quantile(rise, row_of, count, 0.2)

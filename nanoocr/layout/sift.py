@@ -28,7 +28,7 @@ def plausible(letters: Boxes, run_of: np.ndarray, runs: Runs) -> np.ndarray:
     bars = narrow & (filled > 0.85) & (runs.letters >= 5)  # of a bar code
     least = np.select([runs.letters >= 8, runs.letters >= 4], [0.65, 0.7], 0.8)
     fits = ~bars & (quality > least) & (filled < 0.92) & (runs.box.contrast > LEAST_CONTRAST)
-    sure = fits & (runs.letters >= 4) & (quality > 0.8)
+    sure = fits & (runs.letters >= 4) & (quality > 0.8) & (runs.box.contrast > 2 * LEAST_CONTRAST)
     if not sure.any():
         fits &= (quality > 0.9) & (runs.box.contrast > 3 * LEAST_CONTRAST)
         return fits & _fills_picture(runs, fits)

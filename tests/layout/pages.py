@@ -6,7 +6,43 @@ import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
 SANS = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
-PROSE = ["In", "this", "town", "nobody", "hurries", "before", "noon", "and", "the", "ferry", "waits", "for", "its", "last", "passenger", "even", "when", "the", "wind", "turns", "west", "although", "the", "captain", "always", "says", "that", "he", "will", "not", "do", "so", "again", "next", "year"]
+PROSE = [
+    "In",
+    "this",
+    "town",
+    "nobody",
+    "hurries",
+    "before",
+    "noon",
+    "and",
+    "the",
+    "ferry",
+    "waits",
+    "for",
+    "its",
+    "last",
+    "passenger",
+    "even",
+    "when",
+    "the",
+    "wind",
+    "turns",
+    "west",
+    "although",
+    "the",
+    "captain",
+    "always",
+    "says",
+    "that",
+    "he",
+    "will",
+    "not",
+    "do",
+    "so",
+    "again",
+    "next",
+    "year",
+]
 
 
 def font(size: int) -> ImageFont.FreeTypeFont:
