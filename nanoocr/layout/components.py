@@ -37,7 +37,15 @@ class Boxes:
 
     def take(self, which: np.ndarray) -> Boxes:
         """The boxes that an index or mask array names."""
-        return Boxes(*(getattr(self, field.name)[which] for field in fields(self)))
+        return Boxes(
+            self.x0[which],
+            self.y0[which],
+            self.x1[which],
+            self.y1[which],
+            self.area[which],
+            self.contrast[which],
+            self.crowd[which],
+        )
 
 
 def find_components(ink: np.ndarray, depth: np.ndarray) -> Boxes:

@@ -6,7 +6,7 @@ when both choose each other; so a row never branches into the row below.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -34,8 +34,15 @@ class Runs:
 
     def take(self, which: np.ndarray) -> Runs:
         """The runs that an index or mask array names."""
-        rest = (getattr(self, field.name)[which] for field in fields(self)[1:])
-        return Runs(self.box.take(which), *rest)
+        return Runs(
+            self.box.take(which),
+            self.base[which],
+            self.slope[which],
+            self.bend[which],
+            self.cap[which],
+            self.letters[which],
+            self.regular[which],
+        )
 
     def base_at(self, x: np.ndarray) -> np.ndarray:
         """The height of each run's baseline at x (N,); beyond the run's ends it goes on straight."""
@@ -119,8 +126,8 @@ def measure_runs(letters: Boxes, chain: np.ndarray, count: int) -> Runs:
     place = ((letters.x0 + letters.x1) / 2 - ((extent.x0 + extent.x1) / 2)[chain]) / half[chain]
     tallness = np.bincount(chain, letters.height, minlength=count) / number
     # Slopes of short runs are noise, and so are bends of runs that are not long.
-    free = np.where((number >= 5) & (half > 2 * tallness), 1.0, 0.0)
-    bendable = np.where((number >= 12) & (half > 6 * tallness), 1.0, 0.0)
+    free = (number >= 5) & (half > 2 * tallness)
+    bendable = (number >= 12) & (half > 6 * tallness)
     curve = _fit_curves(place, (letters.y0 + letters.y1) / 2, np.ones(len(letters)), chain, free, bendable)
     for _ in range(2):
         # Middles only point the way, as tall and hanging letters shift them; feet on the baseline are exact.
@@ -151,13 +158,24 @@ def _fit_curves(
 ) -> np.ndarray:
     """Least squares of y = a + b place + c place^2 in each run: (runs, 2) b and c, zero where not allowed."""
     count = len(free)
-    powers: list[np.ndarray] = [np.bincount(chain, weight * place**k, minlength=count) for k in range(5)]
-    right = np.stack([np.bincount(chain, weight * y * place**k, minlength=count) for k in range(3)], axis=1)
-    matrix = np.stack([np.stack(powers[k : k + 3], axis=1) for k in range(3)], axis=1)
-    # A heavy penalty holds the coefficients of short runs at zero.
-    penalty = np.stack([np.full(count, 1e-6), 1e9 - free * 1e9 + 1e-3, 1e9 - bendable * 1e9 + 1e-3], axis=1)
-    penalised = matrix + penalty[:, :, None] * np.eye(3)
-    return np.linalg.solve(penalised, right[:, :, None])[:, 1:, 0]
+    result = np.zeros((count, 2))
+    some = np.flatnonzero(free)
+    if not len(some):
+        return result
+    matrix, right = np.empty((len(some), 3, 3)), np.empty((len(some), 3, 1))
+    term = weight
+    for power in range(5):
+        total = np.bincount(chain, term, minlength=count)[some]
+        for row in range(max(power - 2, 0), min(power, 2) + 1):
+            matrix[:, row, power - row] = total
+        if power < 3:
+            right[:, power, 0] = np.bincount(chain, term * y, minlength=count)[some]
+        term = term * place
+    matrix[:, [0, 1], [0, 1]] += 1e-3
+    # A heavy penalty holds the bend of short runs at zero.
+    matrix[:, 2, 2] += np.where(bendable[some], 1e-3, 1e9)
+    result[some] = np.linalg.solve(matrix, right)[:, 1:, 0]
+    return result
 
 
 def _regular_share(

@@ -17,6 +17,13 @@ from nanoocr.layout.lines import Runs, find_chains
 MORE = 1.3  # times as many letters in lines that the other direction needs to be believed
 
 
+def share_in_lines(letters: Boxes) -> float:
+    """The share of letters (N boxes) that stand in level lines, 0 to 1."""
+    if not len(letters):
+        return 0.0
+    return _in_lines(find_chains(letters)[1]) / len(letters)
+
+
 def stands_on_side(letters: Boxes, size: tuple[int, int]) -> bool:
     """Whether letters (N boxes) on a page of `size` (height, width) form lines from top to bottom."""
     if len(letters) < 2:

@@ -16,6 +16,7 @@ from nanoocr.layout.mend import absorb, merge_broken, split_double_rows, split_t
 from nanoocr.layout.order import arrange
 from nanoocr.layout.orient import (
     measure_tilt,
+    share_in_lines,
     shear_boxes,
     stands_on_head,
     stands_on_side,
@@ -52,7 +53,9 @@ def find_page(image: Image.Image, quarter_turns: int | None = None) -> PageLayou
     """
     page = _analyse(*_working_copy(image))
     if quarter_turns is None:
-        turns = int(stands_on_side(page.letters, page.gray.shape))
+        # Closing gaps upright joins the letters of a page on its side, so both ways are judged without it.
+        clearly_level = share_in_lines(page.letters) > 0.5
+        turns = 0 if clearly_level else int(stands_on_side(_unclosed_letters(page.gray), page.gray.shape))
     else:
         turns = quarter_turns % 2
     if turns:
@@ -89,6 +92,12 @@ def _analyse(gray: np.ndarray, to_page: np.ndarray) -> _Page:
     like = letter_like(boxes, gray.shape[0])
     small = ~like & (boxes.height < LARGEST_MARK) & (boxes.width < LARGEST_MARK) & (boxes.area >= 2)
     return _Page(gray, to_page, ink, boxes.take(small), boxes.take(like))
+
+
+def _unclosed_letters(gray: np.ndarray) -> Boxes:
+    ink, depth = find_ink(gray)
+    boxes = find_components(remove_rules(ink), depth)
+    return boxes.take(letter_like(boxes, gray.shape[0]))
 
 
 def _quarter_turn(gray: np.ndarray, to_page: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ import numpy as np
 from nanoocr.layout.components import Boxes, group_quantile, weighted_median
 from nanoocr.layout.lines import Runs
 
+SCARCE = 0.06  # share of the letters of a picture
 LEAST_CONTRAST = 5.0  # grey levels beyond the threshold
 FAINTEST = 0.3  # of the usual contrast of a page: fainter runs are stains and the print of the other side
 
@@ -29,6 +30,10 @@ def plausible(letters: Boxes, run_of: np.ndarray, runs: Runs) -> np.ndarray:
     least = np.select([runs.letters >= 8, runs.letters >= 4], [0.65, 0.7], 0.8)
     fits = ~bars & (quality > least) & (filled < 0.92) & (runs.box.contrast > LEAST_CONTRAST)
     sure = fits & (runs.letters >= 4) & (quality > 0.8) & (runs.box.contrast > 2 * LEAST_CONTRAST)
+    if runs.letters[sure].sum() < SCARCE * runs.letters.sum():
+        # Among hundreds of other pieces a few regular ones are chance.
+        long = (runs.letters >= 7) & (quality > 0.85)
+        sure, fits = sure & long, fits & (long | (runs.letters < 4))
     if not sure.any():
         fits &= (quality > 0.9) & (runs.box.contrast > 3 * LEAST_CONTRAST)
         return fits & _fills_picture(runs, fits)
