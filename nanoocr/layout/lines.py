@@ -14,6 +14,7 @@ from nanoocr.layout.components import Boxes, chain_labels, group_extent, group_q
 
 SMALLEST = 5  # pixels of height below which a piece of ink is a mark and starts no line
 LETTER_GAP = 1.1  # of the taller letter's height: what a blank inside a run of letters has at most
+NARROWEST_GUTTER = 1.0  # cap heights between columns; loose lines of one column may have such blanks too
 RUN_GAP = 1.5  # of the cap height: what a blank between two runs of one line has at most
 
 
@@ -86,11 +87,11 @@ def find_chains(letters: Boxes) -> tuple[np.ndarray, Runs]:
     return chain, measure_runs(letters, chain, count)
 
 
-def find_runs(letters: Boxes) -> tuple[np.ndarray, Runs]:
+def find_runs(letters: Boxes, largest_gap: float = RUN_GAP) -> tuple[np.ndarray, Runs]:
     """Joins letters to runs, then runs across blanks between words: the run of each letter, and the runs."""
     chain, runs = find_chains(letters)
     for _ in range(2):
-        joined, count = _link_runs(runs, RUN_GAP, largest_ratio=1.8)
+        joined, count = _link_runs(runs, largest_gap, largest_ratio=1.8)
         chain = joined[chain]
         runs = measure_runs(letters, chain, count)
     return chain, runs

@@ -11,7 +11,7 @@ from PIL import Image
 from nanoocr.layout.components import Boxes, find_components
 from nanoocr.layout.geometry import Frame, text_line
 from nanoocr.layout.ink import find_ink
-from nanoocr.layout.lines import Runs, find_runs, letter_like, measure_runs
+from nanoocr.layout.lines import NARROWEST_GUTTER, RUN_GAP, Runs, find_runs, letter_like, measure_runs
 from nanoocr.layout.mend import absorb, merge_broken, split_double_rows, split_touching
 from nanoocr.layout.order import arrange
 from nanoocr.layout.orient import (
@@ -143,7 +143,7 @@ def _find_lines(page: _Page, tilt: float) -> list[TextLine]:
     text = plausible(letters, run_of, runs)
     if not text.any():
         return []
-    letters, run_of, runs = _runs_of(letters.take(rescue(letters, run_of, runs, text)))
+    letters, run_of, runs = _runs_of(letters.take(rescue(letters, run_of, runs, text)), NARROWEST_GUTTER)
     arrangement = arrange(runs)
     row_of = arrangement.row_of[run_of]
     shapes = shape_rows(letters, row_of, marks, arrangement.block_of)
@@ -153,8 +153,8 @@ def _find_lines(page: _Page, tilt: float) -> list[TextLine]:
     ]
 
 
-def _runs_of(letters: Boxes) -> tuple[Boxes, np.ndarray, Runs]:
+def _runs_of(letters: Boxes, largest_gap: float = RUN_GAP) -> tuple[Boxes, np.ndarray, Runs]:
     """Letters, mended where broken, the run of each, and the runs."""
-    run_of, runs = absorb(letters, *find_runs(letters))
+    run_of, runs = absorb(letters, *find_runs(letters, largest_gap))
     letters, run_of = merge_broken(letters, run_of)
     return letters, run_of, measure_runs(letters, run_of, len(runs))
