@@ -23,6 +23,7 @@ class Boxes:
     area: np.ndarray  # pixels of ink
     contrast: np.ndarray  # grey levels by which the ink lies beyond the threshold, on average
     crowd: np.ndarray  # the share of ink right above and below the box: writing has paper there
+    cut: np.ndarray  # 1 where the picture's edge may cut the ink off, else 0
 
     def __len__(self) -> int:
         return len(self.x0)
@@ -45,6 +46,7 @@ class Boxes:
             self.area[which],
             self.contrast[which],
             self.crowd[which],
+            self.cut[which],
         )
 
 
@@ -55,7 +57,9 @@ def find_components(ink: np.ndarray, depth: np.ndarray) -> Boxes:
     place = np.flatnonzero(ink)
     total = np.bincount(labels.ravel()[place], depth.ravel()[place], minlength=count)[1:]
     contrast = total / np.maximum(area, 1)
-    return Boxes(x, y, x + width, y + height, area, contrast, _crowd(ink, stats[1:]))
+    cut = (x == 0) | (y == 0) | (x + width == ink.shape[1]) | (y + height == ink.shape[0])
+    crowd = _crowd(ink, stats[1:])
+    return Boxes(x, y, x + width, y + height, area, contrast, crowd, cut.astype(np.float64))
 
 
 def _crowd(ink: np.ndarray, stats: np.ndarray) -> np.ndarray:
@@ -98,7 +102,8 @@ def group_extent(boxes: Boxes, group: np.ndarray, count: int) -> Boxes:
     area = np.bincount(group, boxes.area, minlength=count)
     contrast = np.bincount(group, boxes.area * boxes.contrast, minlength=count) / np.maximum(area, 1)
     crowd = np.bincount(group, boxes.area * boxes.crowd, minlength=count) / np.maximum(area, 1)
-    return Boxes(lows[0], lows[1], highs[0], highs[1], area, contrast, crowd)
+    cut = np.bincount(group, boxes.cut, minlength=count) / np.maximum(np.bincount(group, minlength=count), 1)
+    return Boxes(lows[0], lows[1], highs[0], highs[1], area, contrast, crowd, cut)
 
 
 def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:

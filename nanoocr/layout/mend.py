@@ -11,7 +11,6 @@ from nanoocr.layout.components import (
     chain_labels,
     concatenate,
     group_extent,
-    group_quantile,
 )
 from nanoocr.layout.lines import Runs, measure_runs, typical_height
 
@@ -70,29 +69,32 @@ def split_touching(letters: Boxes, run_of: np.ndarray, runs: Runs) -> Boxes:
 
     A piece is cut below the baseline of a run on either side of it, where another run lies lower.
     """
-    usual = group_quantile(letters.height, run_of, len(runs), 0.5)[run_of]
-    typical = float(np.median(letters.height))
-    tall = np.flatnonzero(letters.height > TALLEST * np.minimum(np.maximum(usual, typical), 1.2 * typical))
+    typical = typical_height(letters)
     long = runs.take(runs.letters >= 4)
-    parts = [letters.take(np.setdiff1d(np.arange(len(letters)), tall))]
-    for number in tall[:500]:
-        cuts = _cuts(letters.take(np.array([number])), long)
-        parts.append(_cut_at(letters.take(np.array([number])), cuts))
-    parts.append(letters.take(tall[500:]))
+    tall = np.flatnonzero(letters.height > TALLEST * typical)[:1000]
+    if not len(tall) or not len(long):
+        return letters
+    inside = _baselines_inside(letters.take(tall), long)
+    several = inside.sum(axis=1) >= 2
+    parts = [letters.take(np.setdiff1d(np.arange(len(letters)), tall[several]))]
+    for number, rows in zip(tall[several], inside[several]):
+        parts.append(_cut_at(letters.take(np.array([number])), _cuts(long.take(rows))))
     return concatenate(parts)
 
 
-def _cuts(box: Boxes, runs: Runs) -> list[float]:
-    """The heights at which one box is cut: under each baseline that crosses it and has a line below it."""
+def _baselines_inside(boxes: Boxes, runs: Runs) -> np.ndarray:
+    """Whether each run stands beside a box and has the most of a letter inside it: (boxes, runs) bool."""
     reach = 4 * runs.cap
-    beside = (runs.box.x0 - reach < box.x1) & (runs.box.x1 + reach > box.x0)
-    smaller = runs.cap < 0.75 * box.height
-    # Both lines must have the most of a letter inside the box.
-    inside = beside & smaller & (runs.base > box.y0 + 0.5 * runs.cap) & (runs.base < box.y1 + 0.4 * runs.cap)
-    bases = np.unique(np.round(runs.base[inside]))
-    if len(bases) < 2:
-        return []
-    cap = float(np.median(runs.cap[inside]))
+    beside = (runs.box.x0 - reach < boxes.x1[:, None]) & (runs.box.x1 + reach > boxes.x0[:, None])
+    smaller = runs.cap < 0.75 * boxes.height[:, None]
+    below_top = runs.base > boxes.y0[:, None] + 0.5 * runs.cap
+    return beside & smaller & below_top & (runs.base < boxes.y1[:, None] + 0.4 * runs.cap)
+
+
+def _cuts(runs: Runs) -> list[float]:
+    """The heights at which a box over these runs is cut: under each baseline that has another line below."""
+    cap = float(np.median(runs.cap))
+    bases = np.sort(runs.base)
     bases = bases[np.concatenate([[True], np.diff(bases) > 0.9 * cap])]
     return [float(base + 0.25 * cap) for base in bases[:-1]]
 

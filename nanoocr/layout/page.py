@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from nanoocr.layout.components import Boxes, find_components
+from nanoocr.layout.components import Boxes, concatenate, find_components
 from nanoocr.layout.geometry import Frame, text_line
 from nanoocr.layout.ink import find_ink
 from nanoocr.layout.lines import NARROWEST_GUTTER, RUN_GAP, Runs, find_runs, letter_like, measure_runs
@@ -24,7 +24,7 @@ from nanoocr.layout.orient import (
 )
 from nanoocr.layout.rows import foreign_ink, shape_rows
 from nanoocr.layout.rules import remove_rules
-from nanoocr.layout.sift import plausible, rescue
+from nanoocr.layout.sift import plausible, rescue, small_runs
 from nanoocr.layout.types import PageLayout, TextLine, Upright
 
 LONGEST_SIDE = 2000  # larger pages are analysed on a reduced copy
@@ -144,6 +144,13 @@ def _find_lines(page: _Page, tilt: float) -> list[TextLine]:
     if not text.any():
         return []
     letters, run_of, runs = _runs_of(letters.take(rescue(letters, run_of, runs, text)), NARROWEST_GUTTER)
+    dots = small_runs(runs)
+    marks = concatenate([marks, letters.take(dots[run_of])])
+    letters, run_of, runs = (
+        letters.take(~dots[run_of]),
+        (np.cumsum(~dots) - 1)[run_of[~dots[run_of]]],
+        runs.take(~dots),
+    )
     arrangement = arrange(runs)
     row_of = arrangement.row_of[run_of]
     shapes = shape_rows(letters, row_of, marks, arrangement.block_of)

@@ -44,6 +44,8 @@ def plausible(letters: Boxes, run_of: np.ndarray, runs: Runs) -> np.ndarray:
     clear = (runs.letters >= 8) & (quality > 0.9)
     faintest = np.where(clear, FAINTEST / 2, FAINTEST) * usual_contrast
     fits &= (runs.box.contrast > faintest) & ~dashes
+    # What the edge of a page with other text cuts through is a torn border, or cannot be read.
+    fits &= ~((runs.box.cut > 0.5) & (4 * runs.letters < runs.letters[sure].sum()))
     several = runs.letters >= 4
     few = fits & ~several & ((runs.letters >= 2) | (runs.box.width > 1.5 * runs.cap))
     return (fits & several) | _has_company(runs, few, several & fits)
@@ -94,6 +96,12 @@ def _in_row_with(alone: Boxes, sure: Runs) -> np.ndarray:
     reach = np.clip(reach, -sure.box.width, sure.box.width)
     away = np.abs(alone.y1[:, None] - sure.base[None] - sure.slope[None] * reach)
     ratio = alone.height[:, None] / sure.cap[None]
-    fits = (away < 0.2 * sure.cap[None] + 1) & (aside < 25 * sure.cap[None]) & (ratio > 0.62) & (ratio < 1.25)
+    farthest = np.where(alone.cut > 0, 3, 25)[:, None] * sure.cap[None]
+    fits = (away < 0.2 * sure.cap[None] + 1) & (aside < farthest) & (ratio > 0.62) & (ratio < 1.25)
     fits &= alone.contrast[:, None] > 0.5 * sure.box.contrast[None]
     return fits.any(axis=1)
+
+
+def small_runs(runs: Runs) -> np.ndarray:
+    """Which runs of text are only dots and dashes that stand alone, to be treated as marks: (runs,) bool."""
+    return (runs.letters <= 2) & (runs.cap < 0.5 * weighted_median(runs.cap, runs.letters))
