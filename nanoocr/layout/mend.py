@@ -64,7 +64,7 @@ def merge_broken(letters: Boxes, run_of: np.ndarray) -> tuple[Boxes, np.ndarray]
     return group_extent(letters, character, count), run
 
 
-def split_touching(letters: Boxes, run_of: np.ndarray, runs: Runs) -> Boxes:
+def split_touching(letters: Boxes, runs: Runs) -> Boxes:
     """Cuts pieces of ink that reach over two lines into a part for each.
 
     A piece is cut below the baseline of a run on either side of it, where another run lies lower.

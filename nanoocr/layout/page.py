@@ -40,7 +40,9 @@ class _Page:
 
     gray: np.ndarray  # (H, W) uint8
     to_page: np.ndarray  # (2, 3), from the copy's pixels to those of the original
-    ink: np.ndarray  # (H, W) uint8, 0 and 1
+    open_ink: np.ndarray  # (H, W) uint8, 0 and 1, without rules
+    depth: np.ndarray  # (H, W) uint8, distance of each pixel from its threshold
+    ink: np.ndarray  # the ink with small gaps closed
     marks: Boxes  # dots, commas, dashes
     letters: Boxes  # what may be letters
 
@@ -54,8 +56,8 @@ def find_page(image: Image.Image, quarter_turns: int | None = None) -> PageLayou
     page = _analyse(*_working_copy(image))
     if quarter_turns is None:
         # Closing gaps upright joins the letters of a page on its side, so both ways are judged without it.
-        clearly_level = share_in_lines(page.letters) > 0.5
-        turns = 0 if clearly_level else int(stands_on_side(_unclosed_letters(page.gray), page.gray.shape))
+        clearly_level = share_in_lines(page.letters) > 0.25
+        turns = 0 if clearly_level else int(stands_on_side(_unclosed_letters(page), page.gray.shape))
     else:
         turns = quarter_turns % 2
     if turns:
@@ -86,18 +88,18 @@ def _working_copy(image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
 
 def _analyse(gray: np.ndarray, to_page: np.ndarray) -> _Page:
     ink, depth = find_ink(gray)
+    open_ink = remove_rules(ink)
     # Faded and dotted strokes are broken: upright gaps of two pixels are closed; level ones part letters.
-    ink = cv2.morphologyEx(remove_rules(ink), cv2.MORPH_CLOSE, np.ones((3, 1), np.uint8))
+    ink = cv2.morphologyEx(open_ink, cv2.MORPH_CLOSE, np.ones((3, 1), np.uint8))
     boxes = find_components(ink, depth)
     like = letter_like(boxes, gray.shape[0])
     small = ~like & (boxes.height < LARGEST_MARK) & (boxes.width < LARGEST_MARK) & (boxes.area >= 2)
-    return _Page(gray, to_page, ink, boxes.take(small), boxes.take(like))
+    return _Page(gray, to_page, open_ink, depth, ink, boxes.take(small), boxes.take(like))
 
 
-def _unclosed_letters(gray: np.ndarray) -> Boxes:
-    ink, depth = find_ink(gray)
-    boxes = find_components(remove_rules(ink), depth)
-    return boxes.take(letter_like(boxes, gray.shape[0]))
+def _unclosed_letters(page: _Page) -> Boxes:
+    boxes = find_components(page.open_ink, page.depth)
+    return boxes.take(letter_like(boxes, page.gray.shape[0]))
 
 
 def _quarter_turn(gray: np.ndarray, to_page: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -111,12 +113,13 @@ def _half_turn(page: _Page) -> _Page:
     height, width = page.gray.shape
     back = np.array([[-1.0, 0.0, width], [0.0, -1.0, height], [0.0, 0.0, 1.0]])
     marks, letters = (turn_boxes(boxes, 2, (height, width)) for boxes in (page.marks, page.letters))
-    gray, ink = (np.ascontiguousarray(part[::-1, ::-1]) for part in (page.gray, page.ink))
-    return _Page(gray, page.to_page @ back, ink, marks, letters)
+    pictures = (page.gray, page.open_ink, page.depth, page.ink)
+    gray, open_ink, depth, ink = (np.ascontiguousarray(part[::-1, ::-1]) for part in pictures)
+    return _Page(gray, page.to_page @ back, open_ink, depth, ink, marks, letters)
 
 
 def _level(gray: np.ndarray, to_page: np.ndarray, tilt: float) -> tuple[np.ndarray, np.ndarray]:
-    """The grey copy turned by so many degrees that its lines are level, and the map (2, 3) from it to the page."""
+    """The grey copy turned until lines of this tilt are level, and the map (2, 3) from it to the page."""
     height, width = gray.shape
     cosine, sine = np.cos(np.radians(tilt)), np.sin(np.radians(tilt))
     turn = np.array([[cosine, sine], [-sine, cosine]])  # level = turn @ tilted
@@ -138,19 +141,16 @@ def _find_lines(page: _Page, tilt: float) -> list[TextLine]:
     if not len(letters):
         return []
     letters = split_double_rows(letters, *find_runs(letters), page.ink, frame.fall)
-    letters = split_touching(letters, *find_runs(letters))
+    letters = split_touching(letters, find_runs(letters)[1])
     letters, run_of, runs = _runs_of(letters)
     text = plausible(letters, run_of, runs)
     if not text.any():
         return []
-    letters, run_of, runs = _runs_of(letters.take(rescue(letters, run_of, runs, text)), NARROWEST_GUTTER)
+    letters = letters.take(rescue(letters, run_of, runs, text))
+    letters, run_of, runs = _runs_of(letters, NARROWEST_GUTTER)
     dots = small_runs(runs)
     marks = concatenate([marks, letters.take(dots[run_of])])
-    letters, run_of, runs = (
-        letters.take(~dots[run_of]),
-        (np.cumsum(~dots) - 1)[run_of[~dots[run_of]]],
-        runs.take(~dots),
-    )
+    letters, run_of, runs = _without(dots, letters, run_of, runs)
     arrangement = arrange(runs)
     row_of = arrangement.row_of[run_of]
     shapes = shape_rows(letters, row_of, marks, arrangement.block_of)
@@ -158,6 +158,15 @@ def _find_lines(page: _Page, tilt: float) -> list[TextLine]:
     return [
         text_line(shape, frame, int(arrangement.block_of[k]), foreign[k]) for k, shape in enumerate(shapes)
     ]
+
+
+def _without(
+    gone: np.ndarray, letters: Boxes, run_of: np.ndarray, runs: Runs
+) -> tuple[Boxes, np.ndarray, Runs]:
+    """Letters, the run of each, and the runs, less those that the mask (runs,) names."""
+    stays = ~gone[run_of]
+    number = np.cumsum(~gone) - 1
+    return letters.take(stays), number[run_of[stays]], runs.take(~gone)
 
 
 def _runs_of(letters: Boxes, largest_gap: float = RUN_GAP) -> tuple[Boxes, np.ndarray, Runs]:

@@ -14,7 +14,7 @@ FEW, MANY = 8, 12  # letters with which a row's capitals are uncertain, or certa
 
 
 def shape_rows(letters: Boxes, row_of: np.ndarray, marks: Boxes, block_of: np.ndarray) -> list[RowShape]:
-    """The shape of each row on the level page. `row_of`: the row of each letter; `block_of`: the block of each row."""
+    """The shape of each row on the level page. `row_of` is each letter's row, `block_of` each row's block."""
     count = len(block_of)
     rows = measure_runs(letters, row_of, count)
     mark_row = _rows_of_marks(marks, rows)

@@ -56,8 +56,7 @@ def paper(width: int, height: int, colour="white") -> tuple[Image.Image, ImageDr
 
 def cap_height(size: int) -> int:
     """Pixels from the baseline to the top of an H."""
-    left, top, right, bottom = font(size).getbbox("H", anchor="ls")
-    return -top
+    return -font(size).getbbox("H", anchor="ls")[1]
 
 
 def write(draw: ImageDraw.ImageDraw, x: float, baseline: float, text: str, size=20, fill="black"):
