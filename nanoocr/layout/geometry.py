@@ -20,7 +20,6 @@ class Frame:
     """From the level page that is analysed to the original picture, both in pixels from the top left edge."""
 
     to_page: np.ndarray  # (2, 3): page = to_page @ (x, y, 1)
-    fall: float  # by which y grows per x before that: the rest of the tilt
 
     @property
     def scale(self) -> float:
@@ -29,8 +28,7 @@ class Frame:
 
     def points(self, xy: np.ndarray) -> np.ndarray:
         """Maps points (..., 2) to pixels of the original picture whose centres are whole numbers."""
-        level = np.stack([xy[..., 0], xy[..., 1] + self.fall * xy[..., 0]], axis=-1)
-        return level @ self.to_page[:, :2].T + self.to_page[:, 2] - 0.5
+        return xy @ self.to_page[:, :2].T + self.to_page[:, 2] - 0.5
 
 
 @dataclass(frozen=True)

@@ -106,17 +106,19 @@ def _cut_at(box: Boxes, cuts: list[float]) -> Boxes:
     return replace(parts, y0=edges[:-1], y1=edges[1:], area=parts.area * share)
 
 
-def split_double_rows(letters: Boxes, run_of: np.ndarray, runs: Runs, ink: np.ndarray, fall: float) -> Boxes:
+def split_double_rows(
+    letters: Boxes, run_of: np.ndarray, runs: Runs, ink: np.ndarray, turn: np.ndarray
+) -> Boxes:
     """Cuts runs that are two lines grown together: level across their middle there is hardly any ink.
 
-    The page is levelled by `fall`, its ink (H, W) is not: y grows by `fall` per x.
+    The boxes are levelled by the matrix `turn` (2, 2), the ink (H, W) is not.
     """
     usual = typical_height(letters)
     double = (runs.cap > TALLEST * usual) & (runs.cap < 3.2 * usual) & (runs.letters >= 3)
     parts = [letters.take(~double[run_of])]
     for number in np.flatnonzero(double)[:200]:
         own = letters.take(run_of == number)
-        row = _emptiest_row(own, runs.take(np.array([number])), ink, fall)
+        row = _emptiest_row(own, runs.take(np.array([number])), ink, turn)
         if row is None:
             parts.append(own)
             continue
@@ -127,16 +129,13 @@ def split_double_rows(letters: Boxes, run_of: np.ndarray, runs: Runs, ink: np.nd
     return concatenate(parts)
 
 
-def _emptiest_row(own: Boxes, run: Runs, ink: np.ndarray, fall: float) -> float | None:
+def _emptiest_row(own: Boxes, run: Runs, ink: np.ndarray, turn: np.ndarray) -> float | None:
     """The height, in the middle of the run, at which its two lines part; None where it is one line."""
-    x0, x1 = int(own.x0.min()), int(own.x1.max())
-    centre = (x0 + x1) / 2
+    rows = np.arange(int(run.base[0] - run.cap[0]), int(run.base[0]) + 1)
     # The run's own slope is none: where one of the two lines ends early, the middles step aside.
-    offset = np.round(fall * (np.arange(x0, x1) - centre)).astype(np.int64)
-    top = float(run.base[0] - run.cap[0])
-    rows = np.arange(int(top), int(run.base[0]) + 1)
-    y = np.clip(rows[:, None] + offset[None] + round(fall * centre), 0, ink.shape[0] - 1)
-    profile = ink[y, np.arange(x0, x1)[None]].mean(axis=1)
+    level_y, level_x = np.meshgrid(rows, np.arange(int(own.x0.min()), int(own.x1.max())), indexing="ij")
+    x, y = np.rint(np.tensordot(turn.T, np.stack([level_x, level_y]), axes=1)).astype(np.int64)
+    profile = ink[np.clip(y, 0, ink.shape[0] - 1), np.clip(x, 0, ink.shape[1] - 1)].mean(axis=1)
     low, high = int(0.3 * len(rows)), int(0.7 * len(rows)) + 1
     if high - low < 3:
         return None

@@ -50,10 +50,17 @@ def turn_boxes(boxes: Boxes, quarter_turns: int, size: tuple[int, int]) -> Boxes
     return boxes
 
 
-def shear_boxes(boxes: Boxes, tilt_degrees: float) -> Boxes:
-    """The boxes moved upright or down until lines of this tilt are level; their sizes stay."""
-    lift = np.tan(np.radians(tilt_degrees)) * (boxes.x0 + boxes.x1) / 2
-    return replace(boxes, y0=boxes.y0 - lift, y1=boxes.y1 - lift)
+def rotation(tilt_degrees: float) -> np.ndarray:
+    """The matrix (2, 2) that makes lines of this tilt level: level_xy = rotation @ xy."""
+    cosine, sine = np.cos(np.radians(tilt_degrees)), np.sin(np.radians(tilt_degrees))
+    return np.array([[cosine, sine], [-sine, cosine]])
+
+
+def level_boxes(boxes: Boxes, tilt_degrees: float) -> Boxes:
+    """The boxes at the places they have after the page is turned level; their sizes stay."""
+    x, y = (boxes.x0 + boxes.x1) / 2, (boxes.y0 + boxes.y1) / 2
+    right, down = rotation(tilt_degrees) @ np.stack([x, y]) - np.stack([x, y])
+    return replace(boxes, x0=boxes.x0 + right, x1=boxes.x1 + right, y0=boxes.y0 + down, y1=boxes.y1 + down)
 
 
 def measure_tilt(letters: Boxes) -> float:

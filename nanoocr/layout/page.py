@@ -15,9 +15,10 @@ from nanoocr.layout.lines import NARROWEST_GUTTER, RUN_GAP, Runs, find_runs, let
 from nanoocr.layout.mend import absorb, merge_broken, split_double_rows, split_touching
 from nanoocr.layout.order import arrange
 from nanoocr.layout.orient import (
+    level_boxes,
     measure_tilt,
+    rotation,
     share_in_lines,
-    shear_boxes,
     stands_on_head,
     stands_on_side,
     turn_boxes,
@@ -28,7 +29,7 @@ from nanoocr.layout.sift import plausible, rescue, small_runs
 from nanoocr.layout.types import PageLayout, TextLine, Upright
 
 LONGEST_SIDE = 2000  # larger pages are analysed on a reduced copy
-LARGEST_SHEAR = 2.5  # degrees of tilt that moving the boxes mends; more needs the picture turned
+LARGEST_REST = 2.5  # degrees of tilt that moving the boxes mends; more needs the picture turned
 
 
 LARGEST_MARK = 36  # pixels; a larger piece of ink that is no letter is no comma either
@@ -63,10 +64,10 @@ def find_page(image: Image.Image, quarter_turns: int | None = None) -> PageLayou
     if turns:
         page = _analyse(*_quarter_turn(page.gray, page.to_page))
     tilt = rest = measure_tilt(page.letters)
-    if abs(tilt) > LARGEST_SHEAR:
+    if abs(tilt) > LARGEST_REST:
         page = _analyse(*_level(page.gray, page.to_page, tilt))
         rest = measure_tilt(page.letters)
-    on_head, doubtful = stands_on_head(shear_boxes(page.letters, rest))
+    on_head, doubtful = stands_on_head(level_boxes(page.letters, rest))
     if quarter_turns is not None:
         on_head = (quarter_turns - turns) % 4 == 2
     if on_head:
@@ -121,8 +122,7 @@ def _half_turn(page: _Page) -> _Page:
 def _level(gray: np.ndarray, to_page: np.ndarray, tilt: float) -> tuple[np.ndarray, np.ndarray]:
     """The grey copy turned until lines of this tilt are level, and the map (2, 3) from it to the page."""
     height, width = gray.shape
-    cosine, sine = np.cos(np.radians(tilt)), np.sin(np.radians(tilt))
-    turn = np.array([[cosine, sine], [-sine, cosine]])  # level = turn @ tilted
+    turn = rotation(tilt)
     corners = np.array([[0, 0], [width, 0], [0, height], [width, height]]) @ turn.T
     low, high = corners.min(axis=0), corners.max(axis=0)
     forward = np.concatenate([turn, -low[:, None]], axis=1)
@@ -136,11 +136,12 @@ def _level(gray: np.ndarray, to_page: np.ndarray, tilt: float) -> tuple[np.ndarr
 
 def _find_lines(page: _Page, tilt: float) -> list[TextLine]:
     """The lines of a page whose text still falls by `tilt` degrees; moving the boxes is enough for that."""
-    frame = Frame(page.to_page, float(np.tan(np.radians(tilt))))
-    marks, letters = shear_boxes(page.marks, tilt), shear_boxes(page.letters, tilt)
+    turn = rotation(tilt)
+    frame = Frame(np.concatenate([page.to_page[:, :2] @ turn.T, page.to_page[:, 2:]], axis=1))
+    marks, letters = level_boxes(page.marks, tilt), level_boxes(page.letters, tilt)
     if not len(letters):
         return []
-    letters = split_double_rows(letters, *find_runs(letters), page.ink, frame.fall)
+    letters = split_double_rows(letters, *find_runs(letters), page.ink, turn)
     letters = split_touching(letters, find_runs(letters)[1])
     letters, run_of, runs = _runs_of(letters)
     text = plausible(letters, run_of, runs)
