@@ -36,8 +36,10 @@ def stands_on_head(letters: Boxes) -> tuple[bool, bool]:
     """Whether level letters (N boxes) are upside down, and whether that is in doubt."""
     if len(letters) < 2:
         return False, True
-    rising, hanging = _rising_and_hanging(letters, *find_chains(letters))
-    clear = rising + hanging >= 12 and max(rising, hanging) > 1.7 * min(rising, hanging)
+    rising, hanging, judged = _rising_and_hanging(letters, *find_chains(letters))
+    # Of lower-case letters a quarter rise and a tenth hang; a few commas and underlines are no evidence.
+    more, fewer = max(rising, hanging), min(rising, hanging)
+    clear = more >= 12 and more > 0.1 * judged and more > 2 * fewer
     return clear and hanging > rising, not clear
 
 
@@ -83,8 +85,8 @@ def _in_lines(runs: Runs) -> float:
     return float((runs.letters * (runs.regular - 0.4))[(runs.letters >= 4) & (runs.regular > 0.4)].sum())
 
 
-def _rising_and_hanging(letters: Boxes, chain: np.ndarray, runs: Runs) -> tuple[int, int]:
-    """How many letters rise above the most of their run, and how many hang below."""
+def _rising_and_hanging(letters: Boxes, chain: np.ndarray, runs: Runs) -> tuple[int, int, int]:
+    """How many letters rise above the most of their run, how many hang below, and of how many."""
     count = len(runs)
     own = runs.take(chain)
     fall = own.base_at((letters.x0 + letters.x1) / 2) - own.base
@@ -96,4 +98,4 @@ def _rising_and_hanging(letters: Boxes, chain: np.ndarray, runs: Runs) -> tuple[
     up, down = (top - high) / height, (low - bottom) / height
     rising = long & (up > 0.2) & (up < 0.7) & (down < 0.12)
     hanging = long & (down > 0.2) & (down < 0.7) & (up < 0.12)
-    return int(rising.sum()), int(hanging.sum())
+    return int(rising.sum()), int(hanging.sum()), int(long.sum())

@@ -43,7 +43,7 @@ def _by_group(group: np.ndarray, count: int) -> list[np.ndarray]:
 def _borrow_caps(cap: np.ndarray, flat: np.ndarray, letters: np.ndarray, block_of: np.ndarray) -> np.ndarray:
     """Cap heights (rows,), mended in short rows whose low letters were taken for capitals.
 
-    "sauce" has no capital: its letters are as high as the low ones of the rows around it, which tell the rest.
+    "sauce" has no capital: its letters are as high as the low ones of the rows around it.
     """
     result = cap.copy()
     lends = (letters >= MANY) | (~flat & (letters >= 4))
