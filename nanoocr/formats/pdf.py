@@ -74,10 +74,20 @@ def render_with_notes(pages: Iterable[PageLike], sources: Sources | None = None)
             _add_file(writing, name, list(members), (sources or {}).get(name, name))
     if not pdf.pages:
         raise OutputError(" ".join(writing.notes) or "there are no pages for a PDF")
-    _finish_font(writing)
-    file = io.BytesIO()
-    pdf.save(file, object_stream_mode=pikepdf.ObjectStreamMode.generate, deterministic_id=True)
-    return file.getvalue(), writing.notes
+    return _finish(writing), writing.notes
+
+
+def render_text_only(pages: Iterable[PageLike]) -> bytes:
+    """A PDF with nothing but the hidden text, on pages of the pictures' size: to be laid over other pages."""
+    import pikepdf
+
+    pdf = pikepdf.new()
+    writing = _Writing(pdf, pdf.make_indirect(pikepdf.Dictionary(Type=pikepdf.Name.Font)))
+    for page in (clean(page).page for page in pages):
+        scale = POINTS_PER_INCH / (page.dpi or ASSUMED_DPI)
+        pdf.add_blank_page(page_size=(page.width * scale, page.height * scale))
+        _cover(writing, pdf.pages[-1], page)
+    return _finish(writing)
 
 
 def _whole_document(pages: Sequence[TextPage], sources: Sources) -> pikepdf.Pdf | None:
@@ -102,14 +112,20 @@ def _add_file(writing: _Writing, name: str, pages: list[TextPage], source: Pictu
     except PictureError as error:
         writing.notes.append(str(error))
         return
-    for page in pages:
-        if original is None:
+    if original is None:
+        for page in pages:
             _add_picture(writing, page, source)
-        elif page.page > len(original.pages):
+        return
+    found = [page for page in pages if page.page <= len(original.pages)]
+    for page in pages:
+        if page not in found:
             writing.notes.append(f"{name} has no page {page.page}, so it is left out of the PDF.")
-        else:
-            writing.pdf.pages.append(original.pages[page.page - 1])
-            _cover(writing, writing.pdf.pages[-1], page)
+    start = len(writing.pdf.pages)
+    # All of them come before any text does: a page taken twice is copied from its first copy.
+    for page in found:
+        writing.pdf.pages.append(original.pages[page.page - 1])
+    for index, page in enumerate(found, start):
+        _cover(writing, writing.pdf.pages[index], page)
 
 
 def _is_pdf(source: PictureSource) -> bool:
@@ -194,9 +210,12 @@ def _cover(writing: _Writing, pdf_page: pikepdf.Page, page: TextPage) -> None:
     resources["/Font"] = fonts
     pdf_page.obj["/Resources"] = resources
     pdf_page.obj["/Rotate"] = 90 * ((turns + page.quarter_turns) % 4)
-    # The page's own commands may leave another coordinate system behind.
-    pdf_page.contents_add(b"q\n", prepend=True)
-    pdf_page.contents_add(b"\nQ\n" + content)
+    # The page's own commands may leave another coordinate system behind. The list of streams is a new one,
+    # since a page that is taken twice shares the old one with its twin.
+    own = pdf_page.obj.get("/Contents", pikepdf.Array())
+    streams = list(own) if isinstance(own, pikepdf.Array) else [own]
+    before, after = _deflated(writing.pdf, b"q\n"), _deflated(writing.pdf, b"\nQ\n" + content)
+    pdf_page.obj["/Contents"] = pikepdf.Array([before, *streams, after])
 
 
 def _visible_box(page: pikepdf.Page) -> tuple[float, float, float, float]:
@@ -257,7 +276,17 @@ def _to_points(box: tuple[float, float, float, float], turns: int, page: TextPag
 
 
 # ---------------------------------------------------------------------------------------------------
-# Font
+# Font and file
+
+
+def _finish(writing: _Writing) -> bytes:
+    """The file's content, once all pages are there."""
+    import pikepdf
+
+    _finish_font(writing)
+    file = io.BytesIO()
+    writing.pdf.save(file, object_stream_mode=pikepdf.ObjectStreamMode.generate, deterministic_id=True)
+    return file.getvalue()
 
 
 def _finish_font(writing: _Writing) -> None:

@@ -20,8 +20,8 @@ class _Cell(NamedTuple):
 def find_table(block: Sequence[Line]) -> list[list[str]] | None:
     """The cells of a block, row by row, or None if it is no table.
 
-    A table has at least two rows and two columns, each column is set off by white through all its rows,
-    and most of its cells are filled.
+    A table has at least two rows and two columns, each column is set off by white through all its rows and
+    is filled in two of them or more, and most of its cells are filled.
     """
     if any(abs(angle(line.quad)) > UPRIGHT for line in block):
         return None
@@ -34,6 +34,8 @@ def find_table(block: Sequence[Line]) -> list[list[str]] | None:
         for cell in row:
             index = next(i for i, column in enumerate(columns) if cell.box.left < column[1])
             texts[index] = f"{texts[index]} {cell.text}".strip()
+    if any(sum(map(bool, column)) < 2 for column in zip(*table, strict=True)):
+        return None  # the gaps of justified text, which fall together by chance
     filled = sum(bool(text) for texts in table for text in texts)
     in_columns = sum(sum(map(bool, texts)) > 1 for texts in table)
     # A paragraph with one wide gap is none: more than half of the rows must have cells side by side.
