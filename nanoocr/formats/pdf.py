@@ -31,6 +31,7 @@ ASSUMED_DPI = 200  # of a picture that does not say: scans of text are commonly 
 MOST_POINTS, FEWEST_POINTS = 14_400, 3  # the sizes of a page that every viewer takes
 PDF_HEAD = 1024  # a PDF's signature stands somewhere in its first 1024 bytes
 FONT_NAME = "HiddenText"
+LAYER_FONT = "F1"  # of a layer alone: OCRmyPDF takes over no font of another name
 
 Sources = Mapping[str, PictureSource]
 
@@ -85,8 +86,12 @@ def render_text_only(pages: Iterable[PageLike]) -> bytes:
     writing = _Writing(pdf, pdf.make_indirect(pikepdf.Dictionary(Type=pikepdf.Name.Font)))
     for page in (clean(page).page for page in pages):
         scale = POINTS_PER_INCH / (page.dpi or ASSUMED_DPI)
-        pdf.add_blank_page(page_size=(page.width * scale, page.height * scale))
-        _cover(writing, pdf.pages[-1], page)
+        box = (0.0, 0.0, page.width * scale, page.height * scale)
+        pdf.add_blank_page(page_size=box[2:])
+        fonts = pikepdf.Dictionary({f"/{LAYER_FONT}": writing.font_object})
+        pdf.pages[-1].obj["/Resources"] = pikepdf.Dictionary(Font=fonts)
+        content = layer(page.lines, _to_points(box, 0, page), writing.font, LAYER_FONT)
+        pdf.pages[-1].obj["/Contents"] = _deflated(pdf, content)
     return _finish(writing)
 
 

@@ -67,3 +67,14 @@ def iou(one, other):
         return 0.0
     areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
     return wide * tall / (areas - wide * tall)
+
+
+def find_rule(gray, dpi):
+    """Two points of the rule across the middle of the page, or None if it is not there."""
+    points = []
+    for x in (round(1.2 * dpi), round(3.8 * dpi)):
+        dark = [y for y in range(round(3 * dpi), round(5 * dpi)) if gray.getpixel((x, y)) < 128]
+        if not dark:
+            return None
+        points.append((x, sum(dark) / len(dark)))
+    return tuple(points)
