@@ -1,7 +1,7 @@
 """A line of text becomes strips: the views of 64 pixels' height in which the model reads it.
 
-The line is warped until its baseline is level at y = 46 and its capitals are 28 pixels high. So there is room
-for accents above the capitals, and descenders end near y = 55.
+The line is warped until its baseline is level at y = 48 and its capitals are 28 pixels high. So there is room
+for accents above the capitals, and descenders end near y = 57.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from nanoocr.layout.types import Strip, TextLine
 
 STRIP_HEIGHT = 64
 VIEW_WIDTHS = (64, 128, 192, 256, 320, 384, 448, 512, 640, 768)
-BASELINE, CAP_HEIGHT = 46, 28
+BASELINE, CAP_HEIGHT = 48, 28
 MARGIN = 10  # pixels of paper left and right of the ink
 TARGET_WIDTH = 600  # a line that is cut gives pieces of about this width
 COLUMN_GAP = 3.0  # cap heights of blank that separate two strips even of a short line
@@ -92,7 +92,7 @@ def _cut(image: Image.Image, line: TextLine, along: np.ndarray, piece: _Piece, n
 
 
 def _strip_to_page(line: TextLine, along: np.ndarray, piece: _Piece, scale: float) -> np.ndarray:
-    """The affine map from strip to page that lays the piece's stretch of the baseline on y = 46."""
+    """The affine map from strip to page that lays the piece's stretch of the baseline on y = 48."""
     points = np.asarray(line.baseline)
     start, end = (
         np.array([np.interp(at, along, points[:, 0]), np.interp(at, along, points[:, 1])])
