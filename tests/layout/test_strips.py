@@ -119,3 +119,22 @@ def test_a_large_page_gives_strips_of_its_full_sharpness():
     rows = _ink_rows(strips[0])
     assert rows.min() == pytest.approx(18, abs=2)
     assert rows.max() == pytest.approx(45, abs=2)
+
+
+def test_a_long_line_without_blanks_is_cut_between_letters():
+    image, draw = paper(2400, 120)
+    write(draw, 30, 70, "H" * 70, 40)
+    strips = _strips(image)
+    assert len(strips) > 1
+    # Every letter has two stems; a cut through one would leave a strip with an odd number of them.
+    for strip in strips:
+        dark = (strip.image[20:28].mean(axis=(0, 2)) < 128).astype(int)
+        assert (np.diff(dark) == 1).sum() % 2 == 0
+
+
+def test_a_strip_shows_nothing_of_the_next_word():
+    image, draw = paper(2400, 120)
+    write(draw, 30, 70, " ".join(["HHHH"] * 20), 40)
+    for strip in _strips(image):
+        assert strip.image[:, : strip.used[0] - 3].min() > 200
+        assert strip.image[:, strip.used[1] + 3 :].min() > 200
