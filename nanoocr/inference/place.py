@@ -24,7 +24,8 @@ class Span:
 
 def widths(text: str) -> list[float]:
     """About how wide each character is, in any unit: what a common face makes of it."""
-    return [0.5 if char in NARROW else 1.5 if char in WIDE else 1.2 if char.isupper() else 1.0 for char in text]
+    special = {**dict.fromkeys(NARROW, 0.5), **dict.fromkeys(WIDE, 1.5)}
+    return [special.get(char, 1.2 if char.isupper() else 1.0) for char in text]
 
 
 def place_words(words: Sequence[str], line: Span, gaps: Sequence[Span]) -> list[Span]:
@@ -36,7 +37,7 @@ def place_words(words: Sequence[str], line: Span, gaps: Sequence[Span]) -> list[
         return []
     expected = _by_width(words, line)
     inner = [gap for gap in gaps if line.start < gap.start and gap.end < line.end]
-    if len(inner) < len(words) - 1:
+    if len(words) == 1 or len(inner) < len(words) - 1:
         return expected
     chosen = _match([(a.end + b.start) / 2 for a, b in pairwise(expected)], inner, line)
     starts = [line.start, *(gap.end for gap in chosen)]
@@ -65,7 +66,7 @@ def _match(wanted: Sequence[float], gaps: Sequence[Span], line: Span) -> list[Sp
         away = abs((gap.start + gap.end) / 2 - place) / word
         return WRONG_PLACE * away - (gap.end - gap.start) / widest
 
-    # best[j]: the least cost of the places so far with the last of them on gap j or before; from: its choices.
+    # best[j]: the least cost of the places so far, the last of them on one of the first j gaps, and the gaps.
     best: list[tuple[float, tuple[int, ...]]] = [(0.0, ())] * (len(gaps) + 1)
     for number, place in enumerate(wanted):
         row: list[tuple[float, tuple[int, ...]]] = [(float("inf"), ())]
