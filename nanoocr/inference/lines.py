@@ -79,7 +79,8 @@ class LineReader:
     def upright_layout(self, image: Image.Image) -> PageLayout:
         """The layout the right way up: where the finder doubts, both ways are tried by reading."""
         layout = find_page(image)
-        if not layout.upright.doubtful_180 or not layout.lines:
+        on_head = layout.upright.quarter_turns >= 2  # for letters at random the finder's signs say nothing
+        if not on_head and not (layout.lines and layout.upright.doubtful_180):
             return layout
         sure = self._probe(image, layout)
         if sure >= SURE:
