@@ -9,7 +9,7 @@ from __future__ import annotations
 import string
 from collections.abc import Callable, Collection
 
-from nanoocr.alphabet import CLASS_OF, LATIN_1, LATIN_A, plain_twin
+from nanoocr.alphabet import CLASS_OF, LATIN_1, LATIN_A, plain_twin, written_one_way
 from nanoocr.data.synth import text, words
 from nanoocr.data.synth.dice import Dice
 from nanoocr.data.synth.languages import find_languages
@@ -53,7 +53,7 @@ def line_text(dice: Dice, room: int) -> tuple[str, bool]:
         line = line[: max(room, 1)]
         if " " in line and dice.chance(0.85):  # most strips end between words
             line = line.rpartition(" ")[0]
-    line = " ".join(line.split()) or "-"
+    line = " ".join(written_one_way(line).split()) or "-"
     return (in_capitals(line) if dice.chance(0.22) else line), guessable
 
 
