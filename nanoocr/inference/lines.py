@@ -26,6 +26,9 @@ STRIPS_AT_ONCE = 64  # decoded together: more share each step's cost, and pad ea
 # Strips that the model is less sure of are no text more often than text: borders, dirt, pictures. The value
 # is where text that is left out and text that is invented weigh alike on synthetic pages.
 LEAST_CONFIDENCE = 0.6
+# A strip says no more than this: the narrowest letters are some 5 pixels wide, an accent takes two tokens of
+# bytes. The bound keeps the cache small and ends what goes in circles.
+MOST_TOKENS, PIXELS_PER_TOKEN = 24, 4
 PROBES = 4  # lines that tell whether a page stands on its head
 SURE = 0.85  # mean confidence of probes from which the other way up is not tried
 SAME_WORD = 0.15  # cap heights between two strips below which they share a word that was cut
@@ -107,7 +110,8 @@ class LineReader:
     def _request(self, strip: Strip) -> Request:
         views = PictureViews(torch.from_numpy(strip.image))
         run = (self.engine.model.image_id,) * count_picture_tokens(views)
-        return Request((*self.before, *run, *self.behind), (views,), self.max_tokens)
+        most = MOST_TOKENS + strip.image.shape[1] // PIXELS_PER_TOKEN
+        return Request((*self.before, *run, *self.behind), (views,), min(most, self.max_tokens or most))
 
 
 def geometric_mean(probabilities: Sequence[float]) -> float:
