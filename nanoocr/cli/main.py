@@ -195,14 +195,13 @@ def model_facts(folder: Path | None) -> dict[str, Any]:
 
     from nanoocr.files import read_folder, read_manifest
     from nanoocr.inference.reader import default_model_folder
-    from nanoocr.model.folder import CONFIG, SHARDS, STATE, read_config
-    from nanoocr.model.vlm import VLM, count_parameters
+    from nanoocr.model.folder import CONFIG, SHARDS, STATE, empty_model, read_config
+    from nanoocr.model.vlm import count_parameters
 
     folder = folder or default_model_folder()
     files = read_folder(folder, skip=(STATE, SHARDS))
     config = read_config(files.get(CONFIG, b""), folder / CONFIG)
-    with torch.device("meta"):
-        model = VLM(config)
+    model = empty_model(config)
     parts = {
         "sam": model.encoder.sam_model,
         "clip": model.encoder.vision_model,
