@@ -7,6 +7,7 @@ it is asked for, so a run that writes plain text needs no library for XML or PDF
 from __future__ import annotations
 
 import importlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path, PurePath
@@ -91,15 +92,55 @@ def write(
         UsageError: no such format, or an input lies where its output would go.
         OutputError: a file cannot be written.
     """
-    formats = {name: find_format(name) for name in names}
+    for name in names:
+        find_format(name)
     documents = [list(members) for _, members in groupby(pages, key=lambda page: page.file)]
-    stems = _stems([document[0].file for document in documents])
+    stems = name_outputs([PurePath(PurePath(document[0].file).name or "page") for document in documents])
     written = Written([], [])
     for document, stem in zip(documents, stems, strict=True):
-        written.notes.extend(_notes(document, names))
-        for name, chosen in formats.items():
-            _write_document(document, name, folder / f"{stem}{chosen.suffix}", sources, written)
+        done = write_document(document, names, folder / stem, sources)
+        written.paths.extend(done.paths)
+        written.notes.extend(done.notes)
     return written
+
+
+def write_document(
+    pages: Sequence[PageLike], names: Sequence[str], stem: Path, sources: Sources | None = None
+) -> Written:
+    """Write the pages of one input in each of the formats, to files called `stem` and the format's suffix.
+
+    Raises:
+        UsageError: no such format, or the input lies where its output would go.
+        OutputError: a file cannot be written.
+    """
+    written = Written([], list(_notes(pages, names)))
+    for name in names:
+        path = stem.with_name(f"{stem.name}{find_format(name).suffix}")
+        _write_document(pages, name, path, sources, written)
+    return written
+
+
+def merge_pdf(pages: Iterable[PageLike], path: str | Path, sources: Sources | None = None) -> list[str]:
+    """Write one searchable PDF of pages from any number of pictures and PDFs, in their order.
+
+    Args:
+        sources: what a page's `file` stands for where that is no path (bytes, an image).
+
+    Returns:
+        A sentence for each page that had to be left out.
+
+    Raises:
+        UsageError: a page comes from the file that is to be written.
+        OutputError: the file cannot be written, or not one of the pages can be shown.
+    """
+    from nanoocr.formats.pdf import render_with_notes
+
+    every, place = list(pages), Path(path)
+    for name in dict.fromkeys(page.file for page in every):
+        _refuse_input(place, name)
+    content, notes = render_with_notes(every, sources)
+    save(place, content)
+    return notes
 
 
 def _write_document(
@@ -110,13 +151,13 @@ def _write_document(
     parts = [[page] for page in document] if chosen.per_page else [document]
     for part in parts:
         place = path
-        if chosen.per_page and (len(document) > 1 or part[0].page > 1):
+        if chosen.per_page:
             stem = path.name.removesuffix(chosen.suffix)
-            place = path.with_name(f"{stem}-{part[0].page:04d}{chosen.suffix}")
+            place = path.with_name(f"{stem}{part_name(part[0], len(document) > 1)}{chosen.suffix}")
         _refuse_input(place, document[0].file)
         content = _render_noting(part, name, sources, written.notes)
         if content is not None:
-            _write(place, content)
+            save(place, content)
             written.paths.append(place)
 
 
@@ -152,19 +193,30 @@ def _notes(document: Sequence[PageLike], names: Sequence[str]) -> Iterable[str]:
             yield f"{name}: its text has no places, so {', '.join(with_places)} hold none of it."
 
 
-def _stems(files: Sequence[str]) -> list[str]:
-    """A name for each input's files, all of them different."""
-    bases = [PurePath(file).name.lstrip("-") or "page" for file in files]
-    short = [PurePath(base).stem for base in bases]
-    stems: list[str] = []
-    for base, stem in zip(bases, short, strict=True):
-        name = stem if short.count(stem) == 1 else base
+def name_outputs(places: Sequence[PurePath]) -> list[PurePath]:
+    """A path without suffix for each input's files, all of them different; folders are kept.
+
+    Inputs of the same name in one folder keep their suffix, and then get a number.
+    """
+    whole = [place.with_name(place.name.lstrip("-") or "page") for place in places]
+    short = [place.with_suffix("") for place in whole]
+    counts = Counter(short)
+    taken: set[PurePath] = set()
+    stems: list[PurePath] = []
+    for place, stem in zip(whole, short, strict=True):
+        name = stem if counts[stem] == 1 else place
         number, candidate = 1, name
-        while candidate in stems:
+        while candidate in taken:
             number += 1
-            candidate = f"{name}-{number}"
+            candidate = name.with_name(f"{name.name}-{number}")
+        taken.add(candidate)
         stems.append(candidate)
     return stems
+
+
+def part_name(page: PageLike, several: bool) -> str:
+    """What is put behind the name of a page's own file: its number where the input has several pages."""
+    return f"-{page.page:04d}" if several or page.page > 1 else ""
 
 
 def _refuse_input(path: Path, source: str) -> None:
@@ -177,8 +229,16 @@ def _refuse_input(path: Path, source: str) -> None:
         raise UsageError(f"{path} is to be written, but it is what was read: name another folder")
 
 
-def _write(path: Path, content: bytes) -> None:
+def save(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all; a pipe or a device is written to.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     try:
-        write_file(path, content)
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)  # renaming a file into its place would do away with a device
+        else:
+            write_file(path, content)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
 from nanoocr.document import Line, PageLike, Quad, TextPage, hull
+from nanoocr.errors import PictureError
 from nanoocr.formats.clean import clean
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw
+
+    from nanoocr.pages import Source
 
 Color = tuple[int, int, int]
 
@@ -26,16 +29,23 @@ LABEL = 0.42  # of the line's height, for the numbers
 SMALLEST_LABEL, LARGEST_LABEL = 9, 40  # pixels
 
 
-def draw(picture: Image.Image, page: PageLike) -> Image.Image:
-    """A copy of the picture with the page's lines and words drawn on it, RGB.
+def draw(page: PageLike, picture: Source | None = None) -> Image.Image:
+    """A copy of the page's picture with its lines and words drawn on it, RGB.
 
     Words are filled from red (confidence 0) over yellow to green (1), gray without one. Each line has a frame
     with its place in the reading order at its start, and its confidence in percent at its end.
+
+    Args:
+        picture: what was read; None opens the file that the page names. Of a PDF or TIFF the page's own page
+            is taken; a Pillow image is taken as it is.
+
+    Raises:
+        PictureError: the picture cannot be opened.
     """
     from PIL import Image, ImageDraw
 
     cleaned = clean(page).page
-    base = picture.convert("RGB")
+    base = _opened(page, page.file if picture is None else picture).convert("RGB")
     faded = Image.blend(Image.new("RGB", base.size, "white"), base, FADED)
     scale = (base.width / cleaned.width, base.height / cleaned.height)
     shades = Image.new("RGBA", base.size, (0, 0, 0, 0))
@@ -49,6 +59,19 @@ def draw(picture: Image.Image, page: PageLike) -> Image.Image:
     for number, line in enumerate(cleaned.lines, 1):
         _draw_line(pen, line, number, scale)
     return drawn
+
+
+def _opened(page: PageLike, source: Source) -> Image.Image:
+    from PIL import Image
+
+    from nanoocr.pages import PageRanges, open_source
+
+    if isinstance(source, Image.Image):
+        return source
+    found = next(open_source(source, pages=PageRanges(((page.page, page.page),))))
+    if found.image is None:
+        raise found.error or PictureError(f"{page.file} cannot be opened.")
+    return found.image
 
 
 def confidence_color(confidence: float | None) -> Color:

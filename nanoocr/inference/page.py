@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from nanoocr.document import Line, Word
 from nanoocr.inference.engine import Completion, TokenCount
-from nanoocr.pages import Picture
+from nanoocr.pages import Picture, Source
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Page:
     height: int = 0
     dpi: float | None = None
     quarter_turns: int = 0
+    left_out: int = 0  # strips whose text is left out, because the model is not sure enough of it
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values in the order of the fields; a number that is not finite becomes None."""
@@ -54,6 +56,7 @@ class Page:
             "width": self.width,
             "height": self.height,
             "quarter_turns": self.quarter_turns,
+            "left_out": self.left_out,
             "lines": [_line_values(line) for line in self.lines],
         }
 
@@ -76,6 +79,20 @@ class Page:
     def to_markdown(self) -> str:
         """The page as Markdown."""
         return self._rendered("md")
+
+    def save_pdf(self, path: str | Path, source: Source | None = None) -> None:
+        """Write the page as a searchable PDF: the picture as it is, its text hidden over it.
+
+        Args:
+            source: what was read (bytes, an image), where `file` is no path.
+
+        Raises:
+            UsageError: `path` is the file that was read.
+            OutputError: the file cannot be written, or what was read cannot be shown.
+        """
+        from nanoocr.formats import merge_pdf
+
+        merge_pdf([self], path, None if source is None else {self.file: source})
 
     def _rendered(self, name: str) -> str:
         from nanoocr.formats import render  # a folder that comes after this one, and only for who asks

@@ -287,6 +287,7 @@ def page_of_lines(picture: Picture, reading: PageReading, seconds: float) -> Pag
         width=picture.image.width,
         height=picture.image.height,
         quarter_turns=reading.quarter_turns,
+        left_out=reading.left_out,
     )
 
 

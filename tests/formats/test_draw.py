@@ -23,7 +23,7 @@ def test_words_are_filled_and_nothing_is_drawn_far_from_them():
     words = (replace(sure, confidence=1.0), replace(doubtful, confidence=0.0))
     page = replace(page, lines=(replace(page.lines[0], words=words),))
     picture = Image.open(io.BytesIO(png))
-    drawn = draw(picture, page)
+    drawn = draw(page, picture)
     assert drawn.size == picture.size and drawn.mode == "RGB"
     for word, channel in ((sure, 1), (doubtful, 0)):
         box = hull(word.quad)
@@ -38,7 +38,7 @@ def test_words_are_filled_and_nothing_is_drawn_far_from_them():
 
 def test_a_picture_of_another_size_gets_the_drawing_scaled():
     page, png = make_page(("word",))
-    small = draw(Image.open(io.BytesIO(png)).resize((620, 620)), page)
+    small = draw(page, Image.open(io.BytesIO(png)).resize((620, 620)))
     box = hull(page.lines[0].words[0].quad)
     assert small.getpixel((round(box.left / 2) + 2, round(box.bottom / 2) - 3)) != (255, 255, 255)
 
@@ -54,8 +54,8 @@ def test_svg_is_well_formed_and_tells_the_words():
 
 
 def test_empty_and_tiny_pages():
-    assert draw(Image.new("1", (3, 3)), TextPage("x", 1, 3, 3)).size == (3, 3)
+    assert draw(TextPage("x", 1, 3, 3), Image.new("1", (3, 3))).size == (3, 3)
     page = TextPage("x", 1, 3, 3)
     line = make_page(("a",))[0].lines[0]
     tiny = replace(page, lines=(replace(line, quad=Box(0, 0, 3, 3).quad(), words=(Word("a", line.quad),)),))
-    assert draw(Image.new("L", (3, 3)), tiny).size == (3, 3)
+    assert draw(tiny, Image.new("L", (3, 3))).size == (3, 3)
