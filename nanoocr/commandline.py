@@ -113,28 +113,32 @@ def run(main: Callable[[list[str] | None], int | None], argv: list[str] | None =
         code = main(argv)
         sys.stdout.flush()  # a reader that has gone away shows here, not at interpreter exit
         return code or 0
-    except NanoOCRError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
     except BrokenPipeError:
         # `nanoocr read ... | head` is no mistake. Python flushes stdout once more at exit; give it a sink.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (MemoryError, RuntimeError, OSError) as error:
-        known = in_our_words(error)
+    except (NanoOCRError, KeyboardInterrupt, MemoryError, RuntimeError, OSError) as error:
+        known = ending(error)
         if known is None:
             raise
-        print(f"error: {known}", file=sys.stderr)
-        return known.exit_code
+        print(known[1], file=sys.stderr)
+        return known[0]
 
 
-def in_our_words(error: Exception) -> NanoOCRError | None:
+def ending(error: BaseException) -> tuple[int, str] | None:
+    """Exit code and last line of a command that ends by `error`; None for a defect."""
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED, "interrupted"
+    known = error if isinstance(error, NanoOCRError) else in_our_words(error)
+    return None if known is None else (known.exit_code, f"error: {known}")
+
+
+def in_our_words(error: BaseException) -> NanoOCRError | None:
     """The sentence for what the machine or another process did to this one; None for a defect."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return OUT_OF_MEMORY
+    if not isinstance(error, RuntimeError | OSError):
+        return None
     if found := [known for words, known in TORCH_SAYS.items() if words in str(error)]:
         return found[0]
     if isinstance(error, OSError):

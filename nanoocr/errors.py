@@ -44,3 +44,22 @@ class BrokenRunError(NanoOCRError):
     """Another process of a run is gone or hangs: nobody's mistake here, go on with --resume. Exit code 7."""
 
     exit_code = 7
+
+
+class DefectError(NanoOCRError):
+    """A run broke by an exception that nobody foresaw: a defect of this code. Exit code 8.
+
+    `trace` is the traceback where it happened in another process than the one that tells of it.
+    """
+
+    exit_code = 8
+
+    def __init__(self, message: str, trace: str = "") -> None:
+        super().__init__(message)
+        self.trace = trace
+
+
+class DivergedError(NanoOCRError):
+    """A training run in which a loss, a gradient or a weight is no finite number. Exit code 9."""
+
+    exit_code = 9

@@ -81,11 +81,14 @@ def moments(state: TrainState) -> dict[str, Tensor]:
 
 
 def same_moments(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """The same parameters had a gradient, and the same one to rounding."""
+    """The same parameters had a gradient, and the same one to rounding.
+
+    Where a gradient is off by e times the largest, its square is off by up to 2 e times the largest square.
+    """
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
         power = 2 if "_sq" in name else 1
-        atol = (1e-4 * float(tensor.abs().max())) + 1e-6**power
+        atol = power * 1e-4 * float(tensor.abs().max()) + 1e-6**power
         torch.testing.assert_close(
             found[name], tensor, atol=atol, rtol=0.0, msg=lambda m, n=name: f"{n}: {m}"
         )

@@ -11,10 +11,8 @@ number of ranks.
 
 from __future__ import annotations
 
-import os
-import signal
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
@@ -27,6 +25,7 @@ from nanoocr.bpe import Tokenizer
 from nanoocr.data.batch import Batch, collate, collate_packed
 from nanoocr.data.example import Example, Plan, TooLongError, fit, plan
 from nanoocr.data.packing import alike, pack
+from nanoocr.data.processes import defect_of, ended_afterwards, leave_signals_to_the_parent, shared_by
 from nanoocr.data.rows import BadRowError, FilteredRowError
 from nanoocr.data.source import Mixture, Source
 from nanoocr.errors import NanoOCRError, UsageError
@@ -273,6 +272,10 @@ class Readers(Dataset[Delivery | NanoOCRError]):
             return self.readers[ticket.reader].deliver(ticket.step)
         except NanoOCRError as error:
             return error
+        except MemoryError:  # has a sentence of its own, in whatever process
+            raise
+        except Exception as error:  # noqa: BLE001 (whatever it is, it is told in one sentence)
+            return defect_of(error)
 
 
 def multimodal_data_generator(
@@ -284,14 +287,15 @@ def multimodal_data_generator(
     rank: int = 0,
     ranks: int = 1,
     pin_memory: bool = False,
-) -> Iterator[list[Delivery]]:
+) -> Generator[list[Delivery], None, None]:
     """The micro-batches of this rank for the steps start, start + 1, ..., data.steps - 1.
 
     `states` are what the deliveries before `start` carried, by reader; empty for a fresh run. With `workers`
     they are made ahead in that many processes, or the next smaller number that the readers can be shared by.
+    Close the generator if you leave it early: the processes end with it.
 
     Raises:
-        NanoOCRError: what went wrong with a row, as the worker found it.
+        NanoOCRError: what went wrong with a row, as the worker found it; DefectError for a defect.
         UsageError: the ranks cannot share the micro-batches of a step evenly.
     """
     if data.slots % ranks:
@@ -313,27 +317,12 @@ def multimodal_data_generator(
         pin_memory=pin_memory,
     )
     deliveries: list[Delivery] = []
-    for delivery in loader:
-        if isinstance(delivery, NanoOCRError):
-            raise delivery
-        deliveries.append(delivery)
-        if len(deliveries) == len(mine):
-            yield deliveries
-            deliveries = []
-
-
-def shared_by(readers: int, workers: int) -> int:
-    """The most processes, up to `workers`, that share the readers evenly.
-
-    Tickets go to the processes in turn: a reader stays with one where their number divides the readers.
-    """
-    return next((n for n in range(min(workers, readers), 0, -1) if readers % n == 0), 0)
-
-
-def leave_signals_to_the_parent(worker: int) -> None:
-    """Ctrl-C reaches a process group: leave it; a scheduler's SIGTERM reaches everybody: pass over it.
-
-    The parent finishes its step, saves, and ends the workers.
-    """
-    os.setpgrp()
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with ended_afterwards():
+        iterator = iter(loader)  # by name: let go of earlier, it waits for processes that are busy
+        for delivery in iterator:
+            if isinstance(delivery, NanoOCRError):
+                raise delivery
+            deliveries.append(delivery)
+            if len(deliveries) == len(mine):
+                yield deliveries
+                deliveries = []

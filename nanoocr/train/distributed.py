@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from nanoocr.commandline import ending
 from nanoocr.errors import UsageError
 
 PATIENCE = datetime.timedelta(days=30)  # of ranks for one that validates or writes
@@ -127,7 +130,23 @@ def join_world(device: str, timeout_s: int) -> World:
     return World(rank, size, device, dist.new_group(backend="gloo", timeout=PATIENCE))
 
 
-def leave_world(world: World) -> None:
-    """End the exchange; a rank that leaves by an error lets the others run into their timeout."""
+@contextmanager
+def member(device: str, timeout_s: int) -> Iterator[World]:
+    """`join_world`, and the exchange ended afterwards.
+
+    One of several processes that fails says why and ends at once, so that the others hear of it: Python
+    would take down the broken exchange first, which waits for what never comes, or aborts with a code of its
+    own.
+    """
+    world = join_world(device, timeout_s)
+    try:
+        yield world
+    except BaseException as error:
+        known = ending(error)
+        if world.size == 1 or known is None:
+            raise
+        print(known[1], file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(known[0])
     if world.size > 1:
         dist.destroy_process_group()

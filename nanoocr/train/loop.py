@@ -9,7 +9,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 from nanoocr.bpe import Tokenizer
-from nanoocr.data.loader import DataPlan, multimodal_data_generator, shared_by
+from nanoocr.data.loader import DataPlan, multimodal_data_generator
+from nanoocr.data.processes import shared_by
 from nanoocr.data.rows import Row
 from nanoocr.data.source import Mixture
 from nanoocr.errors import UsageError
@@ -75,7 +76,7 @@ def train(
             log.say(line)
         if validation and validation_is_due(state.step, run, config, world):
             report = look(log, state, tokenizer, validation, modes, config, world)
-        with interruptible() as asked:
+        with interruptible() as asked, closing(batches):
             clock = Clock()
             for deliveries in batches:
                 clock.waited()

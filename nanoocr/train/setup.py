@@ -22,7 +22,8 @@ from nanoocr.model.vlm import VLM
 from nanoocr.train.checkpoint import load_state, read_about
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.data import check_validation, plan_data, validation_rows
-from nanoocr.train.distributed import World, join_world, leave_world
+from nanoocr.train.distributed import World, member
+from nanoocr.train.failure import in_one_sentence
 from nanoocr.train.glyph import GlyphHeads
 from nanoocr.train.loop import train, validation_is_due
 from nanoocr.train.recipes import ENDS, Recipe, recipe
@@ -42,27 +43,33 @@ def run_stage(
     `make_task` turns the words of --tasks into data sets. `load_encoder` may put weights into the encoder of
     a fresh run, since stage 2 starts from what stage 1 left; it says whether it did.
     """
-    world = join_world(config.device, config.timeout_s)
-    prepare_machine(config, world)
-    config = settle_micro_batch(config, world)
-    chosen = resolve_recipe(config, stage)
-    resumed = find_resume(config, chosen, stage, world)
-    if resumed is None:
-        model, tokenizer = starting_model(config, world)
-        lengthen(model, config.max_length)
-        other_encoder = load_encoder is not None and load_encoder(model)
-        state = build_state(model, chosen, config, world)
-        if config.init and state.heads is not None and not other_encoder:
-            said = take_over_heads(state.heads, Path(config.init))
-            if world.is_main:
-                print(said, file=sys.stderr)
-    else:
-        state, tokenizer = resumed
-    data = plan_data(config, state.model.config, tokenizer, make_task)
-    rows = validation_rows(config)
-    check_validation(rows, data, state.model.config)
-    train(state, tokenizer, data, rows, chosen, config, stage, world)
-    leave_world(world)
+    run = Path(config.out) / config.run_name
+    with member(config.device, config.timeout_s) as world, in_one_sentence(run, world):
+        prepare_machine(config, world)
+        config = settle_micro_batch(config, world)
+        chosen = resolve_recipe(config, stage)
+        state, tokenizer = find_resume(config, chosen, stage, world) or fresh_start(
+            config, chosen, world, load_encoder
+        )
+        data = plan_data(config, state.model.config, tokenizer, make_task)
+        rows = validation_rows(config)
+        check_validation(rows, data, state.model.config)
+        train(state, tokenizer, data, rows, chosen, config, stage, world)
+
+
+def fresh_start(
+    config: TrainConfig, chosen: Recipe, world: World, load_encoder: Callable[[VLM], bool] | None
+) -> tuple[TrainState, Tokenizer]:
+    """The state before the first step."""
+    model, tokenizer = starting_model(config, world)
+    lengthen(model, config.max_length)
+    other_encoder = load_encoder is not None and load_encoder(model)
+    state = build_state(model, chosen, config, world)
+    if config.init and state.heads is not None and not other_encoder:
+        said = take_over_heads(state.heads, Path(config.init))
+        if world.is_main:
+            print(said, file=sys.stderr)
+    return state, tokenizer
 
 
 def settle_micro_batch(config: TrainConfig, world: World) -> TrainConfig:
