@@ -59,7 +59,8 @@ def embed(pdf: pikepdf.Pdf, source: PictureSource, page: int, name: str) -> Embe
         image = content if isinstance(content, Image.Image) else Image.open(io.BytesIO(content))
         image.seek(_frames(image)[page - 1])
         dpi = _dpi(image)
-        if image.format == "JPEG" and isinstance(content, bytes) and image.mode in SPACES:
+        # MPO is what phones write: a JPEG with further pictures behind it.
+        if image.format in ("JPEG", "MPO") and isinstance(content, bytes) and image.mode in SPACES:
             return _embed_jpeg(pdf, content, image, dpi)
         return _embed_pixels(pdf, content, image, dpi)
     except FileNotFoundError as error:

@@ -106,9 +106,12 @@ def _points(xy: np.ndarray) -> tuple[Point, ...]:
 
 
 def _blanks(x0: np.ndarray, x1: np.ndarray, least: float) -> np.ndarray:
-    """Where no box stands for at least `least` pixels: (blanks, 2)."""
+    """Where no box stands for at least `least` pixels, and much longer than between letters: (blanks, 2)."""
     order = np.argsort(x0)
     reach = np.maximum.accumulate(x1[order])[:-1]
     following = x0[order][1:]
-    wide = following - reach > least
+    blank = following - reach
+    # Spaced letters have wide blanks too; the lower half of a line's blanks are always between letters.
+    usual = float(np.median(blank)) if len(blank) >= 6 else 0.0
+    wide = blank > max(least, min(1.5 * usual, 3 * least))
     return np.stack([reach[wide], following[wide]], axis=1)

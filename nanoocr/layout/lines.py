@@ -14,7 +14,7 @@ from nanoocr.layout.components import Boxes, chain_labels, group_extent, group_q
 
 SMALLEST = 5  # pixels of height below which a piece of ink is a mark and starts no line
 LETTER_GAP = 1.1  # of the taller letter's height: what a blank inside a run of letters has at most
-NARROWEST_GUTTER = 1.0  # cap heights between columns; loose lines of one column may have such blanks too
+NARROWEST_GUTTER = 1.2  # cap heights between columns; loose lines of one column may have such blanks too
 RUN_GAP = 1.5  # of the cap height: what a blank between two runs of one line has at most
 
 

@@ -1,7 +1,7 @@
 """A line of text becomes strips: the views of 64 pixels' height in which the model reads it.
 
-The line is warped until its baseline is level at y = 46 and its capitals are 28 pixels high. So there is room
-for accents above the capitals, and descenders end near y = 55.
+The line is warped until its baseline is level at y = 48 and its capitals are 28 pixels high. So there is room
+for accents above the capitals, and descenders end near y = 57.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from nanoocr.layout.types import Strip, TextLine
 
 STRIP_HEIGHT = 64
 VIEW_WIDTHS = (64, 128, 192, 256, 320, 384, 448, 512, 640, 768)
-BASELINE, CAP_HEIGHT = 46, 28
+BASELINE, CAP_HEIGHT = 48, 28
 MARGIN = 10  # pixels of paper left and right of the ink
 TARGET_WIDTH = 600  # a line that is cut gives pieces of about this width
 COLUMN_GAP = 3.0  # cap heights of blank that separate two strips even of a short line
@@ -24,20 +24,21 @@ COLUMN_GAP = 3.0  # cap heights of blank that separate two strips even of a shor
 
 @dataclass(frozen=True)
 class _Piece:
-    """A part of a line, from `start` to `end` along its baseline, in pixels of the page."""
+    """A part of a line along its baseline, in pixels of the page, and the blanks before and behind it."""
 
     start: float
     end: float
+    before: float = np.inf
+    behind: float = np.inf
 
 
 def cut_strips(image: Image.Image, line: TextLine, number: int = 0) -> list[Strip]:
     """Cuts a line out of the RGB page that `find_page` found it on; returns its strips from left to right."""
     along = _lengths(line)
-    strips: list[Strip] = []
-    for piece in _columns(line, float(along[-1])):
-        for part in _shorten(piece, line):
-            strips.append(_cut(image, line, along, part, number))
-    return strips
+    pieces = [
+        part for piece in _columns(line, float(along[-1])) for part in _shorten(piece, image, line, along)
+    ]
+    return [_cut(image, line, along, piece, number) for piece in pieces]
 
 
 def _lengths(line: TextLine) -> np.ndarray:
@@ -57,24 +58,40 @@ def _columns(line: TextLine, length: float) -> list[_Piece]:
     return [piece for piece in pieces if piece.end > piece.start]
 
 
-def _shorten(piece: _Piece, line: TextLine) -> list[_Piece]:
+def _shorten(piece: _Piece, image: Image.Image, line: TextLine, along: np.ndarray) -> list[_Piece]:
     """Cuts a piece at blanks between words until each part fits the widest view."""
     scale = CAP_HEIGHT / line.cap_height
     room = (VIEW_WIDTHS[-1] - 2 * MARGIN) / scale
-    length = piece.end - piece.start
-    if length <= room:
-        return [piece]
-    parts = int(np.ceil(length * scale / TARGET_WIDTH))
-    target = length / parts
-    low, high = piece.start + 0.6 * target, piece.start + min(1.3 * target, room)
-    blanks = [gap for gap in line.gaps if low < (gap[0] + gap[1]) / 2 < high]
-    if not blanks:
-        cut = (piece.start + target, piece.start + target)
-    else:
-        # The widest blank, unless a slightly narrower one lies much nearer to the middle.
-        cut = max(blanks, key=lambda gap: (gap[1] - gap[0]) - 0.2 * abs(sum(gap) / 2 - piece.start - target))
-    rest = _Piece(cut[1], piece.end)
-    return [_Piece(piece.start, cut[0]), *_shorten(rest, line)]
+    parts: list[_Piece] = []
+    # A loop, as a line of a hundred parts would be a hundred calls deep.
+    while piece.end - piece.start > room:
+        length = piece.end - piece.start
+        target = length / np.ceil(length * scale / TARGET_WIDTH)
+        low, high = piece.start + 0.6 * target, piece.start + min(1.3 * target, room)
+        middle = piece.start + target
+        blanks = [
+            gap for gap in line.gaps if low < (gap[0] + gap[1]) / 2 < high and gap[0] < piece.start + room
+        ]
+        if blanks:
+            # The widest blank, unless a slightly narrower one lies much nearer to the middle.
+            cut = max(blanks, key=lambda gap: gap[1] - gap[0] - 0.2 * abs((gap[0] + gap[1]) / 2 - middle))
+        else:
+            cut = (_emptiest(image, line, along, _Piece(low, high)),) * 2
+        parts.append(_Piece(piece.start, cut[0], piece.before, cut[1] - cut[0]))
+        piece = _Piece(cut[1], piece.end, cut[1] - cut[0], piece.behind)
+    return [*parts, piece]
+
+
+def _emptiest(image: Image.Image, line: TextLine, along: np.ndarray, piece: _Piece) -> float:
+    """Where, along the baseline, a stretch without blanks has the least ink."""
+    scale = CAP_HEIGHT / line.cap_height
+    width = max(int((piece.end - piece.start) * scale), 1)
+    pixels, _ = _warp(image, _strip_to_page(line, along, piece, scale), width + MARGIN)
+    letters = pixels[BASELINE - CAP_HEIGHT - 8 : BASELINE + 8, MARGIN:].astype(np.float32)
+    contrast = letters.std(axis=0).sum(axis=1)
+    # The mean of a few columns finds the middle of a blank, where the columns alone would find its rim.
+    smooth = cv2.blur(contrast[None], (5, 1))[0]
+    return piece.start + (float(smooth.argmin()) + 0.5) / scale
 
 
 def _cut(image: Image.Image, line: TextLine, along: np.ndarray, piece: _Piece, number: int) -> Strip:
@@ -87,12 +104,17 @@ def _cut(image: Image.Image, line: TextLine, along: np.ndarray, piece: _Piece, n
     foreign = _foreign(line, to_page, width)
     paper = _paper_colour(pixels, inside & ~foreign, used)
     pixels[~inside | foreign] = paper
-    pixels[:, used[1] + MARGIN :] = paper
+    # The next words of the line stand behind narrow blanks, within the margins.
+    soft = max(0.8 * scale, 1.0)
+    left = np.clip(np.ceil(MARGIN - piece.before * scale + soft), 0, MARGIN)
+    right = used[1] + min(piece.behind * scale - soft, MARGIN)
+    pixels[:, : int(left)] = paper
+    pixels[:, max(int(right), used[1]) :] = paper
     return Strip(pixels, to_page, used, number)
 
 
 def _strip_to_page(line: TextLine, along: np.ndarray, piece: _Piece, scale: float) -> np.ndarray:
-    """The affine map from strip to page that lays the piece's stretch of the baseline on y = 46."""
+    """The affine map from strip to page that lays the piece's stretch of the baseline on y = 48."""
     points = np.asarray(line.baseline)
     start, end = (
         np.array([np.interp(at, along, points[:, 0]), np.interp(at, along, points[:, 1])])

@@ -3,8 +3,8 @@
 Usage: python -m scripts.bench.lines [--data ../shared/data] [--pages 25]
 
 The truth is a JSONL file of receipts with the boxes of their lines. A truth box often holds one column of a
-row, so a found line counts as the pieces that remain when it is parted at wide blanks; or, "as the truth", as the
-runs of its words that the truth's boxes hold. All boxes are taken as upright rectangles. The truth leaves
+row, so a found line counts as the pieces that remain when it is parted at wide blanks; or, "as the truth", as
+the runs of its words that the truth's boxes hold. All boxes are taken as upright rectangles. The truth leaves
 paper beside the ink, so found boxes are grown by GROWN cap heights at both ends.
 """
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from format_pages import find_rule
 from PIL import Image
 
-from nanoocr import ocrmypdf_plugin
+from nanoocr.cli import ocrmypdf_plugin
 from nanoocr.document import Box, Line, TextPage, Word, hull
 
 CORNERS = ((0, 0), (1, 0), (1, 1), (0, 1))  # clockwise from the top left, as shares of width and height

@@ -8,7 +8,7 @@ from lxml import etree
 from PIL import Image, ImageChops
 
 from nanoocr.document import Box, TextPage, Word, hull
-from nanoocr.draw import confidence_color, draw, draw_svg
+from nanoocr.formats.overlay import confidence_color, draw, draw_svg
 
 
 def test_colors_go_from_red_over_yellow_to_green():

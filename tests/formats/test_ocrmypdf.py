@@ -22,7 +22,7 @@ from nanoocr.errors import CheckpointError, PictureError
 from nanoocr.formats import pdf
 
 pytest.importorskip("ocrmypdf")
-from nanoocr import ocrmypdf_plugin as plugin
+from nanoocr.cli import ocrmypdf_plugin as plugin
 
 SIDE = Line("side label", ((40, 900), (40, 600), (80, 600), (80, 900)), block=7)
 

@@ -3,6 +3,8 @@
 import importlib.util
 import io
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,22 @@ def test_hocr_read_by_archive_hocr_tools(page):
         for word in line["words"]
     ]
     assert words == [(*word, 90) for word in truth(page)]
+
+
+@pytest.mark.parametrize("tool", ["hocr-lines", "hocr-check"])
+def test_hocr_taken_by_hocr_tools(page, tool, tmp_path):
+    program = Path(sys.executable).with_name(tool)
+    if not program.exists():
+        pytest.skip("hocr-tools-lib is not installed")
+    path = tmp_path / "page.hocr"
+    path.write_bytes(hocr.render([page]))
+    done = subprocess.run([program, path], capture_output=True, text=True, check=True)
+    if tool == "hocr-lines":
+        assert done.stdout.split() == page.text.split()
+    else:
+        failed = [line for line in done.stdout.splitlines() if line.startswith("not ok")]
+        # Boxes of leaning lines overlap; that is no fault of the file.
+        assert [line for line in failed if "nonoverlapping" not in line] == []
 
 
 def test_hocr_has_what_tools_search_for(page):

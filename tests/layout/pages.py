@@ -86,7 +86,7 @@ def hull(quad) -> tuple[float, float, float, float]:
 
 
 def holds(box, quad) -> bool:
-    """Whether a found line covers the most of a drawn box: nine tenths of its width, and its middle height."""
+    """Whether a found line covers the most of a drawn box: nine tenths of its width, its middle height."""
     x0, y0, x1, y1 = hull(quad)
     common = min(box[2], x1) - max(box[0], x0)
     return common > 0.9 * (box[2] - box[0]) and y0 < (box[1] + box[3]) / 2 < y1

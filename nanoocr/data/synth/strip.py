@@ -196,9 +196,14 @@ def _rules(
     dice: Dice, ink: np.ndarray, cap: float, baseline: int, left: float, right: float, *, empty: bool
 ) -> np.ndarray:
     """Underlines, rules above, frames at the sides; on empty strips whatever is no text."""
-    if not dice.chance(0.95 if empty else 0.14):
+    rules, specks = dice.chance(0.95 if empty else 0.24), dice.chance(0.15)
+    if not rules and not specks:
         return ink
     pen = ImageDraw.Draw(image := Image.fromarray(ink))
+    if specks:
+        _specks(dice, pen, cap, baseline, left, right)
+    if not rules:
+        return np.asarray(image)
     thick = max(1, round(dice.between(0.03, 0.16) * cap))
     for _ in range(dice.whole(1, 3) if empty else 1):
         if empty:
@@ -206,10 +211,16 @@ def _rules(
             continue
         choice = dice.unit()
         x0, x1 = left - dice.between(0, 3) * cap, right + dice.between(0, 3) * cap
-        if choice < 0.45:  # an underline, clear of the letters or through their descenders
+        if choice < 0.3:  # a rule of dashes, dots, or worn through, above or below
+            y = baseline + (dice.between(0.1, 0.6) if dice.chance(0.6) else -dice.between(1.25, 1.8)) * cap
+            step = dice.between(0.15, 1.5) * cap
+            for x in np.arange(x0, x1, step):
+                if dice.chance(0.85):
+                    pen.rectangle([x, y, x + dice.between(0.3, 0.9) * step, y + thick], fill=255)
+        elif choice < 0.55:  # an underline, clear of the letters or through their descenders
             y = baseline + dice.between(0.12, 0.55) * cap
             pen.rectangle([x0, y, x1, y + thick], fill=255)
-        elif choice < 0.65:
+        elif choice < 0.7:
             y = baseline - dice.between(1.35, 1.9) * cap
             pen.rectangle([x0, y, x1, y + thick], fill=255)
         elif choice < 0.85:
@@ -219,6 +230,16 @@ def _rules(
             top, bottom = baseline - 1.5 * cap, baseline + 0.6 * cap
             pen.rectangle([left - 0.7 * cap, top, right + 0.7 * cap, bottom], outline=255, width=thick)
     return np.asarray(image)
+
+
+def _specks(
+    dice: Dice, pen: ImageDraw.ImageDraw, cap: float, baseline: int, left: float, right: float
+) -> None:
+    """Dust and toner, anywhere in the strip."""
+    for _ in range(dice.whole(1, 14)):
+        x, y = dice.between(left - cap, right + cap), baseline + dice.between(-1.8, 0.7) * cap
+        wide, high = (dice.between(0.03, 0.14) * cap for _ in range(2))
+        pen.ellipse([x, y, x + wide, y + high], fill=dice.whole(90, 255))
 
 
 def _no_text(
