@@ -1,8 +1,8 @@
 """Pictures made for measuring, never for training: pictures without text, and pages that are turned.
 
 Both come from seeds: the same number gives the same picture (of turned pages only where the fonts are the
-same). Nothing here uses what the training data are drawn with, the words apart, so that a model cannot know these
-pictures by their making.
+same). Fonts and words apart, nothing here is drawn as the training data are, so that a model cannot know
+these pictures by their making.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ EMPTY_COUNT = 300
 EMPTY_SEED = 20_261_128
 TURNED_COUNT = 12
 TURNED_SEED = 1_000_128
-# Sets of turned pages -> degrees clockwise. turned_0 is what the others are compared with.
-TURNS = {
-    "turned_0": 0.0,
+UPRIGHT = "turned_0"  # what the other sets of turned pages are compared with
+TURNS = {  # set -> degrees clockwise
+    UPRIGHT: 0.0,
     "turned_90": 90.0,
     "turned_180": 180.0,
     "turned_270": 270.0,

@@ -81,7 +81,7 @@ class SetScores:
     pages: int
     mean: PageScores
     median: PageScores
-    # Errors of all pages / characters of all truths, as cer_free: single lines are too short for a mean of rates.
+    # Errors of all pages / characters of all truths, as cer_free: a line is too short for a mean of rates.
     cer_free_together: float
     other_truth_bag_f1_free: float  # the control: each answer against the truth of another page
 

@@ -1,8 +1,8 @@
 """Real pages with truth as sets to read: receipts, forms, Fox's pages, pages of PDFs.
 
-The pictures are not part of the project: `load_page_set("sroie", "../shared/data")` takes the folder that holds
-them. Beside them stand two kinds of sets that are made here (nanoocr/eval/made_pages.py): pictures without
-text, and pages that are turned.
+The pictures are not part of the project: `load_page_set("sroie", "../shared/data")` takes the folder that
+holds them. Beside them stand two kinds of sets that are made here (nanoocr/eval/made_pages.py): pictures
+without text, and pages that are turned.
 """
 
 from __future__ import annotations
@@ -161,10 +161,15 @@ class _Source:
     load: Callable[[Path], Found]
 
 
+def _turned(degrees: float) -> _Source:
+    protocol = f"Pages made by seed, turned clockwise by {degrees:.0f} degrees. {_ORDER}"
+    return _Source(protocol, lambda _data: turned_samples(degrees))
+
+
 _ORDER = "Truth in reading order; cer_free ignores case and line ends."
 SOURCES: dict[str, _Source] = {
     "sroie": _Source(
-        f"Whole scanned receipts. {_ORDER} The truth is all capitals, so that only scores without case count.",
+        f"Whole scanned receipts. {_ORDER} The truth is all capitals: only scores without case count.",
         _of_dataset("sroie_receipts", "receipt"),
     ),
     "sroie_lines": _Source(
@@ -183,14 +188,10 @@ SOURCES: dict[str, _Source] = {
         _of_dataset("borndigital_pdf", "document"),
     ),
     "empty": _Source(
-        "Pictures without text, made by seed: every character read is invented.", lambda _: empty_samples()
+        "Pictures without text, made by seed: every character read is invented.",
+        lambda _data: empty_samples(),
     ),
-    **{
-        name: _Source(
-            f"Pages made by seed, turned by {degrees} degrees.", lambda _, d=degrees: turned_samples(d)
-        )
-        for name, degrees in TURNS.items()
-    },
+    **{name: _turned(degrees) for name, degrees in TURNS.items()},
 }
 
 
@@ -210,7 +211,10 @@ def load_page_set(name: str, data: str | Path, limit: int = 0) -> PageSet:
 
 
 def published_answers(data: str | Path, page_set: PageSet) -> dict[str, dict[str, str]]:
-    """What other systems have published about a set of Fox's pages: system -> page -> text; {} for other sets."""
+    """What other systems have published about a set of Fox's pages: system -> page -> text.
+
+    Empty for other sets, and where the pages or answers are not all there.
+    """
     kind = page_set.name.removeprefix("fox_")
     answers: dict[str, dict[str, str]] = {}
     for folder in sorted((Path(data) / FOX_ANSWERS).glob(f"*/{kind}")):

@@ -229,7 +229,7 @@ class FasterPaddle:
         return "\n".join(" ".join(line.split()) for line in text.splitlines() if line.strip())
 
     def about(self) -> dict[str, Any]:
-        """Version, and the bytes of the models as the package's own page states them: they lie inside a library."""
+        """Version, and the models' bytes as the package's page states them: they lie inside its library."""
         return {
             "version": self.version,
             "weights_bytes": FASTER_PADDLE_BYTES[self.size],
