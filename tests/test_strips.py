@@ -49,7 +49,8 @@ def test_letters_stand_near_the_baseline_and_inside_the_strip(samples):
     heights = np.array([box[3] - box[1] for box, _ in capitals])
     assert abs(np.median(bottoms) - BASELINE) < 2 and np.percentile(np.abs(bottoms - BASELINE), 95) < 10
     assert abs(np.median(heights) - CAP) < 4
-    assert all(box[0] >= -1 and box[2] <= sample.image.width + 1 for box, sample in capitals)
+    # Slanted letters hang over the end of their line a little.
+    assert all(box[0] >= -3 and box[2] <= sample.image.width + 3 for box, sample in capitals)
 
 
 def test_some_strips_say_nothing_and_are_as_long_as_others(samples):

@@ -144,7 +144,7 @@ class Reader:
         `max_batch` is and however many others cannot be read.
         """
         if self.by_lines:
-            reader = self._line_reader(prompt, max_tokens)
+            reader = self.line_reader(prompt, max_tokens)
             yield from (self._read_by_lines(reader, picture) for picture in pictures)
             return
         rest, readable = iter(pictures), 0
@@ -162,7 +162,7 @@ class Reader:
             for picture, request in batch:
                 yield make_page(picture, None if request is None else next(completions), waited)
 
-    def _line_reader(self, prompt: str, max_tokens: int | None) -> LineReader:
+    def line_reader(self, prompt: str, max_tokens: int | None = None) -> LineReader:
         """What asks this model about strips: the prompt's ids, cut where the picture's run stands."""
         image = self.model.image_id
         ids = picture_prompt(self.tokenizer, prompt, 1)
@@ -227,7 +227,7 @@ class Reader:
     ) -> Iterator[str | Page]:
         """`stream` of one picture, the one of this `number` from 0."""
         if self.by_lines:
-            page = self._read_by_lines(self._line_reader(prompt, max_tokens), _demand(picture))
+            page = self._read_by_lines(self.line_reader(prompt, max_tokens), _demand(picture))
             yield page.text
             yield page
             return
