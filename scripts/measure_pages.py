@@ -17,7 +17,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -59,6 +59,7 @@ class PagesConfig:
     limit: int = 0  # most pages of a set, evenly spread; 0 is all
     threads: int = 1  # threads of every engine
     read: bool = True  # read what has not been read; False scores the answers that are there
+    common: bool = False  # score a set only on the pages that every engine with answers to it has read
     answers: str = "out/pages"  # folder for the answers
     out: str = ""  # JSON file for the scores, as docs/pages.json; empty for none
     markdown: str = ""  # file for the tables, as docs/pages.md; empty for none
@@ -83,44 +84,52 @@ def measure(config: PagesConfig) -> dict[str, Any]:
     absent: dict[str, str] = {}
     for name in split_names(config.sets):
         page_set = load_page_set(name, config.data, config.limit)
-        results = {}
-        for engine in engines:
-            result = measure_engine(config, engine, page_set, absent)
-            if result is not None:
-                results[engine.name] = result
+        found = {engine.name: read_set(config, engine, page_set, absent) for engine in engines}
+        found = {engine: reading for engine, reading in found.items() if reading.answers}
         for system, texts in published_answers(config.data, page_set).items():
             answers = {page: Prediction(text) for page, text in texts.items()}
-            results[f"published: {system}"] = result_of(page_set, {}, answers)
+            found[f"published: {system}"] = Reading({}, answers)
+        scored = common_pages(page_set, found) if config.common else page_set
         sets[name] = {
             "protocol": page_set.protocol,
             "pages": len(page_set.samples),
             "data": data_fingerprint(page_set),
             "left_out": list(page_set.left_out),
-            "engines": results,
+            "engines": {engine: result_of(scored, reading) for engine, reading in found.items()},
         }
     about = {**machine(), "threads": config.threads, "commit": commit()}
     return {"machine": about, "absent": absent, "sets": sets}
 
 
-def measure_engine(
-    config: PagesConfig, engine: Engine, page_set: PageSet, absent: dict[str, str]
-) -> dict[str, Any] | None:
-    """The result of one engine, or None where it cannot read; then `absent` says why."""
+@dataclass(frozen=True)
+class Reading:
+    """What an engine is ({} for published answers), and its answers by page."""
+
+    about: Mapping[str, Any]
+    answers: Mapping[str, Prediction]
+
+
+def read_set(config: PagesConfig, engine: Engine, page_set: PageSet, absent: dict[str, str]) -> Reading:
+    """The reading of one engine, without answers where it cannot read; then `absent` says why."""
     if engine.name in absent:
-        return None
+        return Reading({}, {})
     try:
-        about, answers = answers_of(engine, page_set, config.threads, config.read)
+        return Reading(*answers_of(engine, page_set, config.threads, config.read))
     except NanoOCRError as error:
         absent[engine.name] = str(error)
         print(f"{engine.name} is left out: {error}", file=sys.stderr)
-        return None
-    return result_of(page_set, about, answers) if answers else None
+        return Reading({}, {})
 
 
-def result_of(
-    page_set: PageSet, about: Mapping[str, Any], answers: Mapping[str, Prediction]
-) -> dict[str, Any]:
+def common_pages(page_set: PageSet, found: Mapping[str, Reading]) -> PageSet:
+    """The pages that every engine has read; all of them where that is none."""
+    shared = [s for s in page_set.samples if all(s.id in reading.answers for reading in found.values())]
+    return replace(page_set, samples=tuple(shared)) if shared else page_set
+
+
+def result_of(page_set: PageSet, reading: Reading) -> dict[str, Any]:
     """Scores of the pages that have an answer, and what they cost."""
+    about, answers = reading.about, reading.answers
     read = [(sample, answers[sample.id]) for sample in page_set.samples if sample.id in answers]
     walls = [answer.seconds for _, answer in read if answer.seconds is not None]
     busy = [answer.cpu_seconds for _, answer in read if answer.cpu_seconds is not None]
@@ -129,6 +138,7 @@ def result_of(
         "seconds": median(walls) if walls else None,
         "cpu_seconds": fmean(busy) if busy else None,
         "failed": sum(answer.status == "error" for _, answer in read),
+        "which": hashlib.sha256("\0".join(sample.id for sample, _ in read).encode()).hexdigest()[:8],
     }
     texts = [answer.text for _, answer in read]
     if page_set.name == EMPTY:

@@ -49,7 +49,8 @@ MAIN = {
     "fox_random": ("set_precision", "mean", False),
     "born_digital": ("bag_f1_free", "mean", False),
 }
-Result = Mapping[str, Any]  # of one engine on one set: about, scores, seconds, cpu_seconds, failed
+# Of one engine on one set: about, scores or invented, seconds, cpu_seconds, failed, and which pages it read.
+Result = Mapping[str, Any]
 
 
 def rate(value: float) -> str:
@@ -110,8 +111,8 @@ def drop_table(sets: Mapping[str, Mapping[str, Result]]) -> str:
     natural, random = sets.get("fox_rendered", {}), sets.get("fox_random", {})
     rows = []
     for name in natural:
-        if name not in random or natural[name]["scores"]["pages"] != random[name]["scores"]["pages"]:
-            continue
+        if name not in random or natural[name]["which"] != random[name]["which"]:
+            continue  # other pages, another drop
         row = [name, str(random[name]["scores"]["pages"])]
         for score in ("set_precision", "set_precision_free"):
             before, after = (one[name]["scores"]["mean"][score] for one in (natural, random))
@@ -170,7 +171,7 @@ def verdict(sets: Mapping[str, Mapping[str, Result]], ours: str) -> list[str]:
         if set_name not in MAIN or ours not in run:
             continue
         score, group, less = MAIN[set_name]
-        alike = [n for n, one in run.items() if one["scores"]["pages"] == run[ours]["scores"]["pages"]]
+        alike = [name for name, one in run.items() if one["which"] == run[ours]["which"]]
         mine = main_score(set_name, run[ours])
         ahead = {n: main_score(set_name, run[n]) for n in alike if n != ours}
         ahead = {n: value for n, value in ahead.items() if (value < mine if less else value > mine)}

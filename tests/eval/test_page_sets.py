@@ -279,6 +279,20 @@ def test_the_script_reads_once_and_scores_again(data, peer, tmp_path, capsys):
     assert "absent is left out: install it" in capsys.readouterr().err
 
 
+def test_common_scores_the_pages_that_all_have_read(data, peer, monkeypatch, tmp_path):
+    monkeypatch.setitem(PEERS, "other", lambda threads: Sighted(lost="b"))
+    out = tmp_path / "pages.json"
+    flags = [f"--data={data}", f"--answers={tmp_path / 'answers'}", "--ours=False", "--sets=sroie"]
+    assert run(script.main, [*flags, "--peers=sighted", "--limit=1"]) == 0
+    assert run(script.main, [*flags, "--peers=other"]) == 0
+    both = [*flags, "--peers=sighted,other", "--read=False", f"--out={out}"]
+    for common, pages in ((False, 3), (True, 1)):
+        assert run(script.main, [*both, f"--common={common}"]) == 0
+        engines = json.loads(out.read_text())["sets"]["sroie"]["engines"]
+        assert engines["sighted"]["scores"]["pages"] == 1 and engines["other"]["scores"]["pages"] == pages
+    assert engines["other"]["failed"] == 0 and engines["sighted"]["which"] == engines["other"]["which"]
+
+
 def test_a_page_that_fails_counts_as_nothing_read(data, peer, tmp_path):
     peer.lost = "a"
     out = tmp_path / "pages.json"
@@ -320,7 +334,7 @@ def test_our_reader_is_one_engine_among_others(data, tmp_path, make_model, byte_
 def test_the_verdict_names_who_is_ahead_and_compares_equal_pages_alone():
     def result(cer, pages=3, about=True):
         scores = {"pages": pages, "mean": {"cer_free": cer}, "median": {}}
-        return {"about": {"version": "1"} if about else {}, "scores": scores}
+        return {"about": {"version": "1"} if about else {}, "scores": scores, "which": str(pages)}
 
     engines = {
         "nanoocr": result(0.2),
