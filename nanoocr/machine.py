@@ -47,8 +47,9 @@ def peak_of_usage(who: int) -> int:
 def choose_threads(threads: int | None = None) -> int:
     """How many torch threads to use: what is asked for, or as many as processors have nothing to do.
 
-    Threads that wait for a processor hold up all others of a layer: on two busy processors, two threads were
-    slower than one. So without a number the machine's load is looked at, and OMP_NUM_THREADS is obeyed.
+    Threads that wait for a processor hold up all others of a layer: beside a training run on two processors,
+    two threads read a page 50 to 100 times slower than one. So without a number the
+    machine's load is looked at, and OMP_NUM_THREADS is obeyed.
 
     Raises:
         UsageError: more than this machine has processors, or fewer than one.

@@ -12,6 +12,7 @@ from lxml import etree
 from PIL import Image
 
 import nanoocr
+import nanoocr.pages
 from nanoocr import cli
 from nanoocr.document import Box, Line, Word
 from nanoocr.errors import UsageError
@@ -199,3 +200,23 @@ def test_threads_are_as_many_as_are_idle(monkeypatch):
     assert choose_threads(7) == 7
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert choose_threads() == 0
+
+
+def test_the_examples_of_the_guide_run(read, capsys):
+    guide = (Path(__file__).parents[2] / "docs" / "guide" / "read.md").read_text()
+    shell = [block.splitlines() for block in re.findall(r"```sh\n(.*?)```", guide, re.DOTALL)]
+    commands = [line.split()[2:] for block in shell for line in block]
+    assert len(commands) == 10
+    for command in commands:
+        assert read(*command)[0] == 0, command
+    assert {"a.txt", "texts", "out", "all.pdf", "look"} <= {path.name for path in Path().iterdir()}
+    (example,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    patched = example.replace("reader.read(", "read(")  # the stand-in reads pictures, not names
+
+    def read_file(name):
+        pages = [page_of(picture) for picture in nanoocr.pages.open_source(name)]
+        return pages if len(pages) > 1 else pages[0]
+
+    exec(patched, {"read": read_file})
+    assert capsys.readouterr().out.startswith("a page1\n")
+    assert pdf_words("all.pdf") == [["a", "page1"], ["two", "page1"], ["two", "page2"]]
