@@ -31,6 +31,7 @@ LEAST_CONFIDENCE = 0.6
 MOST_TOKENS, PIXELS_PER_TOKEN = 24, 4
 PROBES = 4  # lines that tell whether a page stands on its head
 SURE = 0.85  # mean confidence of probes from which the other way up is not tried
+CLEARLY = 0.1  # what the probes of a page on its head are surer than those of the same page as it came
 SAME_WORD = 0.15  # cap heights between two strips below which they share a word that was cut
 ASCENDERS = frozenset("bdfhklt")
 DESCENDERS = frozenset("gjpqy,;Qçş()[]{}/|_§")
@@ -85,11 +86,12 @@ class LineReader:
         on_head = layout.upright.quarter_turns >= 2  # for letters at random the finder's signs say nothing
         if not on_head and not (layout.lines and layout.upright.doubtful_180):
             return layout
-        sure = self._probe(image, layout)
-        if sure >= SURE:
+        if not on_head and self._probe(image, layout) >= SURE:
             return layout
         other = find_page(image, (layout.upright.quarter_turns + 2) % 4)
-        return other if self._probe(image, other) > sure else layout
+        level, turned = (other, layout) if on_head else (layout, other)
+        # Few pages stand on their heads, so that reading must speak clearly for it.
+        return turned if self._probe(image, turned) > self._probe(image, level) + CLEARLY else level
 
     def _probe(self, image: Image.Image, layout: PageLayout) -> float:
         """Mean confidence of the strips of the longest lines."""
