@@ -1,4 +1,4 @@
-"""What a picture says beside its pixels: which way is up, how wide a pixel is, what means white, its pages."""
+"""What a picture says beside its pixels: which way is up, how wide a pixel is, what is white, its pages."""
 
 import io
 import os
