@@ -25,7 +25,7 @@ from nanoocr.layout.strips import BASELINE, CAP_HEIGHT
 STRIPS_AT_ONCE = 64  # decoded together: more share each step's cost, and pad each other more
 # Strips that the model is less sure of are no text more often than text: borders, dirt, pictures. The value
 # is where text that is left out and text that is invented weigh alike on synthetic pages.
-LEAST_CONFIDENCE = 0.6
+LEAST_CONFIDENCE = 0.5
 # A strip says no more than this: the narrowest letters are some 5 pixels wide, an accent takes two tokens of
 # bytes. The bound keeps the cache small and ends what goes in circles.
 MOST_TOKENS, PIXELS_PER_TOKEN = 24, 4
