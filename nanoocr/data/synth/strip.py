@@ -60,7 +60,7 @@ def make_strip(dice: Dice, fonts: Sequence[Font]) -> SynthSample:
     picture = wear_strip(dice, ink, wear, without_text=not drawn.text)
     strip = _enlarged(dice, picture, window.width)
     scales = np.array([window.scale * window.stretch, window.scale] * 2, np.float32)
-    boxes = (drawn.boxes - np.array([window.left, window.top] * 2, np.float32)) * scales
+    boxes = inside((drawn.boxes - np.array([window.left, window.top] * 2, np.float32)) * scales, strip.width)
     return SynthSample(
         image=strip,
         prompt="Read.",
@@ -68,9 +68,16 @@ def make_strip(dice: Dice, fonts: Sequence[Font]) -> SynthSample:
         kind="strip",
         font=font.family,
         chars=drawn.chars or NOTHING,
-        boxes=boxes.astype(np.float32) if drawn.chars else NO_PLACE,
+        boxes=boxes if drawn.chars else inside(NO_PLACE, strip.width),
         guessable=guessable,
     )
+
+
+def inside(boxes: np.ndarray, width: int) -> np.ndarray:
+    """Boxes (n, 4) float32 without what hangs over the edges of a strip, at least a pixel wide and high."""
+    lows = np.clip(boxes[:, :2], 0, (width - 1, HEIGHT - 1))
+    highs = np.minimum(np.maximum(boxes[:, 2:], lows + 1), (width, HEIGHT))
+    return np.concatenate([lows, highs], axis=1).astype(np.float32)
 
 
 def _text(dice: Dice, font: Font) -> tuple[str, bool]:
