@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ LEAST_CONFIDENCE = 0.5
 MOST_TOKENS, PIXELS_PER_TOKEN = 24, 4
 PROBES = 4  # lines that tell whether a page stands on its head
 SURE = 0.85  # mean confidence of probes from which the other way up is not tried
+MANY_STRIPS, DOUBTFUL = 6, 0.75  # from how many strips on a page is judged, by their median confidence
 CLEARLY = 0.1  # what the probes of a page on its head are surer than those of the same page as it came
 SAME_WORD = 0.15  # cap heights between two strips below which they share a word that was cut
 ASCENDERS = frozenset("bdfhklt")
@@ -129,8 +131,10 @@ def geometric_mean(probabilities: Sequence[float]) -> float:
 
 def assemble(layout: PageLayout, readings: Sequence[StripReading], least: float) -> PageReading:
     """The page's lines out of its strips; what the model is not sure of is left out and counted."""
-    kept = [one for one in readings if one.completion.text.strip() and one.confidence >= least]
-    unsure = sum(bool(one.completion.text.strip()) for one in readings) - len(kept)
+    said = [one for one in readings if one.completion.text.strip()]
+    least = max(least, least_of_page([one.confidence for one in said])) if least else 0.0
+    kept = [one for one in said if one.confidence >= least]
+    unsure = len(said) - len(kept)
     by_line: dict[int, list[StripReading]] = {}
     for reading in kept:
         by_line.setdefault(reading.strip.line, []).append(reading)
@@ -145,6 +149,16 @@ def assemble(layout: PageLayout, readings: Sequence[StripReading], least: float)
         truncated=any(one.completion.status == "truncated" for one in kept),
         left_out=unsure,
     )
+
+
+def least_of_page(confidences: Sequence[float]) -> float:
+    """What the strips of a page must have at least: much, where most of them are doubtful.
+
+    A raster, a texture or the back of a page gives many strips in which the model sees a sign here and there.
+    A page of text has few of those, also where its print is bad.
+    """
+    doubtful = len(confidences) >= MANY_STRIPS and median(confidences) < DOUBTFUL
+    return SURE if doubtful else 0.0
 
 
 def make_line(line: TextLine, parts: Sequence[StripReading]) -> Line:

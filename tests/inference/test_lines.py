@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from nanoocr.inference.engine import Completion, TokenCount
-from nanoocr.inference.lines import StripReading, assemble, geometric_mean, word_confidences
+from nanoocr.inference.lines import (
+    StripReading,
+    assemble,
+    geometric_mean,
+    least_of_page,
+    word_confidences,
+)
 from nanoocr.layout import PageLayout, Strip, TextLine, Upright
 
 SCALE = 2.0  # strip pixels for one pixel of the page
@@ -88,3 +94,17 @@ def test_confidence_of_a_word_is_that_of_its_own_letters():
 def test_geometric_mean():
     assert geometric_mean([0.25, 1.0]) == pytest.approx(0.5)
     assert geometric_mean([]) == geometric_mean([0.0, 1.0]) == 0.0
+
+
+def test_a_page_of_doubtful_strips_keeps_only_what_is_sure():
+    """A raster gives many strips with a sign here and there; a bad print gives some."""
+    assert least_of_page([0.6] * 8 + [0.9] * 2) > 0.8
+    assert least_of_page([0.6] * 4 + [0.9] * 8) == 0.0
+    assert least_of_page([0.6] * 3) == 0.0  # too few to judge a page by
+    lines = tuple(line(0, 30 + 30 * number, 100) for number in range(10))
+    said = [completion("x", 0.6)] * 8 + [completion("sure", 0.95)] * 2
+    strips = [strip(number, 0, 30 + 30 * number, (10, 210)) for number in range(10)]
+    readings = [StripReading(*pair) for pair in zip(strips, said, strict=True)]
+    page = assemble(layout(*lines), readings, 0.5)
+    assert [found.text for found in page.lines] == ["sure", "sure"] and page.left_out == 8
+    assert len(assemble(layout(*lines), readings, 0.0).lines) == 10  # 0 keeps all
