@@ -21,7 +21,7 @@ from nanoocr.inference.engine import Completion, Engine, Request, TokenCount
 from nanoocr.inference.place import Span, place_words
 from nanoocr.inference.sampling import SamplingConfig
 from nanoocr.layout import PageLayout, Strip, TextLine, cut_strips, find_page
-from nanoocr.layout.strips import BASELINE, CAP_HEIGHT
+from nanoocr.layout.strips import BASELINE, CAP_HEIGHT, lengths_along
 
 STRIPS_AT_ONCE = 64  # decoded together: more share each step's cost, and pad each other more
 # Strips that the model is less sure of are no text more often than text: borders, dirt, pictures. The value
@@ -216,7 +216,7 @@ def _gaps_in_strip(line: TextLine, strip: Strip) -> list[Span]:
     if not line.gaps:
         return []
     points = np.asarray(line.baseline)
-    along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
+    along = lengths_along(line)
     at = np.asarray(line.gaps).reshape(-1)
     on_page = np.stack([np.interp(at, along, points[:, 0]), np.interp(at, along, points[:, 1])], axis=1)
     columns = np.linalg.solve(strip.to_page[:, :2], (on_page - strip.to_page[:, 2]).T)[0]

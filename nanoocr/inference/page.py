@@ -95,7 +95,7 @@ class Page:
         merge_pdf([self], path, None if source is None else {self.file: source})
 
     def _rendered(self, name: str) -> str:
-        from nanoocr.formats import render  # a folder that comes after this one, and only for who asks
+        from nanoocr.formats import render  # only for who asks: reading needs none of it
 
         content = render([self], name)
         assert isinstance(content, str)

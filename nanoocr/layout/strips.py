@@ -34,14 +34,14 @@ class _Piece:
 
 def cut_strips(image: Image.Image, line: TextLine, number: int = 0) -> list[Strip]:
     """Cuts a line out of the RGB page that `find_page` found it on; returns its strips from left to right."""
-    along = _lengths(line)
+    along = lengths_along(line)
     pieces = [
         part for piece in _columns(line, float(along[-1])) for part in _shorten(piece, image, line, along)
     ]
     return [_cut(image, line, along, piece, number) for piece in pieces]
 
 
-def _lengths(line: TextLine) -> np.ndarray:
+def lengths_along(line: TextLine) -> np.ndarray:
     """How far along the baseline each of its points lies."""
     points = np.asarray(line.baseline)
     return np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
