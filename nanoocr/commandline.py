@@ -24,8 +24,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import tyro
-
 from nanoocr.errors import BrokenRunError, NanoOCRError, OutputError, UsageError
 
 T = TypeVar("T")
@@ -76,6 +74,8 @@ def parse(
     `config` passes further tyro.conf markers. Raises UsageError, one sentence, for an unknown flag or a
     wrong type; --help prints and raises SystemExit(0).
     """
+    import tyro  # only for who has a config of flags: `nanoocr read` starts without it
+
     prog = prog or _program_name()
     printed = io.StringIO()
     try:

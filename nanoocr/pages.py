@@ -11,19 +11,17 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from PIL import Image
 
 from nanoocr.errors import PictureError, UsageError
-from nanoocr.pictures import MAX_PIXELS, open_image, page_frames, read_bytes
-
-if TYPE_CHECKING:
-    from pypdfium2 import PdfDocument
+from nanoocr.pdf import open_pdf
+from nanoocr.pdf import render_page as _render
+from nanoocr.picture_header import formats_of
+from nanoocr.pictures import open_frames, open_image, page_frames, read_bytes
 
 MAX_BYTES = 512 * 1024 * 1024  # a larger file is refused unread
-PDF_DPI = 200  # scans of text are commonly kept at 200 to 300
-POINTS_PER_INCH = 72  # the unit of PDF page sizes
 PDF_HEAD = 1024  # readers accept a PDF whose signature stands somewhere in its first 1024 bytes
 
 Source = str | Path | bytes | Image.Image
@@ -105,6 +103,32 @@ def open_source(source: Source, name: str | None = None, pages: PageRanges = ALL
         yield Picture(name, 1, error=error)
 
 
+def count_pages(source: str | Path | bytes, name: str) -> int:
+    """How many pages a picture or PDF has.
+
+    Raises:
+        PictureError: as the pages that `open_source` gives, but for what only rendering or decoding shows.
+    """
+    known = _within_limits(source, name)
+    if not _is_pdf(known, name):
+        assert not isinstance(known, Image.Image)
+        return len(page_frames(read_bytes(known, name), name))
+    document = open_pdf(known, name)
+    try:
+        return len(document)
+    finally:
+        document.close()
+
+
+def is_readable(path: Path) -> bool:
+    """Whether a file starts like a picture or PDF that can be read, whatever its name ends in."""
+    try:
+        head = _head(path)
+    except OSError:
+        return False
+    return b"%PDF-" in head or any(formats_of(head))
+
+
 def check_source(source: object) -> None:
     """Raises UsageError for what cannot be a source: an open file, a generator, a bytearray."""
     if not isinstance(source, Source):
@@ -153,16 +177,19 @@ def _check_length(count: int, name: str) -> None:
 
 
 def _is_pdf(source: Source, name: str) -> bool:
-    """Whether the content starts like a PDF."""
+    """Whether the content starts like a PDF, and not like a picture that mentions one."""
     if isinstance(source, Image.Image):
         return False
-    if isinstance(source, bytes):
-        return b"%PDF-" in source[:PDF_HEAD]
     try:
-        with open(source, "rb") as file:
-            return b"%PDF-" in file.read(PDF_HEAD)
+        head = source[:PDF_HEAD] if isinstance(source, bytes) else _head(Path(source))
     except OSError as error:
         raise PictureError(f"{name} cannot be opened: {error}.") from error
+    return b"%PDF-" in head and not any(formats_of(head))
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(PDF_HEAD)
 
 
 def _picture_pages(source: Source, name: str, pages: PageRanges) -> Iterator[Picture]:
@@ -175,21 +202,18 @@ def _picture_pages(source: Source, name: str, pages: PageRanges) -> Iterator[Pic
     if len(frames) == 1:
         yield Picture(name, 1, open_image(data, frame=frames[0], name=name))
         return
-    for number in pages.select(len(frames), name):
-        try:
-            image = open_image(data, frame=frames[number - 1], name=f"{name}, page {number},")
-            yield Picture(name, number, image)
-        except PictureError as error:
-            yield Picture(name, number, error=error)
-
-
-# ---------------------------------------------------------------------------------------------------
-# PDF (pdfium is not thread-safe: one thread, or a lock around the reader)
+    numbers = pages.select(len(frames), name)
+    opened = open_frames(data, [frames[n - 1] for n in numbers], [f"{name}, page {n}," for n in numbers])
+    for number, found in zip(numbers, opened, strict=True):
+        if isinstance(found, PictureError):
+            yield Picture(name, number, error=found)
+        else:
+            yield Picture(name, number, found)
 
 
 def _pdf_pages(source: Source, name: str, pages: PageRanges) -> Iterator[Picture]:
     """The chosen pages, rendered one by one; a broken page spoils only itself."""
-    document = _open_pdf(source, name)
+    document = open_pdf(source, name)
     try:
         for number in pages.select(len(document), name):
             try:
@@ -198,41 +222,3 @@ def _pdf_pages(source: Source, name: str, pages: PageRanges) -> Iterator[Picture
                 yield Picture(name, number, error=error)
     finally:
         document.close()
-
-
-def _open_pdf(source: Source, name: str) -> PdfDocument:
-    from pypdfium2 import PdfDocument, PdfiumError
-
-    if isinstance(source, str | Path):
-        source = os.path.abspath(source)  # pypdfium2 takes the ~ in ~draft.pdf for somebody's home
-    try:
-        return PdfDocument(source)
-    except PdfiumError as error:
-        # pdfium tells a missing password and an unknown encryption scheme apart from damage, in words.
-        if re.search("password|security", str(error), re.IGNORECASE):
-            message = f"{name} is encrypted: remove the password first."
-            raise PictureError(message, kind="encrypted") from error
-        raise PictureError(
-            f"{name} is a PDF that cannot be opened: it is damaged or has no pages."
-        ) from error
-    except OSError as error:
-        raise PictureError(f"{name} cannot be opened: {error}.") from error
-
-
-def _render(document: PdfDocument, number: int, name: str) -> Image.Image:
-    """Page `number` (from 1) at PDF_DPI as RGB."""
-    from pypdfium2 import PdfiumError
-
-    scale = PDF_DPI / POINTS_PER_INCH
-    try:
-        page = document[number - 1]
-        width, height = page.get_size()
-        if width * height * scale**2 > MAX_PIXELS:
-            raise PictureError(
-                f"{name}, page {number}, is too large: {width * scale:.0f} x {height * scale:.0f} pixels at "
-                f"{PDF_DPI} dpi, and the limit is {MAX_PIXELS:,} pixels.",
-                kind="too_large",
-            )
-        return page.render(scale=scale).to_pil().convert("RGB")
-    except (PdfiumError, ValueError) as error:
-        raise PictureError(f"{name}, page {number}, cannot be rendered: {error}.") from error

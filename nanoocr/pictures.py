@@ -1,65 +1,53 @@
-"""Pictures in: open any file safely, upright, as RGB on white.
+"""Pictures in: open any file safely, upright, with square pixels, as RGB on white.
 
-Every size here is (height, width), as in tensors; only Pillow's own calls take (width, height).
+Every size here is (height, width), as in tensors; only Pillow's own calls take (width, height). What a header
+says is read in nanoocr/picture_header.py.
 """
 
 from __future__ import annotations
 
-import struct
-import zlib
-from io import BytesIO
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import (
-    BmpImagePlugin,
-    ExifTags,
-    GifImagePlugin,
-    Image,
-    ImageOps,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
 from nanoocr.errors import PictureError
+from nanoocr.picture_header import (
+    DECODE_ERRORS,
+    MAX_PIXELS,
+    Look,
+    is_deep_grey,
+    one_line,
+    read_header,
+    read_look,
+)
+from nanoocr.picture_header import FORMATS as FORMATS
+from nanoocr.picture_header import Size as Size
 
-MAX_PIXELS = 50_000_000  # A4 at 600 dpi has 35 million
 MAX_PAGES = 10_000  # of a TIFF: its frames are a chain, found by walking along it
 
-Size = tuple[int, int]  # (height, width)
 PictureSource = str | Path | bytes | BinaryIO | Image.Image
 
 # TIFF's tag NewSubfileType and those of its bits that say: a smaller copy, or a mask, of another frame.
 SUBFILE_TYPE, SMALLER_OR_MASK = 254, 0b101
 
-# A short list on purpose: every decoder reads foreign bytes, and rare ones are the least tested.
-# Importing a plugin registers it in Image.OPEN under its name.
-_REGISTERED_PLUGINS = (
-    PngImagePlugin,
-    JpegImagePlugin,
-    WebPImagePlugin,
-    TiffImagePlugin,
-    BmpImagePlugin,
-    GifImagePlugin,
-)
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+# Where white lies in a grey whose file does not say: 8 bits, scanners' 10, 12 and 14, and 16.
+WHITES = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)
+DEEP_WHITES = (3, 15, 63)  # 10, 12 and 14 bits in 16, seen through the upper 8 of them
 
-# What Pillow's decoders raise on damaged bytes.
-_DECODE_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    EOFError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-)
+# What undoes each EXIF orientation.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -71,17 +59,19 @@ def open_image(
 ) -> Image.Image:
     """Opens a picture upright, as RGB on white: path, bytes, binary stream, or a Pillow image.
 
-    The size is judged from the header, before any pixel is decoded. Of a file with several frames the
-    first one is read, or `frame` (see `page_frames`). `name` is what error messages call the picture
-    (default: the path). Raises PictureError with kind missing, empty, unreadable or too_large.
+    The size is judged from the header, before any pixel is decoded. A large JPEG, or a large grey TIFF, is
+    made smaller while it is decoded. Of a file with several frames the first one is read, or `frame` (see
+    `page_frames`; of many frames `open_frames`). `name` is what error messages call the picture (default: the
+    path). Raises PictureError with kind missing, empty, unreadable or too_large.
     """
     name = name or _name_of(source)
     if isinstance(source, Image.Image):
-        return _decode(source, max_pixels, name)
-    image = _read_header(read_bytes(source, name), name)
+        return _decode(source, None, max_pixels, name)
+    data = read_bytes(source, name)
+    image = read_header(data, name)
     if frame:
         _go_to(image, frame, name)
-    return _decode(image, max_pixels, name)
+    return _decode(image, data, max_pixels, name)
 
 
 def page_frames(data: bytes, name: str) -> list[int]:
@@ -90,7 +80,7 @@ def page_frames(data: bytes, name: str) -> list[int]:
     A frame whose header is damaged is a page too, which `open_image` then refuses: it must not vanish.
     Raises PictureError as open_image does for the header, and for MAX_PAGES frames or more (too_large).
     """
-    image = _read_header(data, name)
+    image = read_header(data, name)
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return [0]
     frames: list[int] = []
@@ -100,11 +90,30 @@ def page_frames(data: bytes, name: str) -> list[int]:
             is_page = not image.tag_v2.get(SUBFILE_TYPE, 0) & SMALLER_OR_MASK
         except EOFError:
             return frames or [0]
-        except _DECODE_ERRORS:
+        except DECODE_ERRORS:
             is_page = True
         if is_page:
             frames.append(frame)
     raise PictureError(f"{name} is too large: its pages do not end before {MAX_PAGES:,}.", kind="too_large")
+
+
+def open_frames(
+    data: bytes, frames: Sequence[int], names: Sequence[str]
+) -> Iterator[Image.Image | PictureError]:
+    """Frames of an encoded picture, or why one cannot be opened, in order, as they are asked for.
+
+    The file is walked along once: opening each frame anew walks to it from the first, which takes time that
+    grows with the square of their number.
+    """
+    image = read_header(data, names[0]) if frames else None
+    for frame, name in zip(frames, names, strict=True):
+        assert image is not None
+        try:
+            _go_to(image, frame, name)
+            # A copy, because the next frame is decoded into the same pixels.
+            yield _decode(image, data, MAX_PIXELS, name).copy()
+        except PictureError as error:
+            yield error
 
 
 def upright_size(source: PictureSource, *, name: str | None = None) -> Size:
@@ -114,14 +123,9 @@ def upright_size(source: PictureSource, *, name: str | None = None) -> Size:
     """
     name = name or _name_of(source)
     if isinstance(source, Image.Image):
-        image = source
-    else:
-        image = _read_header(read_bytes(source, name), name)
-    try:
-        turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-    except _DECODE_ERRORS:
-        turned = False
-    return (image.width, image.height) if turned else (image.height, image.width)
+        return read_look(source).upright()
+    data = read_bytes(source, name)
+    return read_look(read_header(data, name), data).upright()
 
 
 def _name_of(source: PictureSource) -> str:
@@ -147,73 +151,75 @@ def read_bytes(source: str | Path | bytes | BinaryIO, name: str) -> bytes:
         raise PictureError(f"{name} cannot be opened: {error}.") from error
 
 
-def _read_header(data: bytes, name: str) -> Image.Image:
-    """Returns the undecoded picture: size and mode are known, pixels are not."""
-    if not data:
-        raise PictureError(f"{name} is empty: it has zero bytes.", kind="empty")
-    # Image.open would warn or refuse by Pillow's own, process-wide pixel limit before we can ask for the
-    # size; calling the format's reader directly leaves the judgement to max_pixels alone.
-    reason = f"none of {', '.join(FORMATS)}"
-    for format_name in FORMATS:
-        reader, accept = Image.OPEN[format_name]
-        if accept is None or accept(data[:16]) is not True:
-            continue
-        try:
-            return reader(BytesIO(data), "")
-        except Image.DecompressionBombError as error:  # WebP, and GIF frames larger than their screen
-            message = f"{name} is too large: it claims more pixels than Pillow opens."
-            raise PictureError(message, kind="too_large") from error
-        except _DECODE_ERRORS as error:
-            reason = f"damaged {format_name}: {_one_line(error)}"
-    raise PictureError(f"{name} is not a picture that can be read ({reason}).")
-
-
 def _go_to(image: Image.Image, frame: int, name: str) -> None:
     try:
         image.seek(frame)
-    except _DECODE_ERRORS as error:
-        raise PictureError(f"{name} is damaged or cut off: {_one_line(error)}.") from error
+    except DECODE_ERRORS as error:
+        raise PictureError(f"{name} is damaged or cut off: {one_line(error)}.") from error
 
 
-def _decode(image: Image.Image, max_pixels: int, name: str) -> Image.Image:
+def _decode(image: Image.Image, data: bytes | None, max_pixels: int, name: str) -> Image.Image:
     width, height = image.size
     if width <= 0 or height <= 0:
         raise PictureError(f"{name} has no pixels ({width} x {height}).", kind="empty")
-    if width * height > max_pixels:
-        message = f"{name} is too large: {width} x {height} pixels, and the limit is {max_pixels:,} pixels."
-        raise PictureError(message, kind="too_large")
     try:
+        look = read_look(image, data, max_pixels)
+        if width * height > max_pixels and look.reduction == 1:
+            raise PictureError(
+                f"{name} is too large: {width} x {height} pixels, and the limit is {max_pixels:,} pixels "
+                "(a JPEG may have more: it is made smaller while it is decoded).",
+                kind="too_large",
+            )
+        return _looked_at(image, look, max_pixels)
+    except DECODE_ERRORS as error:
+        raise PictureError(f"{name} is damaged or cut off: {one_line(error)}.") from error
+
+
+def _looked_at(image: Image.Image, look: Look, max_pixels: int) -> Image.Image:
+    """The pixels, as `look` says they are to be seen."""
+    turned_by_pillow = isinstance(image, TiffImagePlugin.TiffImageFile)
+    is_deep = _has_deep_colours(image)
+    seen = to_rgb(_loaded(image, look.reduction), white=look.white, inverted=look.inverted)
+    if is_deep:
+        seen = _lifted(seen)
+    if not turned_by_pillow and look.orientation in TURNS:
+        seen = seen.transpose(TURNS[look.orientation])
+    height, width = look.upright(max_pixels)
+    if seen.size != (width, height):
+        seen = seen.resize((width, height), Image.Resampling.BICUBIC)
+    if seen is not image:
+        seen.info = {}  # it has been turned: what the file says of it holds no longer
+    return seen
+
+
+def _loaded(image: Image.Image, reduction: int) -> Image.Image:
+    if reduction > 1 and isinstance(image, JpegImagePlugin.JpegImageFile):
+        image.draft(None, (max(1, image.width // reduction), max(1, image.height // reduction)))
+    with warnings.catch_warnings():
+        # Pillow warns of TIFFs above its own limit on pixels; ours has been asked.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         image.load()
-        return to_rgb(_upright(image))
-    except _DECODE_ERRORS as error:
-        raise PictureError(f"{name} is damaged or cut off: {_one_line(error)}.") from error
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """Applies the EXIF orientation (8 values: rotations and mirror images)."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except _DECODE_ERRORS:
-        return image  # a damaged EXIF block says nothing about the pixels, so the picture stays as stored
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    if reduction > 1 and not isinstance(image, JpegImagePlugin.JpegImageFile):
+        return image.convert("L").reduce(reduction)
+    return image
 
 
 # ---------------------------------------------------------------------------------------------------
 # Any mode onto white
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode as RGB; transparent pixels show white paper, 16-bit and float greys are scaled."""
+def to_rgb(image: Image.Image, *, white: int | None = None, inverted: bool = False) -> Image.Image:
+    """Any Pillow mode as RGB; transparent pixels show white paper, 16-bit and float greys are scaled.
+
+    Of such greys `white` is the value that means white, where that is known, and `inverted` says that it
+    is 0 that means white.
+    """
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    if image.mode.startswith("I;16"):
-        return _grey_to_rgb(np.asarray(image), white=65535)
-    if image.mode in ("I", "F"):
+    if is_deep_grey(image.mode):
         values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
-        return _grey_to_rgb(values, _white_of(values, is_float=image.mode == "F"))
+        top = _white_of(values, white, is_float=image.mode == "F")
+        return _grey_to_rgb(top - values if inverted else values, top)
     if image.has_transparency_data:
         return _on_white(image)
     return image.convert("RGB")
@@ -226,13 +232,28 @@ def _on_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(paper, image).convert("RGB")
 
 
-def _white_of(values: np.ndarray, is_float: bool) -> float:
-    """The value that means white. The modes do not say; the largest pixel tells the scale in use."""
+def _white_of(values: np.ndarray, known: int | None, is_float: bool) -> float:
+    """The value that means white. Where the file does not say, the largest pixel tells the scale in use."""
     peak = float(values.max())
-    scales = (1.0, 255.0, 65535.0) if is_float else (255.0, 65535.0)
+    if known is not None and peak <= known:
+        return float(known)
+    scales = (1.0, *WHITES) if is_float else WHITES
     return next((scale for scale in scales if peak <= scale), peak)
 
 
 def _grey_to_rgb(values_HW: np.ndarray, white: float) -> Image.Image:
     grey_HW = np.clip(np.rint(values_HW * (255.0 / white)), 0, 255).astype(np.uint8)
     return Image.fromarray(grey_HW).convert("RGB")
+
+
+def _has_deep_colours(image: Image.Image) -> bool:
+    """Whether a file has colours of 16 bits, of which Pillow's readers keep the upper 8."""
+    tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
+    return image.mode == "RGB" and any(";16" in str(tile[3]) for tile in tiles)
+
+
+def _lifted(image: Image.Image) -> Image.Image:
+    """Colours of 10 to 14 bits in 16, which leave the upper bits unused, at their full range."""
+    peak = max(high for _, high in image.getextrema())  # type: ignore[misc]
+    white = next((white for white in DEEP_WHITES if 0 < peak <= white), 255)
+    return image if white == 255 else image.point([min(255, v * 255 // white) for v in range(256)] * 3)

@@ -12,7 +12,7 @@
 #
 # Usage: bash runs/tier2.sh
 #   STAGE1, STAGE2   optimiser steps of the stages (defaults: those of `nano.sh`)
-#   INIT             model folder that both runs start from, as nanoocr/weights/nano, to train all its parts in both
+#   INIT             model folder that both runs start from, as the one that runs/nano.sh leaves, to train all its parts in both
 #                    stages at a low rate (default: fresh weights; stage 2 then freezes SAM and compressor and has a
 #                    fresh GPT)
 #   LINES_ALONE, LINES_MIXED   packed lines per step

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,6 @@ from statistics import median
 
 from rich.table import Table
 
-from nanoocr.bpe import Tokenizer
 from nanoocr.commandline import parse, run
 from nanoocr.data.rows import Row, row_from_synth
 from nanoocr.data.synth import HELD_OUT_FAMILIES, KINDS, VALIDATION_SEED, find_fonts, make_sample
@@ -28,14 +28,13 @@ from nanoocr.data.synth.card import MAX_LINES
 from nanoocr.data.synth.fonts import Font, families
 from nanoocr.errors import UsageError
 from nanoocr.eval.metrics import CATASTROPHIC
-from nanoocr.eval.reading import RowResult, evaluate_reading, summarise
+from nanoocr.eval.reading import RowResult, evaluate_pages, evaluate_reading, summarise
 from nanoocr.eval.samples import FIRST_INDEX
 from nanoocr.image_process import Mode
 from nanoocr.image_process import mode as find_mode
-from nanoocr.inference.reader import choose_device, default_model_folder
+from nanoocr.inference.reader import Reader, default_model_folder
 from nanoocr.machine import machine, use_threads
-from nanoocr.model.folder import load_model, model_folder
-from nanoocr.model.vlm import VLM
+from nanoocr.model.folder import model_folder
 from scripts.common import result_console, write_json
 
 CHUNK = 128  # rows in memory at a time
@@ -113,7 +112,7 @@ def reading_sets(config: MeasureConfig) -> list[ReadingSet]:
 
 
 def read_set(
-    model: VLM, tokenizer: Tokenizer, reading_set: ReadingSet, max_tokens: int, mode: Mode | None
+    reader: Reader, reading_set: ReadingSet, max_tokens: int, mode: Mode | None
 ) -> tuple[RowResult, ...]:
     """Read a set chunk by chunk; the chunks are nearly equal, so that none is left with a single row."""
     rows = reading_set.rows()
@@ -122,8 +121,12 @@ def read_set(
     for i in range(chunks):
         size = (i + 1) * reading_set.count // chunks - i * reading_set.count // chunks
         chunk = list(itertools.islice(rows, size))
+        if reader.by_lines:
+            results += evaluate_pages(reader, chunk)
+            continue
         modes = [mode] * len(chunk)
-        results += evaluate_reading(model, tokenizer, chunk, max_tokens=max_tokens, modes=modes).rows
+        report = evaluate_reading(reader.model, reader.tokenizer, chunk, max_tokens=max_tokens, modes=modes)
+        results += report.rows
     return tuple(results)
 
 
@@ -131,7 +134,7 @@ def statistics(results: Sequence[RowResult]) -> dict[str, float]:
     """The numbers of one line of the table; rates are shares, not percent."""
     report = summarise(tuple(results), {})
     rates = [result.cer for result in results]
-    return {
+    values = {
         "rows": len(results),
         "cer": report.cer,  # errors / characters over the whole set
         "median_cer": median(rates),
@@ -139,18 +142,19 @@ def statistics(results: Sequence[RowResult]) -> dict[str, float]:
         "catastrophic": sum(rate > CATASTROPHIC for rate in rates) / len(rates),
         "overlap": report.overlap,
         "grounding_gap": report.grounding_gap,
-        "loss": report.loss,
     }
+    # Reading by lines is not teacher-forced, so it has no loss.
+    return values if math.isnan(report.loss) else {**values, "loss": report.loss}
 
 
 def measure(
-    model: VLM, tokenizer: Tokenizer, sets: Sequence[ReadingSet], max_tokens: int, mode: Mode | None
+    reader: Reader, sets: Sequence[ReadingSet], max_tokens: int, mode: Mode | None
 ) -> dict[str, dict[str, float]]:
     """Statistics by set, the two halves of the cards also together; progress goes to stderr."""
     results: dict[str, tuple[RowResult, ...]] = {}
     for reading_set in sets:
         started = time.monotonic()
-        results[reading_set.name] = read_set(model, tokenizer, reading_set, max_tokens, mode)
+        results[reading_set.name] = read_set(reader, reading_set, max_tokens, mode)
         seconds = time.monotonic() - started
         print(f"{reading_set.name}: {reading_set.count} pictures in {seconds:.0f} s", file=sys.stderr)
     together = {"cards": tuple(result for name in CARD_HALVES for result in results[name])}
@@ -178,9 +182,9 @@ def main(argv: list[str] | None = None) -> None:
     config = parse(MeasureConfig, argv)
     use_threads(config.threads)
     folder = model_folder(config.model) if config.model else default_model_folder()
-    model, tokenizer = load_model(folder, device=choose_device(config.device))
+    reader = Reader(folder, device=config.device)
     mode = find_mode(config.mode) if config.mode else None
-    by_set = measure(model.eval(), tokenizer, reading_sets(config), config.max_tokens, mode)
+    by_set = measure(reader, reading_sets(config), config.max_tokens, mode)
     result_console().print(statistics_table(by_set))
     about = {
         **machine(),

@@ -91,7 +91,7 @@ def test_json_lines(nanoocr):
     ]
     for record in records:
         keys = ["file", "page", "text", "status", "error", "seconds", "tokens", "confidence"]
-        assert list(record) == keys
+        assert list(record) == [*keys, "width", "height", "quarter_turns", "left_out", "lines"]
         assert list(record["tokens"]) == ["vision", "prompt", "text"]
     assert 0 < records[0]["confidence"] <= 1
     assert "none.png" in records[1]["error"]
@@ -118,14 +118,15 @@ def test_tiff_pages_are_chosen_and_set_apart(nanoocr, files):
     assert (record["page"], record["confidence"]) == (2, alone["confidence"])
 
 
-def test_folder_is_read_recursively_in_name_order(nanoocr, files, tmp_path):
+def test_folder_is_read_recursively_in_the_order_in_which_people_count(nanoocr, files, tmp_path):
     for name in ("in/z.png", "in/m/2.PNG", "in/m/10.png", "in/a.png", "in/.hidden.png", "in/.git/x.png"):
         (files / name).parent.mkdir(parents=True, exist_ok=True)
         (files / name).write_bytes(encoded(picture(0)))
     (files / "in/notes.txt").write_text("no picture")
-    code, out, _ = nanoocr("--json", "in")
+    code, out, err = nanoocr("--json", "in")
     names = [json.loads(line)["file"] for line in out.splitlines()]
-    assert (code, names) == (0, ["in/a.png", "in/m/10.png", "in/m/2.PNG", "in/z.png"])
+    assert (code, names) == (0, ["in/a.png", "in/m/2.PNG", "in/m/10.png", "in/z.png"])
+    assert err.startswith("1 file left out: notes.txt\n")
     (files / "one").mkdir()
     (files / "one/a.png").write_bytes(encoded(picture(0)))
     assert nanoocr("one")[1].startswith("==> one/a.png <==\n")
@@ -235,10 +236,23 @@ def test_nothing_to_read_needs_no_model(nanoocr, monkeypatch):
         (["read", "-", "-"], "stdin"),
         (["read", "a.png", "--dtype=int8"], "int8"),
         (["read", "a.png", "--device=abacus"], "abacus"),
+        (["raed", "a.png"], "did you mean read?"),
+        (["a.png"], "nanoocr read a.png"),
+        (["read", "a.png", "--jsno"], "did you mean --json?"),
+        (["read", "a.png", "--max-token=3"], "did you mean --max"),
+        (["info", "--modle=x"], "did you mean --model?"),
+        (["read", "a.png", "--min_confidence=nan"], "from 0 to 1"),
+        (["read", "a.png", "--min_confidence=0.5"], "whole pictures"),
+        (["read", "a.png", "--threads=100000"], "--threads=100000"),
+        (["read", "a.png", "--format=docx"], "docx"),
+        (["read", "a.png", "--format=txt", "--json"], "--json"),
+        (["read", "a.png", "--format=txt,md"], "-o texts/"),
+        (["read", "a.png", "--format=pdf"], "-o scan.pdf"),
+        (["read", "a.png", "b.jpg", "--format=alto"], "-o texts/"),
     ],
 )
-def test_wrong_usage(nanoocr, capsys, arguments, named):
-    assert cli.main(arguments) == 2
+def test_wrong_usage(nanoocr, folder, capsys, arguments, named):
+    assert cli.main([*arguments, f"--model={folder}"] if "whole" in named else arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("error: ")
@@ -285,7 +299,7 @@ def test_output_never_replaces_an_input(nanoocr, files, inputs, output):
     os.link(files / "a.png", files / "link.txt")
     code, out, err = nanoocr(*inputs, f"--output={output}")
     assert (code, out) == (2, "")
-    assert re.fullmatch(rf"error: --output={output} is (\./)?a\.png, [^\n]*\n", err)
+    assert re.fullmatch(rf"error: --output={output} is (a\.png|link\.txt), [^\n]*\n", err)
     assert (files / "a.png").read_bytes() == before
 
 

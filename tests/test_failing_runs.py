@@ -32,7 +32,9 @@ from nanoocr.commandline import run
 from scripts import vis_tok_train
 
 def broken(*args, **flags):
-    Path({stamp!r}).write_text(str(time.time()))
+    new = Path({stamp!r} + f".{{os.getpid()}}")  # several processes may break at once
+    new.write_text(str(time.time()))
+    new.replace({stamp!r})
     raise ValueError("a fault\\nof two lines")
 
 def after(times, function, then=broken):

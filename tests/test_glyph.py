@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from nanoocr.data.glyphs import CLASSES, EMPTY_WEIGHT, SLOTS, UNKNOWN, glyph_targets
+from nanoocr.alphabet import CHARACTERS, CLASS_OF
+from nanoocr.data.glyphs import CLASSES, EMPTY_WEIGHT, NOTHING, SLOTS, UNKNOWN, glyph_targets
 from nanoocr.model.deepencoder import VisionFeatures
 from nanoocr.train.glyph import GlyphHeads, glyph_sums, split_into_tokens
 
@@ -36,12 +37,13 @@ def test_targets_by_hand():
     assert np.array_equal(targets, expected)
 
 
-def test_classes_are_printable_ascii_with_zero_for_empty():
+def test_classes_are_the_alphabet_with_zero_for_empty():
     assert [class_of(" "), class_of("~")] == [1, 95]
     chars = "".join(chr(code) for code in range(32, 127))
     centres = [(4 + 8 * (i % 16), 8 + 16 * (i // 16)) for i in range(95)]
     targets = glyph_targets(chars, boxes_at(*centres), (128, 128))
-    assert targets.reshape(-1)[:95].tolist() == list(range(1, 96)) and CLASSES == 96
+    assert targets.reshape(-1)[:95].tolist() == list(range(1, 96))
+    assert len(CHARACTERS) == CLASSES - 1 < UNKNOWN
     assert (targets.reshape(-1)[95:] == 0).all()
 
 
@@ -55,11 +57,21 @@ def test_a_centre_outside_of_the_picture_is_left_out(centre):
     assert not glyph_targets("x", boxes_at(centre), (64, 128)).any()
 
 
-@pytest.mark.parametrize("char", ["\u20ac", "\u4e2d", "\u00e9", "\x7f", "\n", "\x00"])
-def test_characters_outside_of_printable_ascii_are_left_out(char):
+@pytest.mark.parametrize("char", ["\u4e2d", "\u2212", "\x7f", "\n", NOTHING])
+def test_characters_outside_of_the_alphabet_are_left_out(char):
     """Left out, not taken for a question mark."""
     targets = glyph_targets(char + "x", boxes_at((4, 8), (20, 8)), (16, 32))
     assert targets.reshape(-1).tolist() == [0, 0, class_of("x"), 0]
+
+
+@pytest.mark.parametrize("char", ["\u20ac", "\u00e9", "\u0141", "\u201c"])
+def test_letters_with_marks_and_signs_have_classes_of_their_own(char):
+    targets = glyph_targets(char, boxes_at((4, 8)), (16, 16))
+    assert targets[0, 0, 0] == CLASS_OF[char] > 95
+
+
+def test_a_picture_known_to_bear_nothing_is_empty_everywhere():
+    assert not glyph_targets(NOTHING, boxes_at((4, 8)), (64, 128)).any()
 
 
 def test_a_picture_without_boxes_is_unknown_everywhere():

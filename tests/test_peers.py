@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -135,6 +136,21 @@ def test_rapidocr_is_set_up_without_its_classifier_and_with_one_thread(monkeypat
         peer.read(Image.new("RGB", (9, 9)), "card")
 
 
+def test_rapidocr_takes_its_options_once_and_reads_lines_without_looking_for_boxes(monkeypatch):
+    line = types.SimpleNamespace(boxes=None, txts=("TOTAL", "9.90"))
+    module = fake_rapidocr(lambda image: line)
+    monkeypatch.setitem(sys.modules, "rapidocr", module)
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.0")
+    assert "Det.limit_type" not in make_peer("rapidocr").about().get("options", {})
+    fair = make_peer("rapidocr_960", threads=2)
+    assert module.params["Det.limit_type"] == "max" and module.params["Det.limit_side_len"] == 960
+    assert module.params["EngineConfig.onnxruntime.intra_op_num_threads"] == 2
+    assert fair.about()["options"] == {"Det.limit_type": "max", "Det.limit_side_len": 960}
+    peer = make_peer("rapidocr_line")
+    assert module.params["Global.use_det"] is False
+    assert peer.read(Image.new("RGB", (9, 9)), "line") == "TOTAL 9.90"
+
+
 def test_a_missing_rapidocr_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "rapidocr", None)
     with pytest.raises(UsageError, match=r"nano-deepseek-ocr\[peers\]"):
@@ -147,6 +163,51 @@ def test_the_real_rapidocr_reads():
     peer = make_peer("rapidocr")
     assert peer.read(printed("Hello there\nroom 42"), "card") == "Hello there\nroom 42"
     assert peer.about()["weights_bytes"] > 1_000_000
+
+
+# faster-paddle
+
+
+def fake_faster_paddle(answer):
+    """A module whose engine answers with a function of the file's bytes."""
+
+    class OcrEngine:
+        def __init__(self, **settings):
+            module.settings = settings
+
+        def ocr(self, data):
+            return answer(data)
+
+    module = types.ModuleType("faster_paddle")
+    module.OcrEngine = OcrEngine
+    return module
+
+
+def test_faster_paddle_gets_a_png_and_its_drawn_page_becomes_lines(monkeypatch):
+    def answer(data):
+        assert Image.open(io.BytesIO(data)).size == (30, 20)
+        return {"structured_text": "   one    two\n\n\n  three\n"}
+
+    module = fake_faster_paddle(answer)
+    monkeypatch.setitem(sys.modules, "faster_paddle", module)
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.0")
+    peer = make_peer("ppocr_small", threads=2)
+    assert module.settings == {"model_size": "small", "threads": 2} and peer.name == "ppocr_small"
+    assert peer.read(Image.new("RGB", (30, 20)), "card") == "one two\nthree"
+    with pytest.raises(PeerError, match="ppocr_small: AssertionError"):
+        peer.read(Image.new("RGB", (9, 9)), "card")
+    assert peer.about()["weights_bytes"] > make_peer("ppocr_tiny").about()["weights_bytes"]
+
+
+def test_a_missing_faster_paddle_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faster_paddle", None)
+    with pytest.raises(UsageError, match=r"nano-deepseek-ocr\[peers\]"):
+        make_peer("ppocr_tiny")
+
+
+def test_the_real_ppocr_tiny_reads():
+    pytest.importorskip("faster_paddle")
+    assert make_peer("ppocr_tiny").read(printed("Hello there\nroom 42"), "card") == "Hello there\nroom 42"
 
 
 def test_unknown_peers_are_named():

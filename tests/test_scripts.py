@@ -10,6 +10,7 @@ from functools import partial
 from itertools import permutations
 from pathlib import Path
 from statistics import fmean
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -209,7 +210,9 @@ def test_card_halves_are_halves_and_never_overlap_validation():
 def test_read_set_leaves_no_single_row_behind(make_model, byte_tokenizer, monkeypatch):
     monkeypatch.setattr(measure_reading, "CHUNK", 3)
     cards = measure_reading.ReadingSet("cards", "card", 4, find_fonts())
-    results = measure_reading.read_set(make_model(sequence_len=512), byte_tokenizer, cards, 2, None)
+    model = make_model(sequence_len=512)
+    reader = SimpleNamespace(by_lines=False, model=model, tokenizer=byte_tokenizer)
+    results = measure_reading.read_set(reader, cards, 2, None)
     assert [r.id for r in results] == [row.id for row in cards.rows()]
 
 

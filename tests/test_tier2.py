@@ -57,12 +57,13 @@ def test_from_nothing_to_the_table_and_again(tmp_path):
 
 @pytest.mark.slow
 def test_from_a_model_that_reads(tmp_path):
-    """Both stages train all parts of the model in the package, and the table begins with what it was."""
+    """Both runs train all parts of the model that INIT names, and the table begins with what it was."""
     done = tier2(tmp_path, init="nanoocr/weights/nano")
     assert done.returncode == 0, done.stderr[-2000:]
     first = [read_run(tmp_path / f"{name}_tok").records["validation"][0] for name in ("alone", "mixed")]
     assert [record["step"] for record in first] == [0, 0]
-    assert first[0]["text_loss"] == first[1]["text_loss"] and first[0]["loss"] < 0.5
+    # The model in the package reads lines, not cards in one view, so that only the text tells what it knew.
+    assert first[0]["text_loss"] == first[1]["text_loss"] and first[0]["loss"] == first[1]["loss"]
     assert f"{first[0]['text_loss']:.3f} -> " in done.stdout
 
 

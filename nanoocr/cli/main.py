@@ -10,20 +10,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from nanoocr.cli.flags import READ_HELP, Parser, add_read_flags, refuse_unknown_command, refuse_unknown_flags
 from nanoocr.cli.output import opened, write
 from nanoocr.cli.read import read_command
 from nanoocr.commandline import run
-from nanoocr.errors import UsageError
-
-READ_HELP = """\
-Text goes to stdout. One input gives its text alone; several inputs, or a folder, give a line
-"==> name <==" before each text. Pages of one PDF or TIFF are separated by a form feed. With --json every
-page is one line: file, page, text, status (ok, truncated, repetition, error), error, seconds, tokens,
-confidence.
-"""
 
 CONVERT_HELP = """\
 SRC is a hub name OWNER/NAME@REVISION (without a revision: the commit pinned in nanoocr/pretrained/files.py,
@@ -38,7 +32,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _main(argv: list[str] | None) -> int:
-    arguments = _parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    parser, commands = _parser()
+    refuse_unknown_command(argv, commands)
+    arguments, unknown = parser.parse_known_args(argv)
+    refuse_unknown_flags(unknown, commands[arguments.name])
     return arguments.command(arguments)
 
 
@@ -46,35 +44,27 @@ def _main(argv: list[str] | None) -> int:
 # Flags
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse whose complaints are one sentence, like all others here."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (see {self.prog} --help)")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="nanoocr", description="Read text from pictures.", allow_abbrev=False)
+def _parser() -> tuple[Parser, dict[str, Parser]]:
+    """The parser of everything, and that of each command by its name."""
+    parser = Parser(prog="nanoocr", description="Read text from pictures.", allow_abbrev=False)
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    read = commands.add_parser(
-        "read",
-        help="read pictures and pages of PDFs and TIFFs",
-        description=READ_HELP,
-        allow_abbrev=False,
-    )
-    _add_read_flags(read)
-    read.set_defaults(command=read_command)
-    info = commands.add_parser("info", help="show what a model is", allow_abbrev=False)
+    parsers = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser, dest="name")
+    commands: dict[str, Parser] = {}
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], about: str, more: str = "") -> Parser:
+        added = parsers.add_parser(name, help=about, description=more or None, allow_abbrev=False)
+        added.set_defaults(command=command)
+        commands[name] = added
+        return added
+
+    add_read_flags(add("read", read_command, "read pictures and pages of PDFs and TIFFs", READ_HELP))
+    info = add("info", info_command, "show what a model is")
     info.add_argument("--model", metavar="DIR", type=Path, help="model folder (default: the package's)")
     info.add_argument("--json", action="store_true", help="print one JSON object")
-    info.set_defaults(command=info_command)
-    convert = commands.add_parser(
-        "convert", help="make a model folder of others' weights", description=CONVERT_HELP, allow_abbrev=False
+    _add_convert_flags(
+        add("convert", convert_command, "make a model folder of others' weights", CONVERT_HELP)
     )
-    _add_convert_flags(convert)
-    convert.set_defaults(command=convert_command)
-    export = commands.add_parser("export", help="give a model to others' tools", allow_abbrev=False)
+    export = add("export", export_command, "give a model to others' tools")
     export.add_argument("--model", metavar="DIR", type=Path, help="model folder (default: the package's)")
     export.add_argument(
         "--out",
@@ -82,11 +72,10 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         help="gets gpt/ (transformers) and encoder/ (DeepSeek-OCR keys)",
     )
-    export.set_defaults(command=export_command)
-    return parser
+    return parser, commands
 
 
-def _add_convert_flags(convert: argparse.ArgumentParser) -> None:
+def _add_convert_flags(convert: Parser) -> None:
     convert.add_argument("--out", metavar="DIR", required=True, help="the model folder to write")
     convert.add_argument("--preset", default="d20", help="sizes of the encoder (default: %(default)s)")
     convert.add_argument("--sam", metavar="SRC", default="", help="SAM-ViT, as facebook/sam-vit-base")
@@ -116,46 +105,6 @@ def _add_convert_flags(convert: argparse.ArgumentParser) -> None:
     convert.add_argument(
         "--verify", action="store_true", help="refuse a GPT that does not know English; print what it says"
     )
-
-
-def _add_read_flags(read: argparse.ArgumentParser) -> None:
-    read.add_argument(
-        "files", nargs="+", metavar="FILE", help="picture, PDF, folder (read recursively), or - for stdin"
-    )
-    read.add_argument("--json", action="store_true", help="print one JSON object per page")
-    read.add_argument("--model", metavar="DIR", type=Path, help="model folder (default: the package's)")
-    read.add_argument("--prompt", metavar="TEXT", default="Read.", help="what to ask (default: %(default)s)")
-    read.add_argument(
-        "--mode",
-        metavar="NAME",
-        help="tiny, small, base, large, gundam or gundam-m (default: the model's own views)",
-    )
-    read.add_argument(
-        "--pages", metavar="LIST", default="1-end", help="of PDFs and TIFFs, from 1, as in 1-3,7,end"
-    )
-    read.add_argument(
-        "--max_tokens",
-        "--max-tokens",
-        metavar="N",
-        type=_positive,
-        help="most tokens per page (default: what fits the model)",
-    )
-    read.add_argument(
-        "--max_batch", "--max-batch", metavar="N", type=_positive, default=32, help="pages decoded together"
-    )
-    read.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: cuda if there is one)")
-    read.add_argument("--dtype", default="auto", help="auto, float32 or bfloat16")
-    read.add_argument(
-        "-o", "--output", metavar="OUT", default="-", help="write results to this file, never an input"
-    )
-    read.add_argument("-q", "--quiet", action="store_true", help="say nothing on stderr but errors")
-
-
-def _positive(text: str) -> int:
-    number = int(text) if text.isascii() and text.isdigit() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
-    return number
 
 
 class _Version(argparse.Action):
@@ -195,14 +144,13 @@ def model_facts(folder: Path | None) -> dict[str, Any]:
 
     from nanoocr.files import read_folder, read_manifest
     from nanoocr.inference.reader import default_model_folder
-    from nanoocr.model.folder import CONFIG, SHARDS, STATE, read_config
-    from nanoocr.model.vlm import VLM, count_parameters
+    from nanoocr.model.folder import CONFIG, SHARDS, STATE, empty_model, read_config
+    from nanoocr.model.vlm import count_parameters
 
     folder = folder or default_model_folder()
     files = read_folder(folder, skip=(STATE, SHARDS))
     config = read_config(files.get(CONFIG, b""), folder / CONFIG)
-    with torch.device("meta"):
-        model = VLM(config)
+    model = empty_model(config)
     parts = {
         "sam": model.encoder.sam_model,
         "clip": model.encoder.vision_model,

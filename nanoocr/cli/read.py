@@ -10,163 +10,131 @@ import contextlib
 import os
 import sys
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from nanoocr.cli.output import empty, opened, write
-from nanoocr.errors import PictureError, UsageError
+from nanoocr.cli.inputs import Input, find_inputs
+from nanoocr.cli.results import Overlays, choose_target, name_stems, open_results
+from nanoocr.errors import UsageError
 
 if TYPE_CHECKING:
+    from PIL import Image
     from rich.progress import Progress
 
     from nanoocr.inference.reader import Page
     from nanoocr.pages import PageRanges, Picture
 
-# What a folder is searched for; a file that is named outright is judged by its content alone.
-SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".pdf"))
-
 NOTHING_READ, SOME_FAILED = 3, 5
 
 
-# ---------------------------------------------------------------------------------------------------
-# The files
+@dataclass
+class Job:
+    """What is read, and how far the inputs are opened: that runs ahead of the reading, a batch at a time.
 
+    `waiting` holds, for each page that is opened and not yet read, the number of its input and, for an
+    overlay, its pixels. `ends` gets the number of pages up to the end of each input, once that is opened to
+    its end. `sources` is what the names of pages stand for.
+    """
 
-class Input(NamedTuple):
-    """One file to read, by path or (stdin) by content; or why there is none."""
-
-    name: str
-    source: Path | bytes | None = None
-    error: PictureError | None = None
+    inputs: list[Input]
+    pages: PageRanges
+    keeps_pixels: bool
+    sources: dict[str, Path | bytes]
+    waiting: deque[tuple[int, Image.Image | None]] = field(default_factory=deque)
+    ends: list[int] = field(default_factory=list)
 
 
 def read_command(arguments: argparse.Namespace) -> int:
     """Read everything, report as it comes, and say in the exit code how it went."""
     from nanoocr.pages import parse_pages
 
+    target = choose_target(arguments.format, arguments.json, arguments.output)
     pages = parse_pages(arguments.pages)
-    inputs = find_inputs(arguments.files)
-    _refuse_overwriting(arguments.output, inputs)
+    found = find_inputs(arguments.files)
+    if (told := found.told()) and not arguments.quiet:
+        print(told, file=sys.stderr)
+    sources: dict[str, Path | bytes] = {item.name: item.source for item in found.files if item.source}
+    job = Job(found.files, pages, arguments.overlay is not None, sources)
     headed = len(arguments.files) > 1 or any(map(os.path.isdir, arguments.files))
+    overlays = arguments.overlay and Overlays(arguments.overlay, name_stems(arguments.overlay, job.inputs))
     counts = {"read": 0, "failed": 0}
-    with opened(arguments.output) as out, _bar(arguments.quiet, len(inputs)) as bar:
-        written: Page | None = None
-        ends: list[int] = []
-        for page in _read_pages(arguments, inputs, pages, ends):
-            if not any(counts.values()):
-                empty(out, arguments.output)
+    with (
+        open_results(target, job.inputs, headed, sources, arguments.quiet) as results,
+        _bar(arguments.quiet, len(job.inputs)) as bar,
+    ):
+        for page in _read_pages(arguments, job):
+            number, image = job.waiting.popleft()
             with _paused(bar):
-                text = f"{page.to_json()}\n" if arguments.json else _as_text(page, written, headed)
-                write(out, text, arguments.output)
+                results.add(page, number)
                 _report(page, arguments.quiet, brief=bar is not None)
+            if overlays:
+                overlays.add(page, number, image)
             counts["failed" if page.status == "error" else "read"] += 1
-            _advance(bar, sum(counts.values()), ends)
-            written = written if page.status == "error" else page
+            _advance(bar, sum(counts.values()), job.ends)
+        with _paused(bar):
+            results.finish()
+    return _summary(counts, arguments.quiet)
+
+
+def _summary(counts: dict[str, int], quiet: bool) -> int:
+    """Say how many pages were read; returns the exit code."""
     total = sum(counts.values())
-    if total > 1 and not arguments.quiet:
+    if total > 1 and not quiet:
         print(f"read {counts['read']} of {total} pages", file=sys.stderr)
     if counts["failed"]:
         return SOME_FAILED if counts["read"] else NOTHING_READ
     return 0
 
 
-def find_inputs(names: Sequence[str]) -> list[Input]:
-    """Files in the order named, folders replaced by what is in them, in name order.
+def _read_pages(arguments: argparse.Namespace, job: Job) -> Iterator[Page]:
+    """The pages of all inputs, in order."""
+    from nanoocr.inference.page import make_page
 
-    Raises:
-        UsageError: `-` is named twice; stdin can be read once.
-    """
-    if names.count("-") > 1:
-        raise UsageError("- (stdin) is named twice, but it can be read only once")
-    inputs: list[Input] = []
-    for name in names:
-        if name == "-":
-            inputs.append(Input(name))
-        elif os.path.isdir(name):
-            inputs.extend(_search(Path(name)))
-        else:
-            inputs.append(Input(_shown(name), Path(name)))
-    return inputs
-
-
-def _search(folder: Path) -> list[Input]:
-    """The pictures and PDFs below a folder; hidden files and folders are left out."""
-    found: list[Path] = []
-    failed: list[Input] = []
-
-    def note(error: OSError) -> None:
-        name = _shown(str(error.filename or folder))
-        failed.append(Input(name, error=PictureError(f"{name} cannot be searched: {error.strerror}.")))
-
-    for where, folders, files in os.walk(folder, onerror=note):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            Path(where, name)
-            for name in files
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
-        ]
-    if not found and not failed:
-        name = _shown(str(folder))
-        failed.append(Input(name, error=PictureError(f"{name} holds no pictures or PDFs.", kind="empty")))
-    return [*(Input(_shown(str(path)), path) for path in sorted(found, key=lambda path: path.parts)), *failed]
-
-
-def _refuse_overwriting(output: str, inputs: Sequence[Input]) -> None:
-    """Raises UsageError where the results would take the place of a picture."""
-    if output == "-" or not os.path.exists(output):
-        return
-    for item in inputs:
-        path = item.source
-        if isinstance(path, Path) and os.path.exists(path) and os.path.samefile(path, output):
-            raise UsageError(f"--output={output} is {item.name}, which is to be read: name another file")
-
-
-def _shown(name: str) -> str:
-    """A file name as valid UTF-8, which file systems do not promise."""
-    return os.fsencode(name).decode("utf-8", "replace")
-
-
-def _read_pages(
-    arguments: argparse.Namespace, inputs: list[Input], pages: PageRanges, ends: list[int]
-) -> Iterator[Page]:
-    """The pages of all inputs, in order; `ends` as in `_pictures`."""
-    from nanoocr.inference.reader import Reader, make_page
-
-    pictures = _pictures(inputs, pages, ends)
-    if not any(_may_be_readable(item) for item in inputs):
+    pictures = _pictures(job)
+    if not any(_may_be_readable(item) for item in job.inputs):
         # No model is needed to say that there is nothing to read.
         yield from (make_page(picture, None, 0.0) for picture in pictures)
         return
+    from nanoocr.inference.reader import LEAST_CONFIDENCE, Reader
+    from nanoocr.machine import choose_threads, use_threads
+
+    least = arguments.min_confidence
+    use_threads(choose_threads(arguments.threads))
     reader = Reader(
         arguments.model,
         device=arguments.device,
         dtype=arguments.dtype,
         max_batch=arguments.max_batch,
         mode=arguments.mode,
+        min_confidence=LEAST_CONFIDENCE if least is None else least,
     )
+    if least is not None and not reader.by_lines:
+        raise UsageError("--min_confidence is for models that read lines; this one reads whole pictures")
     yield from reader.read_pictures(pictures, arguments.prompt, max_tokens=arguments.max_tokens)
 
 
-def _pictures(inputs: list[Input], pages: PageRanges, ends: list[int]) -> Iterator[Picture]:
-    """The pages of all inputs, opened as they are asked for.
-
-    `ends` gets the number of pages up to the end of each input, once that is opened to its end.
-    """
+def _pictures(job: Job) -> Iterator[Picture]:
+    """The pages of all inputs, opened as they are asked for."""
     count = 0
-    for item in inputs:
-        for picture in _open(item, pages):
+    for number, item in enumerate(job.inputs):
+        for picture in _open(item, job):
             count += 1
+            job.waiting.append((number, picture.image if job.keeps_pixels else None))
             yield picture
-        ends.append(count)
+        job.ends.append(count)
 
 
-def _open(item: Input, pages: PageRanges) -> Iterator[Picture]:
+def _open(item: Input, job: Job) -> Iterator[Picture]:
     from nanoocr.pages import Picture, open_source
 
     if item.error is not None:
         return iter([Picture(item.name, 1, error=item.error)])
-    return open_source(_stdin() if item.source is None else item.source, item.name, pages)
+    if item.source is None:
+        job.sources[item.name] = _stdin()  # a PDF of the results shows it again
+    return open_source(job.sources[item.name], item.name, job.pages)
 
 
 def _may_be_readable(item: Input) -> bool:
@@ -186,16 +154,6 @@ def _stdin() -> bytes:
 # What is said of a page
 
 
-def _as_text(page: Page, before: Page | None, headed: bool) -> str:
-    """The text of a page with what sets it apart from the page written before."""
-    if page.status == "error":
-        return ""
-    if before is not None and before.file == page.file:
-        return f"\f{page.text}\n"
-    header = f"==> {page.file} <==\n" if headed else ""
-    return f"{header if before is None else chr(10) + header}{page.text}\n"
-
-
 def _report(page: Page, quiet: bool, brief: bool) -> None:
     """One line on stderr; `brief` leaves out the pages that went well, which the bar counts."""
     name = page.file if page.page == 1 else f"{page.file}, page {page.page}"
@@ -207,6 +165,9 @@ def _report(page: Page, quiet: bool, brief: bool) -> None:
         print(f"warning: {name}: the text is cut off ({page.status})", file=sys.stderr)
     elif not brief:
         print(f"{name}: ok, {page.tokens.text} tokens, {page.seconds:.2f} s", file=sys.stderr)
+    if page.left_out and not quiet:
+        places = "1 place" if page.left_out == 1 else f"{page.left_out} places"
+        print(f"{name}: {places} left out, too doubtful for --min_confidence", file=sys.stderr)
 
 
 @contextlib.contextmanager

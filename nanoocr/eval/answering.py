@@ -5,6 +5,7 @@ asks -> those without an answer in the store -> engine -> store -> predictions b
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
@@ -64,13 +65,19 @@ def peer_answers(peer: Peer, asks: Sequence[Ask]) -> Answers:
     """One page after the other; a page that the peer fails on is an empty answer with its reason."""
     for ask in asks:
         picture = ask.picture()
-        started = time.perf_counter()
+        if picture.image is None:
+            yield ask, Prediction("", "error", str(picture.error))
+            continue
+        started, busy = time.perf_counter(), _cpu_seconds()
         try:
-            if picture.image is None:
-                prediction = Prediction("", "error", str(picture.error))
-            else:
-                text = peer.read(picture.image, ask.sample.kind)
-                prediction = Prediction(text, "ok", seconds=time.perf_counter() - started)
+            text, status, reason = peer.read(picture.image, ask.sample.kind), "ok", ""
         except PeerError as error:
-            prediction = Prediction("", "error", str(error), seconds=time.perf_counter() - started)
-        yield ask, prediction
+            text, status, reason = "", "error", str(error)
+        seconds, busy = time.perf_counter() - started, _cpu_seconds() - busy
+        yield ask, Prediction(text, status, reason, seconds=seconds, cpu_seconds=busy)
+
+
+def _cpu_seconds() -> float:
+    """Seconds of processor that this process has used, and those that it started and that have ended."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system

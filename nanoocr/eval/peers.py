@@ -1,6 +1,6 @@
 """Other engines on the same pictures: one small class each.
 
-A peer has a name, reads one picture at a time, and says what it is. To add one, write a class like the two
+A peer has a name, reads one picture at a time, and says what it is. To add one, write a class like those
 below and put it into PEERS. An engine that is not installed is a UsageError that says how to install it; a
 page that an engine fails on is a PeerError, which the evaluation counts as an empty answer.
 
@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,7 +49,7 @@ class Peer(Protocol):
 
 # Page segmentation modes: 3 looks for columns, 4 is one column of rows, 6 one block, 7 a line, 8 a word, 11
 # scattered text. Chosen by trying 3, 4, 6 and 11 on pictures of every synthetic kind from another seed.
-SEGMENTATION = {"document": 3, "photo_document": 3, "form": 4, "table": 4, "formula": 7, "word": 8}
+SEGMENTATION = {"document": 3, "photo_document": 3, "form": 4, "table": 4, "formula": 7, "line": 7, "word": 8}
 OTHER_SEGMENTATION = 6
 # tesseract wants letters of some 20 pixels and more: a picture of fewer pixels than this is read at twice its
 # size, which helped with every synthetic kind but scenes.
@@ -129,8 +129,13 @@ class RapidOCR:
 
     name = "rapidocr"
 
-    def __init__(self, threads: int = 1) -> None:
-        """Raises UsageError where the package is not installed."""
+    def __init__(self, threads: int = 1, options: Mapping[str, Any] | None = None) -> None:
+        """`options` are rapidocr's own, by their dotted names. They are set once and for all, because what is
+        passed with one picture stays for the next.
+
+        Raises:
+            UsageError: the package is not installed.
+        """
         try:
             import rapidocr
         except ImportError as error:
@@ -141,6 +146,7 @@ class RapidOCR:
 
         self.version = version("rapidocr")
         self.models = Path(rapidocr.__file__).parent / "models"
+        self.options = dict(options or {})
         self.engine = rapidocr.RapidOCR(
             params={
                 # The pictures are upright, and the classifier turns a line round now and then.
@@ -148,6 +154,7 @@ class RapidOCR:
                 "Global.log_level": "critical",
                 "EngineConfig.onnxruntime.intra_op_num_threads": threads,
                 "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+                **self.options,
             }
         )
 
@@ -162,7 +169,9 @@ class RapidOCR:
         except Exception as error:  # a foreign engine: whatever it raises, it has failed on the page
             raise PeerError(f"rapidocr: {type(error).__name__}: {error}") from error
         boxes, texts = getattr(found, "boxes", None), getattr(found, "txts", None)
-        return "" if boxes is None or texts is None else "\n".join(lines_of_boxes(np.asarray(boxes), texts))
+        if boxes is None:  # nothing found; or the picture as a whole was read, without looking for boxes
+            return " ".join(texts or ())
+        return "" if texts is None else "\n".join(lines_of_boxes(np.asarray(boxes), texts))
 
     def about(self) -> dict[str, Any]:
         """Version and bytes of the models that read; the one that turns lines is switched off."""
@@ -172,7 +181,63 @@ class RapidOCR:
             "weights_bytes": sum(path.stat().st_size for path in used),
             "models": [path.name for path in used],
             "direction_classifier": False,
+            **({"options": self.options} if self.options else {}),
         }
+
+
+# By default the detector enlarges every picture until its shorter side has 736 pixels: it looks at a card of
+# 384 x 192 as at 1472 x 736, cuts strips into pieces, and takes ten times the time and more. This is the
+# setting for pictures of any size: the longer side has at most 960 pixels, and nothing is enlarged.
+UP_TO_960 = {"Det.limit_type": "max", "Det.limit_side_len": 960}
+NO_DETECTION = {"Global.use_det": False}  # the recogniser alone, for pictures of one line
+
+
+# ---------------------------------------------------------------------------------------------------
+# PP-OCR in faster-paddle
+
+
+class FasterPaddle:
+    """PP-OCRv6 in the wheel of faster-paddle, a Rust engine; its own order of lines."""
+
+    def __init__(self, threads: int = 1, size: str = "tiny") -> None:
+        """`size` is tiny or small. Raises UsageError where the package is not installed."""
+        try:
+            import faster_paddle
+        except ImportError as error:
+            raise UsageError(
+                "faster-paddle is not installed: run `pip install 'nano-deepseek-ocr[peers]'`"
+            ) from error
+        from importlib.metadata import version
+
+        self.name, self.size = f"ppocr_{size}", size
+        self.version = version("faster-paddle")
+        self.engine = faster_paddle.OcrEngine(model_size=size, threads=threads)
+
+    def read(self, image: Image.Image, kind: str) -> str:
+        """The text, line by line. The engine wants the bytes of a file, so a PNG is written on the way.
+
+        Raises:
+            PeerError: the engine failed on the picture.
+        """
+        stored = io.BytesIO()
+        image.save(stored, "PNG", compress_level=1)
+        try:
+            text = str(self.engine.ocr(stored.getvalue())["structured_text"])
+        except Exception as error:  # a foreign engine: whatever it raises, it has failed on the page
+            raise PeerError(f"{self.name}: {type(error).__name__}: {error}") from error
+        # It draws the page with blanks and empty lines, which the truths do not.
+        return "\n".join(" ".join(line.split()) for line in text.splitlines() if line.strip())
+
+    def about(self) -> dict[str, Any]:
+        """Version, and the models' bytes as the package's page states them: they lie inside its library."""
+        return {
+            "version": self.version,
+            "weights_bytes": FASTER_PADDLE_BYTES[self.size],
+            "models": f"PP-OCRv6 {self.size}, inside the library",
+        }
+
+
+FASTER_PADDLE_BYTES = {"tiny": 6_000_000, "small": 31_000_000}
 
 
 def lines_of_boxes(boxes_N42: np.ndarray, texts: Sequence[str]) -> list[str]:
@@ -192,7 +257,14 @@ def lines_of_boxes(boxes_N42: np.ndarray, texts: Sequence[str]) -> list[str]:
     return [" ".join(texts[i] for i in sorted(line, key=lambda i: lefts[i])) for line in lines]
 
 
-PEERS: dict[str, Callable[[int], Peer]] = {"tesseract": Tesseract, "rapidocr": RapidOCR}
+PEERS: dict[str, Callable[[int], Peer]] = {
+    "tesseract": Tesseract,
+    "rapidocr": RapidOCR,
+    "rapidocr_960": lambda threads: RapidOCR(threads, UP_TO_960),
+    "rapidocr_line": lambda threads: RapidOCR(threads, NO_DETECTION),
+    "ppocr_tiny": lambda threads: FasterPaddle(threads, "tiny"),
+    "ppocr_small": lambda threads: FasterPaddle(threads, "small"),
+}
 
 
 def make_peer(name: str, threads: int = 1) -> Peer:

@@ -7,6 +7,7 @@ language prior has gap 0, however good its loss looks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -29,6 +30,8 @@ from nanoocr.eval.metrics import (
 )
 from nanoocr.image_process import Mode, normalise
 from nanoocr.inference.engine import Engine, Request
+from nanoocr.inference.page import Page
+from nanoocr.inference.reader import Reader
 from nanoocr.model.vlm import VLM
 
 BATCH = 32
@@ -110,6 +113,32 @@ def evaluate_reading(
         for row, loss, (text, status), (wrong_text, _) in zip(rows, losses, right, wrong)
     )
     return summarise(results, encoder_health(model, examples))
+
+
+def evaluate_pages(reader: Reader, rows: Sequence[Row]) -> tuple[RowResult, ...]:
+    """Rows that ask for all of the text, read as `nanoocr read` does: by lines where the model does so.
+
+    What is read from another row's picture is that row's own text, since all ask the same; no loss is known.
+    """
+    texts = [reader.read(row.images()[0]) for row in rows]
+    pages = [page for page in texts if isinstance(page, Page)]
+    prompts, answers = [row.prompt for row in rows], [row.answer for row in rows]
+    wrong = [pages[wrong_picture(prompts, answers, i)].text for i in range(len(rows))]
+    return tuple(
+        RowResult(
+            id=row.id,
+            source=row.source,
+            truth=row.answer,
+            text=page.text,
+            text_wrong_picture=other,
+            loss=math.nan,
+            cer=character_error_rate(page.text, row.answer),
+            overlap=word_overlap(page.text, row.answer),
+            overlap_wrong_picture=word_overlap(other, row.answer),
+            status=page.status,
+        )
+        for row, page, other in zip(rows, pages, wrong, strict=True)
+    )
 
 
 def with_wrong_picture(rows: Sequence[Row], i: int) -> Row:

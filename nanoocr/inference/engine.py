@@ -60,6 +60,8 @@ class Completion:
     sequence length was hit, `repetition` when the row went in circles: then `ids` and `text` end after the
     first copy of the repeated cycle. `confidence` is the mean probability of the tokens in `ids`, None
     without any; it is not calibrated. `seconds` passed between the start of the row's batch and its end.
+    `probabilities` are those of the tokens in `ids`, `places` the characters of `text` that they belong to,
+    and `stop_probability` is that of the end, 1 where the model did not end the text.
     """
 
     ids: tuple[int, ...]
@@ -68,6 +70,9 @@ class Completion:
     confidence: float | None
     tokens: TokenCount
     seconds: float
+    probabilities: tuple[float, ...] = ()
+    places: tuple[int, ...] = ()
+    stop_probability: float = 1.0
 
 
 class Event(NamedTuple):
@@ -90,6 +95,7 @@ class _Row:
     limit: int  # most tokens that it may generate
     ids: list[int] = field(default_factory=list)
     probabilities: list[float] = field(default_factory=list)
+    stop_probability: float = 1.0
     status: Status | None = None
     seconds: float = 0.0
 
@@ -194,7 +200,7 @@ class Engine:
     def _take(self, row: _Row, token: int, probability: float, sampling: SamplingConfig) -> None:
         """Add a token to its row and see whether the row has ended."""
         if token in self.stop_ids:
-            row.status = "ok"
+            row.status, row.stop_probability = "ok", probability
             return
         row.ids.append(token)
         row.probabilities.append(probability)
@@ -235,14 +241,27 @@ class Engine:
         ids = row.ids[: len(row.ids) - surplus]
         probabilities = row.probabilities[: len(ids)]
         vision = row.request.ids.count(self.model.image_id)
+        text, places = self._text_of(ids)
         return Completion(
             ids=tuple(ids),
-            text=self.tokenizer.decode_bytes(ids).decode("utf-8", "replace"),
+            text=text,
             status=row.status or "truncated",
             confidence=sum(probabilities) / len(ids) if ids else None,
             tokens=TokenCount(vision, len(row.request.ids) - vision, len(ids)),
             seconds=row.seconds,
+            probabilities=tuple(probabilities),
+            places=places,
+            stop_probability=row.stop_probability,
         )
+
+    def _text_of(self, ids: list[int]) -> tuple[str, tuple[int, ...]]:
+        """The text of a row, and for each token the place of its first character in it."""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        text, places = "", []
+        for token in ids:
+            places.append(len(text))
+            text += decoder.decode(self.tokenizer.decode_bytes([token]))
+        return text + decoder.decode(b"", final=True), tuple(places)
 
     def _events(self, row: _Row, decoder: codecs.IncrementalDecoder) -> Iterator[Event]:
         """The new piece of a row's text, if its bytes make whole characters; at the end the completion."""

@@ -1,27 +1,29 @@
 """Reader: pictures in, pages of text out. `Reader().read("x.png").text` is all that most people need.
 
-source -> pictures (nanoocr/pages.py) -> view and prompt -> Engine, in batches -> Page
+source -> pictures (nanoocr/pages.py) -> lines (nanoocr/inference/lines.py), or one view -> Engine -> Page
+
+A model says by its views which of the two it was made for: strips of one line, or whole pictures.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import overload
 
 import torch
 from PIL import Image
 
 from nanoocr.bpe import Tokenizer
+from nanoocr.document import join_lines
 from nanoocr.errors import CheckpointError, PictureError, UsageError
 from nanoocr.image_process import Mode, count_picture_tokens, fit_picture
 from nanoocr.image_process import mode as find_mode
-from nanoocr.inference.engine import MAX_BATCH, Completion, Engine, Request, TokenCount
+from nanoocr.inference.engine import MAX_BATCH, Engine, Request
+from nanoocr.inference.lines import LEAST_CONFIDENCE, LineReader, PageReading
+from nanoocr.inference.page import Page, error_page, make_page
 from nanoocr.inference.sampling import SamplingConfig
 from nanoocr.model.folder import load_model
 from nanoocr.model.vlm import VLM
@@ -29,48 +31,9 @@ from nanoocr.pages import ALL_PAGES, PageRanges, Picture, Source, check_source, 
 from nanoocr.tokenizer import render_for_completion
 
 PROMPT = "Read."
+LINES, VIEW = "lines", "view"
+WAYS = (LINES, VIEW)  # to read; beside them --mode takes the resolution modes of a model of whole pictures
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-@dataclass(frozen=True)
-class Page:
-    """What was read from one page.
-
-    `status` is `ok`, `truncated` (token limit hit), `repetition` (went in circles, cut after the first
-    round) or `error` (then `text` is empty and `error` one sentence). `page` counts from 1. `seconds` is the
-    wall time from opening the picture's batch to its last token. `confidence` is the mean probability of the
-    tokens, not calibrated; None without tokens.
-    """
-
-    file: str
-    page: int
-    text: str
-    status: Literal["ok", "truncated", "repetition", "error"]
-    error: str | None
-    seconds: float
-    tokens: TokenCount
-    confidence: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values in the order of the fields; a number that is not finite becomes None."""
-        return {
-            "file": self.file,
-            "page": self.page,
-            "text": self.text,
-            "status": self.status,
-            "error": self.error,
-            "seconds": _finite(self.seconds, 4),
-            "tokens": self.tokens._asdict(),
-            "confidence": _finite(self.confidence, 4),
-        }
-
-    def to_json(self) -> str:
-        """`to_dict` as one line of JSON."""
-        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
-
-
-def _finite(number: float | None, digits: int) -> float | None:
-    return round(number, digits) if number is not None and math.isfinite(number) else None
 
 
 class Reader:
@@ -85,6 +48,7 @@ class Reader:
         sampling: SamplingConfig | None = None,
         max_batch: int = MAX_BATCH,
         mode: str | None = None,
+        min_confidence: float = LEAST_CONFIDENCE,
     ) -> None:
         """Load a model folder; None is the model in the package.
 
@@ -93,22 +57,32 @@ class Reader:
             dtype: of the computation: `float32`, `bfloat16`, or `auto` (see `choose_dtype`).
             sampling: None is greedy.
             max_batch: pages that are decoded together.
-            mode: a resolution mode (tiny, small, base, large, gundam, gundam-m); None is the best of the
-                views that the model was made for.
+            mode: `lines`, for a model that reads strips of one line; `view`, the best of the views that a
+                model of whole pictures was made for, or its resolution mode (tiny, small, base, large,
+                gundam, gundam-m). None is what the model was made for.
+            min_confidence: in `lines`, what the model is less sure of is left out as no text; 0 keeps all.
 
         Raises:
             CheckpointError: the folder is missing, damaged, or of another format version.
-            UsageError: an unknown device, dtype or mode, or `max_batch` below 1.
+            UsageError: an unknown device, dtype or mode, a mode that the model was not made for, `max_batch`
+                below 1, or `min_confidence` outside 0 to 1.
         """
         if max_batch < 1:
             raise UsageError(f"max_batch must be at least 1, found {max_batch}")
-        self.mode = None if mode is None else find_mode(mode)
+        if not 0 <= min_confidence <= 1:
+            raise UsageError(f"min_confidence is a number from 0 to 1, found {min_confidence}")
+        self.mode = None if mode in (None, *WAYS) else find_mode(mode)
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device)
         folder = default_model_folder() if model is None else Path(model)
         self.model, self.tokenizer = load_model(folder, device=self.device, compute_dtype=self.dtype)
         # The layers cast their fp32 weights at every use, for training's sake; here that would be waste.
         self.model.to(self.dtype)
+        self.by_lines = self.model.config.reads_lines
+        if mode is not None and (mode == LINES) != self.by_lines:
+            made_for = f"strips of one line: use --mode={LINES}" if self.by_lines else "whole pictures"
+            raise UsageError(f"--mode={mode}: this model reads {made_for}, or leave --mode out")
+        self.min_confidence = min_confidence
         self.engine = Engine(self.model, self.tokenizer)
         self.sampling = sampling or SamplingConfig()
         self.max_batch = max_batch
@@ -169,6 +143,10 @@ class Reader:
         With a temperature the n-th of those that can be read samples by the numbers of (seed, n), whatever
         `max_batch` is and however many others cannot be read.
         """
+        if self.by_lines:
+            reader = self.line_reader(prompt, max_tokens)
+            yield from (self._read_by_lines(reader, picture) for picture in pictures)
+            return
         rest, readable = iter(pictures), 0
         while True:
             started = time.perf_counter()
@@ -183,6 +161,26 @@ class Reader:
             readable += len(requests)
             for picture, request in batch:
                 yield make_page(picture, None if request is None else next(completions), waited)
+
+    def line_reader(self, prompt: str, max_tokens: int | None = None) -> LineReader:
+        """What asks this model about strips: the prompt's ids, cut where the picture's run stands."""
+        image = self.model.image_id
+        ids = picture_prompt(self.tokenizer, prompt, 1)
+        place = ids.index(image)
+        return LineReader(
+            engine=self.engine,
+            before=tuple(ids[:place]),
+            behind=tuple(ids[place + 1 :]),
+            sampling=self.sampling,
+            least_confidence=self.min_confidence,
+            max_tokens=max_tokens,
+        )
+
+    def _read_by_lines(self, reader: LineReader, picture: Picture) -> Page:
+        if picture.image is None:
+            return error_page(picture)
+        started = time.perf_counter()
+        return page_of_lines(picture, reader.read(picture.image), time.perf_counter() - started)
 
     def _prepare(
         self, picture: Picture, prompt: str, max_tokens: int | None
@@ -211,6 +209,8 @@ class Reader:
     ) -> Iterator[str | Page]:
         """The text of a source piece by piece as it is read, then its Page as the last item.
 
+        A page that is read by lines comes in one piece, since what stands first may be read last.
+
         Of a PDF or TIFF with several pages, each page's pieces are followed by its Page. The pieces add up
         to the Page's text, but for status `repetition`, where the Page ends after the first round.
 
@@ -226,6 +226,11 @@ class Reader:
         self, picture: Picture, prompt: str, max_tokens: int | None, number: int = 0
     ) -> Iterator[str | Page]:
         """`stream` of one picture, the one of this `number` from 0."""
+        if self.by_lines:
+            page = self._read_by_lines(self.line_reader(prompt, max_tokens), _demand(picture))
+            yield page.text
+            yield page
+            return
         started = time.perf_counter()
         picture, request = self._prepare(_demand(picture), prompt, max_tokens)
         _demand(picture)
@@ -255,29 +260,34 @@ def make_request(
 ) -> Request:
     """One picture and what is asked about it, in the form that the model was trained on: picture first."""
     picture = fit_picture(image, model.config.views, mode)  # uint8 until it is encoded
-    content = [{"type": "image"}, {"type": "text", "text": prompt}]
-    ids = render_for_completion(
-        {"messages": [{"role": "user", "content": content}]},
-        tokenizer,
-        image_token_counts=[count_picture_tokens(picture)],
-    )
+    ids = picture_prompt(tokenizer, prompt, count_picture_tokens(picture))
     return Request(tuple(ids), (picture,), max_tokens)
 
 
-def make_page(picture: Picture, completion: Completion | None, waited: float) -> Page:
-    """The record of a page; `waited` seconds passed before its batch went into the engine."""
-    if completion is None:
-        reason = str(picture.error)
-        return Page(picture.file, picture.page, "", "error", reason, waited, TokenCount(0, 0, 0), None)
+def picture_prompt(tokenizer: Tokenizer, prompt: str, vision_tokens: int) -> list[int]:
+    """The ids of a question about one picture of so many vision tokens, up to where the answer begins."""
+    content = [{"type": "image"}, {"type": "text", "text": prompt}]
+    conversation = {"messages": [{"role": "user", "content": content}]}
+    return render_for_completion(conversation, tokenizer, image_token_counts=[vision_tokens])
+
+
+def page_of_lines(picture: Picture, reading: PageReading, seconds: float) -> Page:
+    """The record of a page that was read by lines."""
+    assert picture.image is not None
     return Page(
         file=picture.file,
         page=picture.page,
-        text=completion.text,
-        status=completion.status,
+        text=join_lines(reading.lines),
+        status="truncated" if reading.truncated else "ok",
         error=None,
-        seconds=waited + completion.seconds,
-        tokens=completion.tokens,
-        confidence=completion.confidence,
+        seconds=seconds,
+        tokens=reading.tokens,
+        confidence=reading.confidence,
+        lines=reading.lines,
+        width=picture.image.width,
+        height=picture.image.height,
+        quarter_turns=reading.quarter_turns,
+        left_out=reading.left_out,
     )
 
 

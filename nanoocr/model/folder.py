@@ -19,6 +19,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from nanoocr.bpe import Tokenizer
 from nanoocr.config import ModelConfig, config_from_dict, config_to_dict
@@ -80,11 +81,30 @@ def load_model(
         raise CheckpointError(
             f"{folder}: the tokenizer has {tokenizer.vocab_size} entries, the model {config.gpt.vocab_size}"
         )
-    with torch.device("meta"):
-        model = VLM(config, image_id=tokenizer.image_id, compute_dtype=compute_dtype)
+    model = empty_model(config, tokenizer.image_id, compute_dtype)
     weights = read_weights(files[WEIGHTS], folder / WEIGHTS)
     load_strictly(model, weights, folder / WEIGHTS)
     return model.to(device), tokenizer
+
+
+class _WithoutDrawing(TorchFunctionMode):
+    """Leaves out torch's initial weights, which on the meta device cost the import of torch's compiler."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
+def empty_model(
+    config: ModelConfig, image_id: int | None = None, compute_dtype: torch.dtype = torch.float32
+) -> VLM:
+    """A model of these sizes on the meta device: all shapes, no values, no memory."""
+    with torch.device("meta"), _WithoutDrawing():
+        return VLM(config, image_id=image_id, compute_dtype=compute_dtype)
 
 
 def read_config(content: bytes, path: Path) -> ModelConfig:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import string
 from collections.abc import Callable, Collection
 
-from nanoocr.alphabet import LATIN_1, LATIN_A, plain_twin
+from nanoocr.alphabet import CLASS_OF, LATIN_1, LATIN_A, plain_twin, written_one_way
 from nanoocr.data.synth import text, words
 from nanoocr.data.synth.dice import Dice
 from nanoocr.data.synth.languages import find_languages
@@ -53,8 +53,14 @@ def line_text(dice: Dice, room: int) -> tuple[str, bool]:
         line = line[: max(room, 1)]
         if " " in line and dice.chance(0.85):  # most strips end between words
             line = line.rpartition(" ")[0]
-    line = " ".join(line.split()) or "-"
-    return (line.upper() if dice.chance(0.22) else line), guessable
+    line = " ".join(written_one_way(line).split()) or "-"
+    return (in_capitals(line) if dice.chance(0.22) else line), guessable
+
+
+def in_capitals(line: str) -> str:
+    """`line` in capitals, but for letters whose capital is outside the alphabet (that of µ is Greek)."""
+    capitals = ((char, char.upper()) for char in line)
+    return "".join(upper if all(c in CLASS_OF for c in upper) else char for char, upper in capitals)
 
 
 # --- prose ------------------------------------------------------------------------------------------
@@ -74,7 +80,7 @@ def prose(dice: Dice) -> str:
     elif style < 0.5:
         run[0] = run[0].capitalize()
     elif style < 0.56:
-        run = [word.upper() for word in run]
+        run = [in_capitals(word) for word in run]
     if dice.chance(0.12):
         place, quotes = dice.whole(0, len(run) - 1), dice.pick(QUOTES)
         run[place] = quotes[0] + run[place] + quotes[1]

@@ -44,6 +44,7 @@ class Window:
     left: float
     top: float
     scale: float  # strip pixels for one pixel of the drawing
+    stretch: float  # what letters are wider than drawn; condensed print, of receipts above all, is below 1
     width: int  # of the strip, pixels that are filled before the padding
 
 
@@ -58,7 +59,8 @@ def make_strip(dice: Dice, fonts: Sequence[Font]) -> SynthSample:
     ink = wear_ink(dice, _shrunk(drawn, window, wear), wear)
     picture = wear_strip(dice, ink, wear, without_text=not drawn.text)
     strip = _enlarged(dice, picture, window.width)
-    boxes = (drawn.boxes - np.array([window.left, window.top] * 2, np.float32)) * window.scale
+    scales = np.array([window.scale * window.stretch, window.scale] * 2, np.float32)
+    boxes = inside((drawn.boxes - np.array([window.left, window.top] * 2, np.float32)) * scales, strip.width)
     return SynthSample(
         image=strip,
         prompt="Read.",
@@ -66,9 +68,16 @@ def make_strip(dice: Dice, fonts: Sequence[Font]) -> SynthSample:
         kind="strip",
         font=font.family,
         chars=drawn.chars or NOTHING,
-        boxes=boxes.astype(np.float32) if drawn.chars else NO_PLACE,
+        boxes=boxes if drawn.chars else inside(NO_PLACE, strip.width),
         guessable=guessable,
     )
+
+
+def inside(boxes: np.ndarray, width: int) -> np.ndarray:
+    """Boxes (n, 4) float32 without what hangs over the edges of a strip, at least a pixel wide and high."""
+    lows = np.clip(boxes[:, :2], 0, (width - 1, HEIGHT - 1))
+    highs = np.minimum(np.maximum(boxes[:, 2:], lows + 1), (width, HEIGHT))
+    return np.concatenate([lows, highs], axis=1).astype(np.float32)
 
 
 def _text(dice: Dice, font: Font) -> tuple[str, bool]:
@@ -120,7 +129,7 @@ def _draw_line(dice: Dice, font: Font, text: str, wear: StripWear) -> Drawn:
     height, width = int(6.6 * cap) + letters.below, int(length + 2 * margin)
     baseline = int(3.8 * cap)
     page = Page((height, width), (255, 255, 255))
-    end = _write(page, letters, text, margin, baseline, tracking, gaps)
+    end = _write(page, letters, text, margin, baseline, tracking, gaps) if text else margin + length
     chars, boxes = "".join(page.chars), page.box_array()
     # A strip without text sees its neighbours at the edges more often: that is what finders hand over.
     if dice.chance(0.9 if not text and dice.chance(0.3) else 0.35):
@@ -194,9 +203,14 @@ def _rules(
     dice: Dice, ink: np.ndarray, cap: float, baseline: int, left: float, right: float, *, empty: bool
 ) -> np.ndarray:
     """Underlines, rules above, frames at the sides; on empty strips whatever is no text."""
-    if not dice.chance(0.95 if empty else 0.14):
+    rules, specks = dice.chance(0.95 if empty else 0.24), dice.chance(0.15)
+    if not rules and not specks:
         return ink
     pen = ImageDraw.Draw(image := Image.fromarray(ink))
+    if specks:
+        _specks(dice, pen, cap, baseline, left, right)
+    if not rules:
+        return np.asarray(image)
     thick = max(1, round(dice.between(0.03, 0.16) * cap))
     for _ in range(dice.whole(1, 3) if empty else 1):
         if empty:
@@ -204,10 +218,16 @@ def _rules(
             continue
         choice = dice.unit()
         x0, x1 = left - dice.between(0, 3) * cap, right + dice.between(0, 3) * cap
-        if choice < 0.45:  # an underline, clear of the letters or through their descenders
+        if choice < 0.3:  # a rule of dashes, dots, or worn through, above or below
+            y = baseline + (dice.between(0.1, 0.6) if dice.chance(0.6) else -dice.between(1.25, 1.8)) * cap
+            step = dice.between(0.15, 1.5) * cap
+            for x in np.arange(x0, x1, step):
+                if dice.chance(0.85):
+                    pen.rectangle([x, y, x + dice.between(0.3, 0.9) * step, y + thick], fill=255)
+        elif choice < 0.55:  # an underline, clear of the letters or through their descenders
             y = baseline + dice.between(0.12, 0.55) * cap
             pen.rectangle([x0, y, x1, y + thick], fill=255)
-        elif choice < 0.65:
+        elif choice < 0.7:
             y = baseline - dice.between(1.35, 1.9) * cap
             pen.rectangle([x0, y, x1, y + thick], fill=255)
         elif choice < 0.85:
@@ -219,12 +239,22 @@ def _rules(
     return np.asarray(image)
 
 
+def _specks(
+    dice: Dice, pen: ImageDraw.ImageDraw, cap: float, baseline: int, left: float, right: float
+) -> None:
+    """Dust and toner, anywhere in the strip."""
+    for _ in range(dice.whole(1, 14)):
+        x, y = dice.between(left - cap, right + cap), baseline + dice.between(-1.8, 0.7) * cap
+        wide, high = (dice.between(0.03, 0.14) * cap for _ in range(2))
+        pen.ellipse([x, y, x + wide, y + high], fill=dice.whole(90, 255))
+
+
 def _no_text(
     dice: Dice, pen: ImageDraw.ImageDraw, cap: float, baseline: int, left: float, right: float, thick: int
 ) -> None:
     """One thing that a finder of lines may take for text: rules, dashes, dots, frames, bars, shapes."""
     y = baseline - dice.between(-0.4, 1.2) * cap
-    choice = dice.whole(0, 7)
+    choice = dice.whole(0, 8)
     if choice == 0:
         pen.rectangle([left - 2 * cap, y, right + 2 * cap, y + thick], fill=255)
     elif choice <= 2:  # dashes, dots or stars in a row
@@ -246,6 +276,12 @@ def _no_text(
     elif choice == 6:
         x, across = dice.between(left, right), dice.between(0.3, 3) * cap
         pen.ellipse([x, y - across, x + 2 * across, y + across], outline=255, width=thick * 2)
+    elif choice == 7:  # a stroke of a pen
+        x, points = left, [(left, y)]
+        for _ in range(dice.whole(3, 12)):
+            x += dice.between(-0.4, 1.2) * cap
+            points.append((x, baseline + dice.between(-1.8, 0.8) * cap))
+        pen.line(points, fill=255, width=thick, joint="curve")
     else:
         corners = [(dice.between(left, right), baseline + dice.between(-2, 1) * cap) for _ in range(4)]
         pen.polygon(corners, fill=255 if dice.chance(0.5) else None, outline=255)
@@ -273,15 +309,19 @@ def _window(dice: Dice, drawn: Drawn) -> Window:
     spread = 0.1 if dice.chance(0.7) else 0.25
     cap = CAP * float(np.exp(spread * (dice.unit() + dice.unit() + dice.unit() - 1.5) * 2))
     scale = cap / drawn.cap
-    if (drawn.right - drawn.left) * scale > WIDTHS[-1] - 2 * ROOM:
-        scale = (WIDTHS[-1] - 2 * ROOM) / (drawn.right - drawn.left)
+    stretch = (
+        dice.between(0.6, 1.0) if dice.chance(0.3) else dice.between(1, 1.25) if dice.chance(0.1) else 1.0
+    )
+    length, most = (drawn.right - drawn.left) * stretch, WIDTHS[-1] - 2 * ROOM
+    scale = min(scale, most / length)
     before, behind = (max(1.0, ROOM + dice.between(-10, 10)) for _ in range(2))
     baseline = BASELINE + (dice.unit() + dice.unit() - 1) * 5
-    width = (drawn.right - drawn.left) * scale + before + behind
+    width = length * scale + before + behind
     return Window(
-        left=drawn.left - before / scale,
+        left=drawn.left - before / (scale * stretch),
         top=drawn.baseline - baseline / scale,
         scale=scale,
+        stretch=stretch,
         width=min(max(16, round(width)), WIDTHS[-1]),
     )
 
@@ -294,7 +334,7 @@ def _shrunk(drawn: Drawn, window: Window, wear: StripWear) -> np.ndarray:
     box = (
         window.left,
         window.top,
-        window.left + window.width / window.scale,
+        window.left + window.width / (window.scale * window.stretch),
         window.top + HEIGHT / window.scale,
     )
     image = Image.fromarray(drawn.ink)

@@ -1,0 +1,156 @@
+"""The flags of `nanoocr read`, and what is said of words that are no command and no flag."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NoReturn
+
+from nanoocr.errors import UsageError
+
+READ_HELP = """\
+Text goes to stdout. One input gives its text alone; several inputs, or a folder, give a line
+"==> name <==" before each text. Pages of one PDF or TIFF are separated by a form feed. In a folder, every
+file that holds a picture or a PDF is read, whatever it is called. Messages go to stderr.
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose complaints are one sentence, like all others here."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError with the message."""
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def refuse_unknown_command(argv: Sequence[str], commands: Mapping[str, Parser]) -> None:
+    """Raises UsageError where the first word is no command, and names the one that was meant."""
+    if not argv or argv[0].startswith("-") or argv[0] in commands:
+        return
+    word = argv[0]
+    if os.path.exists(word):
+        raise UsageError(f"{word} is no command: to read it, write nanoocr read {word}")
+    meant = nearest(word, commands) or ", ".join(commands)
+    raise UsageError(f"there is no command {word!r}: did you mean {meant}? (see nanoocr --help)")
+
+
+def refuse_unknown_flags(unknown: Sequence[str], parser: Parser) -> None:
+    """Raises UsageError where words are left over, and names the flag that was meant by the first."""
+    if not unknown:
+        return
+    word = unknown[0].partition("=")[0]
+    flags = [flag for action in parser._actions for flag in action.option_strings]  # no public way
+    meant = nearest(word, flags)
+    hint = f"did you mean {meant}? " if meant else ""
+    kind = "flag" if word.startswith("-") else "word"
+    raise UsageError(f"unknown {kind} {' '.join(unknown)}: {hint}(see {parser.prog} --help)")
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that is most like this one, None where none is much like it."""
+    found = get_close_matches(word.replace("-", "_"), {one.replace("-", "_"): one for one in known}, 1)
+    return next((one for one in known if found and one.replace("-", "_") == found[0]), None)
+
+
+def add_read_flags(read: Parser) -> None:
+    """The flags of `nanoocr read`."""
+    read.add_argument(
+        "files", nargs="+", metavar="FILE", help="picture, PDF, folder (with its folders), or - for stdin"
+    )
+    _add_output_flags(read)
+    _add_model_flags(read)
+    read.add_argument(
+        "--pages", metavar="LIST", default="1-end", help="pages of PDFs and TIFFs, from 1, as in 1-3,7,end"
+    )
+    read.add_argument("-q", "--quiet", action="store_true", help="say nothing on stderr but errors")
+
+
+def _add_output_flags(read: Parser) -> None:
+    read.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        default="-",
+        help="write to this file, or to a folder (DIR/), which gets files for each input (default: stdout)",
+    )
+    read.add_argument(
+        "--format",
+        metavar="LIST",
+        help="one or more of txt, json, md, hocr, alto, page, tsv, pdf, as in --format=txt,pdf -o DIR/ "
+        "(default: txt)",
+    )
+    read.add_argument(
+        "--json",
+        action="store_true",
+        help="print one line of JSON for each page: file, page, text, status (ok, truncated, repetition, "
+        "error), error, seconds, tokens, confidence, lines with words and their places, and more",
+    )
+    read.add_argument(
+        "--overlay",
+        metavar="DIR",
+        help="also draw what was read on each page, as a PNG in this folder: see what went wrong",
+    )
+
+
+def _add_model_flags(read: Parser) -> None:
+    read.add_argument("--model", metavar="DIR", type=Path, help="model folder (default: the package's)")
+    read.add_argument("--prompt", metavar="TEXT", default="Read.", help="what to ask (default: %(default)s)")
+    read.add_argument(
+        "--mode",
+        metavar="NAME",
+        help="lines (find the lines and read each), view (read the page in one look), or for such a model "
+        "tiny, small, base, large, gundam, gundam-m (default: what the model was made for)",
+    )
+    read.add_argument(
+        "--min_confidence",
+        "--min-confidence",
+        metavar="P",
+        type=_share,
+        help="leave out what the model is less sure of, from 0 (nothing) to 1; for --mode=lines "
+        "(default: what was best on pages made for measuring)",
+    )
+    read.add_argument(
+        "--max_tokens",
+        "--max-tokens",
+        metavar="N",
+        type=_positive,
+        help="most tokens of a page, or of a line with --mode=lines (default: what fits the model)",
+    )
+    read.add_argument(
+        "--max_batch",
+        "--max-batch",
+        metavar="N",
+        type=_positive,
+        default=32,
+        help="how many pages are read together with --mode=view (default: %(default)s)",
+    )
+    read.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: cuda if there is one)")
+    read.add_argument(
+        "--dtype", metavar="NAME", default="auto", help="auto, float32 or bfloat16 (default: auto)"
+    )
+    read.add_argument(
+        "--threads",
+        metavar="N",
+        type=_positive,
+        help="processors to use (default: those that have nothing to do, or OMP_NUM_THREADS)",
+    )
+
+
+def _positive(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return number
+
+
+def _share(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:  # also what is no number at all (nan)
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1, as in --min_confidence=0.8")
+    return number

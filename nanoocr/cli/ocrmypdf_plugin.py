@@ -1,0 +1,288 @@
+"""An engine for OCRmyPDF 17: `ocrmypdf --ocr-engine nanoocr scan.pdf searchable.pdf`.
+
+OCRmyPDF finds this module by its entry point and asks for the engine several times a page, so nothing heavy
+is imported before the first picture is read, and one model serves the whole process. Other engines stay what
+they were: the plugin answers only to its own name, and to `auto` where tesseract is not installed.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from ocrmypdf import hookimpl
+from ocrmypdf.exceptions import MissingDependencyError
+from ocrmypdf.models.ocr_element import Baseline, BoundingBox, OcrClass, OcrElement
+from ocrmypdf.pluginspec import OcrEngine, OrientationConfidence
+
+from nanoocr.document import Line, PageLike, TextPage, angle, blocks, hull, hull_of_lines
+from nanoocr.errors import CheckpointError, NanoOCRError
+from nanoocr.formats.clean import clean
+from nanoocr.formats.shapes import baseline_of, quarter, slope
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
+    from pydantic import BaseModel
+
+    from nanoocr.inference.reader import Reader
+
+NAME = "nanoocr"
+TESSERACT_PLUGIN = "ocrmypdf.builtin_plugins.tesseract_ocr"
+SURE, UNSURE = 15.0, 0.0  # OCRmyPDF turns a page from 14 on; its scale has no unit
+LEANING = (
+    3.0  # degrees; one PDF reader tears the letters of leaning lines apart, so smaller leans are not told
+)
+GAP = 0.1  # of the line's height, left free between words: OCRmyPDF's own blanks do not reach every reader
+UPRIGHT_LEAN = 15.0  # degrees; a line that leans more says nothing about how the sheet lay in the scanner
+DEFAULT_DPI = 72.0
+
+log = logging.getLogger(__name__)
+_reading = threading.Lock()  # OCRmyPDF reads pages in several threads, the reader works in one
+
+
+@cache
+def _reader() -> Reader:
+    from nanoocr import Reader
+
+    return Reader()
+
+
+def read_for_ocrmypdf(picture: Path) -> PageLike:
+    """The page in a picture file, read by the one model of this process.
+
+    Raises:
+        NanoOCRError: the picture cannot be read, or there is no model.
+    """
+    with _reading:
+        pages: Any = _reader().read(picture)
+    page: PageLike = pages[0] if isinstance(pages, list) else pages
+    return page
+
+
+# ---------------------------------------------------------------------------------------------------
+# The plugin
+
+
+def has_tesseract() -> bool:
+    """Whether the program is installed, without which OCRmyPDF's own engine refuses every run."""
+    return shutil.which("tesseract") is not None
+
+
+@hookimpl
+def initialize(plugin_manager: Any) -> None:
+    """Where tesseract is absent, take out the plugin that would stop the run because of that."""
+    if not has_tesseract():
+        plugin_manager.set_blocked(TESSERACT_PLUGIN)
+
+
+@hookimpl
+def add_options(parser: ArgumentParser) -> None:
+    """Allow `--ocr-engine nanoocr`, and keep tesseract's options known where its plugin was taken out."""
+    for action in parser._actions:  # argparse has no public way to find an option
+        if "--ocr-engine" in action.option_strings and action.choices is not None:
+            action.choices = [*action.choices, NAME]
+    known = {option for action in parser._actions for option in action.option_strings}
+    if not has_tesseract() and "--tesseract-timeout" not in known:
+        _tesseract_options().add_arguments_to_parser(parser)
+
+
+@hookimpl
+def register_options() -> dict[str, type[BaseModel]]:
+    """OCRmyPDF's core asks for tesseract's options by name, whoever does the reading."""
+    return {} if has_tesseract() else {"tesseract": _tesseract_options()}
+
+
+def _tesseract_options() -> Any:
+    from ocrmypdf.builtin_plugins.tesseract_ocr import TesseractOptions
+
+    return TesseractOptions
+
+
+@hookimpl
+def check_options(options: Any) -> None:
+    """Refuse what cannot work before any page is rendered."""
+    if getattr(options, "ocr_engine", "auto") == "tesseract" and not has_tesseract():
+        raise MissingDependencyError("tesseract is not installed: choose --ocr-engine nanoocr")
+
+
+@hookimpl
+def get_ocr_engine(options: Any) -> OcrEngine | None:
+    """The engine, if the user has named it, or has named none and there is no other."""
+    chosen = getattr(options, "ocr_engine", "auto") if options is not None else "auto"
+    if chosen == NAME or (chosen == "auto" and not has_tesseract()):
+        return NanoocrEngine()
+    return None
+
+
+class NanoocrEngine(OcrEngine):
+    """What OCRmyPDF asks of an engine. It holds nothing, because it is made anew all the time."""
+
+    @staticmethod
+    def version() -> str:
+        return _version()
+
+    @staticmethod
+    def creator_tag(options: Any) -> str:
+        return f"nanoocr {_version()}"
+
+    def __str__(self) -> str:
+        return f"nanoocr {_version()}"
+
+    @staticmethod
+    def languages(options: Any) -> set[str]:
+        return set()  # no language has to be installed, so OCRmyPDF has none to look for
+
+    @staticmethod
+    def get_orientation(input_file: Path, options: Any) -> OrientationConfidence:
+        page = _read(input_file)
+        # OCRmyPDF counts the turn that sets the page upright counter-clockwise.
+        turns = -90 * page.quarter_turns % 360
+        return OrientationConfidence(angle=turns, confidence=SURE if page.lines else UNSURE)
+
+    @staticmethod
+    def get_deskew(input_file: Path, options: Any) -> float:
+        return find_lean(_read(input_file).lines)
+
+    @staticmethod
+    def supports_generate_ocr() -> bool:
+        return True
+
+    @staticmethod
+    def generate_ocr(input_file: Path, options: Any, page_number: int = 0) -> tuple[OcrElement, str]:
+        page = _read(input_file)
+        return make_element(page, page_number), page.text
+
+    @staticmethod
+    def generate_hocr(input_file: Path, output_hocr: Path, output_text: Path, options: Any) -> None:
+        from nanoocr.formats import hocr
+
+        page = _read(input_file)
+        output_hocr.write_bytes(hocr.render([page]))
+        output_text.write_text(page.text, encoding="utf-8")
+
+    @staticmethod
+    def generate_pdf(input_file: Path, output_pdf: Path, output_text: Path, options: Any) -> None:
+        from nanoocr.formats import pdf
+
+        page = _read(input_file)
+        output_pdf.write_bytes(pdf.render_text_only([page]))
+        output_text.write_text(page.text, encoding="utf-8")
+
+
+def _version() -> str:
+    from nanoocr.formats.hocr import software
+
+    return software().partition(" ")[2] or "0"
+
+
+# ---------------------------------------------------------------------------------------------------
+# Reading
+
+
+def _read(picture: Path) -> TextPage:
+    """The page, with the picture's own size and resolution; an empty one where it cannot be read.
+
+    OCRmyPDF gives up the whole document for an error on one page, so that is logged instead.
+    """
+    width, height, dpi = _measure(picture)
+    empty = TextPage(picture.name, 1, width, height, dpi=dpi)
+    try:
+        page = clean(read_for_ocrmypdf(picture)).page
+    except CheckpointError as error:
+        # No page can be read without a model: here the run has to end.
+        raise MissingDependencyError(str(error)) from error
+    except NanoOCRError as error:
+        log.error("%s", error)
+        return empty
+    except Exception:  # see above: any other error would cost all pages, too
+        log.exception("%s could not be read, its page gets no text", picture.name)
+        return empty
+    if page.error is not None:
+        log.error("%s", page.error)
+    # The text layer is placed by these, whatever the reader took the page for.
+    return TextPage(page.file, 1, width, height, page.lines, dpi, page.quarter_turns, page.error, page.text)
+
+
+def _measure(picture: Path) -> tuple[int, int, float]:
+    """(width, height) in pixels and the resolution of a picture file, from its head alone."""
+    from PIL import Image
+
+    with Image.open(picture) as image:
+        dpi = image.info.get("dpi", (DEFAULT_DPI, DEFAULT_DPI))
+        return image.width, image.height, float(dpi[0]) or DEFAULT_DPI
+
+
+def find_lean(lines: Sequence[Line]) -> float:
+    """By how many degrees the page has to be turned counter-clockwise for its lines to be level."""
+    leans = []
+    for line in lines:
+        start, end = baseline_of(line)
+        turned = angle((start, end, end, start))
+        lean = (turned + 45) % 90 - 45  # lines on their side lean as their page does
+        if abs(lean) <= UPRIGHT_LEAN:
+            leans.append(lean)
+    return median(leans) if leans else 0.0
+
+
+# ---------------------------------------------------------------------------------------------------
+# OCRmyPDF's own page
+
+
+def make_element(page: TextPage, page_number: int = 0) -> OcrElement:
+    """The page as OCRmyPDF's tree. Words are drawn only in this order: page, paragraph, line, word."""
+    element = OcrElement(
+        ocr_class=OcrClass.PAGE,
+        bbox=BoundingBox(0, 0, page.width, page.height),  # a page without a box ends the whole run
+        dpi=page.dpi,
+        page_number=page_number,
+    )
+    for block in blocks(page.lines):
+        paragraph = OcrElement(ocr_class=OcrClass.PARAGRAPH, bbox=BoundingBox(*hull_of_lines(block)))
+        paragraph.children = [_line_element(line) for line in block]
+        element.children.append(paragraph)
+    return element
+
+
+def _line_element(line: Line) -> OcrElement:
+    box = hull(line.quad)
+    element = OcrElement(
+        ocr_class=OcrClass.LINE, bbox=BoundingBox(*box), text=line.text, confidence=line.confidence
+    )
+    turned = quarter(line.quad)
+    baseline = baseline_of(line)
+    if turned:
+        # Counter-clockwise: 90 is a line that reads upwards. Without it OCRmyPDF drops such lines.
+        element.textangle = {1: -90.0, 2: 180.0, 3: 90.0}[turned]
+    elif abs(angle(line.quad)) >= LEANING:
+        fall = slope(baseline)
+        start = baseline[0][1] + (box.left - baseline[0][0]) * fall
+        element.baseline = Baseline(slope=fall, intercept=start - box.bottom)
+    element.children = _word_elements(line, upright=not turned)
+    return element
+
+
+def _word_elements(line: Line, upright: bool) -> list[OcrElement]:
+    boxes = [hull(word.quad) for word in line.words]
+    elements = []
+    for index, (word, box) in enumerate(zip(line.words, boxes, strict=True)):
+        right = box.right
+        if upright and index + 1 < len(boxes):
+            # At most a third of a word is given up for the gap.
+            free = boxes[index + 1].left - GAP * box.height
+            right = max(min(right, free), box.right - box.width / 3)
+        elements.append(
+            OcrElement(
+                ocr_class=OcrClass.WORD,
+                bbox=BoundingBox(box.left, box.top, right, box.bottom),
+                text=word.text,
+                confidence=word.confidence,
+            )
+        )
+    return elements

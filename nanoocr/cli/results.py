@@ -1,0 +1,283 @@
+"""What `nanoocr read` makes of the pages: text or JSON as they come, one document, or a folder of files."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+from nanoocr.cli.inputs import Input
+from nanoocr.cli.output import empty, opened, write
+from nanoocr.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from nanoocr.inference.page import Page
+
+TEXT = ("txt",)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the results go: one file or stdout (`-`), or a folder that gets files for each input."""
+
+    formats: tuple[str, ...]
+    output: str
+    is_folder: bool = False
+    json_lines: bool = False
+
+
+class Results(Protocol):
+    """What takes the pages in order; `number` counts the inputs from 0."""
+
+    def add(self, page: Page, number: int) -> None: ...
+    def finish(self) -> None: ...
+
+
+def choose_target(formats: str | None, json_lines: bool, output: str) -> Target:
+    """What --format, --json and --output mean together.
+
+    Raises:
+        UsageError: they do not go together, or a format that there is not.
+    """
+    if json_lines and formats is not None:
+        raise UsageError("--json gives JSON lines, so it goes without --format: leave one of them out")
+    names = tuple(dict.fromkeys(name.strip() for name in (formats or "txt").split(",")))
+    from nanoocr.formats import find_format
+
+    for name in names:
+        find_format(name)
+    # Several formats cannot share a file, so what does not exist yet is meant as a folder.
+    is_new = output != "-" and not Path(output).exists()
+    if output.endswith("/") or Path(output).is_dir() or (len(names) > 1 and is_new):
+        return Target(("json",) if json_lines else names, output, is_folder=True)
+    if len(names) > 1:
+        raise UsageError(f"--format={','.join(names)} writes several files: name a folder, as in -o texts/")
+    if names == ("pdf",) and output == "-":
+        raise UsageError("a PDF is no text for the screen: name its file, as in -o scan.pdf")
+    return Target(names, output, json_lines=json_lines)
+
+
+@contextmanager
+def open_results(
+    target: Target, inputs: Sequence[Input], headed: bool, sources: Mapping[str, Path | bytes], quiet: bool
+) -> Iterator[Results]:
+    """What takes the pages; a place that cannot be written is told before any work.
+
+    Raises:
+        UsageError: the results would take the place of an input.
+        OutputError: the file or folder cannot be written.
+    """
+    if target.is_folder:
+        yield Folder(target, name_stems(target.output, inputs), inputs, sources, quiet)
+        return
+    if target.output != "-":
+        refuse_overwriting([target.output], inputs)
+    if target.formats == TEXT:
+        with opened(target.output) as out:
+            yield Stream(target, out, headed)
+        return
+    if not Path(target.output).parent.is_dir():
+        raise OutputError(
+            f"{target.output} cannot be written: there is no folder {Path(target.output).parent}"
+        )
+    yield Document(target, inputs, sources, quiet)
+
+
+# ---------------------------------------------------------------------------------------------------
+# As they come
+
+
+@dataclass
+class Stream:
+    """Text or JSON lines, each page as soon as it is read, so that an interruption loses nothing."""
+
+    target: Target
+    out: TextIO
+    headed: bool
+    before: tuple[Page, int] | None = None  # the page that was written last
+    begun: bool = False
+
+    def add(self, page: Page, number: int) -> None:
+        """Write one page."""
+        if not self.begun:
+            empty(self.out, self.target.output)
+            self.begun = True
+        text = f"{page.to_json()}\n" if self.target.json_lines else self._as_text(page, number)
+        write(self.out, text, self.target.output)
+
+    def finish(self) -> None:
+        """Nothing is left to do."""
+
+    def _as_text(self, page: Page, number: int) -> str:
+        """The text of a page with what sets it apart from the page written before."""
+        if page.status == "error":
+            return ""
+        before, self.before = self.before, (page, number)
+        if before is not None and before[1] == number:
+            return f"\f{page.text}\n"
+        header = f"==> {page.file} <==\n" if self.headed else ""
+        return f"{header if before is None else chr(10) + header}{page.text}\n"
+
+
+# ---------------------------------------------------------------------------------------------------
+# One document
+
+
+@dataclass
+class Document:
+    """All pages in one file or on stdout, in one format; written at the end."""
+
+    target: Target
+    inputs: Sequence[Input]
+    sources: Mapping[str, Path | bytes]
+    quiet: bool
+    pages: list[Page] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if len(self.inputs) > 1:
+            self._refuse_several()
+
+    def add(self, page: Page, number: int) -> None:
+        """Keep one page."""
+        self.pages.append(page)
+        if len(self.pages) > 1:
+            self._refuse_several()
+
+    def finish(self) -> None:
+        """Write the document, unless no page could be read: then what an older run wrote stays."""
+        from nanoocr.formats import merge_pdf, render, save
+
+        (name,) = self.target.formats
+        output = self.target.output
+        if all(page.status == "error" for page in self.pages):
+            return
+        if name == "pdf":
+            tell(merge_pdf(self.pages, output, self.sources), self.quiet)
+            return
+        content = render(self.pages, name)
+        if output == "-":
+            with opened(output) as out:
+                write(out, content if isinstance(content, str) else content.decode(), output)
+        else:
+            save(Path(output), content.encode() if isinstance(content, str) else content)
+
+    def _refuse_several(self) -> None:
+        from nanoocr.formats import find_format
+
+        (name,) = self.target.formats
+        if find_format(name).per_page:
+            raise UsageError(f"--format={name} writes a file for each page: name a folder, as in -o texts/")
+
+
+# ---------------------------------------------------------------------------------------------------
+# A folder
+
+
+@dataclass
+class Folder:
+    """Files for each input, called like it and written as soon as its last page is read."""
+
+    target: Target
+    stems: Sequence[Path]
+    inputs: Sequence[Input]
+    sources: Mapping[str, Path | bytes]
+    quiet: bool
+    number: int = -1
+    pages: list[Page] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        from nanoocr.formats import FORMATS
+
+        suffixes = [FORMATS[name].suffix for name in self.target.formats]
+        refuse_overwriting([f"{stem}{end}" for stem in self.stems for end in suffixes], self.inputs)
+        make_folder(self.target.output)
+
+    def add(self, page: Page, number: int) -> None:
+        """Keep one page, and write those of the input before, if this one begins another."""
+        if number != self.number:
+            self.finish()
+            self.number = number
+        self.pages.append(page)
+
+    def finish(self) -> None:
+        """Write the pages of the last input. One that could not be read at all gets no files."""
+        from nanoocr.formats import write_document
+
+        pages, self.pages = self.pages, []
+        if any(page.status != "error" for page in pages):
+            done = write_document(pages, self.target.formats, self.stems[self.number], self.sources)
+            tell(done.notes, self.quiet)
+
+
+@dataclass
+class Overlays:
+    """PNG files of the pages with what was read drawn on them."""
+
+    folder: str
+    stems: Sequence[Path]
+
+    def __post_init__(self) -> None:
+        make_folder(self.folder)
+
+    def add(self, page: Page, number: int, image: Image.Image | None) -> None:
+        """Draw one page; one that could not be opened has no picture to draw on."""
+        if image is None:
+            return
+        from nanoocr.formats.overlay import draw
+
+        stem = self.stems[number]
+        several = f"-{page.page:04d}" if page.page > 1 else ""
+        path = stem.with_name(f"{stem.name}{several}.overlay.png")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draw(page, image).save(path)
+        except OSError as error:
+            raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+# ---------------------------------------------------------------------------------------------------
+# Names and notes
+
+
+def name_stems(folder: str, inputs: Sequence[Input]) -> list[Path]:
+    """A path without suffix in the folder for each input."""
+    from nanoocr.formats import name_outputs
+
+    return [Path(folder, stem) for stem in name_outputs([item.place for item in inputs])]
+
+
+def make_folder(folder: str) -> None:
+    """Raises OutputError where the folder cannot be made."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written: {error.strerror}") from error
+
+
+def refuse_overwriting(outputs: Iterable[str], inputs: Sequence[Input]) -> None:
+    """Raises UsageError where results would take the place of a picture, by whatever name."""
+    names = {identity(item.source): item.name for item in reversed(inputs) if item.source is not None}
+    for output in outputs:
+        file = identity(Path(output))
+        if file is not None and file in names:
+            raise UsageError(f"--output={output} is {names[file]}, which is to be read: name another file")
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file from all others, whatever its path; None where there is none to be seen."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # ValueError: a NUL byte in the path
+        return None
+    return status.st_dev, status.st_ino
+
+
+def tell(notes: Sequence[str], quiet: bool) -> None:
+    """What was changed or left out in a file, a line each on stderr."""
+    for note in () if quiet else notes:
+        print(f"note: {note}", file=sys.stderr)

@@ -1,0 +1,143 @@
+"""Engines on page sets: every page is read once, its answer stays on disk, and scoring never reads again.
+
+ANSWERS/<engine>/<set>/run.json            what answered: version, weights, threads
+ANSWERS/<engine>/<set>/right/<page>.txt    what was read, beside it how long it took (nanoocr/eval/store.py)
+
+The folder of our own reader carries a fingerprint of weights and code in its name, so that a new model or a
+changed finder begins anew and old answers are never taken for its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+from PIL import Image
+
+import nanoocr
+from nanoocr.errors import NanoOCRError, UsageError
+from nanoocr.eval.answering import answer_all, peer_answers
+from nanoocr.eval.grounding import Ask
+from nanoocr.eval.page_sets import PageSet
+from nanoocr.eval.peers import Peer, PeerError, make_peer
+from nanoocr.eval.store import RUN, Prediction, Store
+from nanoocr.files import read_manifest
+from nanoocr.inference.reader import Reader, default_model_folder
+from nanoocr.machine import use_threads
+from nanoocr.model.folder import WEIGHTS, model_folder
+
+OURS = "nanoocr"
+READING_CODE = ("", "model", "layout", "inference")  # folders whose code decides what is read
+
+
+class OurPeer:
+    """Our reader behind the same small adapter as the others: one picture at a time."""
+
+    name = OURS
+
+    def __init__(self, model: str, threads: int) -> None:
+        """Load the model folder; "" is the model in the package. Raises CheckpointError."""
+        use_threads(threads)
+        self.folder = model_folder(model) if model else default_model_folder()
+        self.reader = Reader(self.folder, device="cpu")
+
+    def read(self, image: Image.Image, kind: str) -> str:
+        """The text of the page. Raises PeerError where the reader says that it could not read."""
+        try:
+            page = self.reader.read(image)
+        except NanoOCRError as error:
+            raise PeerError(str(error)) from error
+        if isinstance(page, list) or page.status == "error":
+            raise PeerError("several pages" if isinstance(page, list) else str(page.error))
+        return page.text
+
+    def about(self) -> dict[str, Any]:
+        """The weights' bytes and the fingerprint of what reads."""
+        return {
+            "version": fingerprint(self.folder),
+            "weights_bytes": sum(path.stat().st_size for path in self.folder.iterdir()),
+        }
+
+
+def fingerprint(folder: Path) -> str:
+    """Eight hexadecimal digits of the weights and of the code that reads with them."""
+    digest = hashlib.sha256(read_manifest(folder)["files"][WEIGHTS]["sha256"].encode())
+    root = Path(nanoocr.__file__).parent
+    for part in READING_CODE:
+        for path in sorted((root / part).glob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:8]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Something that reads: its name in tables, the folder of its answers, and how to start it."""
+
+    name: str
+    folder: Path
+    start: Callable[[], Peer]
+
+
+def find_engines(names: Sequence[str], model: str, answers: str | Path, threads: int) -> list[Engine]:
+    """The engines by name; `nanoocr` is our reader with the model folder `model`.
+
+    Raises:
+        CheckpointError: `model` is not a model folder.
+    """
+    # Before the first picture: rapidocr and our own finder both call OpenCV, which takes all cores otherwise.
+    cv2.setNumThreads(threads)
+    found = []
+    for name in names:
+        if name == OURS:
+            folder = model_folder(model) if model else default_model_folder()
+            place = Path(answers, f"{OURS}-{fingerprint(folder)}")
+            found.append(Engine(name, place, partial(OurPeer, model, threads)))
+        else:
+            place = Path(answers, name if threads == 1 else f"{name}-{threads}-threads")
+            found.append(Engine(name, place, partial(make_peer, name, threads)))
+    return found
+
+
+def answers_of(
+    engine: Engine, page_set: PageSet, threads: int, read: bool
+) -> tuple[dict[str, Any], dict[str, Prediction]]:
+    """What the engine is, and its answers by page; pages that it has not read are read if `read` says so.
+
+    Raises:
+        UsageError: the engine is not installed, or its answers on disk were given by another version.
+    """
+    folder = engine.folder / page_set.name
+    asks = [Ask(sample, "right", sample) for sample in page_set.samples]
+    about = stored_about(folder)
+    store = Store(folder, about) if about else None
+    done = [ask for ask in asks if store and store.get(ask)]
+    if read and len(done) < len(asks):
+        peer = engine.start()
+        about = {"engine": engine.name, "threads": threads, **peer.about()}
+        store = Store(folder, about)
+        answer_all(asks, store, partial(peer_answers, peer), f"{engine.name}, {page_set.name}")
+    if store is None:
+        return {}, {}
+    found = {ask.sample.id: store.get(ask) for ask in asks}
+    return dict(about), {name: answer for name, answer in found.items() if answer is not None}
+
+
+def stored_about(folder: Path) -> Mapping[str, Any]:
+    """What run.json says of an engine; {} where nothing has been read yet.
+
+    Raises:
+        UsageError: the file is not JSON.
+    """
+    try:
+        about: Mapping[str, Any] = json.loads((folder / RUN).read_bytes())
+        return about
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise UsageError(f"{folder / RUN}: not JSON ({error}); name another --answers") from error

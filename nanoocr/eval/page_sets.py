@@ -1,0 +1,224 @@
+"""Real pages with truth as sets to read: receipts, forms, Fox's pages, pages of PDFs.
+
+The pictures are not part of the project: `load_page_set("sroie", "../shared/data")` takes the folder that
+holds them. Beside them stand two kinds of sets that are made here (nanoocr/eval/made_pages.py): pictures
+without text, and pages that are turned.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from nanoocr.errors import UsageError
+from nanoocr.eval.made_pages import TURNS, empty_samples, turned_samples
+from nanoocr.eval.samples import PROMPT, EvalSample, collect, read_text
+from nanoocr.eval.store import read_predictions
+
+FOX = "fox_pages"
+FOX_ANSWERS = f"{FOX}/answers"
+FOX_KINDS = ("original", "rendered", "random")
+LINE_MARGIN = 0.25  # of a box's height, on all four sides of a line that is cut out
+Found = Iterator[EvalSample | str]
+
+
+@dataclass(frozen=True)
+class PageSet:
+    """Pages to read, what is counted in them, and one sentence for everything that is no page."""
+
+    name: str
+    protocol: str  # what is shown and what is compared, one sentence
+    samples: tuple[EvalSample, ...]
+    left_out: tuple[str, ...] = ()
+
+
+# ---------------------------------------------------------------------------------------------------
+# Loaders: from the folder of all data to samples, and strings that say what was left out
+
+
+def _rows(file: Path) -> Iterator[dict[str, Any] | str]:
+    """The objects of a file with one JSON object a line; odd lines are sentences.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    try:
+        lines = file.read_bytes().splitlines()
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read ({error.strerror}): name the folder by --data") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        yield row if isinstance(row, dict) else f"{file.name}, line {number}: not a JSON object"
+
+
+def _page(folder: Path, name: str, row: dict[str, Any], kind: str) -> EvalSample | str:
+    """The page of one row of a manifest, or why it is none."""
+    image, text = row.get("image"), row.get("text")
+    if not isinstance(image, str) or not isinstance(text, str):
+        return f"{name}: image and text must be names of files"
+    missing = next((path for path in (image, text) if not (folder / path).is_file()), None)
+    if missing:
+        return f"{name}: {missing} is missing"
+    truth = read_text(folder / text)
+    if truth is None:
+        return f"{name}: its truth {text} is not UTF-8"
+    return EvalSample(name, folder / image, PROMPT, lines_as_lf(truth), kind)
+
+
+def lines_as_lf(text: str) -> str:
+    """The text with every line end, of whatever system, as one \\n."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _of_dataset(dataset: str, kind: str) -> Callable[[Path], Found]:
+    """Loader of the rows of one data set in manifest.jsonl; `kind` is what engines are told."""
+
+    def load(data: Path) -> Found:
+        for row in _rows(data / "manifest.jsonl"):
+            if isinstance(row, str) or row.get("dataset") == dataset:
+                yield row if isinstance(row, str) else _page(data, f"{dataset}/{row.get('id')}", row, kind)
+
+    return load
+
+
+def _fox(kind: str) -> Callable[[Path], Found]:
+    """Loader of one of the three settings of Fox's pages."""
+
+    def load(data: Path) -> Found:
+        for row in _rows(data / FOX / "manifest.jsonl"):
+            if isinstance(row, str) or row.get("kind") == kind:
+                yield row if isinstance(row, str) else _page(data / FOX, f"{row.get('id')}", row, "document")
+
+    return load
+
+
+def _receipt_lines(data: Path) -> Found:
+    """Every line of every receipt as a picture of its own, cut by its true box."""
+    for row in _rows(data / "sroie_receipts_lines.jsonl"):
+        if isinstance(row, str):
+            yield row
+            continue
+        try:
+            name, image, lines = str(row["id"]), data / str(row["image"]), list(row["lines"])
+            page = np.asarray(Image.open(image).convert("RGB"))
+        except (KeyError, TypeError, OSError) as error:
+            yield f"sroie_receipts_lines.jsonl, {row.get('id')}: no picture with lines ({error!r})"
+            continue
+        for number, line in enumerate(lines):
+            yield _line(page, f"{name}/{number}", line)
+
+
+def _line(page_HW3: np.ndarray, name: str, line: Any) -> EvalSample | str:
+    try:
+        quad, truth = np.asarray(line["quad"], dtype=np.float32).reshape(4, 2), line["text"]
+    except (KeyError, TypeError, ValueError) as error:
+        return f"{name}: needs text and quad, eight numbers ({error!r})"
+    if not isinstance(truth, str):
+        return f"{name}: its text is no text"
+    picture = cut_quad(page_HW3, quad)
+    if picture is None:
+        return f"{name}: its box has no area"
+    return EvalSample(name, picture, PROMPT, lines_as_lf(truth).strip(), "line")
+
+
+def cut_quad(page_HW3: np.ndarray, quad_42: np.ndarray, margin: float = LINE_MARGIN) -> Image.Image | None:
+    """A quadrilateral of the page, made level, with `margin` of its height on all sides.
+
+    The corners are (x, y), clockwise from the upper left of the text. None for boxes below one pixel.
+    """
+    top, right, bottom, left = (np.linalg.norm(quad_42[i] - quad_42[(i + 1) % 4]) for i in range(4))
+    width, height = (top + bottom) / 2, (left + right) / 2
+    if width < 1 or height < 1:
+        return None
+    pad = margin * height
+    size = (round(width + 2 * pad), round(height + 2 * pad))
+    corners = [[pad, pad], [pad + width, pad], [pad + width, pad + height], [pad, pad + height]]
+    matrix = cv2.getPerspectiveTransform(quad_42.astype(np.float32), np.asarray(corners, dtype=np.float32))
+    # What lies outside the page is more of its edge: black corners would be read as ink.
+    cut = cv2.warpPerspective(page_HW3, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return Image.fromarray(cut)
+
+
+# ---------------------------------------------------------------------------------------------------
+# The sets
+
+
+@dataclass(frozen=True)
+class _Source:
+    protocol: str
+    load: Callable[[Path], Found]
+
+
+def _turned(degrees: float) -> _Source:
+    protocol = f"Pages made by seed, turned clockwise by {degrees:.0f} degrees. {_ORDER}"
+    return _Source(protocol, lambda _data: turned_samples(degrees))
+
+
+_ORDER = "Truth in reading order; cer_free ignores case and line ends."
+SOURCES: dict[str, _Source] = {
+    "sroie": _Source(
+        f"Whole scanned receipts. {_ORDER} The truth is all capitals: only scores without case count.",
+        _of_dataset("sroie_receipts", "receipt"),
+    ),
+    "sroie_lines": _Source(
+        f"Lines of the receipts, cut by their true quadrilaterals with {LINE_MARGIN} of their height around.",
+        _receipt_lines,
+    ),
+    "funsd": _Source(
+        "Whole noisy forms. The truth is sorted by rows, so that bag_f1_free is the fair score.",
+        _of_dataset("funsd_test", "form"),
+    ),
+    "fox_original": _Source(f"Fox's English pages as they were printed. {_ORDER}", _fox("original")),
+    "fox_rendered": _Source(f"The same texts set anew in one column. {_ORDER}", _fox("rendered")),
+    "fox_random": _Source(f"Pages of random letters, set like fox_rendered. {_ORDER}", _fox("random")),
+    "born_digital": _Source(
+        "Pages of PDFs as pictures; the truth is the PDF's text layer in its own order.",
+        _of_dataset("borndigital_pdf", "document"),
+    ),
+    "empty": _Source(
+        "Pictures without text, made by seed: every character read is invented.",
+        lambda _data: empty_samples(),
+    ),
+    **{name: _turned(degrees) for name, degrees in TURNS.items()},
+}
+
+
+def load_page_set(name: str, data: str | Path, limit: int = 0) -> PageSet:
+    """A set by name; `limit` takes so many pages, evenly spread (0 is all).
+
+    Raises:
+        UsageError: no such set, its files are missing, or no page is in it.
+    """
+    if name not in SOURCES:
+        raise UsageError(f"there is no set {name!r}: choose among {', '.join(SOURCES)}")
+    found = collect(SOURCES[name].load(Path(data)), f"the set {name} of {data}")
+    samples = found.samples
+    if 0 < limit < len(samples):
+        samples = tuple(samples[i * len(samples) // limit] for i in range(limit))
+    return PageSet(name, SOURCES[name].protocol, samples, found.left_out)
+
+
+def published_answers(data: str | Path, page_set: PageSet) -> dict[str, dict[str, str]]:
+    """What other systems have published about a set of Fox's pages: system -> page -> text.
+
+    Empty for other sets, and where the pages or answers are not all there.
+    """
+    kind = page_set.name.removeprefix("fox_")
+    answers: dict[str, dict[str, str]] = {}
+    for folder in sorted((Path(data) / FOX_ANSWERS).glob(f"*/{kind}")):
+        found = read_predictions(folder, page_set.samples).predictions.get("right", {})
+        if len(found) == len(page_set.samples):  # a mean over fewer pages would be another number
+            answers[folder.parent.name] = {name: answer.text for name, answer in found.items()}
+    return answers

@@ -1,0 +1,244 @@
+"""Output formats: a page with lines and words becomes text, JSON, Markdown, hOCR, ALTO, PAGE, TSV or PDF.
+
+Each format is a module with `render(pages)`, and `FORMATS` says which. Nothing of them is imported before
+it is asked for, so a run that writes plain text needs no library for XML or PDF.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, NamedTuple
+
+from nanoocr.document import PageLike
+from nanoocr.errors import OutputError, UsageError
+from nanoocr.files import write_file
+
+if TYPE_CHECKING:
+    from nanoocr.formats.pdf import Sources
+
+
+class Format(NamedTuple):
+    """One output format: the end of its files' names, its module, and whether each page is a file."""
+
+    suffix: str
+    module: str
+    per_page: bool = False
+
+
+FORMATS = {
+    "txt": Format(".txt", "nanoocr.formats.plain"),
+    "json": Format(".json", "nanoocr.formats.json_text"),
+    "md": Format(".md", "nanoocr.formats.markdown"),
+    "hocr": Format(".hocr", "nanoocr.formats.hocr"),
+    "alto": Format(".alto.xml", "nanoocr.formats.alto", per_page=True),
+    "page": Format(".page.xml", "nanoocr.formats.page_xml", per_page=True),
+    "tsv": Format(".tsv", "nanoocr.formats.tsv"),
+    "pdf": Format(".pdf", "nanoocr.formats.pdf"),
+}
+# What a page's text goes into even if nobody knows where it stands.
+_WITHOUT_PLACES = ("txt", "json", "md")
+
+
+class Written(NamedTuple):
+    """The files that were written, and a sentence for each thing that was changed or left out."""
+
+    paths: list[Path]
+    notes: list[str]
+
+
+def find_format(name: str) -> Format:
+    """The format of this name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in FORMATS:
+        raise UsageError(f"unknown format {name!r}: choose {', '.join(FORMATS)}")
+    return FORMATS[name]
+
+
+def render(pages: Sequence[PageLike], name: str, sources: Sources | None = None) -> str | bytes:
+    """The pages in one file of the format called `name`.
+
+    Args:
+        sources: what a page's `file` stands for where that is no path (bytes, an image); only PDF asks.
+
+    Raises:
+        UsageError: no such format, a library that it needs is missing, or PAGE XML of several pages.
+        OutputError: a PDF none of whose pages can be shown.
+    """
+    chosen = find_format(name)
+    try:
+        module = importlib.import_module(chosen.module)
+        content: str | bytes = module.render(pages, sources) if name == "pdf" else module.render(pages)
+    except ModuleNotFoundError as error:
+        raise UsageError(f"the format {name} needs {error.name}: pip install {error.name}") from error
+    return content
+
+
+def write(
+    pages: Iterable[PageLike], names: Sequence[str], folder: Path, sources: Sources | None = None
+) -> Written:
+    """Write the pages of each input into `folder`, in each of the formats; a file is replaced whole or not.
+
+    A file is called like its input: `scan.png` gives `scan.hocr`, and of a document of several pages each
+    page's own file is `scan-0002.page.xml`. Inputs of the same name keep their suffix, and then get a number.
+
+    Raises:
+        UsageError: no such format, or an input lies where its output would go.
+        OutputError: a file cannot be written.
+    """
+    for name in names:
+        find_format(name)
+    documents = [list(members) for _, members in groupby(pages, key=lambda page: page.file)]
+    stems = name_outputs([PurePath(PurePath(document[0].file).name or "page") for document in documents])
+    written = Written([], [])
+    for document, stem in zip(documents, stems, strict=True):
+        done = write_document(document, names, folder / stem, sources)
+        written.paths.extend(done.paths)
+        written.notes.extend(done.notes)
+    return written
+
+
+def write_document(
+    pages: Sequence[PageLike], names: Sequence[str], stem: Path, sources: Sources | None = None
+) -> Written:
+    """Write the pages of one input in each of the formats, to files called `stem` and the format's suffix.
+
+    Raises:
+        UsageError: no such format, or the input lies where its output would go.
+        OutputError: a file cannot be written.
+    """
+    written = Written([], list(_notes(pages, names)))
+    for name in names:
+        path = stem.with_name(f"{stem.name}{find_format(name).suffix}")
+        _write_document(pages, name, path, sources, written)
+    return written
+
+
+def merge_pdf(pages: Iterable[PageLike], path: str | Path, sources: Sources | None = None) -> list[str]:
+    """Write one searchable PDF of pages from any number of pictures and PDFs, in their order.
+
+    Args:
+        sources: what a page's `file` stands for where that is no path (bytes, an image).
+
+    Returns:
+        A sentence for each page that had to be left out.
+
+    Raises:
+        UsageError: a page comes from the file that is to be written.
+        OutputError: the file cannot be written, or not one of the pages can be shown.
+    """
+    from nanoocr.formats.pdf import render_with_notes
+
+    every, place = list(pages), Path(path)
+    for name in dict.fromkeys(page.file for page in every):
+        _refuse_input(place, name)
+    content, notes = render_with_notes(every, sources)
+    save(place, content)
+    return notes
+
+
+def _write_document(
+    document: Sequence[PageLike], name: str, path: Path, sources: Sources | None, written: Written
+) -> None:
+    """One input in one format: a file, or a file for each of its pages."""
+    chosen = FORMATS[name]
+    parts = [[page] for page in document] if chosen.per_page else [document]
+    for part in parts:
+        place = path
+        if chosen.per_page:
+            stem = path.name.removesuffix(chosen.suffix)
+            place = path.with_name(f"{stem}{part_name(part[0], len(document) > 1)}{chosen.suffix}")
+        _refuse_input(place, document[0].file)
+        content = _render_noting(part, name, sources, written.notes)
+        if content is not None:
+            save(place, content)
+            written.paths.append(place)
+
+
+def _render_noting(
+    pages: Sequence[PageLike], name: str, sources: Sources | None, notes: list[str]
+) -> bytes | None:
+    """The content of a file; None, and a note, for a PDF that would have no page."""
+    if name != "pdf":
+        content = render(pages, name)
+        return content.encode("utf-8") if isinstance(content, str) else content
+    try:
+        from nanoocr.formats.pdf import render_with_notes
+
+        pdf, left_out = render_with_notes(pages, sources)
+    except ModuleNotFoundError as error:
+        raise UsageError(f"the format pdf needs {error.name}: pip install {error.name}") from error
+    except OutputError as error:
+        notes.append(f"no PDF was written: {error}")
+        return None
+    notes.extend(left_out)
+    return pdf
+
+
+def _notes(document: Sequence[PageLike], names: Sequence[str]) -> Iterable[str]:
+    """What cleaning changed, and what has no place in the formats asked for."""
+    from nanoocr.formats.clean import clean
+
+    with_places = [name for name in names if name not in _WITHOUT_PLACES]
+    for page in document:
+        yield from clean(page).notes
+        if page.text.strip() and not page.lines and with_places:
+            name = page.file if page.page == 1 else f"{page.file}, page {page.page}"
+            yield f"{name}: its text has no places, so {', '.join(with_places)} hold none of it."
+
+
+def name_outputs(places: Sequence[PurePath]) -> list[PurePath]:
+    """A path without suffix for each input's files, all of them different; folders are kept.
+
+    Inputs of the same name in one folder keep their suffix, and then get a number.
+    """
+    whole = [place.with_name(place.name.lstrip("-") or "page") for place in places]
+    short = [place.with_suffix("") for place in whole]
+    counts = Counter(short)
+    taken: set[PurePath] = set()
+    stems: list[PurePath] = []
+    for place, stem in zip(whole, short, strict=True):
+        name = stem if counts[stem] == 1 else place
+        number, candidate = 1, name
+        while candidate in taken:
+            number += 1
+            candidate = name.with_name(f"{name.name}-{number}")
+        taken.add(candidate)
+        stems.append(candidate)
+    return stems
+
+
+def part_name(page: PageLike, several: bool) -> str:
+    """What is put behind the name of a page's own file: its number where the input has several pages."""
+    return f"-{page.page:04d}" if several or page.page > 1 else ""
+
+
+def _refuse_input(path: Path, source: str) -> None:
+    """Raises UsageError where the output would take the place of what was read."""
+    try:
+        same = path.exists() and path.samefile(source)
+    except (OSError, ValueError):  # the input is no file, or its name is none
+        return
+    if same:
+        raise UsageError(f"{path} is to be written, but it is what was read: name another folder")
+
+
+def save(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all; a pipe or a device is written to.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)  # renaming a file into its place would do away with a device
+        else:
+            write_file(path, content)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error

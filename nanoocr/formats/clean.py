@@ -1,0 +1,172 @@
+"""Pages that every format can hold: what a file cannot take is left out, counted and told.
+
+XML forbids most control characters. PAGE wants whole numbers within the picture. PDF viewers cannot mark
+a word without width. ALTO wants a word in every line. One function sees to all of this, before any format.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from nanoocr.document import Baseline, Box, Line, PageLike, Point, Quad, TextPage, Word, angle, hull, part
+
+# Everything but the Char production of XML 1.0; surrogates are in it, which UTF-8 cannot hold either.
+FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+MIN_SIDE = 1.0  # pixels; the smallest box that whole numbers can tell from nothing
+
+_CHARACTERS, _NO_PLACE, _MOVED = "characters", "words without a place", "words moved"
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """A page that every format can hold, and a sentence for each kind of thing that was changed."""
+
+    page: TextPage
+    notes: tuple[str, ...]
+
+
+def clean(page: PageLike) -> Cleaned:
+    """The page with only allowed characters, boxes inside the picture, and words in every line."""
+    counts: Counter[str] = Counter()
+    # Without a size the boxes say how large the page must be, and a page has at least one pixel.
+    width, height = (max(1, math.ceil(side)) for side in _size(page))
+    lines = []
+    for line in page.lines:
+        cleaned = _clean_line(line, Box(0, 0, width, height), counts)
+        if cleaned is not None:
+            lines.append(cleaned)
+    # A reading that knows no lines still has its text.
+    text = "" if page.lines else _allowed(page.text, Counter())
+    cleaned_page = TextPage(
+        file=_allowed(page.file, Counter()),
+        page=page.page,
+        width=width,
+        height=height,
+        lines=tuple(lines),
+        dpi=page.dpi if page.dpi and math.isfinite(page.dpi) and page.dpi > 0 else None,
+        quarter_turns=page.quarter_turns % 4,
+        error=None if page.error is None else _allowed(page.error, Counter()),
+        text=text,
+    )
+    return Cleaned(cleaned_page, tuple(_notes(page, counts)))
+
+
+def clean_pages(pages: Iterable[PageLike]) -> list[TextPage]:
+    """The pages that every format can hold, without the notes."""
+    return [clean(page).page for page in pages]
+
+
+def _size(page: PageLike) -> tuple[float, float]:
+    if page.width > 0 and page.height > 0:
+        return page.width, page.height
+    points = [point for line in page.lines for point in line.quad if all(map(math.isfinite, point))]
+    box = hull(points) if points else Box(0, 0, 1, 1)
+    return box.right, box.bottom
+
+
+def _notes(page: PageLike, counts: Counter[str]) -> Iterable[str]:
+    name = page.file if page.page == 1 else f"{page.file}, page {page.page}"
+    if counts[_CHARACTERS]:
+        yield f"{name}: {counts[_CHARACTERS]} characters that XML forbids were left out."
+    if counts[_NO_PLACE]:
+        yield f"{name}: {counts[_NO_PLACE]} words without a place on the page got one within their line."
+    if counts[_MOVED]:
+        yield f"{name}: {counts[_MOVED]} words that stood outside the page or had no size were moved into it."
+
+
+def _clean_line(line: Line, page: Box, counts: Counter[str]) -> Line | None:
+    """None for a line without any text."""
+    text = " ".join(_allowed(line.text, counts).split())
+    # The counts tell of words, and the line's own box is none.
+    quad = _inside(line.quad, page, Counter()) or _hull_quad(line.words, page) or page.quad()
+    words = []
+    for word in line.words:
+        # The line's text holds the same characters, where they have been counted.
+        word_text = " ".join(_allowed(word.text, Counter()).split())
+        if word_text:
+            words.append(_clean_word(word, word_text, quad, page, counts))
+    words = words or _split(text, quad, line.confidence)
+    if not words:
+        return None
+    return Line(
+        text=text or " ".join(word.text for word in words),
+        quad=quad,
+        confidence=_share(line.confidence),
+        words=tuple(words),
+        block=line.block,
+        baseline=_clean_baseline(line.baseline, page),
+        cap_height=line.cap_height if line.cap_height and math.isfinite(line.cap_height) else None,
+    )
+
+
+def _clean_word(word: Word, text: str, line_quad: Quad, page: Box, counts: Counter[str]) -> Word:
+    quad = _inside(word.quad, page, counts)
+    if quad is None:
+        counts[_NO_PLACE] += 1
+    return Word(text, quad or line_quad, _share(word.confidence))
+
+
+def _allowed(text: str, counts: Counter[str]) -> str:
+    kept, left_out = FORBIDDEN.subn("", text)
+    counts[_CHARACTERS] += left_out
+    return kept
+
+
+def _share(confidence: float | None) -> float | None:
+    if confidence is None or not math.isfinite(confidence):
+        return None
+    return min(1.0, max(0.0, confidence))
+
+
+def _split(text: str, quad: Quad, confidence: float | None) -> list[Word]:
+    """Words for a line that has none: its quad is shared out by the number of characters."""
+    return [
+        Word(match[0], part(quad, match.start() / len(text), match.end() / len(text)), _share(confidence))
+        for match in re.finditer(r"\S+", text)
+    ]
+
+
+def _hull_quad(words: Iterable[Word], page: Box) -> Quad | None:
+    points = [point for word in words for point in word.quad if all(map(math.isfinite, point))]
+    return _inside(hull(points).quad(), page, Counter()) if points else None
+
+
+def _inside(quad: Quad, page: Box, counts: Counter[str]) -> Quad | None:
+    """The quad with its corners moved into the page and at least a pixel wide; None if it has no place."""
+    if len(quad) != 4 or not all(math.isfinite(value) for point in quad for value in point):
+        return None
+    moved = tuple(_clamp(point, page) for point in quad)
+    box = hull(moved)
+    # An upright box of a pixel takes the place of a flat one, and keeps to the page at its far edges.
+    flat = box.width < MIN_SIDE or box.height < MIN_SIDE
+    if flat:
+        left = min(box.left, page.right - MIN_SIDE)
+        top = min(box.top, page.bottom - MIN_SIDE)
+        wide = Box(left, top, max(box.right, left + MIN_SIDE), max(box.bottom, top + MIN_SIDE))
+        moved = _turned(wide, angle(quad))
+    if flat or moved != tuple(quad):
+        counts[_MOVED] += 1
+    (a, b, c, d) = moved
+    return (a, b, c, d)
+
+
+def _turned(box: Box, degrees: float) -> Quad:
+    """The corners of a box from where text of this angle begins."""
+    a, b, c, d = box.quad()
+    quarter = round(degrees / 90) % 4
+    return ((a, b, c, d), (b, c, d, a), (c, d, a, b), (d, a, b, c))[quarter]
+
+
+def _clamp(point: Point, page: Box) -> Point:
+    return (min(max(point[0], page.left), page.right), min(max(point[1], page.top), page.bottom))
+
+
+def _clean_baseline(baseline: Baseline | None, page: Box) -> Baseline | None:
+    if baseline is None or not all(math.isfinite(value) for point in baseline for value in point):
+        return None
+    start, end = (_clamp(point, page) for point in baseline)
+    return None if math.dist(start, end) < MIN_SIDE else (start, end)

@@ -1,0 +1,245 @@
+"""Reading by lines: the finder says where the lines of a page are, the model reads strips of them.
+
+picture -> layout (lines with geometry) -> strips, 64 pixels high -> Engine, strips of one width together
+        -> text of each strip -> words with places -> lines -> the page's text
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+import torch
+from PIL import Image
+
+from nanoocr.document import Line, Quad, Word
+from nanoocr.image_process import PictureViews, count_picture_tokens
+from nanoocr.inference.engine import Completion, Engine, Request, TokenCount
+from nanoocr.inference.place import Span, place_words
+from nanoocr.inference.sampling import SamplingConfig
+from nanoocr.layout import PageLayout, Strip, TextLine, cut_strips, find_page
+from nanoocr.layout.strips import BASELINE, CAP_HEIGHT
+
+STRIPS_AT_ONCE = 64  # decoded together: more share each step's cost, and pad each other more
+# Strips that the model is less sure of are no text more often than text: borders, dirt, pictures. The value
+# is where text that is left out and text that is invented weigh alike on synthetic pages.
+LEAST_CONFIDENCE = 0.5
+# A strip says no more than this: the narrowest letters are some 5 pixels wide, an accent takes two tokens of
+# bytes. The bound keeps the cache small and ends what goes in circles.
+MOST_TOKENS, PIXELS_PER_TOKEN = 24, 4
+PROBES = 4  # lines that tell whether a page stands on its head
+SURE = 0.85  # mean confidence of probes from which the other way up is not tried
+MANY_STRIPS, DOUBTFUL = 6, 0.75  # from how many strips on a page is judged, by their median confidence
+CLEARLY = 0.1  # what the probes of a page on its head are surer than those of the same page as it came
+SAME_WORD = 0.15  # cap heights between two strips below which they share a word that was cut
+ASCENDERS = frozenset("bdfhklt")
+DESCENDERS = frozenset("gjpqy,;Qçş()[]{}/|_§")
+
+
+@dataclass(frozen=True)
+class StripReading:
+    """A strip of a page and what the model read there."""
+
+    strip: Strip
+    completion: Completion
+
+    @property
+    def confidence(self) -> float:
+        """Geometric mean of the probabilities of all tokens, the end included: 0 to 1."""
+        return geometric_mean((*self.completion.probabilities, self.completion.stop_probability))
+
+
+@dataclass(frozen=True)
+class PageReading:
+    """The lines that were read on a page; `tokens` counts those of all its strips."""
+
+    lines: tuple[Line, ...]
+    quarter_turns: int  # clockwise, that would set the page upright
+    tokens: TokenCount
+    confidence: float | None
+    truncated: bool = False
+    left_out: int = 0  # strips below the least confidence
+
+
+@dataclass(frozen=True)
+class LineReader:
+    """An engine, and how it is asked about strips."""
+
+    engine: Engine
+    before: tuple[int, ...]  # ids in front of the picture's run
+    behind: tuple[int, ...]  # ids behind it
+    sampling: SamplingConfig
+    least_confidence: float = LEAST_CONFIDENCE
+    max_tokens: int | None = None  # of a strip
+
+    def read(self, image: Image.Image) -> PageReading:
+        """The lines of an RGB picture, in reading order."""
+        layout = self.upright_layout(image)
+        strips = [s for number, line in enumerate(layout.lines) for s in cut_strips(image, line, number)]
+        readings = self.read_strips(strips)
+        return assemble(layout, readings, self.least_confidence)
+
+    def upright_layout(self, image: Image.Image) -> PageLayout:
+        """The layout the right way up: where the finder doubts, both ways are tried by reading."""
+        layout = find_page(image)
+        on_head = layout.upright.quarter_turns >= 2  # for letters at random the finder's signs say nothing
+        if not on_head and not (layout.lines and layout.upright.doubtful_180):
+            return layout
+        if not on_head and self._probe(image, layout) >= SURE:
+            return layout
+        other = find_page(image, (layout.upright.quarter_turns + 2) % 4)
+        level, turned = (other, layout) if on_head else (layout, other)
+        # Few pages stand on their heads, so that reading must speak clearly for it.
+        return turned if self._probe(image, turned) > self._probe(image, level) + CLEARLY else level
+
+    def _probe(self, image: Image.Image, layout: PageLayout) -> float:
+        """Mean confidence of the strips of the longest lines."""
+        longest = sorted(layout.lines, key=lambda line: _length(line) / line.cap_height)[-PROBES:]
+        strips = [strip for line in longest for strip in cut_strips(image, line)[:1]]
+        readings = self.read_strips(strips)
+        sure = [reading.confidence for reading in readings if reading.completion.text]
+        return sum(sure) / len(readings) if readings else 0.0
+
+    def read_strips(self, strips: Sequence[Strip]) -> list[StripReading]:
+        """What each strip says, in their order; strips of one width are read together."""
+        order = sorted(range(len(strips)), key=lambda i: strips[i].image.shape[1])
+        requests = [self._request(strips[i]) for i in order]
+        done = self.engine.generate(requests, self.sampling, max_batch=STRIPS_AT_ONCE) if requests else []
+        by_place = dict(zip(order, done, strict=True))
+        return [StripReading(strip, by_place[i]) for i, strip in enumerate(strips)]
+
+    def _request(self, strip: Strip) -> Request:
+        views = PictureViews(torch.from_numpy(strip.image))
+        run = (self.engine.model.image_id,) * count_picture_tokens(views)
+        most = MOST_TOKENS + strip.image.shape[1] // PIXELS_PER_TOKEN
+        return Request((*self.before, *run, *self.behind), (views,), min(most, self.max_tokens or most))
+
+
+def geometric_mean(probabilities: Sequence[float]) -> float:
+    """The mean of probabilities in logarithms; 0 where one of them is 0 or there is none."""
+    if not probabilities or min(probabilities) <= 0:
+        return 0.0
+    return math.exp(sum(map(math.log, probabilities)) / len(probabilities))
+
+
+# ---------------------------------------------------------------------------------------------------
+# From strips to lines
+
+
+def assemble(layout: PageLayout, readings: Sequence[StripReading], least: float) -> PageReading:
+    """The page's lines out of its strips; what the model is not sure of is left out and counted."""
+    said = [one for one in readings if one.completion.text.strip()]
+    least = max(least, least_of_page([one.confidence for one in said])) if least else 0.0
+    kept = [one for one in said if one.confidence >= least]
+    unsure = len(said) - len(kept)
+    by_line: dict[int, list[StripReading]] = {}
+    for reading in kept:
+        by_line.setdefault(reading.strip.line, []).append(reading)
+    lines = tuple(make_line(layout.lines[number], parts) for number, parts in by_line.items())
+    tokens = [one.completion.tokens for one in readings]
+    every = [p for one in kept for p in one.completion.probabilities]
+    return PageReading(
+        lines=lines,
+        quarter_turns=-layout.upright.quarter_turns % 4,  # the finder counts anticlockwise
+        tokens=TokenCount(*(sum(column) for column in zip(*tokens))) if tokens else TokenCount(0, 0, 0),
+        confidence=sum(every) / len(every) if every else None,
+        truncated=any(one.completion.status == "truncated" for one in kept),
+        left_out=unsure,
+    )
+
+
+def least_of_page(confidences: Sequence[float]) -> float:
+    """What the strips of a page must have at least: much, where most of them are doubtful.
+
+    A raster, a texture or the back of a page gives many strips in which the model sees a sign here and there.
+    A page of text has few of those, also where its print is bad.
+    """
+    doubtful = len(confidences) >= MANY_STRIPS and median(confidences) < DOUBTFUL
+    return SURE if doubtful else 0.0
+
+
+def make_line(line: TextLine, parts: Sequence[StripReading]) -> Line:
+    """One line of text out of the strips that it was cut into."""
+    words: list[Word] = []
+    end: np.ndarray | None = None
+    for reading in parts:
+        start = _on_page(reading.strip, reading.strip.used[0])
+        placed = list(words_of(line, reading))
+        if end is not None and placed and math.dist(start, end) < SAME_WORD * line.cap_height:
+            words[-1:] = [_joined(words[-1], placed.pop(0))]
+        words += placed
+        end = _on_page(reading.strip, reading.strip.used[1])
+    return Line(
+        text=" ".join(word.text for word in words),
+        quad=line.quad,
+        confidence=geometric_mean([reading.confidence for reading in parts]),
+        words=tuple(words),
+        block=line.block,
+        baseline=(line.baseline[0], line.baseline[-1]),
+        cap_height=line.cap_height,
+    )
+
+
+def words_of(line: TextLine, reading: StripReading) -> Iterator[Word]:
+    """The words of a strip, with their places on the page."""
+    strip, completion = reading.strip, reading.completion
+    texts = completion.text.split()
+    spans = place_words(texts, Span(*strip.used), _gaps_in_strip(line, strip))
+    for text, span, confidence in zip(texts, spans, word_confidences(completion, texts), strict=True):
+        yield Word(text, _word_quad(strip, span, text), confidence)
+
+
+def word_confidences(completion: Completion, texts: Sequence[str]) -> list[float]:
+    """Geometric mean of the probabilities of each word's tokens, the blank before it included."""
+    ends, at = [], 0
+    for text in texts:
+        at = completion.text.index(text, at) + len(text)
+        ends.append(at)
+    groups: list[list[float]] = [[] for _ in texts]
+    for place, probability in zip(completion.places, completion.probabilities, strict=True):
+        number = next((i for i, end in enumerate(ends) if place < end), len(ends) - 1)
+        groups[number].append(probability)
+    return [geometric_mean(group) for group in groups]
+
+
+def _joined(one: Word, other: Word) -> Word:
+    quad = (one.quad[0], other.quad[1], other.quad[2], one.quad[3])
+    least = min(one.confidence or 0.0, other.confidence or 0.0)
+    return Word(one.text + other.text, quad, least)
+
+
+def _gaps_in_strip(line: TextLine, strip: Strip) -> list[Span]:
+    """The blanks of a line as columns of its strip."""
+    if not line.gaps:
+        return []
+    points = np.asarray(line.baseline)
+    along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
+    at = np.asarray(line.gaps).reshape(-1)
+    on_page = np.stack([np.interp(at, along, points[:, 0]), np.interp(at, along, points[:, 1])], axis=1)
+    columns = np.linalg.solve(strip.to_page[:, :2], (on_page - strip.to_page[:, 2]).T)[0]
+    return [Span(float(start), float(end)) for start, end in columns.reshape(-1, 2)]
+
+
+def _word_quad(strip: Strip, span: Span, text: str) -> Quad:
+    """The word's corners on the page: as high as its letters rise above the baseline and hang below it."""
+    tall = any(char in ASCENDERS or not char.islower() for char in text)
+    top = BASELINE - CAP_HEIGHT * (1.05 if tall else 0.75)
+    bottom = BASELINE + CAP_HEIGHT * (0.3 if any(char in DESCENDERS for char in text) else 0.03)
+    corners = ((span.start, top), (span.end, top), (span.end, bottom), (span.start, bottom))
+    a, b, c, d = (_on_page(strip, *corner) for corner in corners)
+    return (_point(a), _point(b), _point(c), _point(d))
+
+
+def _on_page(strip: Strip, x: float, y: float = BASELINE) -> np.ndarray:
+    return strip.to_page @ np.array([x, y, 1.0])
+
+
+def _point(xy: np.ndarray) -> tuple[float, float]:
+    return (float(xy[0]), float(xy[1]))
+
+
+def _length(line: TextLine) -> float:
+    return math.dist(line.baseline[0], line.baseline[-1])

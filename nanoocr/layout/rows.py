@@ -1,0 +1,114 @@
+"""Rows of letters get their marks, the height of their capitals, and the ink of other rows nearby."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from nanoocr.layout.components import Boxes, group_quantile
+from nanoocr.layout.geometry import RowShape, fit_baseline, outline
+from nanoocr.layout.lines import Runs, measure_runs
+
+FEW, MANY = 8, 12  # letters with which a row's capitals are uncertain, or certain enough to lend their height
+
+
+def shape_rows(letters: Boxes, row_of: np.ndarray, marks: Boxes, block_of: np.ndarray) -> list[RowShape]:
+    """The shape of each row on the level page. `row_of` is each letter's row, `block_of` each row's block."""
+    count = len(block_of)
+    rows = measure_runs(letters, row_of, count)
+    mark_row = _rows_of_marks(marks, rows)
+    own_letters, own_marks = _by_group(row_of, count), _by_group(mark_row, count)
+    baselines, rise = [], np.zeros(len(letters))
+    for k in range(count):
+        own, with_marks = letters.take(own_letters[k]), marks.take(own_marks[k])
+        baselines.append(fit_baseline(own, with_marks, rows.take(np.array([k]))))
+        rise[own_letters[k]] = np.interp((own.x0 + own.x1) / 2, *baselines[k].T) - own.y0
+    high = np.maximum(group_quantile(rise, row_of, count, 0.85), 3.0)
+    low = group_quantile(rise, row_of, count, 0.2)
+    cap = _borrow_caps(high, high < 1.2 * low, rows.letters, block_of)
+    return [
+        outline(letters.take(own_letters[k]), marks.take(own_marks[k]), baselines[k], float(cap[k]))
+        for k in range(count)
+    ]
+
+
+def _by_group(group: np.ndarray, count: int) -> list[np.ndarray]:
+    """The indices of the members of each group."""
+    order = np.argsort(group, kind="stable")
+    edges = np.searchsorted(group[order], np.arange(count + 1))
+    return [order[low:high] for low, high in itertools.pairwise(edges)]
+
+
+def _borrow_caps(cap: np.ndarray, flat: np.ndarray, letters: np.ndarray, block_of: np.ndarray) -> np.ndarray:
+    """Cap heights (rows,), mended in short rows whose low letters were taken for capitals.
+
+    "sauce" has no capital: its letters are as high as the low ones of the rows around it.
+    """
+    result = cap.copy()
+    lends = (letters >= MANY) | (~flat & (letters >= 4))
+    index = np.arange(len(cap))
+    for k in np.flatnonzero(flat & (letters <= FEW)):
+        near = lends & ((block_of == block_of[k]) | (np.abs(index - k) <= 3)) & (index != k)
+        near &= (cap > 0.9 * cap[k]) & (cap < 1.7 * cap[k])
+        if not near.any():
+            continue
+        usual = float(np.median(cap[near]))
+        ratio = cap[k] / usual
+        if 0.6 < ratio < 0.83:
+            result[k] = usual
+        elif letters[k] <= 3 and ratio > 0.87:
+            result[k] = (cap[k] + usual) / 2
+    return result
+
+
+def _rows_of_marks(marks: Boxes, rows: Runs) -> np.ndarray:
+    """The row each mark belongs to, or -1: one that has ink beside it, at a height where rows have marks."""
+    result = np.full(len(marks), -1, dtype=np.int64)
+    if not len(marks):
+        return result
+    x, y = (marks.x0 + marks.x1) / 2, (marks.y0 + marks.y1) / 2
+    by_base = np.argsort(rows.base)
+    near = np.searchsorted(rows.base[by_base], y)
+    best = np.full(len(marks), np.inf)
+    # In pages of columns the six rows above and below hold those of every column.
+    for step in range(-6, 7):
+        row = by_base[np.clip(near + step, 0, len(rows) - 1)]
+        own = rows.take(row)
+        above = (own.base_at(x) - y) / own.cap
+        aside = np.maximum(np.maximum(own.box.x0 - marks.x1, marks.x0 - own.box.x1), 0) / own.cap
+        fits = (above > -0.35) & (above < 1.35) & (aside < 1.0) & (marks.height < 0.8 * own.cap)
+        fits &= (marks.contrast > 0.4 * own.box.contrast) & (marks.area > 0.006 * own.cap**2)
+        distance = np.abs(above - 0.5) + aside
+        better = fits & (distance < best)
+        result[better], best[better] = row[better], distance[better]
+    return result
+
+
+def foreign_ink(letters: Boxes, row_of: np.ndarray, shapes: list[RowShape]) -> list[np.ndarray]:
+    """For each row the boxes (K, 4) of other rows' letters that its strips would show."""
+    corners = np.stack([letters.x0, letters.y0, letters.x1, letters.y1], axis=1)
+    result = []
+    for row, shape in enumerate(shapes):
+        base = shape.baseline[:, 1]
+        low, high = base.min() - 1.7 * shape.cap, base.max() + 0.7 * shape.cap
+        start, end = shape.baseline[0, 0] - shape.cap, shape.baseline[-1, 0] + shape.cap
+        shown = (letters.y1 > low) & (letters.y0 < high) & (letters.x1 > start) & (letters.x0 < end)
+        other = corners[shown & (row_of != row)]
+        own = corners[shown & (row_of == row)]
+        result.append(_clear_of(other, own))
+    return result
+
+
+def _clear_of(other: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """The boxes (K, 4), less their parts at the height of own letters that they overlap."""
+    if not len(other) or not len(own):
+        return other
+    beside = (other[:, None, 0] < own[None, :, 2] + 1) & (other[:, None, 2] > own[None, :, 0] - 1)
+    above = other[:, 1] + other[:, 3] < float(np.median(own[:, 1] + own[:, 3]))
+    result = other.copy()
+    top = np.where(beside, own[None, :, 1], np.inf).min(axis=1) - 1
+    bottom = np.where(beside, own[None, :, 3], -np.inf).max(axis=1) + 1
+    result[above, 3] = np.minimum(other[above, 3], top[above])
+    result[~above, 1] = np.maximum(other[~above, 1], bottom[~above])
+    return result[result[:, 3] > result[:, 1]]

@@ -1,0 +1,120 @@
+"""The pages of a PDF as pictures, forms filled in.
+
+pdfium is not thread-safe: one thread, or a lock around it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from nanoocr.errors import PictureError
+from nanoocr.picture_header import MAX_PIXELS
+
+if TYPE_CHECKING:
+    from pypdfium2 import PdfDocument, PdfPage
+
+PDF_DPI = 200  # scans of text are commonly kept at 200 to 300
+LEAST_DPI = 30  # letters of 12 points are 5 pixels high there: below it a page is refused
+POINTS_PER_INCH = 72  # the unit of PDF page sizes
+LEAST_SIDE = 200  # pixels of the longer side, whatever a page without a scan claims to measure
+SCAN_PIXELS = 16_000_000  # to which a page is enlarged for the sake of the scan on it; no view shows more
+MAIN_PICTURE = 0.25  # share of the page from which on a picture is what the page is about
+MOST_OBJECTS = 1000  # that are looked through for it: a scan is among the first
+
+
+def open_pdf(source: str | Path | bytes | Image.Image, name: str) -> PdfDocument:
+    """The document, ready to draw what was filled into its form fields.
+
+    Raises:
+        PictureError: encrypted, damaged, without pages, or not to be opened.
+    """
+    from pypdfium2 import PdfDocument, PdfiumError
+
+    if isinstance(source, str | Path):
+        source = os.path.abspath(source)  # pypdfium2 takes the ~ in ~draft.pdf for somebody's home
+    try:
+        document = PdfDocument(source)
+    except PdfiumError as error:
+        # pdfium tells a missing password and an unknown encryption scheme apart from damage, in words.
+        if re.search("password|security", str(error), re.IGNORECASE):
+            message = f"{name} is encrypted: remove the password first."
+            raise PictureError(message, kind="encrypted") from error
+        raise PictureError(
+            f"{name} is a PDF that cannot be opened: it is damaged or has no pages."
+        ) from error
+    except OSError as error:
+        raise PictureError(f"{name} cannot be opened: {error}.") from error
+    with contextlib.suppress(PdfiumError):  # a damaged form must not cost the page that it stands on
+        document.init_forms()  # before the first page: pdfium draws form fields only then
+    return document
+
+
+def render_page(document: PdfDocument, number: int, name: str) -> Image.Image:
+    """Page `number` (from 1) as RGB, at the resolution that `scale_of` finds.
+
+    Raises:
+        PictureError: it is larger than can be shown legibly, or cannot be rendered.
+    """
+    from pypdfium2 import PdfiumError
+
+    try:
+        page = document[number - 1]
+        scale = scale_of(page, f"{name}, page {number},")
+        return page.render(scale=scale).to_pil().convert("RGB")
+    except (PdfiumError, ValueError) as error:
+        raise PictureError(f"{name}, page {number}, cannot be rendered: {error}.") from error
+
+
+def scale_of(page: PdfPage, name: str) -> float:
+    """Pixels per point: PDF_DPI, more where the page holds more, less where the pixels are too many.
+
+    What a page claims to measure says little of what is on it: programs that mistake a unit write scans of
+    600 pixels on pages of a third of an inch, and a wall map has the letters of a page.
+
+    Raises:
+        PictureError: at MAX_PIXELS it has less than LEAST_DPI.
+    """
+    width, height = page.get_size()
+    if not (width > 0 and height > 0 and math.isfinite(width * height)):
+        raise PictureError(f"{name} has no size ({width:g} x {height:g} points).", kind="empty")
+    most = math.sqrt(MAX_PIXELS / (width * height))
+    if most < LEAST_DPI / POINTS_PER_INCH:
+        raise PictureError(
+            f"{name} is too large: {width:.0f} x {height:.0f} points are more than {MAX_PIXELS:,} pixels at "
+            f"{LEAST_DPI} dpi.",
+            kind="too_large",
+        )
+    usual = PDF_DPI / POINTS_PER_INCH
+    of_scan = min(_scan_scale(page, width * height), math.sqrt(SCAN_PIXELS / (width * height)))
+    of_view = min(LEAST_SIDE / max(width, height), math.sqrt(SCAN_PIXELS / (width * height)))
+    return min(max(usual, of_scan, of_view), most)
+
+
+def _scan_scale(page: PdfPage, area: float) -> float:
+    """Pixels per point of the picture that covers most of the page; 0 where none covers much of it."""
+    from pypdfium2 import PdfiumError
+    from pypdfium2.raw import FPDF_PAGEOBJ_IMAGE
+
+    covered, scale = MAIN_PICTURE * area, 0.0
+    for seen, item in enumerate(page.get_objects(max_depth=3)):
+        if seen >= MOST_OBJECTS:
+            break
+        if item.type != FPDF_PAGEOBJ_IMAGE:
+            continue
+        try:
+            (left, bottom, right, top), pixels = item.get_bounds(), item.get_px_size()
+        except PdfiumError:
+            continue
+        # A picture may be turned, and reach beyond the page: its two areas give the scale all the same.
+        place = (right - left) * (top - bottom)
+        if place >= covered and min(pixels) > 0:
+            # A little less, because sides are rounded up, and one pixel more would blur all of them.
+            covered, scale = place, math.sqrt(pixels[0] * pixels[1] / place) * (1 - 1e-6)
+    return scale

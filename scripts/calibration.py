@@ -1,0 +1,147 @@
+"""What the confidence of a strip is worth: how often it is right, and what a threshold keeps and loses.
+
+python -m scripts.calibration --model=checkpoints/lines --strips=2000
+
+Strips are drawn from VALIDATION_SEED, which no training run uses. A strip is right when its text is the truth
+letter for letter. The table gives, for ten classes of confidence, the share that is right; the expected
+calibration error is the mean distance of the two. Below stands, for several thresholds, what is left out of
+the true text and what is invented on strips without text. The last line on stdout is the same as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rich.table import Table
+
+from nanoocr.commandline import parse, run
+from nanoocr.data.synth import VALIDATION_SEED, find_fonts, make_sample
+from nanoocr.errors import UsageError
+from nanoocr.eval.metrics import corpus_character_error_rate
+from nanoocr.eval.samples import FIRST_INDEX
+from nanoocr.inference.reader import PROMPT, Reader, default_model_folder
+from nanoocr.layout import Strip
+from nanoocr.machine import machine, use_threads
+from nanoocr.model.folder import model_folder
+from scripts.common import result_console, write_json
+
+BINS = 10
+THRESHOLDS = (0.0, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9)
+
+
+@dataclass(frozen=True)
+class CalibrationConfig:
+    """Reads held-out strips and compares confidence with truth."""
+
+    model: str = ""  # model folder, training step or run folder; empty is the model in the package
+    strips: int = 2000  # held-out strips, some 8 % of them without text
+    json: str = ""  # file that gets the JSON too; empty for none
+    threads: int = 1  # torch threads
+
+    def __post_init__(self) -> None:
+        """Few strips say nothing about ten classes."""
+        if self.strips < 100:
+            raise UsageError("--strips must be at least 100")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One strip: what it says, what was read, and how sure the model was."""
+
+    truth: str
+    text: str
+    confidence: float
+
+
+def read_strips(reader: Reader, count: int) -> list[Outcome]:
+    """Held-out strips, read one by one as the strips of a page are, in groups."""
+    fonts, lines = find_fonts(), reader.line_reader(PROMPT)
+    outcomes: list[Outcome] = []
+    for start in range(0, count, 256):
+        indices = range(FIRST_INDEX + start, FIRST_INDEX + min(start + 256, count))
+        samples = [make_sample("strip", VALIDATION_SEED, i, fonts=fonts) for i in indices]
+        pictures = [np.asarray(sample.image) for sample in samples]
+        strips = [Strip(picture, np.eye(2, 3), (0, picture.shape[1]), 0) for picture in pictures]
+        for sample, reading in zip(samples, lines.read_strips(strips), strict=True):
+            outcomes.append(Outcome(sample.answer, reading.completion.text, reading.confidence))
+        print(f"{len(outcomes)} of {count} strips", file=sys.stderr)
+    return outcomes
+
+
+def reliability(outcomes: Sequence[Outcome]) -> list[tuple[int, float, float]]:
+    """(strips, mean confidence, share that is right) for each class of confidence, lowest first."""
+    rows = []
+    for low in range(BINS):
+        members = [o for o in outcomes if low <= min(o.confidence * BINS, BINS - 1e-9) < low + 1]
+        right = [o.text == o.truth for o in members]
+        sure = [o.confidence for o in members]
+        share = max(1, len(members))
+        rows.append((len(members), sum(sure) / share, sum(right) / share))
+    return rows
+
+
+def expected_calibration_error(rows: Sequence[tuple[int, float, float]]) -> float:
+    """Mean over all strips of |confidence - share that is right| of their class (arXiv 1706.04599)."""
+    total = sum(count for count, _, _ in rows)
+    return sum(count * abs(sure - right) for count, sure, right in rows) / total
+
+
+def at_threshold(outcomes: Sequence[Outcome], least: float) -> dict[str, float]:
+    """What reading is worth when strips below `least` are left out as no text."""
+    kept = [o.text if o.confidence >= least else "" for o in outcomes]
+    empty = [text for text, o in zip(kept, outcomes, strict=True) if not o.truth]
+    pairs = [(text, o.truth) for text, o in zip(kept, outcomes, strict=True) if o.truth]
+    return {
+        "threshold": least,
+        "cer": corpus_character_error_rate([text for text, _ in pairs], [truth for _, truth in pairs]),
+        "left_out": sum(len(truth) for text, truth in pairs if not text) / sum(len(t) for _, t in pairs),
+        "invented": sum(bool(text) for text in empty) / max(1, len(empty)),
+    }
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Read, print both tables and the JSON."""
+    config = parse(CalibrationConfig, argv)
+    use_threads(config.threads)
+    reader = Reader(model_folder(config.model) if config.model else default_model_folder())
+    if not reader.by_lines:
+        raise UsageError("this model reads whole pictures; calibration is about models that read lines")
+    outcomes = read_strips(reader, config.strips)
+    rows = reliability(outcomes)
+    cuts = [at_threshold(outcomes, least) for least in THRESHOLDS]
+    error = expected_calibration_error(rows)
+    result_console().print(_reliability_table(rows, error))
+    result_console().print(_threshold_table(cuts))
+    data = {**machine(), "strips": config.strips, "ece": error, "reliability": rows, "thresholds": cuts}
+    if config.json:
+        write_json(config.json, data)
+    print(json.dumps(data))
+
+
+def _reliability_table(rows: Sequence[tuple[int, float, float]], error: float) -> Table:
+    table = Table(title=f"Confidence against truth, expected calibration error {error:.3f}")
+    for name in ("Confidence", "Strips", "Mean confidence", "Right letter for letter"):
+        table.add_column(name, justify="right")
+    for low, (count, sure, right) in enumerate(rows):
+        table.add_row(
+            f"{low / BINS:.1f} to {(low + 1) / BINS:.1f}", f"{count}", f"{sure:.3f}", f"{right:.3f}"
+        )
+    return table
+
+
+def _threshold_table(cuts: Sequence[dict[str, float]]) -> Table:
+    table = Table(title="What a threshold keeps")
+    for name in ("Least confidence", "CER of strips with text", "Text left out", "Empty strips with text"):
+        table.add_column(name, justify="right")
+    for cut in cuts:
+        shares = (cut["cer"], cut["left_out"], cut["invented"])
+        table.add_row(f"{cut['threshold']:.2f}", *(f"{share:.2%}" for share in shares))
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

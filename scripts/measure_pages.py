@@ -1,0 +1,226 @@
+"""Real pages beside peers: receipts, forms, Fox's pages, random letters, pictures without text, turned pages.
+
+python -m scripts.measure_pages --data=../shared/data --sets=sroie,funsd --limit=5
+python -m scripts.measure_pages --data=../shared/data --peers=tesseract,ppocr_tiny
+python -m scripts.measure_pages --data=../shared/data --read=False
+
+Every picture of every set is read by our reader and by each peer, one after the other, each with --threads.
+Answers stay in --answers: an interrupted run goes on, and --read=False scores what is there without reading.
+The tables go to stdout and, where --markdown and --out name files, into them. An engine that is not installed
+is named and left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+from nanoocr.commandline import parse, run
+from nanoocr.errors import NanoOCRError, UsageError
+from nanoocr.eval.evaluate import split_names
+from nanoocr.eval.made_pages import TURNS, UPRIGHT
+from nanoocr.eval.page_reading import OURS, Engine, answers_of, find_engines
+from nanoocr.eval.page_scores import invented, score_set
+from nanoocr.eval.page_sets import SOURCES, PageSet, load_page_set, published_answers
+from nanoocr.eval.page_tables import (
+    EXPLAINED,
+    about_table,
+    drop_table,
+    empty_table,
+    score_table,
+    turned_table,
+    verdict,
+)
+from nanoocr.eval.peers import PEERS
+from nanoocr.eval.store import Prediction
+from nanoocr.files import write_file
+from nanoocr.machine import machine
+from scripts.common import command_line, write_json
+
+EMPTY = "empty"
+
+
+@dataclass(frozen=True)
+class PagesConfig:
+    """Measures reading of pages beside peers."""
+
+    data: str = "../shared/data"  # folder of the pictures with truth; sets that are made need none
+    sets: str = "sroie,sroie_lines,funsd,fox_original,fox_rendered,fox_random,born_digital,empty"  # which
+    model: str = ""  # model folder; empty is the model in the package
+    ours: bool = True  # read with our reader too
+    peers: str = "tesseract,rapidocr_960,ppocr_tiny"  # other engines; empty for none
+    limit: int = 0  # most pages of a set, evenly spread; 0 is all
+    threads: int = 1  # threads of every engine
+    read: bool = True  # read what has not been read; False scores the answers that are there
+    common: bool = False  # score a set only on the pages that every engine with answers to it has read
+    answers: str = "out/pages"  # folder for the answers
+    out: str = ""  # JSON file for the scores, as docs/pages.json; empty for none
+    markdown: str = ""  # file for the tables, as docs/pages.md; empty for none
+
+    def __post_init__(self) -> None:
+        """Refuse numbers and names without a meaning before anything is read."""
+        if self.limit < 0 or self.threads < 1:
+            raise UsageError("--limit must be 0 or more and --threads at least 1")
+        unknown = [name for name in split_names(self.sets) if name not in SOURCES]
+        if unknown or not split_names(self.sets):
+            raise UsageError(f"--sets={self.sets}: choose among {', '.join(SOURCES)}")
+        unknown = [name for name in split_names(self.peers) if name not in PEERS]
+        if unknown:
+            raise UsageError(f"--peers={self.peers}: choose among {', '.join(PEERS)}")
+
+
+def measure(config: PagesConfig) -> dict[str, Any]:
+    """Every engine on every set; plain data."""
+    names = [*([OURS] if config.ours else []), *split_names(config.peers)]
+    engines = find_engines(names, config.model, config.answers, config.threads)
+    sets: dict[str, Any] = {}
+    absent: dict[str, str] = {}
+    for name in split_names(config.sets):
+        page_set = load_page_set(name, config.data, config.limit)
+        found = {engine.name: read_set(config, engine, page_set, absent) for engine in engines}
+        found = {engine: reading for engine, reading in found.items() if reading.answers}
+        for system, texts in published_answers(config.data, page_set).items():
+            answers = {page: Prediction(text) for page, text in texts.items()}
+            found[f"published: {system}"] = Reading({}, answers)
+        scored = common_pages(page_set, found) if config.common else page_set
+        sets[name] = {
+            "protocol": page_set.protocol,
+            "pages": len(page_set.samples),
+            "data": data_fingerprint(page_set),
+            "left_out": list(page_set.left_out),
+            "engines": {engine: result_of(scored, reading) for engine, reading in found.items()},
+        }
+    about = {**machine(), "threads": config.threads, "commit": commit()}
+    return {"machine": about, "absent": absent, "sets": sets}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What an engine is ({} for published answers), and its answers by page."""
+
+    about: Mapping[str, Any]
+    answers: Mapping[str, Prediction]
+
+
+def read_set(config: PagesConfig, engine: Engine, page_set: PageSet, absent: dict[str, str]) -> Reading:
+    """The reading of one engine, without answers where it cannot read; then `absent` says why."""
+    if engine.name in absent:
+        return Reading({}, {})
+    try:
+        return Reading(*answers_of(engine, page_set, config.threads, config.read))
+    except NanoOCRError as error:
+        absent[engine.name] = str(error)
+        print(f"{engine.name} is left out: {error}", file=sys.stderr)
+        return Reading({}, {})
+
+
+def common_pages(page_set: PageSet, found: Mapping[str, Reading]) -> PageSet:
+    """The pages that every engine has read; all of them where that is none."""
+    shared = [s for s in page_set.samples if all(s.id in reading.answers for reading in found.values())]
+    return replace(page_set, samples=tuple(shared)) if shared else page_set
+
+
+def result_of(page_set: PageSet, reading: Reading) -> dict[str, Any]:
+    """Scores of the pages that have an answer, and what they cost."""
+    about, answers = reading.about, reading.answers
+    read = [(sample, answers[sample.id]) for sample in page_set.samples if sample.id in answers]
+    walls = [answer.seconds for _, answer in read if answer.seconds is not None]
+    busy = [answer.cpu_seconds for _, answer in read if answer.cpu_seconds is not None]
+    result = {
+        "about": dict(about),
+        "seconds": median(walls) if walls else None,
+        "cpu_seconds": fmean(busy) if busy else None,
+        "failed": sum(answer.status == "error" for _, answer in read),
+        "which": hashlib.sha256("\0".join(sample.id for sample, _ in read).encode()).hexdigest()[:8],
+    }
+    texts = [answer.text for _, answer in read]
+    if page_set.name == EMPTY:
+        return {**result, "invented": asdict(invented(texts, [sample.groups[0] for sample, _ in read]))}
+    return {**result, "scores": asdict(score_set(texts, [sample.truth for sample, _ in read]))}
+
+
+def data_fingerprint(page_set: PageSet) -> str:
+    """Eight hexadecimal digits of all pictures and truths of the set."""
+    digest = hashlib.sha256()
+    for sample in page_set.samples:
+        digest.update(f"{sample.id}\0{sample.digest()}\0{sample.truth}\0".encode())
+    return digest.hexdigest()[:8]
+
+
+def commit() -> str:
+    """The commit of the working tree, with a plus where it has changes; "unknown" outside of git."""
+    try:
+        head = _git("rev-parse", "--short=10", "HEAD")
+        return head + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(*arguments: str) -> str:
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+# ---------------------------------------------------------------------------------------------------
+# The report
+
+
+def markdown(results: Mapping[str, Any], command: str) -> str:
+    """The whole report."""
+    about = results["machine"]
+    by_set = {name: one["engines"] for name, one in results["sets"].items()}
+    scored = {name: engines for name, engines in by_set.items() if name != EMPTY}
+    parts = [
+        "# Pages beside other engines",
+        f"Written by `{command}` on {about['date']}, commit {about['commit']}. {about['cpu']}, "
+        f"{about['threads']} thread(s) per engine, torch {about['torch']}.",
+        EXPLAINED.strip(),
+        about_table(by_set),
+    ]
+    lines = verdict(scored, OURS)
+    if lines:
+        parts += ["## Where our reader stands", "\n".join(f"- {line}" for line in lines)]
+    for title, table in (
+        ("Fox's texts and random letters: the drop", drop_table(scored)),
+        ("Turned pages: points of cer_free above upright", turned_table(scored)),
+    ):
+        parts += [f"## {title}", table] if table else []
+    for name, one in results["sets"].items():
+        if name in TURNS and name != UPRIGHT:
+            continue  # its numbers stand in the table of turned pages
+        parts += [f"## {name}", f"{one['protocol']} Data {one['data']}, {one['pages']} pages."]
+        if one["engines"]:
+            table = (
+                empty_table(one["engines"]) if name == EMPTY else score_table(one["engines"], one["pages"])
+            )
+            parts.append(table)
+        parts += [f"Left out: {sentence}." for sentence in one["left_out"]]
+    parts += [f"{name} was not measured: {reason}" for name, reason in results["absent"].items()]
+    return "\n\n".join(parts) + "\n"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure, print, write."""
+    config = parse(PagesConfig, argv)
+    results = {**measure(config), "command": command_line("scripts.measure_pages", argv)}
+    report = markdown(results, results["command"])
+    print(report)
+    if config.out:
+        write_json(config.out, results)
+    if config.markdown:
+        write_file(Path(config.markdown), report.encode())
+    if not any(one["engines"] for one in results["sets"].values()):
+        print(json.dumps(results["absent"]), file=sys.stderr)
+        raise UsageError("no engine has an answer to any page: see why above, or take --read=True")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

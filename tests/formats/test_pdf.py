@@ -1,0 +1,329 @@
+"""Searchable PDF: what other readers get out of it, where they see it, and what became of the picture."""
+
+import io
+import shutil
+import subprocess
+from dataclasses import replace
+
+import pytest
+from format_pages import encode, iou, make_page, plain_words
+from PIL import Image, ImageChops
+
+from nanoocr.document import Box, Line, TextPage, Word, hull
+from nanoocr.errors import OutputError
+from nanoocr.formats import pdf
+
+pikepdf = pytest.importorskip("pikepdf")
+pdfium = pytest.importorskip("pypdfium2")
+
+
+def read_with_pdfium(content):
+    return "\n".join(page.get_textpage().get_text_range() for page in pdfium.PdfDocument(content))
+
+
+def read_with_pdfminer(content):
+    return pytest.importorskip("pdfminer.high_level").extract_text(io.BytesIO(content))
+
+
+def read_with_pdftotext(content, *flags):
+    if shutil.which("pdftotext") is None:
+        pytest.skip("pdftotext is not installed")
+    command = ["pdftotext", *flags, "-", "-"]
+    return subprocess.run(command, input=content, capture_output=True, check=True).stdout.decode()
+
+
+def read_with_pdftotext_raw(content):
+    return read_with_pdftotext(content, "-raw")
+
+
+def read_with_mupdf(content):
+    return "\n".join(page.get_text() for page in pytest.importorskip("pymupdf").open(stream=content))
+
+
+READERS = [
+    read_with_pdfium,
+    read_with_pdfminer,
+    read_with_pdftotext,
+    read_with_pdftotext_raw,
+    read_with_mupdf,
+]
+PAGES = {
+    "plain": {},
+    "touching": {"touch": True},
+    "small": {"size": 14},
+    "72 dpi": {"dpi": 72.0},
+    "600 dpi": {"dpi": 600.0, "size": 70, "width": 2480},
+    "leaning 1": {"degrees": 1.0},
+    "leaning 3": {"degrees": 3.0},
+    "rising, touching": {"degrees": -1.0, "touch": True},
+}
+
+
+@pytest.fixture(scope="module")
+def written():
+    """Each of PAGES as (page, PNG, PDF)."""
+    cases = {}
+    for name, options in PAGES.items():
+        page, png = make_page(**options)
+        cases[name] = (page, png, pdf.render([page], {page.file: png}))
+    return cases
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("name", PAGES)
+def test_words_come_out_in_order_and_with_blanks(written, name, reader):
+    page, _, content = written[name]
+    assert plain_words(reader(content)) == plain_words(page.text)
+
+
+def test_pdfminer_sees_no_second_blank(written):
+    for _, _, content in written.values():
+        assert "  " not in read_with_pdfminer(content)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_boxes_cover_the_words(written, name):
+    page, _, content = written[name]
+    found = word_boxes(content, page.dpi / 72)
+    expected = [(word.text, hull(word.quad)) for line in page.lines for word in line.words]
+    assert [plain_words(text) for text, _ in found] == [plain_words(text) for text, _ in expected]
+    shares = [iou(box, other) for (_, box), (_, other) in zip(found, expected, strict=True)]
+    assert min(shares) > (0.6 if "touching" in name else 0.75)
+
+
+def word_boxes(content, scale):
+    """The words that pdfium finds on the first page with their boxes in pixels."""
+    page = pdfium.PdfDocument(content)[0]
+    text, top, words, new = page.get_textpage(), page.get_height(), [], True
+    for index in range(text.count_chars()):
+        letter = text.get_text_range(index, 1)
+        if not letter.strip():
+            new = True
+            continue
+        left, low, right, high = text.get_charbox(index)
+        box = (left * scale, (top - high) * scale, right * scale, (top - low) * scale)
+        if new:
+            words.append((letter, box))
+        else:
+            before, old = words[-1]
+            words[-1] = (
+                before + letter,
+                (min(old[0], box[0]), min(old[1], box[1]), max(old[2], box[2]), max(old[3], box[3])),
+            )
+        new = False
+    return words
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_size(written, name):
+    page, png, content = written[name]
+    assert len(content) <= len(png) + 5_000 + 20 * len(page.text)
+
+
+def test_nothing_is_seen_of_the_text(written):
+    page, png, content = written["plain"]
+    bare = pdf.render([replace(page, lines=(), text="")], {page.file: png})
+    shown, without = (pdfium.PdfDocument(one)[0].render(scale=2).to_pil() for one in (content, bare))
+    assert shown.tobytes() == without.tobytes()
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+@pytest.mark.parametrize(
+    "reader", [read_with_pdfium, read_with_pdfminer, read_with_pdftotext, read_with_mupdf]
+)
+def test_a_page_that_was_read_turned_is_shown_upright(reader, turns):
+    page, png = make_page(degrees=-90.0 * turns)
+    content = pdf.render([replace(page, quarter_turns=turns)], {page.file: png})
+    assert pdfium.PdfDocument(content)[0].get_rotation() == 90 * turns
+    assert plain_words(reader(content)) == plain_words(page.text)
+
+
+def test_a_label_on_its_side_is_read():
+    page, png = make_page(("upright text here",))
+    side = Line("side label", ((40, 900), (40, 600), (80, 600), (80, 900)), block=7)
+    content = pdf.render([replace(page, lines=(*page.lines, side))], {page.file: png})
+    for reader in (read_with_pdfium, read_with_pdftotext, read_with_mupdf):
+        assert {"side", "label", "upright"} <= set(reader(content).split())
+
+
+def test_every_script_and_beyond_the_first_plane():
+    words = ["Ελληνικά", "Кириллица", "漢字", "😀", "𝒳", "x"]
+    boxes = [Box(50 + 200 * i, 50, 200 + 200 * i, 90).quad() for i in range(len(words))]
+    line = Line(" ".join(words), boxes[0], words=tuple(map(Word, words, boxes)))
+    page = TextPage("x.png", 1, 1300, 200, (line,), 150.0)
+    content = pdf.render([page], {"x.png": encode(Image.new("L", (1300, 200), 255), "PNG")})
+    assert read_with_pdfium(content).split() == words
+    assert read_with_pdfminer(content).split() == words
+    assert read_with_mupdf(content).split() == words
+
+
+# ---------------------------------------------------------------------------------------------------
+# Pictures
+
+
+def first_image(content):
+    document = pikepdf.open(io.BytesIO(content))
+    return document, document.pages[0].Resources.XObject.Picture
+
+
+def drawn(mode, size=(60, 40)):
+    picture = Image.new("RGB", size, "white")
+    picture.paste((200, 30, 30), (5, 5, 25, 15))
+    picture.paste((30, 30, 200), (40, 25, 55, 38))
+    return picture.convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_the_bytes_of_a_jpeg_are_untouched(mode):
+    jpeg = encode(drawn(mode), "JPEG", quality=90)
+    document, image = first_image(pdf.render([TextPage("x.jpg", 1, 60, 40)], {"x.jpg": jpeg}))
+    assert image.read_raw_bytes() == jpeg
+    assert document is not None
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        *("PNG:1", "PNG:L", "PNG:P", "PNG:RGB", "PNG:I;16", "PNG:RGBA", "PNG:LA"),
+        *("TIFF:1", "TIFF:RGB", "TIFF:CMYK", "GIF:P", "BMP:RGB", "WEBP:RGB"),
+    ],
+)
+def test_other_pictures_keep_every_pixel(case):
+    kind, mode = case.split(":")
+    picture = drawn("L").convert("I;16") if mode == "I;16" else drawn(mode)
+    options = {"lossless": True} if kind == "WEBP" else {}
+    # At 72 dpi each pixel of the picture is one that is drawn, so that nothing is smoothed.
+    content = pdf.render([TextPage("x", 1, 60, 40, dpi=72.0)], {"x": encode(picture, kind, **options)})
+    shown = pdfium.PdfDocument(content)[0].render(scale=1).to_pil().convert("RGB")
+    expected = drawn("L").point(lambda v: v // 256) if mode == "I;16" else picture
+    assert ImageChops.difference(shown, expected.convert("RGB")).getextrema() == ((0, 0),) * 3
+
+
+def test_the_rows_of_a_png_are_untouched():
+    png = encode(drawn("RGB"), "PNG")
+    _, image = first_image(pdf.render([TextPage("x", 1, 60, 40)], {"x": png}))
+    assert image.read_raw_bytes() in png
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    jpeg = encode(drawn("RGB", (64, 48)), "JPEG", quality=95, exif=exif)
+    size = (48, 64) if orientation > 4 else (64, 48)
+    content = pdf.render([TextPage("x", 1, *size)], {"x": jpeg})
+    page = pdfium.PdfDocument(content)[0]
+    shown = page.render(scale=size[0] / page.get_width()).to_pil().convert("RGB")
+    from PIL import ImageOps
+
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(jpeg)))
+    assert shown.size == upright.size
+    difference = ImageChops.difference(shown, upright).convert("L")
+    assert sum(difference.histogram()[60:]) < 20
+
+
+def test_pages_of_a_tiff_and_of_two_files():
+    frames = [drawn("L"), drawn("L").rotate(180)]
+    tiff = encode(frames[0], "TIFF", save_all=True, append_images=frames[1:])
+    pages = [TextPage("a.tif", 1, 60, 40), TextPage("a.tif", 2, 60, 40), TextPage("b.png", 1, 60, 40)]
+    content = pdf.render(pages, {"a.tif": tiff, "b.png": encode(drawn("1"), "PNG")})
+    assert len(pdfium.PdfDocument(content)) == 3
+
+
+def test_dpi_sets_the_size_of_the_page_and_no_page_is_too_large():
+    def width(page, png):
+        with pikepdf.open(io.BytesIO(pdf.render([page], {page.file: png}))) as document:
+            return float(document.pages[0].MediaBox[2])
+
+    page, png = make_page(("x",))
+    assert width(page, png) == pytest.approx(1240 / 150 * 72, abs=0.01)
+    assert width(replace(page, dpi=None), png) == pytest.approx(1240 / 150 * 72, abs=0.1)  # the file says it
+    assert width(replace(page, dpi=1.0), png) == 14_400
+    assert width(TextPage("x", 1, 60, 40), encode(drawn("L"), "PNG")) == pytest.approx(60 / 200 * 72)
+
+
+# ---------------------------------------------------------------------------------------------------
+# Pages of a PDF
+
+
+def original(rotate=0, crop=None, count=1):
+    """A PDF of drawn rectangles whose content leaves a coordinate system behind, as real ones do."""
+    document = pikepdf.new()
+    for _ in range(count):
+        document.add_blank_page(page_size=(600, 400))
+        page = document.pages[-1]
+        page.contents_add(b"0.5 0 0 0.5 30 40 cm 10 10 200 100 re f")
+        page.obj.Rotate = rotate
+        if crop:
+            page.obj.CropBox = pikepdf.Array(crop)
+    document.docinfo["/Title"] = "kept"
+    file = io.BytesIO()
+    document.save(file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("rotate", [0, 90, 180, 270])
+@pytest.mark.parametrize("crop", [None, [50, 30, 550, 330]])
+def test_text_is_laid_over_the_page_as_it_is_shown(rotate, crop):
+    source = original(rotate, crop)
+    shown = pdfium.PdfDocument(source)[0].render(scale=2).to_pil()
+    # A page of the size that is shown, with words at places that no turn maps onto each other.
+    boxes = [Box(60, 40, 200, 80).quad(), Box(230, 40, 300, 80).quad(), Box(100, 300, 260, 340).quad()]
+    first = Line("over the", boxes[0], words=(Word("over", boxes[0]), Word("the", boxes[1])))
+    second = Line("page", boxes[2], words=(Word("page", boxes[2]),))
+    page = TextPage("x.pdf", 1, shown.width, shown.height, (first, second))
+    content = pdf.render([page], {"x.pdf": source})
+    for reader in (read_with_pdfium, read_with_pdfminer, read_with_pdftotext, read_with_mupdf):
+        assert reader(content).split() == ["over", "the", "page"]
+    mupdf = pytest.importorskip("pymupdf")
+    read = mupdf.open(stream=content)[0]
+    for word, quad in zip(read.get_text("words"), boxes, strict=True):
+        seen = mupdf.Rect(word[:4]) * read.rotation_matrix  # from the page as it lies to how it is shown
+        assert iou([value * 2 for value in seen], hull(quad)) > 0.9
+    again = pdfium.PdfDocument(content)[0].render(scale=2).to_pil()
+    assert ImageChops.difference(shown.convert("RGB"), again.convert("RGB")).getbbox() is None
+
+
+def test_all_pages_of_a_pdf_keep_what_the_document_knows():
+    source = original(count=2)
+    line = Line("word", Box(10, 10, 90, 40).quad())
+    pages = [TextPage("x.pdf", number, 600, 400, (line,)) for number in (1, 2)]
+    document = pikepdf.open(io.BytesIO(pdf.render(pages, {"x.pdf": source})))
+    assert document.docinfo["/Title"] == "kept"
+    assert read_with_pdfium(pdf.render(pages, {"x.pdf": source})).split() == ["word", "word"]
+
+
+def test_chosen_pages_and_the_same_page_twice():
+    source, box = original(count=3), Box(10, 10, 90, 40).quad()
+    pages = [TextPage("x.pdf", number, 600, 400, (Line(f"p{i}", box),)) for i, number in enumerate((3, 1, 3))]
+    assert read_with_pdfium(pdf.render(pages, {"x.pdf": source})).split() == ["p0", "p1", "p2"]
+
+
+# ---------------------------------------------------------------------------------------------------
+# Bad input
+
+
+def test_what_cannot_be_shown_is_left_out_and_told():
+    page, png = make_page(("x",))
+    bad = TextPage("broken.png", 1, 9, 9, error="broken.png is damaged.")
+    content, notes = pdf.render_with_notes([page, bad], {"scan.png": png, "broken.png": b"no picture"})
+    assert len(pdfium.PdfDocument(content)) == 1
+    assert len(notes) == 1 and notes[0].startswith("broken.png cannot be put into a PDF")
+    with pytest.raises(OutputError, match=r"gone\.png is not to be found"):
+        pdf.render([TextPage("gone.png", 1, 9, 9)])
+    with pytest.raises(OutputError, match="no pages"):
+        pdf.render([])
+
+
+def test_words_without_width_and_many_words():
+    quads = [
+        Box(i % 100 * 10, i // 100 * 4, i % 100 * 10 + i % 10, i // 100 * 4 + 3).quad() for i in range(5_000)
+    ]
+    words = [Word(f"w{i}", quad) for i, quad in enumerate(quads)]
+    lines = tuple(
+        Line(" ".join(word.text for word in words[i : i + 100]), quads[i], words=tuple(words[i : i + 100]))
+        for i in range(0, 5_000, 100)
+    )
+    png = encode(Image.new("1", (1000, 200)), "PNG")
+    content = pdf.render([TextPage("x", 1, 1000, 200, lines, 150.0)], {"x": png})
+    assert read_with_pdfium(content).split() == [word.text for word in words]

@@ -1,0 +1,85 @@
+"""Files that are written whole or not at all, under names that say what they hold."""
+
+import os
+
+import pytest
+from format_pages import make_page
+
+from nanoocr.document import Box, Line, TextPage, Word
+from nanoocr.errors import OutputError, UsageError
+from nanoocr.formats import FORMATS, write
+
+LINE = Line("word", Box(1, 1, 40, 20).quad(), 0.9)
+
+
+def names(written):
+    return [path.name for path in written.paths]
+
+
+def test_all_formats_at_once(tmp_path):
+    page, png = make_page(file="scan.v2.png")
+    written = write([page], list(FORMATS), tmp_path / "out", {"scan.v2.png": png})
+    assert names(written) == [f"scan.v2{chosen.suffix}" for chosen in FORMATS.values()]
+    assert all(path.stat().st_size > 100 for path in written.paths)
+    assert written.notes == []
+
+
+def test_a_file_for_each_page_where_the_format_wants_it(tmp_path):
+    pages = [TextPage("book.pdf", number, 50, 50, (LINE,)) for number in (1, 2, 12)]
+    written = write(pages, ["txt", "alto"], tmp_path)
+    assert names(written) == ["book.txt", "book-0001.alto.xml", "book-0002.alto.xml", "book-0012.alto.xml"]
+    assert names(write(pages[1:2], ["page"], tmp_path)) == ["book-0002.page.xml"]
+
+
+def test_inputs_of_one_name_do_not_overwrite_each_other(tmp_path):
+    pages = [TextPage(name, 1, 50, 50, (LINE,)) for name in ("a/x.png", "b/x.jpg", "c/x.jpg", "y.png", "-")]
+    assert names(write(pages, ["txt"], tmp_path)) == [
+        "x.png.txt",
+        "x.jpg.txt",
+        "x.jpg-2.txt",
+        "y.txt",
+        "page.txt",
+    ]
+
+
+def test_an_output_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    page = TextPage("x.png", 1, 50, 50, (LINE,))
+    path = tmp_path / "x.txt"
+    path.write_text("older and much longer than what comes next\n" * 9)
+    write([page], ["txt"], tmp_path)
+    assert path.read_text() == "word\n"
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OutputError, match=r"x\.txt cannot be written: No space left"):
+        write([TextPage("x.png", 1, 50, 50)], ["txt"], tmp_path)
+    assert path.read_text() == "word\n"
+
+
+def test_what_was_read_is_not_overwritten(tmp_path):
+    source = tmp_path / "x.pdf"
+    source.write_bytes(b"%PDF-1.4 the only copy")
+    with pytest.raises(UsageError, match="what was read"):
+        write([TextPage(str(source), 1, 50, 50)], ["pdf"], tmp_path)
+    assert source.read_bytes() == b"%PDF-1.4 the only copy"
+
+
+def test_notes_tell_what_was_left_out(tmp_path):
+    bad = TextPage("x.png", 1, 50, 50, (Line("a\x00", LINE.quad, words=(Word("a\x00", LINE.quad),)),))
+    whole = TextPage("y.png", 1, 50, 50, text="no lines")
+    written = write([bad, whole], ["txt", "hocr", "pdf"], tmp_path)
+    assert written.notes == [
+        "x.png: 1 characters that XML forbids were left out.",
+        "no PDF was written: x.png is not to be found, so it cannot be put into a PDF.",
+        "y.png: its text has no places, so hocr, pdf hold none of it.",
+        "no PDF was written: y.png is not to be found, so it cannot be put into a PDF.",
+    ]
+    assert names(written) == ["x.txt", "x.hocr", "y.txt", "y.hocr"]
+
+
+def test_an_unknown_format_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(UsageError, match="unknown format 'docx': choose txt, json"):
+        write([TextPage("x.png", 1, 50, 50)], ["txt", "docx"], tmp_path)
+    assert list(tmp_path.iterdir()) == []

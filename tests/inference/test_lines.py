@@ -1,0 +1,110 @@
+"""Strips that were read become lines and words with places on the page."""
+
+import numpy as np
+import pytest
+
+from nanoocr.inference.engine import Completion, TokenCount
+from nanoocr.inference.lines import (
+    StripReading,
+    assemble,
+    geometric_mean,
+    least_of_page,
+    word_confidences,
+)
+from nanoocr.layout import PageLayout, Strip, TextLine, Upright
+
+SCALE = 2.0  # strip pixels for one pixel of the page
+
+
+def completion(text: str, probability: float = 0.9, **other) -> Completion:
+    count = len(text)
+    values = {"status": "ok", "confidence": probability, "stop_probability": probability}
+    return Completion(
+        ids=tuple(range(count)),
+        text=text,
+        tokens=TokenCount(2, 5, count),
+        seconds=0.1,
+        probabilities=(probability,) * count,
+        places=tuple(range(count)),
+        **{**values, **other},
+    )
+
+
+def line(x: float, y: float, length: float, block: int = 0, gaps=()) -> TextLine:
+    quad = ((x, y - 20), (x + length, y - 20), (x + length, y + 5), (x, y + 5))
+    return TextLine(quad, ((x, y), (x + length, y)), 14.0, block, tuple(gaps))
+
+
+def strip(number: int, x: float, y: float, used: tuple[int, int], width: int = 256) -> Strip:
+    to_page = np.array([[1 / SCALE, 0, x - used[0] / SCALE], [0, 1 / SCALE, y - 48 / SCALE]])
+    return Strip(np.zeros((64, width, 3), np.uint8), to_page, used, number)
+
+
+def layout(*lines: TextLine) -> PageLayout:
+    return PageLayout((400, 600), Upright(1, 0.0, False), lines)
+
+
+def test_words_lie_where_their_ink_lies():
+    one = line(50, 100, 100, gaps=[(40, 50)])
+    reading = assemble(layout(one), [StripReading(strip(0, 50, 100, (10, 210)), completion("ab cde"))], 0.5)
+    (found,) = reading.lines
+    assert found.text == "ab cde" and [word.text for word in found.words] == ["ab", "cde"]
+    first, second = (word.quad for word in found.words)
+    assert (first[0][0], first[1][0]) == pytest.approx((50, 90))
+    assert (second[0][0], second[1][0]) == pytest.approx((100, 150))
+    assert first[0][1] == pytest.approx(100 - 14 * 1.05, abs=0.5)  # capitals of 14 pixels, on row 100
+    assert reading.quarter_turns == 3  # clockwise, where the finder counts anticlockwise
+    assert reading.tokens == TokenCount(2, 5, 6)
+
+
+def test_strips_of_one_line_join_with_a_blank_or_inside_a_word():
+    one = line(0, 50, 200)
+    apart = [strip(0, 0, 50, (10, 110)), strip(0, 60, 50, (10, 110))]
+    readings = [StripReading(s, completion(text)) for s, text in zip(apart, ("left", "right"), strict=True)]
+    assert assemble(layout(one), readings, 0.0).lines[0].text == "left right"
+    touching = [strip(0, 0, 50, (10, 110)), strip(0, 50, 50, (10, 110))]
+    readings = [StripReading(s, completion(text)) for s, text in zip(touching, ("le", "ft"), strict=True)]
+    (found,) = assemble(layout(one), readings, 0.0).lines
+    assert found.text == "left"
+    assert (found.words[0].quad[0][0], found.words[0].quad[1][0]) == pytest.approx((0, 100))
+
+
+def test_what_the_model_is_not_sure_of_is_left_out_and_counted():
+    lines = (line(0, 50, 100), line(0, 90, 100), line(0, 130, 100))
+    strips = [strip(number, 0, 50 + 40 * number, (10, 210)) for number in range(3)]
+    said = (completion("sure", 0.9), completion("invented", 0.3), completion(""))
+    readings = [StripReading(*pair) for pair in zip(strips, said, strict=True)]
+    page = assemble(layout(*lines), readings, 0.6)
+    assert [found.text for found in page.lines] == ["sure"] and page.left_out == 1
+
+
+def test_an_end_that_the_model_doubts_counts_against_the_strip():
+    reading = StripReading(strip(0, 0, 50, (10, 110)), completion("a", 1.0, stop_probability=0.25))
+    assert reading.confidence == pytest.approx(0.5)
+
+
+def test_confidence_of_a_word_is_that_of_its_own_letters():
+    said = completion("ab cd")
+    values = word_confidences(
+        Completion(**{**said.__dict__, "probabilities": (1.0, 1.0, 0.5, 0.5, 0.5)}), ["ab", "cd"]
+    )
+    assert values == pytest.approx([1.0, 0.5])
+
+
+def test_geometric_mean():
+    assert geometric_mean([0.25, 1.0]) == pytest.approx(0.5)
+    assert geometric_mean([]) == geometric_mean([0.0, 1.0]) == 0.0
+
+
+def test_a_page_of_doubtful_strips_keeps_only_what_is_sure():
+    """A raster gives many strips with a sign here and there; a bad print gives some."""
+    assert least_of_page([0.6] * 8 + [0.9] * 2) > 0.8
+    assert least_of_page([0.6] * 4 + [0.9] * 8) == 0.0
+    assert least_of_page([0.6] * 3) == 0.0  # too few to judge a page by
+    lines = tuple(line(0, 30 + 30 * number, 100) for number in range(10))
+    said = [completion("x", 0.6)] * 8 + [completion("sure", 0.95)] * 2
+    strips = [strip(number, 0, 30 + 30 * number, (10, 210)) for number in range(10)]
+    readings = [StripReading(*pair) for pair in zip(strips, said, strict=True)]
+    page = assemble(layout(*lines), readings, 0.5)
+    assert [found.text for found in page.lines] == ["sure", "sure"] and page.left_out == 8
+    assert len(assemble(layout(*lines), readings, 0.0).lines) == 10  # 0 keeps all

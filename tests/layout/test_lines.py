@@ -1,0 +1,207 @@
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from nanoocr.layout import find_page
+from tests.layout.pages import cap_height, found_order, holds, hull, paper, prose, write
+
+
+def test_lines_of_a_plain_page_are_found_once_and_in_order():
+    image, draw = paper(600, 500)
+    boxes = prose(draw, 40, 60, 500, rows=15)
+    layout = find_page(image)
+    assert found_order(layout, boxes) == list(range(15))
+    assert len(layout.lines) == 15
+    assert layout.size == (500, 600)
+
+
+def test_baseline_and_cap_height_are_exact():
+    image, draw = paper(500, 200)
+    write(draw, 30, 100, "Hamburg Alle Pferde", 24)
+    (line,) = find_page(image).lines
+    assert line.cap_height == pytest.approx(cap_height(24), abs=1.5)
+    assert [y for _, y in line.baseline] == pytest.approx([99.5, 99.5], abs=1.0)
+
+
+def test_a_word_without_capitals_borrows_the_height_of_its_neighbours():
+    image, draw = paper(600, 400)
+    prose(draw, 40, 60, 500, rows=6)
+    write(draw, 40, 60 + 6 * 24, "sauce", 16)
+    layout = find_page(image)
+    assert layout.lines[-1].cap_height == pytest.approx(cap_height(16), abs=1.5)
+
+
+def test_items_and_far_prices_of_a_receipt_are_one_line_each():
+    image, draw = paper(420, 400)
+    items = ["Coffee beans 1kg", "Milk", "Rye bread", "Butter", "Salt", "Apples red", "Total"]
+    left = [write(draw, 20, 60 + 30 * k, text, 16) for k, text in enumerate(items)]
+    right = [write(draw, 340, 60 + 30 * k, f"{3 * k + 1}.{k}0", 16) for k in range(len(items))]
+    layout = find_page(image)
+    assert found_order(layout, left) == found_order(layout, right) == list(range(7))
+
+
+def test_two_columns_of_prose_are_read_one_after_the_other():
+    image, draw = paper(760, 420)
+    left = prose(draw, 40, 60, 320, rows=12)
+    right = prose(draw, 410, 60, 320, rows=12)
+    layout = find_page(image)
+    assert found_order(layout, left + right) == list(range(24))
+    assert layout.lines[0].block != layout.lines[12].block
+
+
+def test_a_headline_across_two_columns_is_read_first():
+    image, draw = paper(760, 460)
+    head = write(draw, 150, 60, "Ferries wait for nobody here", 30)
+    left = prose(draw, 40, 130, 320, rows=10)
+    right = prose(draw, 410, 130, 320, rows=10)
+    layout = find_page(image)
+    assert found_order(layout, [head, *left, *right]) == list(range(21))
+
+
+@pytest.mark.parametrize("ground", ["black", "#203080", "#006030"])
+def test_light_letters_on_dark_ground_are_found(ground):
+    image, draw = paper(600, 300)
+    prose(draw, 40, 50, 500, rows=3)
+    draw.rectangle((30, 140, 570, 200), fill=ground)
+    box = write(draw, 60, 178, "White letters on a bar", 22, fill="white")
+    layout = find_page(image)
+    assert found_order(layout, [box]) == [3]
+
+
+def test_gradients_and_shadows_do_not_hide_letters():
+    image, draw = paper(600, 300)
+    boxes = prose(draw, 40, 60, 500, rows=8)
+    shade = np.linspace(1.0, 0.35, 600)[None, :, None]
+    dim = Image.fromarray((np.asarray(image) * shade).astype(np.uint8))
+    assert found_order(find_page(dim), boxes) == list(range(8))
+
+
+def test_faint_print_is_found_beside_black_print():
+    image, draw = paper(600, 300)
+    boxes = prose(draw, 40, 60, 500, rows=4)
+    faint = write(draw, 40, 220, "printed when the roll was old", 16, fill="#b8b8b8")
+    assert found_order(find_page(image), [*boxes, faint]) == list(range(5))
+
+
+def test_rules_boxes_and_underlines_are_no_lines_and_hide_none():
+    image, draw = paper(500, 360)
+    boxes = [
+        write(draw, 60, 70 + 60 * k, text, 18)
+        for k, text in enumerate(["Name of child", "Born on", "Seen by"])
+    ]
+    for k in range(3):
+        draw.rectangle((40, 40 + 60 * k, 460, 90 + 60 * k), outline="black", width=2)
+        draw.line((60, 74 + 60 * k, 300, 74 + 60 * k), fill="black", width=1)
+    draw.line((20, 320, 480, 320), fill="black", width=3)
+    layout = find_page(image)
+    assert found_order(layout, boxes) == [0, 1, 2]
+    assert len(layout.lines) == 3
+
+
+def test_small_print_beside_a_headline_stays_apart():
+    image, draw = paper(700, 240)
+    head = write(draw, 30, 130, "SALE 1987", 72)
+    small = [
+        write(draw, 480, 80 + 18 * k, text, 12)
+        for k, text in enumerate(["all prices in", "pounds and", "pence here"])
+    ]
+    found = found_order(find_page(image), [head, *small])
+    assert -1 not in found
+    assert len(set(found)) == 4
+
+
+def test_text_at_the_pictures_edges_is_found():
+    image, draw = paper(260, 60)
+    write(draw, -2, 22, "Kilometre 12", 20)
+    write(draw, 120, 58, "Alpine road", 20)
+    layout = find_page(image)
+    assert len(layout.lines) == 2
+
+
+@pytest.mark.parametrize(("width", "height", "size"), [(400, 40, 24), (60, 20, 14), (1200, 60, 40)])
+def test_a_picture_of_one_line_is_one_line(width, height, size):
+    image, draw = paper(width, height, "#e8e0c8")
+    text = {14: "Milk", 24: "Departure 17:45 from", 40: "A long line that fills all the width of it"}[size]
+    box = write(draw, 6, height - height // 3, text, size)
+    layout = find_page(image)
+    assert len(layout.lines) == 1
+    assert holds(box, layout.lines[0].quad)
+
+
+def test_word_gaps_lie_between_the_words():
+    image, draw = paper(400, 80)
+    first = write(draw, 20, 50, "North", 24)
+    second = write(draw, first[2] + 20, 50, "Sea", 24)
+    (line,) = find_page(image).lines
+    widest = max(line.gaps, key=lambda gap: gap[1] - gap[0])
+    start = line.baseline[0][0]
+    assert start + widest[0] == pytest.approx(first[2], abs=2.5)
+    assert start + widest[1] == pytest.approx(second[0], abs=3.5)
+
+
+def test_a_curved_line_has_a_bent_baseline():
+    flat, draw = paper(900, 120)
+    write(draw, 20, 60, "The ferry waits for its last passenger even when the wind turns", 22)
+    pixels = np.full((160, 900, 3), 255, np.uint8)
+    for x in range(900):
+        lift = round(24 * ((x - 450) / 450) ** 2)
+        pixels[lift : lift + 120, x] = np.asarray(flat)[:, x]
+    (line,) = find_page(Image.fromarray(pixels)).lines
+    assert len(line.baseline) > 2
+    for x, y in line.baseline:
+        assert y == pytest.approx(59.5 + 24 * ((x - 450) / 450) ** 2, abs=3.0)
+
+
+def _noise(seed: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (300, 400, 3)).astype(np.uint8))
+
+
+def _texture(seed: int) -> Image.Image:
+    return _noise(seed).filter(ImageFilter.GaussianBlur(2.5))
+
+
+def _rules(seed: int) -> Image.Image:
+    image, draw = paper(500, 400)
+    for k in range(12):
+        draw.line((20, 30 + 30 * k, 480, 30 + 30 * k), fill="black", width=1 + (k + seed) % 3)
+    for k in range(40):
+        draw.line((20 + 12 * k, 385, 27 + 12 * k, 385), fill="black", width=2)
+    return image
+
+
+def _blank(seed: int) -> Image.Image:
+    return paper(300 + 7 * seed, 200, (250, 240 - seed, 230))[0]
+
+
+def _landscape(seed: int) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    pixels = np.zeros((360, 480))
+    for octave in (6, 12, 24, 48, 96):
+        small = Image.fromarray(rng.normal(0, 255 / octave, (octave, octave)).astype(np.float32))
+        pixels += np.asarray(small.resize((480, 360), Image.Resampling.BICUBIC))
+    grey = np.clip(128 + 1.5 * pixels, 0, 255).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")
+
+
+@pytest.mark.parametrize("draw_page", [_noise, _texture, _rules, _blank, _landscape])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_pictures_without_text_have_no_lines(draw_page, seed):
+    assert len(find_page(draw_page(seed)).lines) == 0
+
+
+def test_quads_start_at_the_texts_top_left_and_go_clockwise():
+    image, draw = paper(400, 100)
+    box = write(draw, 30, 60, "Hamburg", 28)
+    (line,) = find_page(image).lines
+    (ax, ay), (bx, by), (cx, cy), (dx, dy) = line.quad
+    assert ax < bx and ay < dy and by < cy and dx < cx
+    assert hull(line.quad)[0] == pytest.approx(box[0], abs=2)
+    assert hull(line.quad)[2] == pytest.approx(box[2], abs=2)
+
+
+def test_ten_thousand_specks_end_soon():
+    rng = np.random.default_rng(0)
+    pixels = np.full((1500, 1500, 3), 255, np.uint8)
+    for x, y in rng.integers(0, 1488, (10_000, 2)):
+        pixels[y : y + rng.integers(4, 11), x : x + rng.integers(3, 10)] = 0
+    assert len(find_page(Image.fromarray(pixels)).lines) < 1000

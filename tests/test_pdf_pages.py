@@ -1,0 +1,112 @@
+"""PDF pages as pictures: what is filled into forms, and the resolution at which a page is drawn."""
+
+import numpy as np
+import pytest
+from pdf_files import form, one_page, scan, stream, text
+from PIL import Image
+
+from nanoocr.pages import open_source
+
+PLAIN = 2524  # dark pixels of the label alone
+DRAWN = (  # an appearance, as a viewer stores it beside a value
+    b"/Tx BMC BT /F 24 Tf 0 g 4 8 Td (Filled) Tj ET EMC",
+    b"/Type /XObject /Subtype /Form /BBox [0 0 150 40] /Resources << /Font << /F 5 0 R >> >>",
+)
+TICK = (b"0 g 2 2 16 16 re f", b"/Type /XObject /Subtype /Form /BBox [0 0 20 20]")
+WIDE, SMALL = b"/Rect [120 90 270 130]", b"/Rect [120 90 140 110]"
+LOOKS = b"/DA (/F 24 Tf 0 g) " + WIDE
+
+
+def page(data: bytes) -> Image.Image:
+    (only,) = open_source(data, "x.pdf")
+    assert only.error is None
+    return only.image
+
+
+def ink(data: bytes) -> int:
+    return int((np.asarray(page(data).convert("L")) < 128).sum())
+
+
+TEXT_OR_CHOICE = {
+    "text": b"/FT /Tx /V (Filled) ",
+    "text of several lines": b"/FT /Tx /Ff 4096 /V (Filled) ",
+    "choice from a list that drops down": b"/FT /Ch /Ff 131072 /Opt [(Empty) (Filled)] /V (Filled) ",
+    "choice from a list": b"/FT /Ch /Opt [(Filled) (Empty)] /V (Filled) /I [0] ",
+}
+
+
+@pytest.mark.parametrize("kind", TEXT_OR_CHOICE)
+@pytest.mark.parametrize("drawn", [True, False])
+def test_what_was_typed_or_chosen_is_drawn(kind, drawn):
+    field = TEXT_OR_CHOICE[kind] + LOOKS
+    data = (
+        form(field + b" /AP << /N 7 0 R >>", {7: stream(*DRAWN)}) if drawn else form(field, appearances=True)
+    )
+    assert ink(data) > PLAIN + 1500
+    if kind == "text":
+        assert ink(data) == pytest.approx(5159 if drawn else 5105, abs=40)
+
+
+def test_a_signature_is_drawn():
+    field = b"/FT /Sig /V << /Type /Sig /Filter /Adobe.PPKLite /Name (Ann Lee) >> " + WIDE
+    assert ink(form(field + b" /AP << /N 7 0 R >>", {7: stream(*DRAWN)})) > PLAIN + 1500
+
+
+@pytest.mark.parametrize("kind", [b"", b"/Ff 32768 "])  # a box to tick, one of several to choose
+def test_a_tick_is_drawn_and_its_absence_is_not(kind):
+    ticked = b"/FT /Btn " + kind + b"/V /Yes /AS /Yes /AP << /N << /Yes 7 0 R >> >> " + SMALL
+    empty = ticked.replace(b"/V /Yes /AS /Yes", b"/V /Off /AS /Off")
+    assert ink(form(ticked, {7: stream(*TICK)})) == pytest.approx(4549, abs=40)
+    assert ink(form(empty, {7: stream(*TICK)})) == pytest.approx(PLAIN, abs=40)
+
+
+def test_a_field_that_is_hidden_stays_so():
+    field = b"/FT /Tx /V (Filled) /AP << /N 7 0 R >> " + WIDE
+    data = form(field, {7: stream(*DRAWN)}).replace(b"/F 4 /P", b"/F 2 /P")
+    assert ink(data) == pytest.approx(PLAIN, abs=40)
+
+
+def test_a_page_without_a_form_is_as_it_was():
+    assert page(one_page()).size == (800, 400)  # 4 x 2 inches at 200 dpi
+    assert ink(one_page()) == pytest.approx(PLAIN, abs=40)
+
+
+def stripes(width: int, height: int) -> Image.Image:
+    """Lines of 4 pixels, which are gone where the picture is drawn smaller."""
+    columns = np.where(np.arange(width) // 4 % 2, 255, 0).astype(np.uint8)
+    return Image.fromarray(np.tile(columns, (height, 1)))
+
+
+def test_a_scan_on_a_page_of_a_mistaken_unit_keeps_its_pixels():
+    tiny = page(scan(stripes(768, 384), 27.6, 13.8))
+    assert min(tiny.width / 768, tiny.height / 384) >= 0.99
+    usual = page(scan(stripes(768, 384), 276, 138))
+    assert usual.size == (768, 384)
+    assert np.asarray(tiny.resize((768, 384)), float).std() == pytest.approx(
+        np.asarray(usual, float).std(), rel=0.1
+    )
+
+
+def test_a_scan_of_more_than_200_dpi_keeps_its_pixels():
+    assert page(scan(stripes(1200, 600), 288, 144)).size == (1200, 600)
+
+
+def test_a_small_page_of_letters_is_large_enough_to_be_seen():
+    small = page(one_page(text(b"Label:", 1, 4, 3), box=b"[0 0 20 10]"))
+    assert max(small.size) == 200
+
+
+def test_a_small_picture_does_not_enlarge_the_page():
+    data = scan(stripes(800, 400), 288, 144).replace(b"288 0 0 144 0 0 cm", b"  8 0 0   4 0 0 cm")
+    assert page(data).size == (800, 400)
+
+
+def test_a_large_sheet_is_drawn_as_large_as_the_limit_allows():
+    a0 = page(one_page(text(b"Label:", 100, 2500, 400), box=b"[0 0 2384 3370]"))
+    assert 45_000_000 < a0.width * a0.height <= 50_100_000
+    assert (np.asarray(a0.convert("L")) < 128).sum() > 100_000
+
+
+def test_a_page_that_would_be_illegible_is_refused():
+    (only,) = open_source(one_page(box=b"[0 0 20000 20000]"), "x.pdf")
+    assert only.error.kind == "too_large"
