@@ -85,9 +85,22 @@ def load_state(folder: Path) -> Any:
         raise CheckpointError(f"{folder / STATE}: not a training state of plain data") from error
 
 
+BEST = "best.json"  # {"step", "loss"} of the best validation whose step is kept
+
+
+def best_step(run: Path) -> int | None:
+    """The step that best.json names; None where there is none."""
+    try:
+        return int(json.loads((run / BEST).read_bytes())["step"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def drop_old_steps(run: Path, keep_last: int) -> None:
-    """Delete all but the newest `keep_last` steps and their DeepEncoder files (0 keeps all)."""
+    """Delete all steps but the newest `keep_last` and the best, and their DeepEncoder files (0 keeps all)."""
     if keep_last > 0:
+        best = best_step(run)
         for folder in complete_steps(run)[:-keep_last]:
-            shutil.rmtree(folder)
-            deepencoder_file(run, step_number(folder)).unlink(missing_ok=True)
+            if step_number(folder) != best:
+                shutil.rmtree(folder)
+                deepencoder_file(run, step_number(folder)).unlink(missing_ok=True)

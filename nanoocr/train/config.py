@@ -74,8 +74,8 @@ class TrainConfig:
     eval_tokens: int = 512  # most tokens of an answer in a validation
     stop_on_collapse: bool = False  # end the run where a validation finds collapsed features
     save_every: int = 500  # steps between two checkpoints
-    keep_last: int = 2  # checkpoints that are kept; 0 is all
-    resume: bool = False  # go on from the newest checkpoint of the run
+    keep_last: int = 2  # checkpoints that are kept beside the best one; 0 is all
+    resume: bool = False  # go on from the newest whole checkpoint of the run
     wandb: bool = False  # also log to Weights & Biases
 
     def __post_init__(self) -> None:

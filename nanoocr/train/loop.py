@@ -30,12 +30,13 @@ from nanoocr.model.components import COMPONENTS
 from nanoocr.model.folder import step_folder
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.distributed import World
+from nanoocr.train.finite import stop_if_diverged
 from nanoocr.train.log import RunLog
 from nanoocr.train.recipes import Recipe, describe
 from nanoocr.train.resume import save, warn_of_other_data
 from nanoocr.train.state import TrainState, gathered
 from nanoocr.train.step import StepStats, train_step
-from nanoocr.train.validate import check_collapse, past_validations, validate
+from nanoocr.train.validate import check_collapse, past_validations, validate, write_best
 
 
 def train(
@@ -52,24 +53,21 @@ def train(
 
     Raises:
         KeyboardInterrupt: the run was asked to stop; its last step is saved.
+        DivergedError: a loss, gradient or weight is no finite number; its last good step is saved.
     """
     run = Path(config.out) / config.run_name
     report = None
     if world.is_main:
         drop_unfinished(run)
+        write_best(run, state.step)
     fingerprint = data.source.fingerprint()
     if state.step:
         warn_of_other_data(step_folder(run, state.step), fingerprint, world)
     modes = [data.mode_of(i) for i in range(len(validation))]
     batches = multimodal_data_generator(
-        data,
-        start=state.step,
-        states=state.readers,
-        workers=config.workers,
-        rank=world.rank,
-        ranks=world.size,
-        pin_memory=world.device.startswith("cuda"),
-    )
+        data, start=state.step, states=state.readers, workers=config.workers,
+        rank=world.rank, ranks=world.size, pin_memory=world.device.startswith("cuda"),
+    )  # fmt: skip
     with RunLog(run, config, start=state.step, main=world.is_main) as log:
         log.table(describe(state.model, chosen))
         for line in [*idle_workers(data, config, world), *left_out(data)]:
@@ -84,10 +82,14 @@ def train(
                 clock.stepped(stats)
                 log.advance(state.step)
                 last, stop = state.step == config.steps, stats.totals.stops > 0
-                if state.step % config.log_every == 0 or last:
+                logs = state.step % config.log_every == 0 or last
+                saves = state.step % config.save_every == 0 or last or stop
+                if logs or saves:
+                    stop_if_diverged(state, stats.losses, config, world)
+                if logs:
                     log_step(log, state, stats, clock, world)
                 # Save first: nothing that goes wrong in a validation may cost the steps before it.
-                if state.step % config.save_every == 0 or last or stop:
+                if saves:
                     save(run, state, tokenizer, config, stage, world, fingerprint)
                     clock.restart()
                 if (state.step % config.eval_every == 0 or last) and validation and not stop:

@@ -16,7 +16,7 @@ from nanoocr.data.source import parse_mix
 from nanoocr.data.task import Task
 from nanoocr.errors import UsageError
 from nanoocr.model.components import COMPONENTS
-from nanoocr.model.folder import STATE, complete_steps, load_model, step_number
+from nanoocr.model.folder import STATE, load_model, step_number
 from nanoocr.model.resize import parse_views, resized_config, with_views
 from nanoocr.model.vlm import VLM
 from nanoocr.train.checkpoint import load_state, read_about
@@ -25,7 +25,9 @@ from nanoocr.train.data import check_validation, plan_data, validation_rows
 from nanoocr.train.distributed import World, member
 from nanoocr.train.failure import in_one_sentence
 from nanoocr.train.glyph import GlyphHeads
+from nanoocr.train.lock import locked
 from nanoocr.train.loop import train, validation_is_due
+from nanoocr.train.newest import newest_whole_step
 from nanoocr.train.recipes import ENDS, Recipe, recipe
 from nanoocr.train.resume import first_home, resume
 from nanoocr.train.sharding import check_shard
@@ -38,19 +40,26 @@ def run_stage(
     make_task: Callable[[str], Task],
     load_encoder: Callable[[VLM], bool] | None = None,
 ) -> None:
-    """Train stage 1 or 2 as the flags say, from nothing or from the newest checkpoint of the run.
+    """Train stage 1 or 2 as the flags say, from nothing or from the newest whole step of the run.
 
     `make_task` turns the words of --tasks into data sets. `load_encoder` may put weights into the encoder of
     a fresh run, since stage 2 starts from what stage 1 left; it says whether it did.
     """
     run = Path(config.out) / config.run_name
-    with member(config.device, config.timeout_s) as world, in_one_sentence(run, world):
+    with (
+        member(config.device, config.timeout_s) as world,
+        in_one_sentence(run, world),
+        locked(run, world),
+    ):
         prepare_machine(config, world)
-        config = settle_micro_batch(config, world)
+        newest = newest_whole_step(config, world)
+        config = settle_micro_batch(config, newest, world)
         chosen = resolve_recipe(config, stage)
-        state, tokenizer = find_resume(config, chosen, stage, world) or fresh_start(
-            config, chosen, world, load_encoder
-        )
+        if newest is None:
+            state, tokenizer = fresh_start(config, chosen, world, load_encoder)
+        else:
+            check_unfinished(newest, config, world)
+            state, tokenizer = resume(newest, chosen, config, stage, world)
         data = plan_data(config, state.model.config, tokenizer, make_task)
         rows = validation_rows(config)
         check_validation(rows, data, state.model.config)
@@ -72,15 +81,14 @@ def fresh_start(
     return state, tokenizer
 
 
-def settle_micro_batch(config: TrainConfig, world: World) -> TrainConfig:
+def settle_micro_batch(config: TrainConfig, newest: Path | None, world: World) -> TrainConfig:
     """--micro_batch as a number: as given, as the run had it so far, or a step shared by the processes.
 
     It shapes the data, so a run that goes on with more or fewer processes keeps it.
     """
     if config.micro_batch:
         return config
-    steps = complete_steps(Path(config.out) / config.run_name)
-    before = read_about(steps[-1]).get("run", {}).get("micro_batch", 0) if steps and config.resume else 0
+    before = read_about(newest).get("run", {}).get("micro_batch", 0) if newest else 0
     return replace(config, micro_batch=before or max(1, config.batch_size // world.size))
 
 
@@ -202,32 +210,17 @@ def load_tokenizer(config: TrainConfig) -> Tokenizer:
     return Tokenizer.from_file(config.tokenizer) if config.tokenizer else Tokenizer.bytes()
 
 
-def find_resume(
-    config: TrainConfig, chosen: Recipe, stage: int, world: World
-) -> tuple[TrainState, Tokenizer] | None:
-    """The newest complete checkpoint of the run with --resume; None for a fresh run.
+def check_unfinished(newest: Path, config: TrainConfig, world: World) -> None:
+    """Refuse to go on where nothing is left to do.
 
     Raises:
-        UsageError: the run exists and --resume was not given, or it was given for other sizes.
+        UsageError: the newest step is the last one, and its validation was made.
     """
-    run = Path(config.out) / config.run_name
-    steps = complete_steps(run)
-    if len(set(world.gather(steps[-1].name if steps else ""))) > 1:
-        raise UsageError(
-            f"--out={config.out}: the nodes find different steps there: name a folder that all see"
-        )
-    if steps and not config.resume:
-        raise UsageError(f"{run} holds checkpoints already: give --resume=True or another --run_name")
-    if not steps:
-        return None
-    newest = step_number(steps[-1])
+    run, step = newest.parent, step_number(newest)
     # At its last step a run may still lack the validation that a kill took from it.
-    only_look = (
-        newest == config.steps and config.eval_samples and validation_is_due(newest, run, config, world)
-    )
-    if newest >= config.steps and not only_look:
-        raise UsageError(f"{run} is at step {newest} already: give more --steps to go on")
-    return resume(steps[-1], chosen, config, stage, world)
+    only_look = step == config.steps and config.eval_samples and validation_is_due(step, run, config, world)
+    if step >= config.steps and not only_look:
+        raise UsageError(f"{run} is at step {step} already: give more --steps to go on")
 
 
 def new_model(config: TrainConfig, sizes: ModelConfig, tokenizer: Tokenizer, world: World) -> VLM:

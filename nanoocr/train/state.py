@@ -36,6 +36,7 @@ class TrainState:
     glyph_steps: int = 0  # steps at the start that leave the language model out
     step: int = 0
     ema: dict[str, Tensor] = field(default_factory=dict)  # moving averages of this rank's share of the losses
+    broken: Tensor | None = None  # a flag on the device: a loss or gradient was no finite number
     readers: dict[int, ReaderState] = field(default_factory=dict)  # where this rank's data stands
 
     def for_reading(self) -> AbstractContextManager[None]:

@@ -25,6 +25,7 @@ from nanoocr.model.gpt import Documents
 from nanoocr.model.vlm import VLM
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.distributed import World
+from nanoocr.train.finite import notice, stop_if_diverged
 from nanoocr.train.glyph import GlyphHeads, GlyphSums
 from nanoocr.train.optim import learning_rate_factor
 from nanoocr.train.recipes import Recipe
@@ -98,6 +99,7 @@ def train_step(
 
     Raises:
         UsageError: no token of the whole step is supervised.
+        DivergedError: on a CPU, a loss or gradient is no finite number; no weight has changed.
     """
     model = state.model
     batches = [delivery.batch for delivery in deliveries]
@@ -119,6 +121,9 @@ def train_step(
             sums[name] = sums.get(name, 0.0) + loss.detach()
     trained = [p for o in state.optimizers for group in o.param_groups for p in group["params"]]
     world.sum_gradients(p for p in trained if not is_split(p))
+    notice(state, sums)
+    if model.device.type == "cpu":  # a GPU would be waited for: there the loop looks now and then
+        stop_if_diverged(state, sums, config, world, weights=False)
     update(state, chosen, config)
     for name in sums.keys() | state.ema.keys():
         # What another rank saw and this one did not has a share of nothing here, which counts as well.

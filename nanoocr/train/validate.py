@@ -16,7 +16,9 @@ from nanoocr.eval.reading import ReadingReport, evaluate_reading, row_losses
 from nanoocr.eval.run_log import read_run
 from nanoocr.files import write_file
 from nanoocr.image_process import Mode
+from nanoocr.model.folder import complete_steps, step_number
 from nanoocr.model.vlm import VLM
+from nanoocr.train.checkpoint import BEST
 from nanoocr.train.log import RunLog
 from nanoocr.train.state import TrainState
 
@@ -68,16 +70,30 @@ def validate(
 
 
 def keep_best(run: Path, step: int, loss: float) -> tuple[int, float]:
-    """Step and loss of the best validation up to `step`, this one taken in; written to best.json of the run.
+    """Step and loss of the best validation up to `step`, this one taken in; best.json follows.
 
     The log knows all of them. What a run found and then went back behind does not count.
     """
-    best = (step, loss)
-    for earlier, its_loss in past_validations(run).items():
-        if earlier < step and not best[1] <= its_loss:  # also where the loss is no number
-            best = (earlier, its_loss)
-    write_file(run / "best.json", json.dumps({"step": best[0], "loss": best[1]}).encode())
-    return best
+    losses = {earlier: old for earlier, old in past_validations(run).items() if earlier < step}
+    losses[step] = loss
+    write_best(run, step, losses)
+    finite = {at: value for at, value in losses.items() if math.isfinite(value)}
+    return min(finite.items(), key=lambda pair: pair[1]) if finite else (step, loss)
+
+
+def write_best(run: Path, step: int, losses: Mapping[int, float] | None = None) -> None:
+    """best.json: the best validation up to `step` among those whose step is on the disk; no file if none is.
+
+    `losses` is by step; None takes them from the log.
+    """
+    losses = past_validations(run) if losses is None else losses
+    saved = {step_number(folder) for folder in complete_steps(run)}
+    kept = {at: loss for at, loss in losses.items() if at in saved and at <= step and math.isfinite(loss)}
+    if not kept:
+        (run / BEST).unlink(missing_ok=True)
+        return
+    best = min(kept, key=kept.__getitem__)
+    write_file(run / BEST, json.dumps({"step": best, "loss": kept[best]}).encode())
 
 
 def past_validations(run: Path) -> dict[int, float]:

@@ -1,0 +1,91 @@
+"""Numbers that are none: noticed before anything of them is saved, and named.
+
+A step only adds to a flag on the device, so that a GPU is not waited for. Whoever looks at the flag stops
+the run: on a CPU before every update, elsewhere with each log line and before each checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from nanoocr.errors import DivergedError
+from nanoocr.model.components import component_of
+from nanoocr.model.folder import complete_steps
+from nanoocr.train.config import TrainConfig
+from nanoocr.train.distributed import World
+from nanoocr.train.sharding import own_part
+from nanoocr.train.state import TrainState
+
+
+@torch.no_grad()
+def some_are_not_finite(tensors: Iterable[Tensor]) -> Tensor:
+    """Does one of the tensors, all on one device, hold NaN or infinity? A bool scalar there."""
+    own = [part for part in map(own_part, tensors) if part.numel()]
+    if not own:
+        return torch.zeros((), dtype=torch.bool)
+    largest = torch._foreach_norm([part.float() for part in own], float("inf"))  # squares could overflow
+    return ~torch.stack(list(largest)).isfinite().all()
+
+
+def trained(state: TrainState) -> list[Tensor]:
+    """All parameters that an optimiser moves."""
+    return [p for o in state.optimizers for group in o.param_groups for p in group["params"]]
+
+
+def notice(state: TrainState, losses: Mapping[str, Tensor]) -> None:
+    """Add what this step's losses and gradients are to the flag; waits for nothing."""
+    seen = [*losses.values(), *(p.grad for p in trained(state) if p.grad is not None)]
+    now = some_are_not_finite(seen).to(state.model.device)
+    state.broken = now if state.broken is None else state.broken | now
+
+
+def stop_if_diverged(
+    state: TrainState,
+    losses: Mapping[str, Tensor],
+    config: TrainConfig,
+    world: World,
+    *,
+    weights: bool = True,
+) -> None:
+    """Look at the flag and, with `weights`, at the weights; all ranks call.
+
+    Raises:
+        DivergedError: names the components, and the step to go on from. Nothing has been saved since.
+    """
+    broken = state.broken is not None and bool(state.broken)
+    if weights:
+        broken = broken or bool(some_are_not_finite(trained(state)))
+    if not world.sum([float(broken)])[0]:
+        return
+    culprits = list(dict.fromkeys(name for names in world.gather(named(state, losses)) for name in names))
+    steps = complete_steps(Path(config.out) / config.run_name)
+    mend = (
+        f"the last good step is {steps[-1]}: go on with --resume=True and lower rates (--lr, --muon_lr)"
+        if steps
+        else "nothing was saved yet: start anew with lower rates (--lr, --muon_lr) or a longer --warmup"
+    )
+    what = ", ".join(culprits) or "a loss or a gradient, for a moment"
+    raise DivergedError(
+        f"stopped after step {state.step}: no finite numbers any more in {what}; nothing of it is saved; "
+        f"{mend}"
+    )
+
+
+def named(state: TrainState, losses: Mapping[str, Tensor]) -> list[str]:
+    """What holds NaN or infinity on this rank now: weights and gradients by component, losses by name."""
+    parts: dict[str, list[Tensor]] = {}
+    for name, parameter in state.model.named_parameters():
+        parts.setdefault(f"the weights of {component_of(name)}", []).append(parameter)
+        if parameter.grad is not None:
+            parts.setdefault(f"the gradients of {component_of(name)}", []).append(parameter.grad)
+    for parameter in () if state.heads is None else state.heads.parameters():
+        parts.setdefault("the weights of the glyph heads", []).append(parameter)
+        if parameter.grad is not None:
+            parts.setdefault("the gradients of the glyph heads", []).append(parameter.grad)
+    parts |= {f"the loss {name!r}": [loss] for name, loss in losses.items()}
+    found = [name for name, tensors in parts.items() if bool(some_are_not_finite(tensors))]
+    return sorted(found, key=lambda name: ("weights" not in name, "loss" not in name))

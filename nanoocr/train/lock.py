@@ -1,0 +1,117 @@
+"""One process writes a run's folder: `run.lock` says which, and a lock that nobody holds is taken over.
+
+A lock is held while its process lives, known by pid and the moment of its start, since pids come again. Of a
+process on another machine we see only that it touches the file, so a lock that nobody touched for LOST
+seconds is nobody's.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from nanoocr.errors import UsageError
+from nanoocr.train.distributed import World
+
+LOCK = "run.lock"
+TOUCH_EVERY = 20.0  # seconds
+LOST = 300.0  # seconds without a touch: the other machine or its network is gone
+
+
+@contextmanager
+def locked(run: Path, world: World) -> Iterator[None]:
+    """Within, no other process may write to `run`; rank 0 holds the lock for all.
+
+    Raises:
+        UsageError: another process holds it; names the process and its machine.
+    """
+    refused = take(run) if world.is_main else ""
+    if refused := next(filter(None, world.gather(refused)), ""):
+        raise UsageError(refused)
+    done = threading.Event()
+    if world.is_main:
+        threading.Thread(target=touch, args=(run / LOCK, done), daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
+        if world.is_main:
+            give_back(run)
+
+
+def take(run: Path) -> str:
+    """Write our name into the lock; "" or a sentence about who holds it."""
+    run.mkdir(parents=True, exist_ok=True)
+    with open(run / LOCK, "a+", encoding="utf-8") as file:
+        # For this moment: of two that find a stale lock one takes it. Some file systems cannot do it.
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        if holder := holder_of(file.read(), time.time() - os.fstat(file.fileno()).st_mtime):
+            return (
+                f"{run} is written by process {holder['pid']} on {holder['host']}: wait until it has ended, "
+                f"or name another --run_name (if it is gone, delete {run / LOCK})"
+            )
+        file.truncate(0)
+        file.write(json.dumps(myself()))
+    return ""
+
+
+def myself() -> dict[str, Any]:
+    """What a lock says of this process."""
+    return {"pid": os.getpid(), "host": socket.gethostname(), "born": born(os.getpid())}
+
+
+def holder_of(text: str, age: float) -> dict[str, Any] | None:
+    """Who holds a lock that says `text` and was touched `age` seconds ago; None where nobody does."""
+    try:
+        said = json.loads(text)
+        pid, host, then = int(said["pid"]), str(said["host"]), said["born"]
+    except (ValueError, KeyError, TypeError):
+        return None  # empty, or of a write that a kill cut short
+    if host != socket.gethostname():
+        return said if age < LOST else None
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return None
+    except PermissionError:
+        pass  # somebody else's, and there
+    return said if born(pid) == then else None
+
+
+def born(pid: int) -> str:
+    """When a process started, by the system's own clock; "" where no /proc tells."""
+    try:
+        about = Path(f"/proc/{pid}/stat").read_text()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+    return f"{boot} {about.rpartition(')')[2].split()[19]}"  # field 22 of proc(5); a name may hold blanks
+
+
+def touch(lock: Path, done: threading.Event) -> None:
+    """Show other machines that the holder lives."""
+    while not done.wait(TOUCH_EVERY):
+        try:
+            os.utime(lock)
+        except OSError:
+            return  # deleted by hand
+
+
+def give_back(run: Path) -> None:
+    """Remove our lock, and the folder where nothing came of the run."""
+    try:
+        if json.loads((run / LOCK).read_bytes()) == myself():
+            (run / LOCK).unlink()
+        run.rmdir()
+    except (OSError, ValueError):
+        pass  # the folder holds something, or the lock is no longer ours

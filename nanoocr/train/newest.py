@@ -1,0 +1,101 @@
+"""Which step a run goes on from: the newest one that is whole, whatever has happened to those after it."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanoocr.errors import CheckpointError, NanoOCRError, UsageError
+from nanoocr.files import check_files, read_manifest
+from nanoocr.model.folder import CONFIG, STATE, TOKENIZER, WEIGHTS, step_number
+from nanoocr.train.checkpoint import load_state, read_about
+from nanoocr.train.config import TrainConfig
+from nanoocr.train.distributed import World
+
+
+def newest_whole_step(config: TrainConfig, world: World) -> Path | None:
+    """The folder to go on from with --resume; None for a fresh run. Rank 0 looks, all ranks call.
+
+    Steps after it that are damaged are renamed, with a warning: their places are needed when the run comes
+    to them again. Where no step is whole nothing is touched.
+
+    Raises:
+        UsageError: the run exists and --resume was not given, or the nodes see different folders.
+        CheckpointError: the run exists, and none of its steps is whole.
+    """
+    run = Path(config.out) / config.run_name
+    steps = numbered(run)
+    if len(set(world.gather(steps[-1].name if steps else ""))) > 1:
+        raise UsageError(
+            f"--out={config.out}: the nodes find different steps there: name a folder that all see"
+        )
+    if steps and not config.resume:
+        raise UsageError(f"{run} holds checkpoints already: give --resume=True or another --run_name")
+    found: Search | NanoOCRError = Search(None, ())
+    if world.is_main and steps:
+        found = search(steps)
+        if isinstance(found, Search):
+            for folder, problem in found.damaged:
+                aside = set_aside(folder)
+                print(f"warning: {problem}; it is kept as {aside.name}", file=sys.stderr)
+            if found.damaged:
+                print(f"warning: {run} goes on from {found.whole}, the step before", file=sys.stderr)
+    found = world.gather(found)[0]
+    if isinstance(found, NanoOCRError):
+        raise found
+    return found.whole
+
+
+@dataclass(frozen=True)
+class Search:
+    """The newest whole step, and what is wrong with those after it."""
+
+    whole: Path | None
+    damaged: tuple[tuple[Path, str], ...]
+
+
+def search(steps: list[Path]) -> Search | CheckpointError:
+    """Look from the newest step on."""
+    damaged: list[tuple[Path, str]] = []
+    for folder in reversed(steps):
+        try:
+            check_step(folder)
+        except CheckpointError as error:
+            damaged.append((folder, str(error)))
+        else:
+            return Search(folder, tuple(damaged))
+    return CheckpointError(
+        f"{damaged[0][1]}; no step of {folder.parent} is whole: start again with another --run_name"
+    )
+
+
+def numbered(run: Path) -> list[Path]:
+    """All that stands in the place of a step, oldest first, whole or not."""
+    return sorted(
+        (path for path in run.glob("step_*") if re.fullmatch(r"step_\d+", path.name)), key=step_number
+    )
+
+
+def check_step(folder: Path) -> None:
+    """Read a step as a run that goes on will read it.
+
+    Raises:
+        CheckpointError: something is missing or damaged; names it.
+    """
+    names = read_manifest(folder)["files"]
+    if missing := [name for name in (WEIGHTS, CONFIG, TOKENIZER, STATE) if name not in names]:
+        raise CheckpointError(f"{folder}: {missing[0]} is missing, so this is no whole step")
+    check_files(folder, "*")
+    read_about(folder)
+    load_state(folder)
+
+
+def set_aside(folder: Path) -> Path:
+    """Rename a damaged step to step_NNNNNN.damaged, or .damaged-2 where there is one; its new name."""
+    names = (f"{folder.name}.damaged{f'-{i}' if i > 1 else ''}" for i in range(1, 1_000_000))
+    aside = next(folder.with_name(name) for name in names if not folder.with_name(name).exists())
+    os.rename(folder, aside)
+    return aside
