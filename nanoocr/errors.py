@@ -57,3 +57,9 @@ class DefectError(NanoOCRError):
     def __init__(self, message: str, trace: str = "") -> None:
         super().__init__(message)
         self.trace = trace
+
+
+class DivergedError(NanoOCRError):
+    """A training run in which a loss, a gradient or a weight is no finite number. Exit code 9."""
+
+    exit_code = 9
