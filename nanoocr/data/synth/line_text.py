@@ -71,6 +71,8 @@ def prose(dice: Dice) -> str:
     languages = find_languages()
     language = "english" if dice.chance(0.5) else dice.pick(list(languages))
     vocabulary = languages[language]
+    if language == "english" and dice.chance(0.4):  # a dictionary alone has few of the words that are common
+        vocabulary = words.FORMAL
     run = [dice.pick(vocabulary) for _ in range(dice.whole(1, 6))]
     if language == "english" and dice.chance(0.6):  # function words are what real lines are full of
         run = [word for pair in zip(run, (dice.pick(words.LINKS) for _ in run)) for word in pair]

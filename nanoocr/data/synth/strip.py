@@ -25,7 +25,7 @@ from nanoocr.data.synth.fonts import Font
 from nanoocr.data.synth.line_text import drawable_text, line_text
 from nanoocr.data.synth.page import Colour, Face, Page, face, opened, render
 from nanoocr.data.synth.sample import SynthSample
-from nanoocr.data.synth.strip_wear import StripWear, choose_wear, wear_ink, wear_strip
+from nanoocr.data.synth.strip_wear import StripWear, choose_wear, in_dots, wear_ink, wear_strip
 
 HEIGHT = CELL  # pixels, of every strip
 WIDTHS = (64, 128, 192, 256, 320, 384, 448, 512, 640, 768)  # pixels
@@ -44,7 +44,7 @@ class Window:
     left: float
     top: float
     scale: float  # strip pixels for one pixel of the drawing
-    stretch: float  # what letters are wider than drawn; condensed print, of receipts above all, is below 1
+    stretch: float  # see StripWear
     width: int  # of the strip, pixels that are filled before the padding
 
 
@@ -55,8 +55,8 @@ def make_strip(dice: Dice, fonts: Sequence[Font]) -> SynthSample:
     empty = dice.chance(EMPTY)
     text, guessable = ("", True) if empty else _text(dice, font)
     drawn = _draw_line(dice, font, text, wear)
-    window = _window(dice, drawn)
-    ink = wear_ink(dice, _shrunk(drawn, window, wear), wear)
+    window = _window(dice, drawn, wear.stretch)
+    ink = wear_ink(dice, _shrunk(dice, drawn, window, wear), wear)
     picture = wear_strip(dice, ink, wear, without_text=not drawn.text)
     strip = _enlarged(dice, picture, window.width)
     scales = np.array([window.scale * window.stretch, window.scale] * 2, np.float32)
@@ -121,7 +121,7 @@ def _draw_line(dice: Dice, font: Font, text: str, wear: StripWear) -> Drawn:
     size = dice.pick(MASTER_SIZES)
     letters = face(font, size)
     cap = _cap_height(letters)
-    text = _fitted(letters, text, 1.25 * (WIDTHS[-1] - 2 * ROOM) / CAP * cap)
+    text = _fitted(letters, text, 1.25 * (WIDTHS[-1] - 2 * ROOM) / CAP * cap / max(1.0, wear.stretch))
     tracking = dice.between(-0.03, 0.12) * size if dice.chance(0.2) else 0.0
     gaps = [_gap(dice, letters, cap) for _ in range(text.count(" "))]
     length = letters.width(text, tracking) + sum(gaps) if text else dice.between(1, 22) * cap
@@ -137,7 +137,10 @@ def _draw_line(dice: Dice, font: Font, text: str, wear: StripWear) -> Drawn:
     ink = page.ink
     if text and dice.chance(0.15):
         end = _cut_letter(dice, page, letters, end, baseline)
-    ink = _rules(dice, ink, cap, baseline, margin, end, empty=not text)
+    if not text and dice.chance(0.12):
+        ink = _mirrored(dice, letters, drawable_text(line_text(dice, 46)[0], drawable(font)), ink, baseline)
+    else:
+        ink = _rules(dice, ink, cap, baseline, margin, end, empty=not text)
     if wear.slant:
         ink, boxes = _sheared(ink, boxes, wear.slant, baseline)
     return Drawn(ink, text, chars, boxes, cap, baseline, margin, end)
@@ -159,7 +162,7 @@ def _gap(dice: Dice, letters: Face, cap: float) -> float:
     own = letters.glyph(" ").advance
     if dice.chance(0.05):
         return dice.between(0.8, 3.0) * cap
-    return dice.between(-0.25, 0.6) * own if dice.chance(0.5) else 0.0
+    return dice.between(-0.4, 0.6) * own if dice.chance(0.5) else 0.0
 
 
 def _write(
@@ -171,6 +174,13 @@ def _write(
             x += letters.glyph(" ").advance + gaps[place - 1]
         x = page.write(letters, word, x, baseline, tracking)
     return x
+
+
+def _mirrored(dice: Dice, letters: Face, line: str, ink: np.ndarray, baseline: int) -> np.ndarray:
+    """What shines through from the back of a sheet: a line that nobody reads, left and right exchanged."""
+    back = Page((ink.shape[0], ink.shape[1]), (255, 255, 255))
+    back.write(letters, letters.fit(line, back.width - 8 * letters.size), 4 * letters.size, baseline)
+    return np.maximum(ink, back.ink[:, ::-1])
 
 
 def _neighbours(dice: Dice, page: Page, font: Font, size: int, baseline: int, *, empty: bool) -> None:
@@ -218,7 +228,14 @@ def _rules(
             continue
         choice = dice.unit()
         x0, x1 = left - dice.between(0, 3) * cap, right + dice.between(0, 3) * cap
-        if choice < 0.3:  # a rule of dashes, dots, or worn through, above or below
+        if choice < 0.08:  # a stroke of a pen through the text, as of somebody who ticks or circles
+            points = [(dice.between(left, right), baseline - dice.between(-0.6, 1.6) * cap) for _ in range(2)]
+            if dice.chance(0.5):
+                pen.line(points, fill=255, width=thick)
+            else:
+                (ax, ay), (bx, _) = points
+                pen.ellipse([min(ax, bx), ay - cap, max(ax, bx) + 1, ay + cap], outline=255, width=thick)
+        elif choice < 0.3:  # a rule of dashes, dots, or worn through, above or below
             y = baseline + (dice.between(0.1, 0.6) if dice.chance(0.6) else -dice.between(1.25, 1.8)) * cap
             step = dice.between(0.15, 1.5) * cap
             for x in np.arange(x0, x1, step):
@@ -254,7 +271,7 @@ def _no_text(
 ) -> None:
     """One thing that a finder of lines may take for text: rules, dashes, dots, frames, bars, shapes."""
     y = baseline - dice.between(-0.4, 1.2) * cap
-    choice = dice.whole(0, 8)
+    choice = dice.whole(0, 9)
     if choice == 0:
         pen.rectangle([left - 2 * cap, y, right + 2 * cap, y + thick], fill=255)
     elif choice <= 2:  # dashes, dots or stars in a row
@@ -282,6 +299,12 @@ def _no_text(
             x += dice.between(-0.4, 1.2) * cap
             points.append((x, baseline + dice.between(-1.8, 0.8) * cap))
         pen.line(points, fill=255, width=thick, joint="curve")
+    elif choice == 8:  # the dots of a printed picture
+        pitch = dice.between(0.12, 0.5) * cap
+        for row, place in enumerate(np.arange(baseline - 2 * cap, baseline + cap, pitch)):
+            for x in np.arange(left + (row % 2) * pitch / 2, min(right, left + 40 * pitch), pitch):
+                across = pitch * dice.between(0.2, 0.45)
+                pen.ellipse([x - across, place - across, x + across, place + across], fill=255)
     else:
         corners = [(dice.between(left, right), baseline + dice.between(-2, 1) * cap) for _ in range(4)]
         pen.polygon(corners, fill=255 if dice.chance(0.5) else None, outline=255)
@@ -304,14 +327,11 @@ def _sheared(
 # --- shrinking and enlarging ------------------------------------------------------------------------------
 
 
-def _window(dice: Dice, drawn: Drawn) -> Window:
+def _window(dice: Dice, drawn: Drawn, stretch: float) -> Window:
     """Where the strip is cut: capitals near CAP on BASELINE, off by what finders of lines get wrong."""
     spread = 0.1 if dice.chance(0.7) else 0.25
     cap = CAP * float(np.exp(spread * (dice.unit() + dice.unit() + dice.unit() - 1.5) * 2))
     scale = cap / drawn.cap
-    stretch = (
-        dice.between(0.6, 1.0) if dice.chance(0.3) else dice.between(1, 1.25) if dice.chance(0.1) else 1.0
-    )
     length, most = (drawn.right - drawn.left) * stretch, WIDTHS[-1] - 2 * ROOM
     scale = min(scale, most / length)
     before, behind = (max(1.0, ROOM + dice.between(-10, 10)) for _ in range(2))
@@ -326,8 +346,11 @@ def _window(dice: Dice, drawn: Drawn) -> Window:
     )
 
 
-def _shrunk(drawn: Drawn, window: Window, wear: StripWear) -> np.ndarray:
-    """(h, w) float32 coverage 0 to 1 at the resolution of the page, cut as the strip will be."""
+def _shrunk(dice: Dice, drawn: Drawn, window: Window, wear: StripWear) -> np.ndarray:
+    """(h, w) float32 coverage 0 to 1 at the resolution of the page, cut as the strip will be.
+
+    A printer or fax with dots of its own comes between the drawing and the page.
+    """
     # Small letters are what is hard; very long lines stay below what the tile of noise covers.
     rows = max(14, min(round(HEIGHT * wear.cap / CAP), HEIGHT * MOST_COLUMNS // window.width))
     columns = max(6, round(window.width * rows / HEIGHT))
@@ -338,8 +361,14 @@ def _shrunk(drawn: Drawn, window: Window, wear: StripWear) -> np.ndarray:
         window.top + HEIGHT / window.scale,
     )
     image = Image.fromarray(drawn.ink)
-    shrunk = image.resize((columns, rows), wear.filter, box=box)
-    return np.asarray(shrunk).astype(np.float32) / 255
+    if not wear.dots:
+        return np.asarray(image.resize((columns, rows), wear.filter, box=box)).astype(np.float32) / 255
+    high = max(14, min(round(HEIGHT * wear.dots / CAP), HEIGHT * MOST_COLUMNS // window.width))
+    wide = max(6, round(window.width * high / HEIGHT / (2 if dice.chance(0.1) else 1)))
+    printed = image.resize((wide, high), Image.Resampling.BOX, box=box)
+    dots = Image.fromarray(in_dots(dice, np.asarray(printed).astype(np.float32) / 255))
+    smooth = Image.Resampling.BOX if dice.chance(0.4) else Image.Resampling.BILINEAR
+    return np.asarray(dots.resize((columns, rows), smooth)).clip(0, 1)
 
 
 def _enlarged(dice: Dice, picture: Image.Image, width: int) -> Image.Image:

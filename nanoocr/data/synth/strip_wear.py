@@ -23,12 +23,14 @@ class StripWear:
     cap: float  # height of capitals on the page, pixels
     filter: Image.Resampling  # that takes the drawing down to that height
     slant: float  # rest of a tilt, rows per column
+    stretch: float  # what letters are wider than drawn: below 1 condensed, 2 the double width of receipts
+    dots: float  # height of capitals in dots of the printer or fax that made the line; 0: no dots are seen
     harsh: bool  # a bad scan: every degradation is likelier and stronger
 
 
 def choose_wear(dice: Dice) -> StripWear:
-    """Heights from 6 to 44 pixels, small ones more often; most lines lie nearly level."""
-    cap = 6.0 * float(np.exp(dice.unit() ** 1.3 * 2.0))
+    """Heights from 5.5 to 44 pixels, small ones more often; most lines lie nearly level."""
+    cap = 5.5 * float(np.exp(dice.unit() ** 1.3 * 2.08))
     filters = (
         Image.Resampling.BOX,
         Image.Resampling.BILINEAR,
@@ -42,7 +44,17 @@ def choose_wear(dice: Dice) -> StripWear:
         if dice.chance(0.08)
         else 0.0
     )
-    return StripWear(cap, dice.pick(filters), slant, dice.chance(0.3))
+    # Thermal heads, needles and faxes have 7 to 26 dots for a capital, whatever it is scanned at later.
+    dots = dice.between(7, 26) if dice.chance(0.28) else 0.0
+    return StripWear(cap, dice.pick(filters), slant, _stretch(dice), dots, dice.chance(0.3))
+
+
+def _stretch(dice: Dice) -> float:
+    """Condensed in three of ten lines, wide in one of six."""
+    choice = dice.unit()
+    if choice < 0.3:
+        return dice.between(0.55, 1.0)
+    return dice.between(1.0, 2.1) if choice < 0.46 else 1.0
 
 
 # --- ink ------------------------------------------------------------------------------------------------
@@ -62,6 +74,16 @@ def wear_ink(dice: Dice, ink_HW: np.ndarray, wear: StripWear) -> np.ndarray:
         soft = Image.fromarray((ink_HW * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(radius))
         ink_HW = np.asarray(soft).astype(np.float32) / 255
     return ink_HW
+
+
+def in_dots(dice: Dice, ink_HW: np.ndarray) -> np.ndarray:
+    """Coverage (H, W) at the resolution of a printer or fax -> 0 or 1, as a device prints that has no greys.
+
+    The edge between paper and ink is uneven where the ink was read from paper first (fax, copy of a copy).
+    """
+    uneven = dice.between(0.02, 0.16) if dice.chance(0.5) else 0.0
+    cut = dice.between(0.25, 0.65) + uneven * colours.noise_window(dice, *ink_HW.shape)
+    return (ink_HW > cut).astype(np.float32)
 
 
 def _dotted(dice: Dice, ink_HW: np.ndarray, cap: float) -> np.ndarray:
@@ -98,10 +120,12 @@ def _faded(dice: Dice, ink_HW: np.ndarray, cap: float) -> np.ndarray:
 def wear_strip(dice: Dice, ink_HW: np.ndarray, wear: StripWear, *, without_text: bool = False) -> Image.Image:
     """The ink on a ground, as a scan or a photo shows it: an RGB picture of the page's resolution."""
     ground_HWC, darkest, lightest = _ground(dice, _size(ink_HW), busy=without_text and dice.chance(0.4))
-    least = dice.between(45, 130) if dice.chance(0.3) else 130.0
+    least = dice.between(35, 130) if dice.chance(0.4) else 130.0
     ink = np.array(colours.ink_for(dice, darkest, lightest, least), np.float32)
     if darkest > 150 and dice.chance(0.6):
         ink = np.array(colours.dark_ink(dice), np.float32) + dice.whole(0, 70)
+    if without_text and dice.chance(0.25):  # as pale as what shines through from the back of the sheet
+        ink = ink + dice.between(0.6, 0.93) * ((darkest + lightest) / 2 - ink)
     field = ground_HWC + ink_HW[..., None] * (ink - ground_HWC)
     picture = Image.fromarray(np.clip(field, 0, 255).astype(np.uint8))
     often = 1.8 if wear.harsh else 1.0

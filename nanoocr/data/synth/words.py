@@ -153,3 +153,26 @@ CAUTION WELCOME PIZZA COFFEE BREAD FLOWERS GARAGE TO LET FREE NEW FIRE KEEP LEFT
 """)
 
 MONTHS = listed("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec")
+
+# What letters, forms, invoices and reports are full of, beside LINKS.
+FORMAL = listed("""
+about according account additional address agreement all also amount analysis annual any application approval
+area attached attention authority available balance bank based been being board budget business calendar case
+change charge check city class code comments committee company complete conditions contact contract control
+copies copy cost could country current customer data date days department description design details did
+director discount distribution division document does due during each effect employee enclosed equipment error
+evaluation facsimile figure file final financial first following form further general given goods government
+group had has have health high hours however identification important include including increase individual
+industry information intended interest international invoice issue item items large last law legal
+less letter level limited list local made management manager manual market marketing material may meeting
+member message method million months more must name national necessary new no notice notify number numbers
+offer office official only operation order other page pages paid part party payment per percent period person
+phone plan please point policy possible present president price prior procedure process product production
+products program project promotion provided public purchase purpose quality quantity questions rate reason
+receipt receive received recipient record reference regarding register regular report request requests
+required research response result results return review sales sample schedule second section see service
+services shall should show signature size special specific staff standard state statement status study subject
+such sum supervisor supply support system table tax telephone term terms test thank than their these they
+this time title total trade transaction type under unit until use used value vendor visit volume was
+week well were will within work would year years your
+""")
