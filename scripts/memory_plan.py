@@ -145,7 +145,7 @@ class MetaAttention(TorchFunctionMode):
         if func is F.scaled_dot_product_attention:
             bias = kwargs["attn_mask"]
             if self.fused:
-                return _Fused.apply(*args[:3], bias)
+                return _Fused.apply(*args[:3], bias)  # type: ignore[no-untyped-call]
             q, k, v = args
             return plain_attention(q, k, v, bias, kwargs["is_causal"], kwargs["scale"])
         return func(*args, **(kwargs or {}))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from rich.progress import Progress
 
-    from nanoocr.inference.reader import Page
+    from nanoocr.inference.page import Page
     from nanoocr.pages import PageRanges, Picture
 
 NOTHING_READ, SOME_FAILED = 3, 5
@@ -98,7 +98,8 @@ def _read_pages(arguments: argparse.Namespace, job: Job) -> Iterator[Page]:
         # No model is needed to say that there is nothing to read.
         yield from (make_page(picture, None, 0.0) for picture in pictures)
         return
-    from nanoocr.inference.reader import LEAST_CONFIDENCE, Reader
+    from nanoocr.inference.lines import LEAST_CONFIDENCE
+    from nanoocr.inference.reader import Reader
     from nanoocr.machine import choose_threads, use_threads
 
     least = arguments.min_confidence

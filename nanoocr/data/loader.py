@@ -307,7 +307,7 @@ def multimodal_data_generator(
     workers = shared_by(len(mine) * data.turns, workers)
     loader: DataLoader[Delivery | NanoOCRError] = DataLoader(
         Readers(data, states or {}),
-        sampler=Tickets(range(start, data.steps), mine, data.turns),  # type: ignore[arg-type]
+        sampler=Tickets(range(start, data.steps), mine, data.turns),
         batch_size=None,
         num_workers=workers,
         prefetch_factor=2 + 8 // data.slots if workers else None,

@@ -14,7 +14,8 @@ from nanoocr.errors import UsageError
 from nanoocr.eval.grounding import Ask
 from nanoocr.eval.peers import Peer, PeerError
 from nanoocr.eval.store import ByCondition, Prediction, Store
-from nanoocr.inference.reader import Page, Reader
+from nanoocr.inference.page import Page
+from nanoocr.inference.reader import Reader
 from nanoocr.progress import track
 
 Answers = Iterator[tuple[Ask, Prediction]]

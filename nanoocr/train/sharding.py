@@ -60,7 +60,7 @@ def shard(model: VLM, world: World) -> None:
     """
     mesh = init_device_mesh("cpu" if world.device == "cpu" else "cuda", (world.size,))
     for module in [*model.blocks(), model]:
-        part: FSDPModule = fully_shard(module, mesh=mesh)  # type: ignore[assignment]
+        part: FSDPModule = fully_shard(module, mesh=mesh)
         # Losses are already divided by the count over all ranks: gradients are added up, never averaged.
         part.set_gradient_divide_factor(1.0)
         part.set_force_sum_reduction_for_comms(True)

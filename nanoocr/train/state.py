@@ -81,7 +81,7 @@ def build_state(
 def recompute_blocks(model: VLM) -> None:
     """From now on a block keeps only its input while gradients are taken, and runs again in backward."""
     for block in model.blocks():
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
 def gathered(state: TrainState, world: World, device: str = "cpu") -> TrainState:

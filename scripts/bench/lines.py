@@ -15,6 +15,7 @@ import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -120,7 +121,7 @@ def covered_share(box: np.ndarray, found: np.ndarray) -> float:
     return float(columns.mean())
 
 
-def measure(path: Path, truth_lines: list[dict]) -> list[PageScore]:
+def measure(path: Path, truth_lines: list[dict[str, Any]]) -> list[PageScore]:
     """The page's scores, one for each of COLUMN_GAPS."""
     image = open_image(path)
     started = time.process_time()

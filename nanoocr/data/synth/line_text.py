@@ -72,7 +72,7 @@ def prose(dice: Dice) -> str:
     language = "english" if dice.chance(0.5) else dice.pick(list(languages))
     vocabulary = languages[language]
     if language == "english" and dice.chance(0.4):  # a dictionary alone has few of the words that are common
-        vocabulary = words.FORMAL
+        vocabulary = tuple(words.FORMAL)
     run = [dice.pick(vocabulary) for _ in range(dice.whole(1, 6))]
     if language == "english" and dice.chance(0.6):  # function words are what real lines are full of
         run = [word for pair in zip(run, (dice.pick(words.LINKS) for _ in run)) for word in pair]
@@ -137,10 +137,9 @@ def labelled(dice: Dice) -> str:
 
 def entry(dice: Dice) -> str:
     """A row of a receipt or a table."""
-    name = dice.pick(
-        (text.random_word, lambda d: d.pick(words.GOODS), lambda d: d.pick(find_languages()["english"]))
-    )
-    cells = [name(dice)]
+    kind = dice.whole(0, 2)
+    goods = find_languages()["english"] if kind == 2 else words.GOODS
+    cells = [dice.pick(goods) if kind else text.random_word(dice)]
     if dice.chance(0.5):
         cells.append(
             f"{dice.whole(1, 99)} {dice.pick(UNITS)}" if dice.chance(0.5) else str(dice.whole(1, 12))
