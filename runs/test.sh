@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Makes .venv if needed, checks style and types, and runs every test; arguments go to pytest.
+# Makes .venv if needed, checks style, types and docs, and runs every test; arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash runs/env.sh dev
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
+NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --strict
 .venv/bin/python -m pytest "$@"

@@ -95,7 +95,9 @@ def training_flops(
     Args:
         trained: the components whose weights have gradients, as in nanoocr/train/recipes.py.
         views: how many views of each (height, width) in pixels.
-        tokens, pairs, logits: positions of the text with their pictures, as `gpt_flops` takes them.
+        tokens: positions of the text with its pictures, as `gpt_flops` takes them, like the next two.
+        pairs: sum of the squared lengths, where the tokens are several documents.
+        logits: positions that get logits.
         recompute: whether blocks run a second time in backward.
     """
     vision = [(count, encoder_flops(config, view)) for view, count in views.items()]
