@@ -64,7 +64,7 @@ class TrainConfig:
     recompute: bool = False  # compute each block's activations again in backward: less memory, more work
     device: str = "cpu"  # cpu, cuda, mps
     timeout_s: int = 1800  # seconds that processes wait for one that does not answer in a step
-    threads: int = 0  # torch threads; 0 is the number of CPUs that this process may use
+    threads: int = 0  # torch threads; 0 is OMP_NUM_THREADS or the number of CPUs that this process may use
     workers: int = 1  # processes that make batches ahead
     peak_tflops: float = 0.0  # of one device at the compute dtype (H200, bf16: 989): the log then shows MFU
     log_every: int = 20  # steps between two log lines
@@ -128,8 +128,15 @@ class TrainConfig:
 
     @property
     def num_threads(self) -> int:
+        """Torch threads of all ranks of this machine: --threads, OMP_NUM_THREADS, or all processors allowed.
+
+        Unlike reading, training does not look at the load: a resumed run would then add up in another order.
+        """
         if self.threads:
             return self.threads
+        told = os.environ.get("OMP_NUM_THREADS", "")
+        if told.isdecimal() and int(told):
+            return int(told)
         allowed = getattr(os, "sched_getaffinity", None)  # not on macOS
         return len(allowed(0)) if allowed else os.cpu_count() or 1
 
