@@ -1,4 +1,4 @@
-"""What pip installs works outside the repository: a wheel, in an environment that holds nothing else of ours."""
+"""What pip installs works outside the repository: the wheel, in an environment without the repository."""
 
 from __future__ import annotations
 
