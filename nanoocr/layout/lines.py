@@ -188,9 +188,13 @@ def _regular_share(
     """
     # One pixel more: small letters are measured no better than that.
     slack = 0.12 + 1.0 / cap[chain]
-    foot = (np.abs(hang) < slack) | (np.abs(hang - 0.27) < slack)
-    # In a run with few capitals `cap` is the height of the low letters, and the capitals rise above it.
-    head = (np.abs(rise - 1) < slack) | (np.abs(rise - 0.72) < slack) | (np.abs(rise - 1.36) < slack)
+    # In a run with few capitals `cap` is the height of the low letters, of which most are equal. Capitals
+    # rise above it, and letters hang lower, measured by it.
+    equal = (np.abs(rise - 1) < slack / 2) & (np.abs(hang) < slack / 2)
+    low_run = (np.bincount(chain, equal, len(cap)) > 0.6 * np.bincount(chain, minlength=len(cap)))[chain]
+    foot = (np.abs(hang) < slack) | ((hang > 0.27 - slack) & (hang < 0.27 + 0.13 * low_run + slack))
+    above = np.abs(rise - 1.36 - 0.06 * low_run) < slack + 0.06 * low_run
+    head = (np.abs(rise - 1) < slack) | (np.abs(rise - 0.72) < slack) | above
     votes = np.bincount(chain, letters.height, minlength=len(cap))
     return np.bincount(chain, letters.height * (foot & head), minlength=len(cap)) / np.maximum(votes, 1e-6)
 

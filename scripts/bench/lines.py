@@ -21,8 +21,8 @@ import cv2
 import numpy as np
 import tyro
 
-from nanoocr.image_process import open_image
 from nanoocr.layout import PageLayout, find_page
+from nanoocr.pictures import open_image
 
 GROWN = 0.2
 # Cap heights of blank at which found lines are parted for the comparison; 0 parts them as the truth does.

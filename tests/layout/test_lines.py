@@ -31,6 +31,14 @@ def test_a_word_without_capitals_borrows_the_height_of_its_neighbours():
     assert layout.lines[-1].cap_height == pytest.approx(cap_height(16), abs=1.5)
 
 
+@pytest.mark.parametrize("text", ["near share grey", "a gray pony", "some grey spray", "gypsy grapes"])
+@pytest.mark.parametrize("size", [13, 16, 24])
+def test_a_line_of_low_letters_alone_on_a_card_is_text(text, size):
+    image, draw = paper(256, 128)
+    write(draw, 20, 80, text, size)
+    assert len(find_page(image).lines) == 1
+
+
 def test_items_and_far_prices_of_a_receipt_are_one_line_each():
     image, draw = paper(420, 400)
     items = ["Coffee beans 1kg", "Milk", "Rye bread", "Butter", "Salt", "Apples red", "Total"]

@@ -166,6 +166,13 @@ def signed(dice: Dice) -> str:
     return dice.pick(("{1}{0}", "{0}{1}", "{0} {1}", "{1} {0}", "{0} {1} {0}")).format(core, sign)
 
 
+def signs(dice: Dice) -> str:
+    """Signs of ASCII in a row, or around and between letters, as in codes, passwords and programs."""
+    run = "".join(dice.pick(string.punctuation) for _ in range(dice.whole(1, 4)))
+    core = dice.pick((text.random_word, text.number, letters))(dice)
+    return dice.pick(("{0}", "{0}{1}", "{1}{0}", "{1}{0}{1}", "{0}{1}{0}")).format(run, core)
+
+
 def accented(dice: Dice) -> str:
     """Letters with marks, at random."""
     run = [dice.pick(MARKED if dice.chance(0.4) else string.ascii_lowercase) for _ in range(dice.whole(2, 9))]
@@ -178,7 +185,7 @@ NATURAL: tuple[Callable[[Dice], str], ...] = (
 RANDOM: tuple[Callable[[Dice], str], ...] = (
     text.random_token, text.random_token, text.random_token, labelled, labelled, labelled, entry, entry,
     amount, amount, digits, digits, letters, letters, letters, letters, text.code, text.date, signed,
-    accented, address, text.random_word, text.phone,
+    signs, signs, accented, address, text.random_word, text.phone,
 )  # fmt: skip
 
 
