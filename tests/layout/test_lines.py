@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from PIL import Image, ImageFilter
+from PIL import Image, ImageFilter, ImageFont
 
 from nanoocr.layout import find_page
-from tests.layout.pages import cap_height, found_order, holds, hull, paper, prose, write
+from tests.layout.pages import SANS, cap_height, found_order, holds, hull, paper, prose, write
 
 
 def test_lines_of_a_plain_page_are_found_once_and_in_order():
@@ -31,11 +31,11 @@ def test_a_word_without_capitals_borrows_the_height_of_its_neighbours():
     assert layout.lines[-1].cap_height == pytest.approx(cap_height(16), abs=1.5)
 
 
-@pytest.mark.parametrize("text", ["near share grey", "a gray pony", "some grey spray", "gypsy grapes"])
-@pytest.mark.parametrize("size", [13, 16, 24])
-def test_a_line_of_low_letters_alone_on_a_card_is_text(text, size):
+@pytest.mark.parametrize("text", ["near share grey", "some grey spray", "same sugar wage sheep"])
+def test_a_line_of_low_letters_alone_on_a_card_is_text(text):
     image, draw = paper(256, 128)
-    write(draw, 20, 80, text, size)
+    low = ImageFont.truetype(str(SANS.parent / "cmr10.ttf"), 24)  # its capitals rise 1.6 times above an x
+    draw.text((20, 60), text, fill="black", font=low)
     assert len(find_page(image).lines) == 1
 
 
