@@ -39,7 +39,7 @@ class VisionEvalConfig:
 
     out: str  # folder for answers, pictures and results.json; a run that was interrupted goes on in it
     model: str = "shipped"  # model folder, training step, run folder, shipped, tesseract or rapidocr
-    task: str = "synthetic"  # synthetic (held out), folder, manifest, fox, omnidocbench, omnidocbench_v1.0
+    task: str = "synthetic"  # what to read: nanoocr/eval/tasks.py lists the tasks, a wrong name does too
     data: str = ""  # folder or file of the task
     predictions: str = ""  # folder of answers to score instead of reading: <id>.md or <id>.txt
     grounding: bool = True  # read every picture's question also with a wrong and a blank picture

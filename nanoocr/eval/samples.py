@@ -19,7 +19,8 @@ from PIL import Image
 
 from nanoocr.data.synth import ALL_KINDS, KINDS, QUESTION_KINDS, VALIDATION_SEED, find_fonts, make_sample
 from nanoocr.data.synth.fonts import Font
-from nanoocr.errors import UsageError
+from nanoocr.errors import PictureError, UsageError
+from nanoocr.pages import PageRanges, open_source
 from nanoocr.pictures import open_image
 
 FIRST_INDEX = 100_000  # a validation set of training takes the indices from 0 on
@@ -40,6 +41,7 @@ class EvalSample:
     kind: str  # card, receipt, document, ...: what it is, for engines that want to know
     groups: tuple[str, ...] = ()  # the lines of a table that it counts in, "all" apart
     annotation: Any = None  # what a benchmark knows of it beside the truth, for scores over the whole set
+    page: int = 0  # of a file of several pages, counted from 1; 0 where the file is one picture
 
     def open(self) -> Image.Image:
         """The picture upright, as RGB.
@@ -47,7 +49,12 @@ class EvalSample:
         Raises:
             PictureError: it cannot be read; names the sample.
         """
-        return open_image(self.picture, name=self.id)
+        if not self.page:
+            return open_image(self.picture, name=self.id)
+        (picture,) = open_source(self.picture, self.id, PageRanges(((self.page, self.page),)))
+        if picture.image is None:
+            raise picture.error or PictureError(f"{self.id}: it has no page {self.page}")
+        return picture.image
 
     def digest(self) -> str:
         """A sha256 of what the picture is made of; an unreadable file has one too."""
@@ -57,7 +64,7 @@ class EvalSample:
             content = self.picture
         else:
             content = self.picture.read_bytes() if self.picture.is_file() else b""
-        return hashlib.sha256(content).hexdigest()
+        return hashlib.sha256(content + (b"page %d" % self.page if self.page else b"")).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -135,9 +142,15 @@ def _synthetic(kind: str, index: int, fonts: tuple[Font, ...]) -> EvalSample:
 
 
 def load_folder(
-    folder: str | Path, kinds: Sequence[str] = (), per_group: int = 0, prompt: str = PROMPT
+    folder: str | Path,
+    kinds: Sequence[str] = (),
+    per_group: int = 0,
+    prompt: str = PROMPT,
+    truths: Sequence[str] = TRUTHS,
 ) -> SampleSet:
     """Every picture below `folder` with its text beside it, in name order; hidden files do not count.
+
+    `truths` are the suffixes of texts; of several beside a picture the first counts.
 
     The first folder on the way to a picture is its kind (receipt/a.png), without one it is a document.
     `kinds` chooses among them, () is all.
@@ -148,11 +161,11 @@ def load_folder(
     folder = Path(folder)
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder")
-    found = _folder_samples(folder, prompt)
+    found = _folder_samples(folder, prompt, truths)
     return collect(_of_kinds(found, kinds), str(folder), per_group)
 
 
-def _folder_samples(folder: Path, prompt: str) -> Iterator[EvalSample | str]:
+def _folder_samples(folder: Path, prompt: str, truths: Sequence[str]) -> Iterator[EvalSample | str]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     files = [path for path in files if not any(p.startswith(".") for p in path.relative_to(folder).parts)]
     present = set(files)
@@ -161,9 +174,10 @@ def _folder_samples(folder: Path, prompt: str) -> Iterator[EvalSample | str]:
         if path.suffix.lower() not in SUFFIXES:
             continue
         name = path.relative_to(folder)
-        truth = next((path.with_suffix(s) for s in TRUTHS if path.with_suffix(s) in present), None)
+        truth = next((path.with_suffix(s) for s in truths if path.with_suffix(s) in present), None)
         if truth is None:
-            yield f"{name}: there is no {name.stem}.txt or {name.stem}.md beside it"
+            wanted = " or ".join(f"{name.stem}{suffix}" for suffix in truths)
+            yield f"{name}: there is no {wanted} beside it"
             continue
         used.add(truth)
         text = read_text(truth)
@@ -172,7 +186,7 @@ def _folder_samples(folder: Path, prompt: str) -> Iterator[EvalSample | str]:
             continue
         kind = name.parts[0] if len(name.parts) > 1 else "document"
         yield EvalSample(name.with_suffix("").as_posix(), path, prompt, text, kind, (kind,))
-    orphans = [path for path in files if path.suffix in TRUTHS and path not in used]
+    orphans = [path for path in files if path.suffix in truths and path not in used]
     yield from (f"{path.relative_to(folder)}: a text without a picture" for path in orphans)
 
 

@@ -25,6 +25,17 @@ from nanoocr.eval.metrics import (
     word_error_rate,
     word_overlap,
 )
+from nanoocr.eval.page_tasks import (
+    fox_drops,
+    load_fox_pages,
+    load_olmocr_bench,
+    load_pages,
+    olmocr_score,
+    olmocr_scores,
+    table_task_scores,
+    whole_page_scores,
+)
+from nanoocr.eval.question_sets import docvqa_scores, load_questions, textvqa_scores
 from nanoocr.eval.samples import (
     PROMPT,
     QUESTION,
@@ -35,6 +46,7 @@ from nanoocr.eval.samples import (
     load_synthetic,
 )
 
+TABLE_TRUTHS = (".html", ".htm", ".md", ".txt")  # suffixes of the files that hold a true table
 PER_KIND = 100  # synthetic pictures of a kind where nothing else is said
 
 
@@ -60,7 +72,7 @@ class EvalTask:
 
 
 # Of all other scores more is better.
-LOWER_IS_BETTER = frozenset(("cer", "wer", "ned"))
+LOWER_IS_BETTER = frozenset(("cer", "wer", "ned", "cer_free", "cer_strict", "ned_free"))
 
 
 def text_scores(sample: EvalSample, text: str) -> dict[str, float]:
@@ -105,6 +117,10 @@ def _folder(chosen: Selection) -> SampleSet:
     return load_folder(_data(chosen), chosen.kinds, chosen.per_group, chosen.prompt)
 
 
+def _tables(chosen: Selection) -> SampleSet:
+    return load_folder(_data(chosen), chosen.kinds, chosen.per_group, chosen.prompt, TABLE_TRUTHS)
+
+
 def _manifest(chosen: Selection) -> SampleSet:
     return load_manifest(_data(chosen), chosen.kinds, chosen.per_group, chosen.prompt, chosen.questions)
 
@@ -115,6 +131,20 @@ def _fox(chosen: Selection) -> SampleSet:
 
 def _omnidocbench(chosen: Selection) -> SampleSet:
     return load_omnidocbench(_data(chosen), chosen.per_group, chosen.prompt)
+
+
+def _questions(chosen: Selection) -> SampleSet:
+    if not chosen.questions:
+        raise UsageError("this task is all questions, and an engine that only reads answers none")
+    return load_questions(_data(chosen), chosen.per_group)
+
+
+def _olmocr_bench(chosen: Selection) -> SampleSet:
+    return load_olmocr_bench(_data(chosen), chosen.per_group, chosen.prompt)
+
+
+def _pages(load: Callable[[str, Sequence[str], int], SampleSet]) -> Callable[[Selection], SampleSet]:
+    return lambda chosen: load(_data(chosen), chosen.kinds, chosen.per_group)
 
 
 def _data(chosen: Selection) -> str:
@@ -130,6 +160,15 @@ TASKS: dict[str, EvalTask] = {
     "fox": EvalTask(_fox, text_scores),
     "omnidocbench": EvalTask(_omnidocbench, text_scores, omnidocbench_scores("1.5")),
     "omnidocbench_v1.0": EvalTask(_omnidocbench, text_scores, omnidocbench_scores("1.0")),
+    "fox_pages": EvalTask(_pages(load_fox_pages), whole_page_scores, fox_drops),
+    "sroie": EvalTask(_pages(load_pages("sroie")), whole_page_scores),
+    "sroie_lines": EvalTask(_pages(load_pages("sroie_lines")), whole_page_scores),
+    "funsd": EvalTask(_pages(load_pages("funsd")), whole_page_scores),
+    "born_digital": EvalTask(_pages(load_pages("born_digital")), whole_page_scores),
+    "tables": EvalTask(_tables, table_task_scores),
+    "docvqa": EvalTask(_questions, docvqa_scores),
+    "textvqa": EvalTask(_questions, textvqa_scores),
+    "olmocr_bench": EvalTask(_olmocr_bench, olmocr_scores, olmocr_score),
 }
 
 
@@ -158,6 +197,7 @@ def main_metric(scores: Mapping[str, object]) -> str:
     preferred = (
         "plain_word_f1",
         "relaxed_accuracy",
+        "set_precision",
         *(name for name in scores if name not in LOWER_IS_BETTER),
     )
     return next(name for name in preferred if name in scores)
