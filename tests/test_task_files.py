@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from nanoocr import pages as sources
+from nanoocr.data import rows
 from nanoocr.data.rows import BadRowError, Turn
 from nanoocr.errors import UsageError
-from nanoocr.tasks import common
 from nanoocr.tasks.choose import make_task
 from nanoocr.tasks.olmocr_mix import front_matter
 
@@ -109,7 +109,7 @@ def rendered(monkeypatch):
 
 
 def test_pages_wait_encoded_and_a_pdf_of_too_many_is_not_even_rendered(tmp_path, rendered, monkeypatch):
-    monkeypatch.setattr(common, "MAX_PAGES", 3)
+    monkeypatch.setattr(rows, "MAX_PAGES", 3)
     for name, pages in (("a", 3), ("b", 4)):
         pdf(tmp_path / f"{name}.pdf", pages), (tmp_path / f"{name}.txt").write_text("text")
     task = make_task(f"folder:{tmp_path}")

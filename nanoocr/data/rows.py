@@ -8,6 +8,7 @@ paths are relative.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,10 +23,13 @@ from PIL import Image
 from nanoocr.data.synth import SynthSample
 from nanoocr.errors import PictureError, UsageError
 from nanoocr.files import read_json_list
+from nanoocr.pages import PageRanges, count_pages, name_of, open_source
 from nanoocr.pictures import open_image
 
 NO_BOXES = np.zeros((0, 4), dtype=np.float32)
 HALF = re.compile("[\ud800-\udfff]")  # JSON can escape one alone; no tokenizer can encode it
+MAX_PAGES = 64  # of the PDF of one row: as many pictures as a packed line has (`DataPlan.max_pictures`)
+TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two are of BigTIFF
 Picture = bytes | Image.Image  # an encoded file, or what it decodes to
 
 
@@ -197,6 +201,7 @@ def checked_row(
     encoded = [picture for picture in pictures if not isinstance(picture, Image.Image)]
     if not all(isinstance(picture, bytes) and picture for picture in encoded):
         raise BadRowError(f"{name}: a picture has no bytes")
+    pages = tuple(page for picture in pictures for page in all_pages(picture, name))
     try:
         array = np.array(boxes, dtype=np.float32).reshape(-1, 4)
     except (TypeError, ValueError) as error:
@@ -205,4 +210,62 @@ def checked_row(
         raise BadRowError(f"{name}: a box has a side that is no number")
     if len(array) != len(chars):
         raise BadRowError(f"{name}: {len(chars)} characters have {len(array)} boxes")
-    return Row(name, tuple(pictures), tuple(Turn(*turn) for turn in turns), source, chars, array)
+    return Row(name, pages, tuple(Turn(*turn) for turn in turns), source, chars, array)
+
+
+# ---------------------------------------------------------------------------------------------------
+# Pages
+
+
+@dataclass(frozen=True)
+class FewPages(PageRanges):
+    """All pages of a PDF that has no more than MAX_PAGES; one that has is refused before any is rendered."""
+
+    def select(self, count: int, name: str) -> list[int]:
+        """As for other ranges."""
+        if count > MAX_PAGES:
+            raise PictureError(
+                f"{name} has {count} pages, and a row has {MAX_PAGES} at most: split it and its text"
+            )
+        return super().select(count, name)
+
+
+FEW_PAGES = FewPages()
+
+
+def page_pictures(
+    source: Path | bytes, name: str, pages: PageRanges = FEW_PAGES, turn: Image.Transpose | None = None
+) -> tuple[bytes, ...]:
+    """Pages of a PDF, rendered, or a picture: turned, and encoded, since hundreds of rows wait in a reader.
+
+    Raises:
+        BadRowError: one of them cannot be read, or they are too many.
+    """
+    pictures = []
+    for picture in open_source(source, name_of(source) if isinstance(source, Path) else name, pages):
+        if picture.image is None:
+            raise BadRowError(f"{name}: {picture.error}")
+        pictures.append(encoded(picture.image if turn is None else picture.image.transpose(turn)))
+    return tuple(pictures)
+
+
+def all_pages(picture: Picture, name: str) -> tuple[Picture, ...]:
+    """The picture; of a PDF, and of a TIFF of several pages, all of them: the answer is about all.
+
+    Raises:
+        BadRowError: a page cannot be read, or they are too many.
+    """
+    if isinstance(picture, Image.Image) or not picture[:1024].lstrip().startswith((b"%PDF-", *TIFF_HEADS)):
+        return (picture,)
+    try:
+        several = picture[:4] not in TIFF_HEADS or count_pages(picture, name) > 1
+    except PictureError as error:
+        raise BadRowError(f"{name}: {error}") from error
+    return page_pictures(picture, name) if several else (picture,)
+
+
+def encoded(image: Image.Image) -> bytes:
+    """Without loss, so that training sees a page as reading renders it; in little time rather than space."""
+    stored = io.BytesIO()
+    image.save(stored, "PNG", compress_level=1)
+    return stored.getvalue()

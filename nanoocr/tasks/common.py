@@ -1,32 +1,53 @@
-"""What the data sets share: prompts, marks of pictures in texts, conversations, pages of a PDF."""
+"""What the data sets share: prompts, marks of pictures in texts, conversations."""
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from nanoocr.data.rows import BadRowError, Row, Turn, checked_row
-from nanoocr.errors import PictureError, UsageError
-from nanoocr.pages import PageRanges, open_source
+from nanoocr.errors import UsageError
 
 FREE_OCR = "Free OCR."  # DeepSeek-OCR's prompts (arXiv 2510.18234 and its released code)
 TO_MARKDOWN = "Convert the document to markdown."
 PARSE_FIGURE = "Parse the figure."
-MAX_PAGES = 64  # of the PDF of one row: as many pictures as a packed line has (`DataPlan.max_pictures`)
 
 # <image>, <|image|>, <image_1>, <|image_1|>: what data sets leave in their texts where a picture was.
-_MARK = re.compile(r"[ \t]*<\|?image(?:_?\d+)?\|?>[ \t]*\n?")
+_MARK = r"<\|?image(?:_?\d+)?\|?>"
+_MARK_LINES = re.compile(rf"^[ \t]*(?:{_MARK}[ \t]*)+(?:\n|\Z)", re.MULTILINE)
+_MARKS = re.compile(rf"(?P<before>[ \t]*)(?:{_MARK}[ \t]*)+(?P<end>(?=\n|\Z)|(?=[.,;:!?)\]]))?")
+_ANY_MARK = re.compile(_MARK)
 
 
 def without_marks(text: str) -> str:
-    """The text without literal marks of pictures; a text that has none stays as it is."""
-    return _MARK.sub("", text).strip() if _MARK.search(text) else text
+    """The text without literal marks of pictures; a text that has none stays as it is.
+
+    A line of marks goes whole. Of other marks one blank is left where words would be joined.
+    """
+    if not _ANY_MARK.search(text):
+        return text
+    lines = _MARK_LINES.sub("", text)
+
+    def left(match: re.Match[str]) -> str:
+        at_start = match.start() == 0 or lines[match.start() - 1] == "\n"
+        return "" if match["end"] is not None or at_start else " "
+
+    return _MARKS.sub(left, lines).removesuffix("\n")
+
+
+def without_marks_of(turns: Sequence[Turn], pictures: int) -> list[Turn]:
+    """The turns without the marks of the row's pictures.
+
+    In an answer <image> is a text like any other, unless the questions have too few marks for the pictures
+    and the answers have just those that are missing.
+    """
+    asked, said = (sum(len(_ANY_MARK.findall(turn[side])) for turn in turns) for side in (0, 1))
+    of_answers = said > 0 and asked < pictures == asked + said
+    return [
+        Turn(without_marks(user), without_marks(answer) if of_answers else answer) for user, answer in turns
+    ]
 
 
 def picture_bytes(image: Any, name: str) -> bytes:
@@ -90,45 +111,6 @@ def texts_of(listed: Any, name: str, what: str) -> list[str]:
     if not isinstance(listed, list) or not all(isinstance(text, str) for text in listed):
         raise BadRowError(f"{name}: has no {what}, or they are not a list of texts")
     return listed
-
-
-@dataclass(frozen=True)
-class FewPages(PageRanges):
-    """All pages of a PDF that has no more than MAX_PAGES; one that has is refused before any is rendered."""
-
-    def select(self, count: int, name: str) -> list[int]:
-        """As for other ranges."""
-        if count > MAX_PAGES:
-            raise PictureError(
-                f"{name} has {count} pages, and a row has {MAX_PAGES} at most: split it and its text"
-            )
-        return super().select(count, name)
-
-
-FEW_PAGES = FewPages()
-
-
-def page_pictures(
-    path: Path, name: str, pages: PageRanges = FEW_PAGES, turn: Image.Transpose | None = None
-) -> tuple[bytes, ...]:
-    """Pages of a PDF, rendered, or a picture: turned, and encoded, since hundreds of rows wait in a reader.
-
-    Raises:
-        BadRowError: one of them cannot be read, or they are too many.
-    """
-    pictures = []
-    for picture in open_source(path, pages=pages):
-        if picture.image is None:
-            raise BadRowError(f"{name}: {picture.error}")
-        pictures.append(encoded(picture.image if turn is None else picture.image.transpose(turn)))
-    return tuple(pictures)
-
-
-def encoded(image: Image.Image) -> bytes:
-    """Without loss, so that training sees a page as reading renders it; in little time rather than space."""
-    stored = io.BytesIO()
-    image.save(stored, "PNG", compress_level=1)
-    return stored.getvalue()
 
 
 def read_text(path: Path, name: str) -> str:

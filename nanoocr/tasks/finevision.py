@@ -14,7 +14,7 @@ from nanoocr.data.rows import BadRowError, FilteredRowError, Row, Turn, checked_
 from nanoocr.data.shards import Shards
 from nanoocr.data.task import ParquetTask
 from nanoocr.errors import UsageError
-from nanoocr.tasks.common import FREE_OCR, PARSE_FIGURE, TO_MARKDOWN, answered, without_marks
+from nanoocr.tasks.common import FREE_OCR, PARSE_FIGURE, TO_MARKDOWN, answered, without_marks_of
 from nanoocr.tasks.doctags import DocTagsError, doctags_to_markdown, is_doctags
 
 REPO = "HuggingFaceM4/FineVision"
@@ -65,7 +65,7 @@ class FineVision(ParquetTask):
         record, name = self.shards[index], self.shards.name_of(index)
         self._check_ratings(record, name)
         row = row_from_record(record, name)
-        turns = [self._turn(turn, name) for turn in row.turns]
+        turns = [self._turn(turn, name) for turn in without_marks_of(row.turns, len(row.pictures))]
         row = checked_row(name, row.pictures, turns, row.source or self.subset)
         return row if self.subset in OCR_SUBSETS else answered(row)  # a page may be blank
 
@@ -77,10 +77,10 @@ class FineVision(ParquetTask):
 
     def _turn(self, turn: Turn, name: str) -> Turn:
         if self.prompt != STORED and self.subset in OCR_SUBSETS:
-            return Turn(self.prompt, without_marks(turn.assistant))
+            return Turn(self.prompt, turn.assistant)
         if self.prompt != STORED and is_doctags(turn.assistant):
             try:
                 return Turn(self.prompt, doctags_to_markdown(turn.assistant))
             except DocTagsError as error:
                 raise BadRowError(f"{name}: not DocTags, {error}") from error
-        return Turn(without_marks(turn.user), without_marks(turn.assistant))
+        return turn

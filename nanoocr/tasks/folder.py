@@ -12,7 +12,7 @@ from pathlib import Path
 from nanoocr.data.rows import Row, checked_row
 from nanoocr.data.task import Task
 from nanoocr.errors import UsageError
-from nanoocr.tasks.common import FREE_OCR, existing, file_bytes, page_pictures, read_text
+from nanoocr.tasks.common import FREE_OCR, existing, file_bytes, read_text
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 SHOWN = 5  # names in a message
@@ -48,13 +48,11 @@ class Folder(Task):
         return [(picture.name, text.name) for picture, text in self.pairs]
 
     def read(self, index: int) -> Row:
-        """The picture, still encoded, or the pages of the PDF or TIFF, and the whole text."""
+        """The picture, or the pages of the PDF or TIFF, still encoded, and the whole text."""
         picture, text = self.pairs[index]
         name = str(picture)
         answer = read_text(text, name)
-        has_pages = picture.suffix.lower() in (".pdf", ".tif", ".tiff")
-        pictures = page_pictures(picture, name) if has_pages else (file_bytes(picture, name),)
-        return checked_row(name, pictures, [(self.prompt, answer)], self.source)
+        return checked_row(name, [file_bytes(picture, name)], [(self.prompt, answer)], self.source)
 
 
 def pair_files(root: Path) -> tuple[list[tuple[Path, Path]], list[str]]:

@@ -20,12 +20,12 @@ from typing import Any
 
 from PIL import Image
 
-from nanoocr.data.rows import BadRowError, Row, checked_row
+from nanoocr.data.rows import BadRowError, Row, checked_row, page_pictures
 from nanoocr.data.shards import Shards
 from nanoocr.data.task import ParquetTask
 from nanoocr.errors import PictureError
 from nanoocr.pages import PageRanges
-from nanoocr.tasks.common import FREE_OCR, existing, page_pictures, read_text
+from nanoocr.tasks.common import FREE_OCR, existing, read_text
 from nanoocr.tasks.folder import Folder
 
 REPO = "allenai/olmOCR-mix-0225"

@@ -1,0 +1,158 @@
+"""What a chat row says, in the forms that other trainers write: messages, parts and pictures.
+
+Every form becomes messages of (role, text, pictures). A picture is named by a path, a file: or data: URL, or
+lies in the row as base64 bytes. In a text that is a string, and wherever a row lists its pictures beside the
+messages, <image> stands for one of them; elsewhere it is a text like any other.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from nanoocr.data.rows import BadRowError
+from nanoocr.tasks.common import without_marks
+
+MARK = "<image>"
+# ShareGPT's names for the speakers, and OpenAI's newer one for the system.
+ROLES = {"human": "user", "gpt": "assistant", "developer": "system"}
+PICTURE_PARTS = ("image", "image_url", "input_image")
+TEXT_PARTS = ("text", "input_text", "output_text")
+PICTURE_KEYS = ("image", "image_url", "url", "path", "bytes")  # of a part of a picture, and of a listed one
+# What trainers write beside an answer that is context only: it counts if it is false or 0.
+LEARNT_KEYS = ("loss", "weight", "train", "training", "step_loss_mask")
+SHOWN = 60  # characters of a wrong value in a message
+
+
+@dataclass(frozen=True)
+class Message:
+    """What one speaker says. `pictures` are paths or bytes, in the order of the text."""
+
+    role: str
+    text: str
+    pictures: tuple[str | bytes, ...]
+
+
+def read_messages(record: dict[str, Any], name: str) -> list[Message]:
+    """The messages of a row, with every picture where it is spoken about and no mark left of it.
+
+    Raises:
+        BadRowError: no messages, an unknown form, marks that are not as many as pictures, a picture by http,
+            or an answer that is marked as not to be learnt.
+    """
+    listed = _listed(record)
+    waiting = iter(listed)
+    messages, marks, own = [], 0, []
+    for role, content in _spoken(record, name):
+        parts = _parts(content, name)
+        # Beside a picture in a part, <image> in a text is a mark only where pictures are listed as well.
+        counts = role == "user" and (isinstance(content, str) or bool(listed))
+        pictures: list[Any] = []
+        for part in parts:
+            if part["type"] not in PICTURE_PARTS:
+                wanted = _text(part, name).count(MARK) if counts else 0
+            elif (held := next((part[key] for key in PICTURE_KEYS if part.get(key)), None)) is not None:
+                pictures.append(held)
+                own.append(held)
+                continue
+            else:
+                wanted = 1
+            marks += wanted
+            pictures += [picture for _, picture in zip(range(wanted), waiting)]
+        text = "".join(_text(part, name) for part in parts if part["type"] not in PICTURE_PARTS)
+        text = without_marks(text) if counts else text
+        messages.append(Message(role, text, tuple(_picture(picture, name) for picture in pictures)))
+    # Some trainers name a picture twice, in its part and in the list.
+    if marks != len(listed) and not (marks == 0 and listed == own):
+        raise BadRowError(f"{name}: {marks} {MARK} marks for {len(listed)} pictures")
+    return messages
+
+
+def _listed(record: dict[str, Any]) -> list[Any]:
+    """The pictures beside the messages, without nulls."""
+    listed = record.get("images") or record.get("image") or []
+    return [picture for picture in (listed if isinstance(listed, list) else [listed]) if picture is not None]
+
+
+def _spoken(record: dict[str, Any], name: str) -> Iterator[tuple[str, Any]]:
+    """(role, content) in order, whatever the form; a `system` beside the messages comes first."""
+    if record.get("system"):
+        yield "system", record["system"]
+    found = next(
+        (record[key] for key in ("messages", "conversations") if isinstance(record.get(key), list)), None
+    )
+    if found is None:
+        raise BadRowError(f"{name}: has neither messages nor conversations")
+    for message in found:
+        keys = ("role", "from"), ("content", "value")
+        known = isinstance(message, dict) and all(any(key in message for key in either) for either in keys)
+        if not known:
+            raise BadRowError(f"{name}: a message without role and content, or from and value")
+        speaker, content = (next(message[key] for key in either if key in message) for either in keys)
+        role = ROLES.get(str(speaker), str(speaker))
+        unlearnt = [key for key in LEARNT_KEYS if key in message and message[key] in (False, 0, "0")]
+        if role == "assistant" and unlearnt:
+            raise BadRowError(
+                f"{name}: {unlearnt[0]} says not to learn an answer; here all of a row are learnt"
+            )
+        yield role, content
+
+
+def _parts(content: Any, name: str) -> Sequence[dict[str, Any]]:
+    """A content as parts, each with its type; Qwen's parts have none and say by their keys what they are."""
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
+        raise BadRowError(f"{name}: a content is neither a string nor a list of parts")
+    parts = [part if part.get("type") else {**part, "type": _type_of(part)} for part in content]
+    known = (*TEXT_PARTS, *PICTURE_PARTS)
+    if unknown := [part["type"] for part in parts if part["type"] not in known]:
+        raise BadRowError(f"{name}: a part of type {unknown[0]!r}; known are text, image and image_url")
+    return parts
+
+
+def _type_of(part: dict[str, Any]) -> str | None:
+    return "text" if "text" in part else next((key for key in PICTURE_PARTS if key in part), None)
+
+
+def _text(part: dict[str, Any], name: str) -> str:
+    text = part.get("text")
+    if not isinstance(text, str):
+        raise BadRowError(f"{name}: a part of type {part['type']} without a text")
+    return text
+
+
+# ---------------------------------------------------------------------------------------------------------
+# pictures
+
+
+def _picture(entry: Any, name: str) -> str | bytes:
+    """A path, or the bytes of a picture that lies in the row."""
+    while isinstance(entry, dict):  # {"url": ...} in an image_url, {"bytes": ..., "path": ...} of the hub
+        if entry.get("bytes"):
+            return _from_base64(entry["bytes"], name)
+        entry = next((entry[key] for key in ("url", "path", "image") if entry.get(key)), None)
+    if not isinstance(entry, str) or not entry:
+        raise BadRowError(f"{name}: a picture is named by {entry!r} and not by a path")
+    kind, _, rest = entry.partition(":")
+    if kind.lower() == "data":
+        about, _, data = rest.partition(",")
+        if not about.endswith(";base64"):
+            raise BadRowError(f"{name}: {entry[:SHOWN]} is a data URL without ;base64")
+        return _from_base64(data, name)
+    if kind.lower() == "file":
+        return unquote(urlsplit(entry).path)
+    if rest.startswith("//"):
+        raise BadRowError(f"{name}: {entry[:SHOWN]} is no file; fetch it and give its path")
+    return entry
+
+
+def _from_base64(data: Any, name: str) -> bytes:
+    try:
+        return base64.b64decode("".join(data.split()), validate=True)
+    except (binascii.Error, ValueError, AttributeError) as error:
+        raise BadRowError(f"{name}: the bytes of a picture are not base64 ({error})") from error

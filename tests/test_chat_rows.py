@@ -1,0 +1,165 @@
+"""Chat rows as other trainers write them: where pictures may be, which marks count, what is not learnt."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from nanoocr.data.rows import BadRowError, Row, checked_row
+from nanoocr.errors import UsageError
+from nanoocr.tasks.common import without_marks
+from nanoocr.tasks.jsonl import Jsonl
+
+ANSWER = {"role": "assistant", "content": "Hi"}
+READ = {"type": "text", "text": "Read."}
+
+
+def user(content: object) -> dict:
+    return {"role": "user", "content": content}
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    Image.new("RGB", (20, 9), "white").save(tmp_path / "a b.png")
+    (tmp_path / "sub").mkdir()
+    Image.new("RGB", (30, 9), "white").save(tmp_path / "sub" / "b.png")
+    return tmp_path
+
+
+def row_of(folder: Path, record: dict) -> Row:
+    (folder / "rows.jsonl").write_text(json.dumps(record))
+    return Jsonl(folder / "rows.jsonl")[0]
+
+
+def as_base64(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        lambda at: {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{as_base64(at)}"}},
+        lambda at: {"type": "input_image", "image_url": f"data:image/png;base64,{as_base64(at)}"},
+        lambda at: {"type": "image_url", "image_url": {"url": at.as_uri()}},
+        lambda at: {"type": "image", "url": at.name},
+        lambda at: {"type": "image", "path": str(at)},
+        lambda at: {"type": "image", "image": at.name},
+        lambda at: {"image": at.name},
+        lambda at: {"type": "image", "image": {"bytes": as_base64(at), "path": None}},
+    ],
+)
+def test_a_part_may_name_or_hold_its_picture(folder, part):
+    row = row_of(folder, {"messages": [user([part(folder / "a b.png"), READ]), ANSWER]})
+    assert [image.size for image in row.images()] == [(20, 9)]
+    assert row.turns == (("Read.", "Hi"),)
+
+
+@pytest.mark.parametrize("listed", [["sub\\b.png"], "sub/b.png", [None, "sub/b.png"]])
+def test_pictures_may_be_listed_beside_the_messages(folder, listed):
+    row = row_of(folder, {"messages": [user("<image>Read."), ANSWER], "images": listed})
+    assert [image.size for image in row.images()] == [(30, 9)]
+
+
+def test_bytes_of_the_hub_are_base64(folder):
+    listed = [{"bytes": as_base64(folder / "a b.png"), "path": None}]
+    assert row_of(folder, {"messages": [user("<image>Read."), ANSWER], "images": listed}).images()[
+        0
+    ].size == (20, 9)
+    with pytest.raises(BadRowError, match="not base64"):
+        row_of(folder, {"messages": [user("<image>Read."), ANSWER], "images": [{"bytes": "?"}]})
+
+
+def test_a_picture_in_its_part_and_in_the_list_is_one(folder):
+    part = {"type": "image", "image": "a b.png"}
+    row = row_of(folder, {"messages": [user([part, READ]), ANSWER], "images": ["a b.png"]})
+    assert len(row.pictures) == 1
+
+
+@pytest.mark.parametrize("url", ["https://example.org/a.png", "s3://bucket/a.png"])
+def test_pictures_elsewhere_are_not_fetched(folder, url):
+    with pytest.raises(BadRowError, match="fetch it and give its path"):
+        row_of(folder, {"messages": [user([{"type": "image", "url": url}, READ]), ANSWER]})
+
+
+def test_role_and_content_may_stand_under_conversations(folder):
+    row = row_of(folder, {"conversations": [user("<image>\nRead."), ANSWER], "image": "a b.png"})
+    assert row.turns == (("Read.", "Hi"),)
+
+
+@pytest.mark.parametrize("mark", [{"loss": False}, {"weight": 0}, {"train": False}, {"training": False}])
+def test_an_answer_that_is_not_to_be_learnt_is_refused(folder, mark):
+    with pytest.raises(BadRowError, match=f"{next(iter(mark))} says not to learn"):
+        row_of(folder, {"messages": [user("Hi."), {**ANSWER, **mark}]})
+    row = row_of(folder, {"messages": [{**user("Hi."), **mark}, {**ANSWER, "weight": 1, "loss": True}]})
+    assert row.answer == "Hi"  # questions are never learnt, so that the mark says nothing there
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("Look at <image> and read.", "Look at and read."),
+        ("Compare <image> with <image>, please.", "Compare with, please."),
+        ("Page one: <image>\nPage two: <image>\nRead both.", "Page one:\nPage two:\nRead both."),
+        ("<image>\n<|image_2|>\nWhat differs?", "What differs?"),
+        ("  indented\n    code <image>", "  indented\n    code"),
+        ("Read.<image>", "Read."),
+        ("<image>Read.", "Read."),
+        ("before<image>behind", "before behind"),
+        ("  no mark  ", "  no mark  "),
+    ],
+)
+def test_a_mark_goes_and_joins_no_words(text, cleaned):
+    assert without_marks(text) == cleaned
+
+
+def test_marks_that_are_text_stay(folder):
+    part = {"type": "image", "image": "a b.png"}
+    question = {"type": "text", "text": "What does <image> mean?"}
+    answer = {"role": "assistant", "content": "Use <image> tags."}
+    row = row_of(
+        folder,
+        {"messages": [{"role": "system", "content": "<image> is a tag."}, user([part, question]), answer]},
+    )
+    assert row.turns == (("<image> is a tag.\n\nWhat does <image> mean?", "Use <image> tags."),)
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        (b"[]\n", r"rows\.json"),
+        (b'{"a": 1}\r{"a": 2}', "CR alone"),
+        ('{"a": 1}\n'.encode("utf-16"), "UTF-16"),
+    ],
+)
+def test_a_file_that_is_no_text_of_lines_says_so(tmp_path, data, complaint):
+    (tmp_path / "rows.jsonl").write_bytes(data)
+    with pytest.raises(UsageError, match=complaint):
+        Jsonl(tmp_path / "rows.jsonl")
+
+
+# ---------------------------------------------------------------------------------------------------
+# Pages
+
+
+def of_two_pages(kind: str) -> bytes:
+    stored = io.BytesIO()
+    pages = [Image.new("L", (72, 36 * (1 + i)), 255) for i in range(2)]
+    pages[0].save(stored, kind, save_all=True, append_images=pages[1:])
+    return stored.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "PDF"])
+def test_a_row_takes_all_pages_of_a_file(kind):
+    row = checked_row("row", [of_two_pages(kind)], [("Read.", "both")], "test")
+    first, second = row.images()
+    assert second.height == pytest.approx(2 * first.height, abs=1)
+
+
+def test_a_damaged_page_is_named():
+    with pytest.raises(BadRowError, match="row"):
+        checked_row("row", [b"%PDF-1.7 nothing"], [("Read.", "both")], "test")
