@@ -13,7 +13,14 @@ from nanoocr.config import ClipConfig, GPTConfig, ModelConfig, SamConfig
 from nanoocr.errors import UsageError
 from nanoocr.image_process import count_vision_tokens
 from nanoocr.inference.engine import Engine, Request, never_generated
-from nanoocr.inference.sampling import NgramGuard, SamplingConfig, draw, surplus_of_loop, uniform_numbers
+from nanoocr.inference.sampling import (
+    NgramGuard,
+    SamplingConfig,
+    draw,
+    find_loop,
+    stopped_by_loop,
+    uniform_numbers,
+)
 from nanoocr.model.vlm import VLM
 from scripts.bench import engine as bench_engine
 from scripts.bench.engine import generate_naive
@@ -256,7 +263,8 @@ def test_repetition_keeps_the_text_before():
     ],
 )
 def test_surplus_of_loop(ids, kept):
-    assert surplus_of_loop(ids) == (0 if kept is None else len(ids) - kept)
+    loop = find_loop(ids)
+    assert (loop.surplus if loop else 0) == (0 if kept is None else len(ids) - kept)
 
 
 def reference_forbidden(ids: list[int], n: int, window: int) -> set[int]:
@@ -407,3 +415,20 @@ def test_bench_prints_what_it_promises(capsys):
     assert (result["batched"]["tokens"], result["single"]["tokens"]) == (6, 4)
     assert (result["batched"]["equal_rows"], result["single"]["equal_rows"]) == (2, 1)
     assert result["batched"]["ratio"] > 0
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["<tr><td></td><td></td></tr>", "|  |  |\n", "0.00\n", ".", "_", "- [ ] \n", "A B C D E\n", "-", "| 0 "],
+)
+def test_what_forms_repeat_is_read_on(unit):
+    ids = list(("Head\n" + unit * 300).encode()[:600])
+    decode = lambda ids: bytes(ids).decode()  # noqa: E731
+    assert find_loop(ids) and stopped_by_loop(ids, decode) is None
+    long = list(("Head\n" + unit * 2000).encode())
+    assert stopped_by_loop(long, decode)  # no form goes on for so long
+
+
+def test_words_that_come_again_and_again_are_a_loop():
+    ids = list(("Dear Sir, " + "and the " * 40).encode())
+    assert stopped_by_loop(ids, lambda ids: bytes(ids).decode())

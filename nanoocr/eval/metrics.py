@@ -223,6 +223,7 @@ def summarise_errors(rates: Sequence[float], *, catastrophic: float = CATASTROPH
 LOOP_UNIT = 200
 LOOP_COPIES = 8
 LOOP_SPAN = 200
+FORM_SPAN = 2000  # of a unit without letters: leader dots, empty cells, rules to write on
 
 
 def ends_in_loop(text: str) -> bool:
@@ -233,7 +234,9 @@ def ends_in_loop(text: str) -> bool:
         if len(tail) < max(LOOP_SPAN, LOOP_COPIES * unit):
             return False  # longer units need a longer tail still
         if tail[unit:] == tail[:-unit]:
-            return True
+            form = not any(char.isalpha() for char in re.sub("</?[a-z]+>?|^[a-z]*>", "", tail[-unit:]))
+            longer = text[-FORM_SPAN:]
+            return not form or (len(longer) == FORM_SPAN and longer[unit:] == longer[:-unit])
     return False
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from nanoocr.bpe import Tokenizer
 from nanoocr.errors import UsageError
 from nanoocr.image_process import PictureViews, as_picture, count_picture_tokens
-from nanoocr.inference.sampling import Sampler, SamplingConfig, surplus_of_loop
+from nanoocr.inference.sampling import Loop, Sampler, SamplingConfig, stopped_by_loop
 from nanoocr.model.gpt import KVCache
 from nanoocr.model.vlm import VLM
 
@@ -204,10 +204,13 @@ class Engine:
             return
         row.ids.append(token)
         row.probabilities.append(probability)
-        if sampling.stop_loops and len(row.ids) % LOOP_CHECK == 0 and surplus_of_loop(row.ids):
+        if sampling.stop_loops and len(row.ids) % LOOP_CHECK == 0 and self._loop(row):
             row.status = "repetition"
         elif len(row.ids) == row.limit:
             row.status = "truncated"
+
+    def _loop(self, row: _Row) -> Loop | None:
+        return stopped_by_loop(row.ids, self.tokenizer.decode)
 
     @torch.inference_mode()
     def _prefill(self, rows: list[_Row]) -> tuple[KVCache, Tensor]:
@@ -237,7 +240,8 @@ class Engine:
 
     def _complete(self, row: _Row) -> Completion:
         """The finished row as its caller sees it."""
-        surplus = surplus_of_loop(row.ids) if row.status == "repetition" else 0
+        loop = self._loop(row) if row.status == "repetition" else None
+        surplus = loop.surplus if loop else 0
         ids = row.ids[: len(row.ids) - surplus]
         probabilities = row.probabilities[: len(ids)]
         vision = row.request.ids.count(self.model.image_id)

@@ -8,8 +8,10 @@ Letters: B rows, V vocabulary, K candidates.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,10 +19,13 @@ from torch import Tensor
 from nanoocr.errors import UsageError
 
 # A loop is a cycle of at most LOOP_CYCLE tokens that fills the tail LOOP_COPIES times and LOOP_SPAN tokens.
-# A ruled line or a row of leader dots is shorter than that, a table with eight equal long rows is rare.
+# Forms repeat as well: empty cells, leader dots, rules to write on, rows of an answer sheet. A cycle without
+# letters, or of whole lines, is a loop only where it fills FORM_SPAN tokens.
 LOOP_CYCLE = 64
 LOOP_COPIES = 8
 LOOP_SPAN = 96
+FORM_SPAN = 1024
+_TAG = re.compile(r"</?[a-zA-Z][^<>]*>?|[^<>]*>")  # also the parts of a tag at the ends of a cycle
 
 
 @dataclass(frozen=True)
@@ -141,18 +146,38 @@ def draw(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_k: int | 
     return ids_BK.gather(-1, rank_B.clamp(max=last_B)[:, None])[:, 0]
 
 
-def surplus_of_loop(ids: Sequence[int]) -> int:
-    """How many tokens at the end are further copies of one short cycle; 0 when the row does not loop.
+class Loop(NamedTuple):
+    """A cycle of tokens that the end of a row repeats."""
+
+    cycle: int  # tokens
+    surplus: int  # tokens behind the first copy
+
+
+def find_loop(ids: Sequence[int]) -> Loop | None:
+    """The shortest cycle that the end of a row repeats often enough, or None.
 
     `ids[:len(ids) - surplus]` keeps everything before the loop and one copy of its cycle.
     """
     for cycle in range(1, LOOP_CYCLE + 1):
         span = max(LOOP_SPAN, LOOP_COPIES * cycle)
         if len(ids) < span:
-            return 0  # longer cycles need a longer span still
+            return None  # longer cycles need a longer span still
         if ids[-1] == ids[-1 - cycle] and ids[-span + cycle :] == ids[-span:-cycle]:
             start = len(ids) - span
             while start > 0 and ids[start - 1] == ids[start - 1 + cycle]:
                 start -= 1
-            return len(ids) - start - cycle
-    return 0
+            return Loop(cycle, len(ids) - start - cycle)
+    return None
+
+
+def stopped_by_loop(ids: Sequence[int], decode: Callable[[list[int]], str]) -> Loop | None:
+    """The loop for which a row is to be stopped: none while it may be the form of the page."""
+    loop = find_loop(ids)
+    if loop and is_form(decode(list(ids[-loop.cycle :]))) and loop.cycle + loop.surplus < FORM_SPAN:
+        return None
+    return loop
+
+
+def is_form(cycle: str) -> bool:
+    """Whether pages repeat such a text by design: it has no letters outside of tags, or holds whole lines."""
+    return "\n" in cycle or not any(char.isalpha() for char in _TAG.sub("", cycle))

@@ -36,6 +36,7 @@ EMPTY = 0.08  # share of strips without text
 MASTER_SIZES = (36, 48, 64)  # font sizes in pixels that lines are drawn at before they are shrunk
 MOST_COLUMNS = 1000  # pixels of a line at the resolution of its page
 LOW = frozenset("acegmnopqrsuvwxyz.,:;-–_…•·~«»<>=+")  # characters that do not rise above an x
+Box = tuple[float, float, float, float]
 NO_PLACE = np.zeros((1, 4), np.float32)  # of NOTHING
 ROOM = 12  # pixels of paper left and right of the text, in strip pixels
 
@@ -265,16 +266,15 @@ def _shrunk(dice: Dice, drawn: Drawn, window: Window, wear: StripWear) -> np.nda
     return np.asarray(dots.resize((columns, rows), smooth)).clip(0, 1)
 
 
-def _holding(
-    ink: np.ndarray, box: tuple[float, float, float, float]
-) -> tuple[Image.Image, tuple[float, ...]]:
+def _holding(ink: np.ndarray, box: Box) -> tuple[Image.Image, Box]:
     """The drawing with as much paper around it as the box (x0, y0, x1, y1) reaches over, and the box in it.
 
     A long line of wide letters is seen in so small a scale that the strip shows more than was drawn.
     """
-    height, width = ink.shape
-    over = max(0, math.ceil(max(-box[0], -box[1], box[2] - width, box[3] - height)))
-    return Image.fromarray(np.pad(ink, over) if over else ink), tuple(side + over for side in box)
+    (height, width), (x0, y0, x1, y1) = ink.shape, box
+    over = max(0, math.ceil(max(-x0, -y0, x1 - width, y1 - height)))
+    image = Image.fromarray(np.pad(ink, over) if over else ink)
+    return image, (x0 + over, y0 + over, x1 + over, y1 + over)
 
 
 def _enlarged(dice: Dice, picture: Image.Image, width: int) -> Image.Image:
