@@ -13,6 +13,7 @@ from nanoocr.errors import CheckpointError, UsageError
 
 PATCH = 16  # pixels per side of a SAM patch
 CELL = 64  # pixels per side of one vision token: 4 x 4 patches after two stride-2 convolutions
+PROMPT = "Read."  # what training, reading and evaluation ask about a page where nobody says otherwise
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from nanoocr.data.synth import VALIDATION_SEED, find_fonts, make_sample
 from nanoocr.errors import UsageError
 from nanoocr.eval.metrics import corpus_character_error_rate
 from nanoocr.eval.samples import FIRST_INDEX
-from nanoocr.inference.reader import PROMPT, Reader, default_model_folder
+from nanoocr.inference.reader import Reader, default_model_folder
 from nanoocr.layout import Strip
 from nanoocr.machine import machine, use_threads
 from nanoocr.model.folder import model_folder
@@ -59,7 +59,7 @@ class Outcome:
 
 def read_strips(reader: Reader, count: int) -> list[Outcome]:
     """Held-out strips, read one by one as the strips of a page are, in groups."""
-    fonts, lines = find_fonts(), reader.line_reader(PROMPT)
+    fonts, lines = find_fonts(), reader.line_reader(reader.prompt)
     outcomes: list[Outcome] = []
     for start in range(0, count, 256):
         indices = range(FIRST_INDEX + start, FIRST_INDEX + min(start + 256, count))

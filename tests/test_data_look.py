@@ -24,9 +24,7 @@ def scans(tmp_path):
 def test_rows_counts_and_reasons(scans, capsys):
     main([f"--task=folder:{scans}", "--count=1", "--scan=9", f"--out={scans / 'sheet.png'}"])
     printed = capsys.readouterr().out
-    assert (
-        "0.png\n  source folder; pictures 128 x 64\n  asked  'Free OCR.'\n  answer 'Hello there'" in printed
-    )
+    assert "0.png\n  source folder; pictures 128 x 64\n  asked  'Read.'\n  answer 'Hello there'" in printed
     assert "2.png\n" not in printed  # counted, not shown
     assert "4 rows; 4 looked at, 2 usable, 2 skipped" in printed
     assert "skipped 1: N tokens, N are allowed" in printed and "1.png: " in printed

@@ -406,3 +406,11 @@ def test_package_is_light_until_reader_is_asked_for():
     assert done.stdout == "Reader Page\n", done.stderr
     with pytest.raises(AttributeError, match="Raeder"):
         nanoocr.Raeder  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("about", "asked"), [({"prompt": "Free OCR."}, "Free OCR."), ({}, "Read."), ({"prompt": 3}, "Read.")]
+)
+def test_the_folder_says_what_the_model_is_asked(tmp_path, about, asked):
+    save_model(tmp_path / "model", random_model(sequence_len=128), TOKENIZER, about=about)
+    assert Reader(tmp_path / "model").prompt == asked

@@ -54,7 +54,7 @@ def test_a_folder_pairs_names_and_tells_what_is_alone(tmp_path):
     (tmp_path / "empty.txt").write_bytes(b"\xef\xbb\xbf\n")
     task = make_task(f"folder:{tmp_path}")
     assert [row.answer for row in task] == ["A", "# B", "D", "", "C"]
-    assert [len(row.pictures) for row in task] == [1, 1, 2, 1, 1] and task[0].prompt == "Free OCR."
+    assert [len(row.pictures) for row in task] == [1, 1, 2, 1, 1] and task[0].prompt == "Read."
     assert task[4].image.getpixel((0, 0)) == (255, 255, 255) and task[2].images()[1].getpixel((5, 5)) == (
         0,
         0,
@@ -266,7 +266,7 @@ def test_olmocr_tables_of_0225(tmp_path):
     for i in range(len(rows) - 1):
         pdf(tmp_path / f"pdfs/page-{i}.pdf")
     task = make_task(f"olmocr_mix:train-s2pdf?path={tmp_path}/tables&pdfs={tmp_path}/pdfs")
-    assert task[0].turns == (Turn("Free OCR.", "Text."),) and task[0].source == "olmocr_mix"
+    assert task[0].turns == (Turn("Read.", "Text."),) and task[0].source == "olmocr_mix"
     assert is_wide(task[0].image) and task[0].image.getpixel((5, 5)) == (0, 0, 0)
     turned = task[1].image  # clockwise: what was on the left is on top, the black quarter comes to the right
     assert (
@@ -339,7 +339,7 @@ def test_sroie(tmp_path):
     ):
         (tmp_path / folder).mkdir(exist_ok=True)
         (tmp_path / folder / name).write_text(text)
-    text = Turn("Free OCR.", "SHOP, LTD.\nTOTAL: 4.95")
+    text = Turn("Read.", "SHOP, LTD.\nTOTAL: 4.95")
     fields = Turn("Give company, date, address, total as JSON.", '{"company": "SHOP, LTD.", "total": "4.95"}')
     assert make_task(f"sroie:{tmp_path}")[0].turns == (text,)
     assert make_task(f"sroie:{tmp_path}?ask=fields")[0].turns == (fields,)

@@ -87,7 +87,7 @@ def test_finevision_rows(tmp_path):
         (vision_row(texts=[]), "no question"),
         (vision_row(texts=None), "texts"),
         (vision_row(images=[None]), "images"),
-        (vision_row(images=[{"bytes": None, "path": "elsewhere.png"}]), "no bytes"),
+        (vision_row(images=[{"bytes": None, "path": "elsewhere.png"}]), "only its path"),
     ],
 )
 def test_finevision_rows_that_cannot_be_used_are_named(tmp_path, row, complaint):
@@ -110,7 +110,7 @@ def test_ocr_subsets_have_one_prompt_and_may_be_blank(tmp_path):
     rows = [vision_row("stored question", "# A page"), vision_row(assistant="")]
     subset = "olmOCR-mix-0225-documents"
     task = vision_task(tmp_path, rows, subset)
-    assert task[0].turns == (Turn("Free OCR.", "# A page"),) and task[1].answer == ""
+    assert task[0].turns == (Turn("Read.", "# A page"),) and task[1].answer == ""
     assert vision_task(tmp_path, rows, subset, "&prompt=stored")[0].prompt == "stored question"
     assert vision_task(tmp_path, rows, subset, "&prompt=Read.")[0].prompt == "Read."
     with pytest.raises(UsageError, match=r"prompt=Read\.: the questions of chartqa are its own"):

@@ -97,7 +97,7 @@ def _add_output_flags(read: Parser) -> None:
 
 def _add_model_flags(read: Parser) -> None:
     read.add_argument("--model", metavar="DIR", type=Path, help="model folder (default: the package's)")
-    read.add_argument("--prompt", metavar="TEXT", default="Read.", help="what to ask (default: %(default)s)")
+    read.add_argument("--prompt", metavar="TEXT", help="what to ask (default: what its training asked)")
     read.add_argument(
         "--mode",
         metavar="NAME",

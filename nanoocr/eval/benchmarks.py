@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from nanoocr.config import PROMPT
 from nanoocr.eval.fox import PAGE_OCR, read_fox
 from nanoocr.eval.omnidocbench import OmniPage, read_omnidocbench, score_omnidocbench
 from nanoocr.eval.omnidocbench.extract import Version
-from nanoocr.eval.samples import PROMPT, EvalSample, SampleSet, collect
+from nanoocr.eval.samples import EvalSample, SampleSet, collect
 
 
 def load_fox(

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from nanoocr.config import PROMPT
 from nanoocr.data.synth import VALIDATION_SEED, text
 from nanoocr.data.synth.dice import Dice
 from nanoocr.data.synth.fonts import Font
 from nanoocr.data.synth.length import SMALLEST, draw_page, words_of_length
 from nanoocr.errors import UsageError
-from nanoocr.eval.samples import PROMPT, EvalSample
+from nanoocr.eval.samples import EvalSample
 from nanoocr.eval.summary import PageResult, summarise
 from nanoocr.pictures import Size
 

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nanoocr.config import PROMPT
 from nanoocr.errors import PictureError, UsageError
 from nanoocr.eval.answering import Answerer, answer_all, model_answers, peer_answers
 from nanoocr.eval.grounding import CONDITIONS, asks_of
 from nanoocr.eval.peers import PEERS, make_peer
-from nanoocr.eval.samples import PROMPT, EvalSample, file_stem
+from nanoocr.eval.samples import EvalSample, file_stem
 from nanoocr.eval.store import Found, Store, read_predictions
 from nanoocr.eval.summary import PageResult, by_group, score_pages, summarise, worst_and_median
 from nanoocr.eval.tasks import EvalTask, Selection, check_extras, find_task
@@ -26,7 +27,7 @@ from nanoocr.files import read_manifest, write_file
 from nanoocr.inference.engine import MAX_BATCH
 from nanoocr.inference.reader import Reader, default_model_folder
 from nanoocr.machine import machine, use_threads
-from nanoocr.model.folder import WEIGHTS, model_folder
+from nanoocr.model.folder import WEIGHTS, load_prompt, model_folder
 
 RESULTS = "results.json"
 PICTURES = "pictures"
@@ -46,7 +47,7 @@ class VisionEvalConfig:
     questions: bool = True  # also samples that ask something; a peer only reads, so it gets none
     kinds: str = ""  # only these kinds of samples, as card,receipt; the tasks of Fox
     per_group: int = 0  # most samples of a line of the table; 0 is all, synthetic 100
-    prompt: str = PROMPT  # what is asked about the pictures of a folder or manifest
+    prompt: str = ""  # what is asked about pages; empty is what the model was trained to be asked
     mode: str = ""  # resolution mode, as base; empty is the best of the model's views
     max_tokens: int = 0  # most tokens of one answer; 0 is what fits the model
     max_batch: int = MAX_BATCH  # pages that a model decodes together
@@ -66,7 +67,7 @@ def evaluate(config: VisionEvalConfig, command: str = "") -> dict[str, Any]:
     task = find_task(config.task)
     only_reads = config.model in PEERS and not config.predictions
     kinds, questions = split_names(config.kinds), config.questions and not only_reads
-    chosen = task.load(Selection(config.data, kinds, config.per_group, config.prompt, questions))
+    chosen = task.load(Selection(config.data, kinds, config.per_group, prompt_of(config), questions))
     check_extras(task, chosen.samples)
     if config.predictions:
         about, found = (
@@ -97,6 +98,13 @@ def evaluate(config: VisionEvalConfig, command: str = "") -> dict[str, Any]:
     everything = {**results, "shown": shown, "pages": [page_facts(page) for page in pages]}
     write_file(Path(config.out) / RESULTS, json.dumps(everything, indent=1, ensure_ascii=False).encode())
     return {**results, "shown": shown}
+
+
+def prompt_of(config: VisionEvalConfig) -> str:
+    """What is asked about pages: --prompt, or what the model's folder says."""
+    if config.prompt or config.predictions or config.model in PEERS:
+        return config.prompt or PROMPT
+    return load_prompt(default_model_folder() if config.model == "shipped" else model_folder(config.model))
 
 
 def split_names(text: str) -> tuple[str, ...]:

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from nanoocr.config import PROMPT
 from nanoocr.data.synth import find_fonts, text
 from nanoocr.data.synth.dice import Dice
-from nanoocr.eval.samples import PROMPT, EvalSample
+from nanoocr.eval.samples import EvalSample
 
 EMPTY_COUNT = 300
 EMPTY_SEED = 20_261_128

@@ -17,9 +17,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from nanoocr.config import PROMPT
 from nanoocr.errors import UsageError
 from nanoocr.eval.made_pages import TURNS, empty_samples, turned_samples
-from nanoocr.eval.samples import PROMPT, EvalSample, collect, read_truth
+from nanoocr.eval.samples import EvalSample, collect, read_truth
 from nanoocr.eval.store import read_predictions
 
 FOX = "fox_pages"

@@ -11,12 +11,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
 
+from nanoocr.config import PROMPT
 from nanoocr.errors import UsageError
 from nanoocr.eval.metrics import normalised_edit_distance
 from nanoocr.eval.olmocr.tests import PageKey, TestSet, read_tests, score_pages, with_baselines
 from nanoocr.eval.page_scores import page_scores
 from nanoocr.eval.page_sets import FOX_KINDS, load_page_set
-from nanoocr.eval.samples import PROMPT, EvalSample, SampleSet, collect
+from nanoocr.eval.samples import EvalSample, SampleSet, collect
 from nanoocr.eval.teds import table_scores
 
 Scores = dict[str, float]

@@ -17,6 +17,7 @@ from typing import Any
 
 from PIL import Image
 
+from nanoocr.config import PROMPT
 from nanoocr.data.synth import ALL_KINDS, KINDS, QUESTION_KINDS, VALIDATION_SEED, find_fonts, make_sample
 from nanoocr.data.synth.fonts import Font
 from nanoocr.errors import PictureError, UsageError
@@ -25,7 +26,6 @@ from nanoocr.pages import PageRanges, count_pages, open_source
 from nanoocr.pictures import open_image
 
 FIRST_INDEX = 100_000  # a validation set of training takes the indices from 0 on
-PROMPT = "Read."
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 TRUTHS = (".txt", ".md")  # what the truth beside a picture is called; of both the first counts
 QUESTION = "question"  # the kind of samples that ask about a picture instead of reading it

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from nanoocr.config import PROMPT
 from nanoocr.data.synth import KINDS
 from nanoocr.errors import UsageError
 from nanoocr.eval.benchmarks import load_fox, load_omnidocbench, omnidocbench_scores
@@ -37,7 +38,6 @@ from nanoocr.eval.page_tasks import (
 )
 from nanoocr.eval.question_sets import docvqa_scores, load_questions, textvqa_scores
 from nanoocr.eval.samples import (
-    PROMPT,
     QUESTION,
     EvalSample,
     SampleSet,

@@ -25,12 +25,11 @@ from nanoocr.inference.engine import MAX_BATCH, Engine, Request
 from nanoocr.inference.lines import LEAST_CONFIDENCE, LineReader, PageReading
 from nanoocr.inference.page import Page, error_page, make_page
 from nanoocr.inference.sampling import SamplingConfig
-from nanoocr.model.folder import load_model
+from nanoocr.model.folder import load_model, load_prompt
 from nanoocr.model.vlm import VLM
 from nanoocr.pages import ALL_PAGES, PageRanges, Picture, Source, check_source, open_source
 from nanoocr.tokenizer import render_for_completion
 
-PROMPT = "Read."
 LINES, VIEW = "lines", "view"
 WAYS = (LINES, VIEW)  # to read; beside them --mode takes the resolution modes of a model of whole pictures
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -76,6 +75,7 @@ class Reader:
         self.dtype = choose_dtype(dtype, self.device)
         folder = default_model_folder() if model is None else Path(model)
         self.model, self.tokenizer = load_model(folder, device=self.device, compute_dtype=self.dtype)
+        self.prompt = load_prompt(folder)
         # The layers cast their fp32 weights at every use, for training's sake; here that would be waste.
         self.model.to(self.dtype)
         self.by_lines = self.model.config.reads_lines
@@ -89,14 +89,19 @@ class Reader:
 
     @overload
     def read(
-        self, source: Source, prompt: str = ..., *, max_tokens: int | None = ..., pages: PageRanges = ...
+        self,
+        source: Source,
+        prompt: str | None = ...,
+        *,
+        max_tokens: int | None = ...,
+        pages: PageRanges = ...,
     ) -> Page | list[Page]: ...
 
     @overload
     def read(
         self,
         source: list[Source] | tuple[Source, ...],
-        prompt: str = ...,
+        prompt: str | None = ...,
         *,
         max_tokens: int | None = ...,
         pages: PageRanges = ...,
@@ -105,12 +110,14 @@ class Reader:
     def read(
         self,
         source: Source | list[Source] | tuple[Source, ...],
-        prompt: str = PROMPT,
+        prompt: str | None = None,
         *,
         max_tokens: int | None = None,
         pages: PageRanges = ALL_PAGES,
     ) -> Page | list[Page]:
         """Read a path, the bytes of a file, a Pillow image, or a list of them.
+
+        Without a `prompt` the model is asked what it was trained to be asked.
 
         A list gives a list, in which a PDF or TIFF stands with one Page for each of its pages and a source
         that cannot be read with one Page of status `error`. A single source gives its Page, or the list of
@@ -136,13 +143,14 @@ class Reader:
         return page
 
     def read_pictures(
-        self, pictures: Iterable[Picture], prompt: str = PROMPT, *, max_tokens: int | None = None
+        self, pictures: Iterable[Picture], prompt: str | None = None, *, max_tokens: int | None = None
     ) -> Iterator[Page]:
         """A Page for each picture, in order; they are opened and decoded `max_batch` at a time.
 
         With a temperature the n-th of those that can be read samples by the numbers of (seed, n), whatever
         `max_batch` is and however many others cannot be read.
         """
+        prompt = prompt or self.prompt
         if self.by_lines:
             reader = self.line_reader(prompt, max_tokens)
             yield from (self._read_by_lines(reader, picture) for picture in pictures)
@@ -202,7 +210,7 @@ class Reader:
     def stream(
         self,
         source: Source,
-        prompt: str = PROMPT,
+        prompt: str | None = None,
         *,
         max_tokens: int | None = None,
         pages: PageRanges = ALL_PAGES,
@@ -223,9 +231,10 @@ class Reader:
             yield from self._stream_picture(picture, prompt, max_tokens, number)
 
     def _stream_picture(
-        self, picture: Picture, prompt: str, max_tokens: int | None, number: int = 0
+        self, picture: Picture, prompt: str | None, max_tokens: int | None, number: int = 0
     ) -> Iterator[str | Page]:
         """`stream` of one picture, the one of this `number` from 0."""
+        prompt = prompt or self.prompt
         if self.by_lines:
             page = self._read_by_lines(self.line_reader(prompt, max_tokens), _demand(picture))
             yield page.text

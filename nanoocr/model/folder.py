@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from nanoocr.bpe import Tokenizer
-from nanoocr.config import ModelConfig, config_from_dict, config_to_dict
+from nanoocr.config import PROMPT, ModelConfig, config_from_dict, config_to_dict
 from nanoocr.errors import CheckpointError
 from nanoocr.files import read_folder, read_manifest, write_file, write_folder
 from nanoocr.model.resize import format_views, resized_config
@@ -85,6 +85,20 @@ def load_model(
     weights = read_weights(files[WEIGHTS], folder / WEIGHTS)
     load_strictly(model, weights, folder / WEIGHTS)
     return model.to(device), tokenizer
+
+
+def load_prompt(folder: str | Path) -> str:
+    """What to ask this model about a page: what its training run asked, PROMPT where the folder does not say.
+
+    Raises:
+        CheckpointError: the folder has no readable config.json.
+    """
+    path = Path(folder) / CONFIG
+    try:
+        prompt = json.loads(path.read_bytes()).get("about", {}).get("prompt")
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error})") from error
+    return prompt if isinstance(prompt, str) and prompt else PROMPT
 
 
 class _WithoutDrawing(TorchFunctionMode):

@@ -112,6 +112,8 @@ def convert(
     if check is not None and not check.passed:
         raise CheckpointError(f"the GPT of {sources.gpt} does not know English: {check}")
     about = {"converted_from": asdict(sources), "read_from": asdict(local), "seed": seed}
+    if sources.deepseek_ocr:
+        about["prompt"] = "Free OCR."  # what DeepSeek-OCR was trained to be asked
     save_model(out, model, tokenizer, about=about)
     return Converted(reports, tuple(part for part in COMPONENTS if part not in brought), check)
 

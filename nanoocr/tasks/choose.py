@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from nanoocr.config import PROMPT
 from nanoocr.data.fetch import HubSet, ShardSource
 from nanoocr.data.shards import local_shards
 from nanoocr.data.task import ParquetTask, Task
 from nanoocr.errors import UsageError
 from nanoocr.tasks import chartqa, docvqa, finevision, gsm8k, mmlu, olmocr_mix, plain_text, smoltalk, textvqa
-from nanoocr.tasks.common import FREE_OCR
 from nanoocr.tasks.folder import Folder
 from nanoocr.tasks.jsonl import Jsonl
 from nanoocr.tasks.llava_instruct import LlavaInstruct
@@ -120,7 +120,7 @@ def _plan(name: str, what: str, options: Options) -> Callable[[], Task]:
             )
         case "olmocr_mix":
             _need(what, options.spec, "a table such as olmocr_mix:train-s2pdf, or a folder")
-            prompt = take("prompt", FREE_OCR)
+            prompt = take("prompt", PROMPT)
             if Path(what).is_dir():
                 return partial(olmocr_mix.OlmOcrFolder, what, prompt, **rows)
             pdfs, shards = take("pdfs", ""), source(olmocr_mix.REPO, split=what)
@@ -156,7 +156,7 @@ def _plan(name: str, what: str, options: Options) -> Callable[[], Task]:
         case "sroie":
             return partial(Sroie, _need(what, options.spec, "a folder"), take("ask", "text"), **rows)
         case "folder":
-            return partial(Folder, _need(what, options.spec, "a folder"), take("prompt", FREE_OCR), **rows)
+            return partial(Folder, _need(what, options.spec, "a folder"), take("prompt", PROMPT), **rows)
         case "jsonl":
             return partial(Jsonl, _need(what, options.spec, "a file"), take("images", ""), **rows)
         case "llava_instruct":

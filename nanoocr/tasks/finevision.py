@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nanoocr.config import PROMPT
 from nanoocr.data.rows import BadRowError, FilteredRowError, Row, Turn, checked_row, row_from_record
 from nanoocr.data.shards import Shards
 from nanoocr.data.task import ParquetTask
@@ -26,7 +27,7 @@ DOCTAGS_PROMPTS = {
     "SynthFormulaNet": FREE_OCR,
     "SynthCodeNet": FREE_OCR,
 }
-PROMPTS = {**dict.fromkeys(OCR_SUBSETS, FREE_OCR), **DOCTAGS_PROMPTS}
+PROMPTS = {**dict.fromkeys(OCR_SUBSETS, PROMPT), **DOCTAGS_PROMPTS}
 STORED = "stored"
 
 

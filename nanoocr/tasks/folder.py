@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from nanoocr.config import PROMPT
 from nanoocr.data.rows import Row, checked_row
 from nanoocr.data.task import Task
 from nanoocr.errors import UsageError
-from nanoocr.tasks.common import FREE_OCR, existing, file_bytes, read_text
+from nanoocr.tasks.common import existing, file_bytes, read_text
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 SHOWN = 5  # names in a message
@@ -26,7 +27,7 @@ class Folder(Task):
     def __init__(
         self,
         path: str | Path,
-        prompt: str = FREE_OCR,
+        prompt: str = PROMPT,
         start: int = 0,
         stop: int | None = None,
         step: int = 1,

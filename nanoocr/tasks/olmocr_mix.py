@@ -20,12 +20,13 @@ from typing import Any
 
 from PIL import Image
 
+from nanoocr.config import PROMPT
 from nanoocr.data.rows import BadRowError, Row, checked_row, page_pictures
 from nanoocr.data.shards import Shards
 from nanoocr.data.task import ParquetTask
 from nanoocr.errors import PictureError
 from nanoocr.pages import PageRanges
-from nanoocr.tasks.common import FREE_OCR, existing, read_text
+from nanoocr.tasks.common import existing, read_text
 from nanoocr.tasks.folder import Folder
 
 REPO = "allenai/olmOCR-mix-0225"
@@ -54,7 +55,7 @@ class OlmOcrMix(ParquetTask):
         self,
         shards: Shards,
         pdfs: str | Path,
-        prompt: str = FREE_OCR,
+        prompt: str = PROMPT,
         start: int = 0,
         stop: int | None = None,
         step: int = 1,

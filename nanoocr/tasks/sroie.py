@@ -12,10 +12,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from nanoocr.config import PROMPT
 from nanoocr.data.rows import BadRowError, Row, checked_row
 from nanoocr.data.task import Task
 from nanoocr.errors import UsageError
-from nanoocr.tasks.common import FREE_OCR, answered, existing, file_bytes, read_text
+from nanoocr.tasks.common import answered, existing, file_bytes, read_text
 
 FIELDS = ("company", "date", "address", "total")
 FIELDS_PROMPT = f"Give {', '.join(FIELDS)} as JSON."
@@ -58,7 +59,7 @@ class Sroie(Task):
         """One receipt."""
         picture = self.pictures[index]
         name = str(picture)
-        asks = {"text": (FREE_OCR, self._text), "fields": (FIELDS_PROMPT, self._fields)}
+        asks = {"text": (PROMPT, self._text), "fields": (FIELDS_PROMPT, self._fields)}
         turns = [(asks[ask][0], asks[ask][1](picture.stem, name)) for ask in self.ask]
         return answered(checked_row(name, [file_bytes(picture, name)], turns, "sroie"))
 

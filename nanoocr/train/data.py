@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable
 
 from nanoocr.bpe import Tokenizer
-from nanoocr.config import ModelConfig
+from nanoocr.config import PROMPT, ModelConfig
 from nanoocr.data.example import plan
 from nanoocr.data.loader import DataPlan
 from nanoocr.data.rows import BadRowError, Row, read_rows, row_from_synth
@@ -102,6 +102,13 @@ def mix_tasks(config: TrainConfig, tokenizer: Tokenizer, make_task: Callable[[st
     return Mixture(named, tuple(weights.values()), config.seed)
 
 
+def first_prompt(source: Source) -> str:
+    """What the run asks about pages: the prompt of the first data set that has one."""
+    tasks = [task for _, task in source.tasks] if isinstance(source, Mixture) else []
+    prompts = (getattr(task, "prompt", "") for task in tasks)
+    return next((prompt for prompt in prompts if prompt and prompt != STORED), PROMPT)
+
+
 def split_tasks(text: str) -> list[str]:
     """The words of --tasks as a shell parts them: `ocr="folder:my scans" text=gsm8k` are two.
 
@@ -114,6 +121,7 @@ def split_tasks(text: str) -> list[str]:
         raise UsageError(f"--tasks={text}: a quotation mark is not closed") from error
 
 
+STORED = "stored"  # the prompt of a task whose questions are its own (FineVision)
 PROBE = 64  # rows whose supervised tokens stand for those of their whole task
 MAX_TRIED = 1000  # rows that are looked at for them
 

@@ -29,6 +29,7 @@ from nanoocr.machine import peak_resident
 from nanoocr.model.components import COMPONENTS
 from nanoocr.model.folder import step_folder
 from nanoocr.train.config import TrainConfig
+from nanoocr.train.data import first_prompt
 from nanoocr.train.distributed import World
 from nanoocr.train.finite import stop_if_diverged
 from nanoocr.train.log import RunLog
@@ -60,7 +61,7 @@ def train(
     if world.is_main:
         drop_unfinished(run)
         write_best(run, state.step)
-    fingerprint = data.source.fingerprint()
+    fingerprint, prompt = data.source.fingerprint(), first_prompt(data.source)
     if state.step:
         warn_of_other_data(step_folder(run, state.step), fingerprint, world)
     modes = [data.mode_of(i) for i in range(len(validation))]
@@ -90,7 +91,7 @@ def train(
                     log_step(log, state, stats, clock, world)
                 # Save first: nothing that goes wrong in a validation may cost the steps before it.
                 if saves:
-                    save(run, state, tokenizer, config, stage, world, fingerprint)
+                    save(run, state, tokenizer, config, stage, world, fingerprint, prompt)
                     clock.restart()
                 if (state.step % config.eval_every == 0 or last) and validation and not stop:
                     report = look(log, state, tokenizer, validation, modes, config, world)

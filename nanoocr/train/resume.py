@@ -33,10 +33,12 @@ def save(
     stage: int,
     world: World,
     fingerprint: Mapping[str, str],
+    prompt: str,
 ) -> None:
     """A whole checkpoint of this step, and in stage 1 the DeepEncoder beside it; rank 0 writes it.
 
-    `fingerprint` is that of the data: a place in it means nothing in other data.
+    `fingerprint` is that of the data: a place in it means nothing in other data. `prompt` is what reading
+    asks this model.
     """
     readers = {
         number: reader for of_rank in world.gather(state.readers) for number, reader in of_rank.items()
@@ -59,7 +61,8 @@ def save(
     reading = gathered(state, world)
     if not world.is_main:
         return world.wait()
-    about = {"stage": stage, "step": state.step, "run": asdict(config), "data": dict(fingerprint)}
+    about = {"stage": stage, "step": state.step, "prompt": prompt, "run": asdict(config)}
+    about["data"] = dict(fingerprint)
     with reading.for_reading():
         if stage == 1:  # first, so that a complete step always has its DeepEncoder
             save_deepencoder(deepencoder_file(run, state.step), reading.model)
