@@ -28,8 +28,11 @@ def stands_on_side(letters: Boxes, size: tuple[int, int]) -> bool:
     """Whether letters (N boxes) on a page of `size` (height, width) form lines from top to bottom."""
     if len(letters) < 2:
         return False
-    level, upright = (_in_lines(find_chains(turn_boxes(letters, turns, size))[1]) for turns in (0, 1))
-    return upright > MORE * level + 2
+    # A short word on its head is no regular line: each way counts by the better of its two positions.
+    zero, one, two, three = (
+        _in_lines(find_chains(turn_boxes(letters, turns, size))[1]) for turns in range(4)
+    )
+    return max(one, three) > MORE * max(zero, two) + 2
 
 
 def stands_on_head(letters: Boxes) -> tuple[bool, bool]:

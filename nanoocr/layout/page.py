@@ -29,6 +29,8 @@ from nanoocr.layout.sift import plausible, rescue, small_runs
 from nanoocr.layout.types import PageLayout, TextLine, Upright
 
 LONGEST_SIDE = 2000  # larger pages are analysed on a reduced copy
+SMALL_SIDE = 500  # of the copy on which a page without any line is looked at once more
+FEW_LETTERS = 24  # of a picture that is looked at on its head too before it counts as empty
 LARGEST_REST = 2.5  # degrees of tilt that moving the boxes mends; more needs the picture turned
 
 
@@ -54,7 +56,16 @@ def find_page(image: Image.Image, quarter_turns: int | None = None) -> PageLayou
     `quarter_turns` (of 90 degrees anticlockwise, as numpy.rot90 counts) says how the page must be turned,
     where the caller knows it: for a page that may stand on its head, from reading it in both positions.
     """
-    page = _analyse(*_working_copy(image))
+    layout = _find_page(image, quarter_turns, LONGEST_SIDE)
+    if not layout.lines and max(image.size) > SMALL_SIDE:
+        # Letters of a quarter of the picture, as on posters and signs, are found on a small copy.
+        return _find_page(image, quarter_turns, SMALL_SIDE)
+    return layout
+
+
+def _find_page(image: Image.Image, quarter_turns: int | None, longest_side: int) -> PageLayout:
+    """`find_page` on a copy whose longer side has so many pixels at most."""
+    page = _analyse(*_working_copy(image, longest_side))
     if quarter_turns is None:
         # Closing gaps upright joins the letters of a page on its side, so both ways are judged without it.
         clearly_level = share_in_lines(page.letters) > 0.25
@@ -73,13 +84,16 @@ def find_page(image: Image.Image, quarter_turns: int | None = None) -> PageLayou
     if on_head:
         page = _half_turn(page)
     lines = _find_lines(page, rest)
+    if not lines and quarter_turns is None and len(page.letters) <= FEW_LETTERS:
+        on_head = not on_head  # a short word on its head is no regular line
+        lines = _find_lines(_half_turn(page), rest)
     upright = Upright((turns + 2 * on_head) % 4, tilt, doubtful)
     return PageLayout((image.height, image.width), upright, tuple(lines))
 
 
-def _working_copy(image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
+def _working_copy(image: Image.Image, longest_side: int = LONGEST_SIDE) -> tuple[np.ndarray, np.ndarray]:
     """The grey copy that is analysed, and the map (2, 3) from its pixels to those of the page."""
-    scale = max(max(image.size) / LONGEST_SIDE, 1.0)
+    scale = max(max(image.size) / longest_side, 1.0)
     gray = np.asarray(image.convert("L"))
     if scale > 1:
         size = (max(round(image.width / scale), 1), max(round(image.height / scale), 1))

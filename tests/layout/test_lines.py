@@ -213,3 +213,19 @@ def test_ten_thousand_specks_end_soon():
     for x, y in rng.integers(0, 1488, (10_000, 2)):
         pixels[y : y + rng.integers(4, 11), x : x + rng.integers(3, 10)] = 0
     assert len(find_page(Image.fromarray(pixels)).lines) < 1000
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_a_short_word_is_found_whichever_way_it_stands(turns):
+    image, draw = paper(800, 400)
+    write(draw, 60, 260, "Label:", 66)
+    layout = find_page(Image.fromarray(np.rot90(np.asarray(image), turns)))
+    assert len(layout.lines) == 1
+    assert layout.upright.quarter_turns % 2 == turns % 2  # which way up is for the reader to find out
+
+
+def test_letters_of_a_quarter_of_the_picture_are_found():
+    image, draw = paper(2400, 1800)
+    write(draw, 200, 1100, "Rapid Motor", 320)
+    (line,) = find_page(image).lines
+    assert line.cap_height == pytest.approx(cap_height(320), rel=0.1)
