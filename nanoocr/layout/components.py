@@ -11,6 +11,8 @@ from dataclasses import dataclass, fields
 import cv2
 import numpy as np
 
+SIDE_INKED = 0.9  # share of each side of a frame that is ink at least
+
 
 @dataclass(frozen=True)
 class Boxes:
@@ -73,6 +75,31 @@ def _crowd(ink: np.ndarray, stats: np.ndarray) -> np.ndarray:
         total += sums[high, x1] - sums[low, x1] - sums[high, x0] + sums[low, x0]
         pixels += (high - low) * width
     return total / np.maximum(pixels, 1)
+
+
+def are_frames(ink: np.ndarray, boxes: Boxes) -> np.ndarray:
+    """Which boxes of the mask `ink` are hollow rectangles, as boxes to tick are: (N,) bool.
+
+    All four sides and corners are ink, and there is none within them. A D or an O lacks corners.
+    """
+    sums = cv2.integral(ink)
+    x0, y0, x1, y1 = (side.astype(np.int64) for side in (boxes.x0, boxes.y0, boxes.x1, boxes.y1))
+    width, height = x1 - x0, y1 - y0
+
+    def inked(left: np.ndarray, top: np.ndarray, right: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+        return sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
+
+    level = np.minimum(inked(x0, y0, x1, y0 + 1), inked(x0, y1 - 1, x1, y1)) / width
+    upright = np.minimum(inked(x0, y0, x0 + 1, y1), inked(x1 - 1, y0, x1, y1)) / height
+    corners = ink[y0, x0] & ink[y0, x1 - 1] & ink[y1 - 1, x0] & ink[y1 - 1, x1 - 1]
+    # The area of a frame of this thickness is that of the ink.
+    half = (width + height) / 2
+    thick = np.ceil((half - np.sqrt(np.maximum(half**2 - boxes.area, 0))) / 2).astype(np.int64) + 1
+    room = np.minimum(width, height) > 2 * thick + 1
+    inside = [np.where(room, side, start) for side, start in ((x0 + thick, x0), (y0 + thick, y0))]
+    ends = [np.where(room, side, start) for side, start in ((x1 - thick, x0), (y1 - thick, y0))]
+    hollow = room & (inked(*inside, *ends) == 0)
+    return hollow & (corners > 0) & (level > SIDE_INKED) & (upright > SIDE_INKED)
 
 
 def concatenate(parts: list[Boxes]) -> Boxes:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from nanoocr.layout.components import Boxes, concatenate, find_components
+from nanoocr.layout.components import Boxes, are_frames, concatenate, find_components
 from nanoocr.layout.geometry import Frame, text_line
 from nanoocr.layout.ink import find_ink
 from nanoocr.layout.lines import NARROWEST_GUTTER, RUN_GAP, Runs, find_runs, letter_like, measure_runs
@@ -107,6 +107,7 @@ def _analyse(gray: np.ndarray, to_page: np.ndarray) -> _Page:
     # Faded and dotted strokes are broken: upright gaps of two pixels are closed; level ones part letters.
     ink = cv2.morphologyEx(open_ink, cv2.MORPH_CLOSE, np.ones((3, 1), np.uint8))
     boxes = find_components(ink, depth)
+    boxes = boxes.take(~are_frames(ink, boxes))
     like = letter_like(boxes, gray.shape[0])
     small = ~like & (boxes.height < LARGEST_MARK) & (boxes.width < LARGEST_MARK) & (boxes.area >= 2)
     return _Page(gray, to_page, open_ink, depth, ink, boxes.take(small), boxes.take(like))

@@ -229,3 +229,16 @@ def test_letters_of_a_quarter_of_the_picture_are_found():
     write(draw, 200, 1100, "Rapid Motor", 320)
     (line,) = find_page(image).lines
     assert line.cap_height == pytest.approx(cap_height(320), rel=0.1)
+
+
+@pytest.mark.parametrize("side", [10, 15, 30])
+@pytest.mark.parametrize("thick", [1, 3])
+def test_boxes_to_tick_are_no_letters_and_the_words_beside_them_are(side, thick):
+    image, draw = paper(500, 400)
+    for row in range(8):
+        draw.rectangle((30, 30 + 44 * row, 30 + side, 30 + 44 * row + side), outline="black", width=thick)
+    assert find_page(image).lines == ()
+    boxes = [write(draw, 80, 44 + 44 * row, "DOB 000 QD", 16) for row in range(8)]
+    layout = find_page(image)
+    assert found_order(layout, boxes) == list(range(8))
+    assert all(line.quad[0][0] > 70 for line in layout.lines)  # the box is no part of the line

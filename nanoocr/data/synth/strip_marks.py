@@ -49,7 +49,9 @@ def rules(
             continue
         choice = dice.unit()
         x0, x1 = left - dice.between(0, 3) * cap, right + dice.between(0, 3) * cap
-        if choice < 0.08:  # a stroke of a pen through the text, as of somebody who ticks or circles
+        if choice > 0.93:
+            _tick_box(dice, pen, cap, baseline, left, right, thick)
+        elif choice < 0.08:  # a stroke of a pen through the text, as of somebody who ticks or circles
             points = [(dice.between(left, right), baseline - dice.between(-0.6, 1.6) * cap) for _ in range(2)]
             if dice.chance(0.5):
                 pen.line(points, fill=255, width=thick)
@@ -77,6 +79,23 @@ def rules(
     return np.asarray(image)
 
 
+def _tick_box(
+    dice: Dice, pen: ImageDraw.ImageDraw, cap: float, baseline: int, left: float, right: float, thick: int
+) -> None:
+    """A box before or behind the text of a form, ticked at times; it is nothing to read."""
+    side = dice.between(0.8, 1.3) * cap
+    x = (
+        left - side - dice.between(0.2, 0.6) * cap
+        if dice.chance(0.7)
+        else right + dice.between(0.2, 0.6) * cap
+    )
+    y = baseline - side + dice.between(-0.1, 0.2) * cap
+    pen.rectangle([x, y, x + side, y + side], outline=255, width=thick)
+    if dice.chance(0.3):
+        pen.line([x, y, x + side, y + side], fill=255, width=thick)
+        pen.line([x, y + side, x + side, y], fill=255, width=thick)
+
+
 def _specks(
     dice: Dice, pen: ImageDraw.ImageDraw, cap: float, baseline: int, left: float, right: float
 ) -> None:
@@ -92,7 +111,7 @@ def _no_text(
 ) -> None:
     """One thing that a finder of lines may take for text: rules, dashes, dots, frames, bars, shapes."""
     y = baseline - dice.between(-0.4, 1.2) * cap
-    choice = dice.whole(0, 9)
+    choice = dice.whole(0, 10)
     if choice == 0:
         pen.rectangle([left - 2 * cap, y, right + 2 * cap, y + thick], fill=255)
     elif choice <= 2:  # dashes, dots or stars in a row
@@ -120,6 +139,10 @@ def _no_text(
             x += dice.between(-0.4, 1.2) * cap
             points.append((x, baseline + dice.between(-1.8, 0.8) * cap))
         pen.line(points, fill=255, width=thick, joint="curve")
+    elif choice == 9:  # boxes to tick
+        side = dice.between(0.7, 1.4) * cap
+        for place in np.arange(left, right, side * dice.between(1.3, 4)):
+            pen.rectangle([place, baseline - side, place + side, baseline], outline=255, width=thick)
     elif choice == 8:  # the dots of a printed picture
         pitch = dice.between(0.12, 0.5) * cap
         for row, place in enumerate(np.arange(baseline - 2 * cap, baseline + cap, pitch)):
