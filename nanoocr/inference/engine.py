@@ -215,9 +215,7 @@ class Engine:
         never = never_generated(self.model, self.tokenizer, may_stop=not sampling.ignore_stop)
         vision, drafts = self._encode_with_drafts(rows)
         inputs = [list(row.request.ids) for row in rows]
-        longest = max(len(draft.tokens) for draft in drafts)
-        # Shorter rows are padded to the longest proposal, hence its room behind the last position.
-        room = max(len(row.request.ids) + row.limit for row in rows) + longest
+        room = max(len(row.request.ids) + row.limit for row in rows)
         cache = self.model.new_cache(batch=len(rows), capacity=room)
         while rows:
             proposals = [draft.proposal(row.limit - len(row.ids) - 1) for row, draft in zip(rows, drafts)]
@@ -269,17 +267,14 @@ class Engine:
         Ids and probabilities, one more of each than tokens are proposed.
         """
         lines = [[*given, *proposed] for given, proposed in zip(inputs, proposals)]
-        length = max(map(len, lines))
-        padded = [line + [self.tokenizer.bos_id] * (length - len(line)) for line in lines]
-        ids_BT = torch.tensor(padded, device=self.model.device)
-        hidden_BTC = self.model.gpt(self.model.embed(ids_BT, vision), cache)
-        # Only the rows (P, C) behind an input's last token and behind each proposed one are asked.
-        places = [
-            row * length + place
-            for row, (line, given) in enumerate(zip(lines, inputs))
-            for place in range(len(given) - 1, len(line))
-        ]
-        asked_PC = hidden_BTC.flatten(0, 1)[torch.tensor(places, device=self.model.device)]
+        packed = cache.pack([len(line) for line in lines])
+        ids_1P = torch.tensor([[token for line in lines for token in line]], device=self.model.device)
+        hidden_1PC = self.model.gpt(self.model.embed(ids_1P, vision), cache, packed=packed)
+        # Only what stands behind an input's last token and behind each proposed one is asked.
+        ends = list(accumulate(map(len, lines)))
+        spans = [range(end - len(proposed) - 1, end) for end, proposed in zip(ends, proposals)]
+        asked = torch.tensor([place for span in spans for place in span], device=self.model.device)
+        asked_PC = hidden_1PC[0, asked]
         logits_PV = self.model.logits(asked_PC)
         ids_P = logits_PV.masked_fill(never, float("-inf")).argmax(-1)
         chosen_P = logits_PV.gather(-1, ids_P[:, None])[:, 0] - logits_PV.logsumexp(-1)
