@@ -232,7 +232,11 @@ class MLP(nn.Module):
         self.c_proj = Linear(4 * config.n_embd, config.n_embd, bias=False)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
-        return self.c_proj(F.relu(self.c_fc(x_BTC)).square())
+        hidden = self.c_fc(x_BTC)
+        if not torch.is_grad_enabled():
+            hidden = hidden.relu_()  # in place: fresh memory of this size costs as much as the product
+            return self.c_proj(hidden.mul_(hidden))
+        return self.c_proj(F.relu(hidden).square())
 
 
 class Block(nn.Module):

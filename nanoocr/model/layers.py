@@ -8,8 +8,6 @@ Letters: B batch, N heads, T queries, S keys, D width of a head.
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,7 +22,7 @@ class Linear(nn.Linear):
 
 MANY = 256  # rows of x from which a product in fp32 goes through oneDNN
 LARGE = 2**20  # numbers in a weight from which it does so with any rows
-FOLDS = 16  # pictures that the rows are folded into, where they can be, on their way to oneDNN
+FOLDS = range(16, 65)  # pictures that the rows are folded into: with one thread torch asks oneDNN from 16 on
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -38,7 +36,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     rows = x.numel() // max(1, x.size(-1))
     if x.dtype != torch.float32 or x.device.type != "cpu" or not rows:
         return F.linear(x, weight, bias)
-    if rows >= MANY:
+    if rows >= MANY and (folds_of(rows) > 1 or torch.get_num_threads() > 1):
         out = convolve(x.reshape(rows, -1), weight, bias)
     elif weight.numel() >= LARGE:
         out = convolve(weight, x.reshape(rows, -1)).T
@@ -48,10 +46,14 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return out.view(*x.shape[:-1], -1)
 
 
+def folds_of(rows: int) -> int:
+    """Into how many equal pictures so many rows are folded; 1 where no number of FOLDS divides them."""
+    return next((folds for folds in FOLDS if rows % folds == 0), 1)
+
+
 def convolve(pixels_PC: Tensor, filters_FC: Tensor, bias: Tensor | None = None) -> Tensor:
     """pixels @ filters.T + bias as a 1 x 1 convolution of pictures one pixel wide: (P, F)."""
-    folds = math.gcd(len(pixels_PC), FOLDS)
-    pictures_BP1C = pixels_PC.reshape(folds, -1, 1, pixels_PC.size(1))
+    pictures_BP1C = pixels_PC.reshape(folds_of(len(pixels_PC)), -1, 1, pixels_PC.size(1))
     # Channels last in memory, as they are.
     out_BFP1 = F.conv2d(pictures_BP1C.permute(0, 3, 1, 2), filters_FC[:, :, None, None], bias)
     # Not by indices of the first picture: their gradient is a fresh tensor in another order, twice as slow.
