@@ -28,7 +28,7 @@ TWICE = 1.5  # two columns that name the same narrow letter hold two of it from 
 BLANK = 0.45  # a blank is at least so much further than two letters stand apart, in widths of a letter
 WINDOW = 6  # agreeing tokens from which on what stands before them no longer matters to the alignment
 AHEAD = 6  # tokens of a draft that may be skipped at a time
-PATIENCE = 2  # passes in a row without one accepted token after which little is proposed at a time
+PATIENCE = 1  # passes in a row without one accepted token after which little is proposed at a time
 LITTLE = 4  # tokens, then
 SURE = 0.8  # what the model must be of a token behind a mistake of the draft to mend the draft by it
 
