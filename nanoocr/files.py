@@ -125,17 +125,17 @@ def write_file(path: Path, content: bytes) -> None:
     _flush(path.parent)
 
 
-def read_folder(folder: Path, *, skip: tuple[str, ...] = ()) -> dict[str, bytes]:
+def read_folder(folder: Path, *, skip: tuple[str, ...] = (), only: str = "*") -> dict[str, bytes]:
     """Read what `write_folder` wrote, every file checked against the manifest.
 
-    `skip` is left unread: names, or patterns as `shard-*`.
+    `skip` is left unread, and what is not like `only`: names, or patterns as `shard-*`.
 
     Raises:
         CheckpointError: no such folder, no manifest (an unfinished write), or a damaged file.
     """
     files = {}
     for name, entry in read_manifest(folder)["files"].items():
-        if any(fnmatch(name, pattern) for pattern in skip):
+        if any(fnmatch(name, pattern) for pattern in skip) or not fnmatch(name, only):
             continue
         try:
             content = (folder / name).read_bytes()

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from nanoocr.alphabet import CHARACTERS, CLASS_OF
-from nanoocr.data.glyphs import CLASSES, EMPTY_WEIGHT, NOTHING, SLOTS, UNKNOWN, glyph_targets
+from nanoocr.data.glyphs import EMPTY_WEIGHT, NOTHING, UNKNOWN, glyph_targets
 from nanoocr.model.deepencoder import VisionFeatures
+from nanoocr.model.glyph_heads import CLASSES, SLOTS
 from nanoocr.train.glyph import GlyphHeads, glyph_sums, split_into_tokens
 
 NONE = np.zeros((0, 4), dtype=np.float32)

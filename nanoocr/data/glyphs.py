@@ -1,6 +1,6 @@
 """What a glyph head is asked for: which character has its centre in which half patch of a picture.
 
-The heads and their loss are in nanoocr/train/glyph.py; the data needs the targets only.
+The heads are in nanoocr/model/glyph_heads.py, their loss in nanoocr/train/glyph.py.
 """
 
 from __future__ import annotations
@@ -8,12 +8,11 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from nanoocr.alphabet import CHARACTERS, CLASS_OF
+from nanoocr.alphabet import CLASS_OF
 from nanoocr.config import PATCH
+from nanoocr.model.glyph_heads import SLOTS
 
-SLOTS = 2  # half patches, left and right
-UNKNOWN = 255  # target of a picture that carries no character boxes
-CLASSES = 1 + len(CHARACTERS)  # 0 for "no centre here", then the alphabet; all below UNKNOWN
+UNKNOWN = 255  # target of a picture that carries no character boxes; above all classes
 NOTHING = "\0"  # stands, with any box, for a picture that is known to bear no character at all
 EMPTY_WEIGHT = 0.2  # most slots are empty; without this the heads first learn to say nothing
 

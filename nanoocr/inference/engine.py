@@ -1,7 +1,7 @@
 """The inference engine: many pictures and prompts decoded together over one KV cache.
 
 requests -> vision embeddings, once -> prefill of right-padded prompts -> one token per row and step
-         -> rows that have ended leave -> completions
+         (or, by drafts, many: nanoocr/inference/draft.py) -> rows that have ended leave -> completions
 
 Letters: B rows of the batch, T longest prompt, C width, V vocabulary.
 """
@@ -12,6 +12,7 @@ import codecs
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Literal, NamedTuple
 
 import torch
@@ -20,13 +21,15 @@ from torch import Tensor
 from nanoocr.bpe import Tokenizer
 from nanoocr.errors import UsageError
 from nanoocr.image_process import PictureViews, as_picture, count_picture_tokens
+from nanoocr.inference.draft import Draft
+from nanoocr.inference.encode import encode_and_draft, encode_pictures
 from nanoocr.inference.sampling import Loop, Sampler, SamplingConfig, stopped_by_loop
+from nanoocr.model.glyph_heads import PatchHead
 from nanoocr.model.gpt import KVCache
 from nanoocr.model.vlm import VLM
 
 Status = Literal["ok", "truncated", "repetition"]
 
-ENCODE_PIXELS = 4 * 1024 * 1024  # pixels per pass of the encoder: bounds its memory whatever the batch is
 LOOP_CHECK = 16  # generated tokens between two looks for a loop
 MAX_BATCH = 32
 
@@ -98,14 +101,17 @@ class _Row:
     stop_probability: float = 1.0
     status: Status | None = None
     seconds: float = 0.0
+    shown: int = 0  # tokens whose text has been yielded
 
 
 class Engine:
     """Decodes requests with one model and its tokenizer; keeps no state between calls."""
 
-    def __init__(self, model: VLM, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: VLM, tokenizer: Tokenizer, head: PatchHead | None = None) -> None:
+        """With a `head`, greedy decoding of single views starts from its drafts: faster, the same text."""
         self.model = model
         self.tokenizer = tokenizer
+        self.head = head
         self.stop_ids = stop_ids(tokenizer)
 
     def generate(
@@ -175,6 +181,12 @@ class Engine:
 
     def _run(self, rows: list[_Row], sampling: SamplingConfig, first: int) -> Iterator[list[_Row]]:
         """Decode one batch; yields, step by step, the rows that have got a token or have ended."""
+        # What is drawn, or forbidden by what came before, cannot be judged for many tokens at once.
+        drafted = self.head is not None and not sampling.temperature and not sampling.no_repeat_ngram
+        yield from self._run_drafted(rows, sampling) if drafted else self._run_plain(rows, sampling, first)
+
+    def _run_plain(self, rows: list[_Row], sampling: SamplingConfig, first: int) -> Iterator[list[_Row]]:
+        """`_run`, one token per row and step."""
         started = time.perf_counter()
         numbers = [first + row.index for row in rows]
         steps = max(row.limit for row in rows)
@@ -196,6 +208,79 @@ class Engine:
                     cache.keep_rows(going)
             if rows:
                 logits_BV = self._advance(cache, tokens)
+
+    def _run_drafted(self, rows: list[_Row], sampling: SamplingConfig) -> Iterator[list[_Row]]:
+        """`_run` by drafts: in every step the model judges what is left of each row's draft."""
+        started = time.perf_counter()
+        never = never_generated(self.model, self.tokenizer, may_stop=not sampling.ignore_stop)
+        vision, drafts = self._encode_with_drafts(rows)
+        inputs = [list(row.request.ids) for row in rows]
+        room = max(len(row.request.ids) + row.limit for row in rows)
+        cache = self.model.new_cache(batch=len(rows), capacity=room)
+        while rows:
+            proposals = [draft.proposal(row.limit - len(row.ids) - 1) for row, draft in zip(rows, drafts)]
+            judged = self._judge(cache, inputs, proposals, vision, never)
+            vision = None
+            seconds = time.perf_counter() - started
+            for row, draft, proposal, (picks, probabilities) in zip(rows, drafts, proposals, judged):
+                accepted = agreeing(proposal, picks)
+                for token, probability in zip(picks[: accepted + 1], probabilities):
+                    if row.status is None:
+                        self._take(row, token, probability, sampling)
+                draft.judged(proposal, picks, probabilities, accepted)
+                row.seconds = seconds
+            yield rows
+            going = [i for i, row in enumerate(rows) if row.status is None]
+            if len(going) < len(rows):
+                rows, drafts = [rows[i] for i in going], [drafts[i] for i in going]
+                with torch.inference_mode():
+                    cache.keep_rows(going)
+            # The cache holds a row's prompt and all that it said but its last token, which is fed now.
+            lengths = [len(row.request.ids) + len(row.ids) - 1 for row in rows]
+            cache.lengths = torch.tensor(lengths, device=self.model.device)
+            inputs = [row.ids[-1:] for row in rows]
+
+    @torch.inference_mode()
+    def _encode_with_drafts(self, rows: list[_Row]) -> tuple[Tensor | None, list[Draft]]:
+        """Vision tokens of all rows, and the drafts of those that have one picture of a single view."""
+        assert self.head is not None
+        pictures = [as_picture(view) for row in rows for view in row.request.views]
+        vision, texts = encode_and_draft(self.model, pictures, self.head)
+        drafts, at = [], 0
+        for row in rows:
+            own = texts[at : at + len(row.request.views)]
+            at += len(own)
+            drafts.append(Draft(self.tokenizer.encode(own[0]) if len(own) == 1 else []))
+        return vision, drafts
+
+    @torch.inference_mode()
+    def _judge(
+        self,
+        cache: KVCache,
+        inputs: list[list[int]],
+        proposals: list[list[int]],
+        vision: Tensor | None,
+        never: Tensor,
+    ) -> list[tuple[list[int], list[float]]]:
+        """Feed inputs and proposals: what each row says in place of every proposed token and behind the last.
+
+        Ids and probabilities, one more of each than tokens are proposed.
+        """
+        lines = [[*given, *proposed] for given, proposed in zip(inputs, proposals)]
+        packed = cache.pack([len(line) for line in lines])
+        ids_1P = torch.tensor([[token for line in lines for token in line]], device=self.model.device)
+        hidden_1PC = self.model.gpt(self.model.embed(ids_1P, vision), cache, packed=packed)
+        # Only what stands behind an input's last token and behind each proposed one is asked.
+        ends = list(accumulate(map(len, lines)))
+        spans = [range(end - len(proposed) - 1, end) for end, proposed in zip(ends, proposals)]
+        asked = torch.tensor([place for span in spans for place in span], device=self.model.device)
+        asked_PC = hidden_1PC[0, asked]
+        logits_PV = self.model.logits(asked_PC)
+        ids_P = logits_PV.masked_fill(never, float("-inf")).argmax(-1)
+        chosen_P = logits_PV.gather(-1, ids_P[:, None])[:, 0] - logits_PV.logsumexp(-1)
+        ids, probabilities = ids_P.tolist(), chosen_P.exp().tolist()
+        ends = list(accumulate(len(proposed) + 1 for proposed in proposals))
+        return [(ids[a:b], probabilities[a:b]) for a, b in zip([0, *ends], ends)]
 
     def _take(self, row: _Row, token: int, probability: float, sampling: SamplingConfig) -> None:
         """Add a token to its row and see whether the row has ended."""
@@ -269,8 +354,8 @@ class Engine:
 
     def _events(self, row: _Row, decoder: codecs.IncrementalDecoder) -> Iterator[Event]:
         """The new piece of a row's text, if its bytes make whole characters; at the end the completion."""
-        ended_by_stop = row.status == "ok"
-        new = b"" if ended_by_stop else self.tokenizer.decode_bytes(row.ids[-1:])
+        new = self.tokenizer.decode_bytes(row.ids[row.shown :])
+        row.shown = len(row.ids)
         piece = decoder.decode(new, final=row.status is not None)
         if row.status is not None:
             yield Event(row.index, piece, self._complete(row))
@@ -278,18 +363,9 @@ class Engine:
             yield Event(row.index, piece)
 
 
-@torch.inference_mode()
-def encode_pictures(model: VLM, pictures: Sequence[PictureViews]) -> Tensor | None:
-    """Vision tokens of all pictures in order, (sum of N_i, C), ENCODE_PIXELS or so at a time."""
-    chunks: list[list[PictureViews]] = []
-    pixels = 0
-    for picture in pictures:
-        size = sum(view.numel() // 3 for view in picture.flat())
-        if not chunks or pixels + size > ENCODE_PIXELS:
-            chunks, pixels = [*chunks, []], 0
-        chunks[-1].append(picture)
-        pixels += size
-    return torch.cat([model.encode(chunk) for chunk in chunks]) if chunks else None
+def agreeing(proposed: Sequence[int], picks: Sequence[int]) -> int:
+    """How many tokens at the beginning of a proposal are those that the model says."""
+    return next((i for i, pair in enumerate(zip(proposed, picks)) if pair[0] != pair[1]), len(proposed))
 
 
 def stop_ids(tokenizer: Tokenizer) -> frozenset[int]:

@@ -106,12 +106,13 @@ class LineReader:
     def read_strips(self, strips: Sequence[Strip]) -> list[StripReading]:
         """What each strip says, in their order; strips of one width are read together."""
         order = sorted(range(len(strips)), key=lambda i: strips[i].image.shape[1])
-        requests = [self._request(strips[i]) for i in order]
+        requests = [self.request(strips[i]) for i in order]
         done = self.engine.generate(requests, self.sampling, max_batch=STRIPS_AT_ONCE) if requests else []
         by_place = dict(zip(order, done, strict=True))
         return [StripReading(strip, by_place[i]) for i, strip in enumerate(strips)]
 
-    def _request(self, strip: Strip) -> Request:
+    def request(self, strip: Strip) -> Request:
+        """What is asked about a strip."""
         views = PictureViews(torch.from_numpy(strip.image))
         run = (self.engine.model.image_id,) * count_picture_tokens(views)
         most = MOST_TOKENS + strip.image.shape[1] // PIXELS_PER_TOKEN

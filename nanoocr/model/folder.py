@@ -1,6 +1,7 @@
 """Model folders and DeepEncoder files: written whole, read strictly.
 
-A model folder:      model.safetensors  config.json  tokenizer.json  manifest.json
+A model folder:      model.safetensors  config.json  tokenizer.json  manifest.json, and where the model can
+                     draft glyph_head.safetensors
 A training step:     the same and training_state.pt, as checkpoints/<run>/step_000500/; with --shard also
                      shard-NNNNN-*.safetensors, the part of every rank (nanoocr/train/sharding.py)
 Stage 1 also leaves: checkpoints/<run>/deepencoder_000500.safetensors, the vision side alone
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +27,13 @@ from nanoocr.bpe import Tokenizer
 from nanoocr.config import PROMPT, ModelConfig, config_from_dict, config_to_dict
 from nanoocr.errors import CheckpointError
 from nanoocr.files import read_folder, read_manifest, write_file, write_folder
+from nanoocr.model.glyph_heads import PatchHead
 from nanoocr.model.resize import format_views, resized_config
 from nanoocr.model.vlm import VLM
 
 FORMAT_VERSION = 1
 WEIGHTS, CONFIG, TOKENIZER, STATE = "model.safetensors", "config.json", "tokenizer.json", "training_state.pt"
+HEADS = "glyph_head.safetensors"  # the head that drafts (nanoocr/model/glyph_heads.py), where there is one
 SHARDS = "shard-*"  # files of --shard that belong to the training state
 
 
@@ -57,9 +61,35 @@ def save_model(
     *,
     dtype: torch.dtype = torch.float32,
     about: dict[str, Any] | None = None,
+    head: PatchHead | None = None,
 ) -> None:
     """Write a model folder; `about` (training stage, step, ...) goes into config.json."""
-    write_folder(Path(folder), model_files(model, tokenizer, dtype, about or {}))
+    files = model_files(model, tokenizer, dtype, about or {})
+    if head is not None:
+        weights = head_weights(head.state_dict())
+        files[HEADS] = safetensors.torch.save({name: w.to(dtype).contiguous() for name, w in weights.items()})
+    write_folder(Path(folder), files)
+
+
+def head_weights(heads: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What drafting needs of the weights of all glyph heads, by their names there."""
+    return {name: tensor.detach() for name, tensor in heads.items() if name.startswith("patch_head.")}
+
+
+def load_heads(folder: str | Path, config: ModelConfig) -> PatchHead | None:
+    """The head of a model folder that drafts what the model reads, in fp32; None where it has none.
+
+    Raises:
+        CheckpointError: the file is damaged, or does not fit the model.
+    """
+    path = Path(folder) / HEADS
+    content = read_folder(Path(folder), only=HEADS).get(HEADS)
+    if content is None:
+        return None
+    with torch.device("meta"), _WithoutDrawing():
+        head = PatchHead(config)
+    load_strictly(head, read_weights(content, path), path)
+    return head
 
 
 def load_model(
@@ -71,7 +101,7 @@ def load_model(
         CheckpointError: missing, damaged, of another format version, or parts that do not fit together.
     """
     folder = Path(folder)
-    files = read_folder(folder, skip=(STATE, SHARDS))
+    files = read_folder(folder, skip=(STATE, SHARDS, HEADS))
     for name in (WEIGHTS, CONFIG, TOKENIZER):
         if name not in files:
             raise CheckpointError(f"{folder}: {name} is missing, so this is no model folder")

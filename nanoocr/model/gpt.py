@@ -75,6 +75,27 @@ class KVCache:
         self.values[layer][rows, :, positions] = v_BKTD.transpose(1, 2)
         return self.keys[layer, :, :, : self.used], self.values[layer, :, :, : self.used]
 
+    def insert_packed(
+        self, layer: int, k_PKD: Tensor, v_PKD: Tensor, packed: Packed
+    ) -> tuple[Tensor, Tensor]:
+        """As `insert`, of rows that get different numbers of tokens."""
+        self.keys[layer][packed.rows, :, packed.positions] = k_PKD
+        self.values[layer][packed.rows, :, packed.positions] = v_PKD
+        return self.keys[layer, :, :, : self.used], self.values[layer, :, :, : self.used]
+
+    def pack(self, counts: list[int]) -> Packed:
+        """Where `counts[b]` new tokens of every row b go; refuses to run over the capacity."""
+        device, longest = self.lengths.device, max(counts)
+        counts_B = torch.tensor(counts, device=device)
+        rows = torch.repeat_interleave(torch.arange(len(counts), device=device), counts_B)
+        starts_B = counts_B.cumsum(0) - counts_B
+        places = torch.arange(len(rows), device=device) - starts_B[rows]  # within their rows
+        positions = self.lengths[rows] + places
+        self.used = int(positions.max()) + 1
+        if self.used > self.keys.size(3):
+            raise ValueError(f"KV cache of capacity {self.keys.size(3)} cannot hold {self.used} positions")
+        return Packed(rows, positions, rows * longest + places, (len(counts), longest))
+
     def keep_rows(self, rows: list[int]) -> None:
         """Drop all rows but `rows` (indices, ascending).
 
@@ -89,12 +110,32 @@ class KVCache:
         self.lengths = self.lengths[rows]
 
 
+class Packed(NamedTuple):
+    """P new tokens of rows that get different numbers of them, one behind the other, without padding.
+
+    Only attention, whose share is small at the lengths of a strip, pads them to (B, T).
+    """
+
+    rows: Tensor  # (P,) int64
+    positions: Tensor  # (P,) int64 in their rows
+    places: Tensor  # (P,) int64 in B * T
+    shape: tuple[int, int]  # B, T
+
+    def padded(self, x_PND: Tensor) -> Tensor:
+        """(P, N, D) -> (B, T, N, D), zeros between."""
+        B, T = self.shape
+        out = x_PND.new_zeros(B * T, *x_PND.shape[1:])
+        out[self.places] = x_PND
+        return out.unflatten(0, (B, T))
+
+
 class CachedPass(NamedTuple):
     """What every layer needs of one forward pass over a cache."""
 
     cache: KVCache
     positions: Tensor  # (B, T) of the new tokens
     bias: Tensor  # (B, 1, T, S): hides from each of them what comes later
+    packed: Packed | None = None
 
 
 class Documents(NamedTuple):
@@ -137,11 +178,21 @@ class CausalSelfAttention(nn.Module):
         q, k = norm(rotate(q, *rotary)), norm(rotate(k, *rotary))
         if documents is not None:
             return self.c_proj(attend_documents(q, k, v, documents).reshape(B, T, C))
+        if cached is not None and cached.packed is not None:
+            return self.c_proj(self.attend_packed(q[0], k[0], v[0], cached, cached.packed)[None])
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         if cached is not None:
             k, v = cached.cache.insert(self.layer, k, v, cached.positions)
         out = attend_grouped(q, k, v, bias=None if cached is None else cached.bias)
         return self.c_proj(out.transpose(1, 2).reshape(B, T, C))
+
+    def attend_packed(
+        self, q_PND: Tensor, k_PKD: Tensor, v_PKD: Tensor, cached: CachedPass, packed: Packed
+    ) -> Tensor:
+        """Attention of packed tokens over the cache, (P, N * D)."""
+        k, v = cached.cache.insert_packed(self.layer, k_PKD, v_PKD, packed)
+        out_BNTD = attend_grouped(packed.padded(q_PND).transpose(1, 2), k, v, bias=cached.bias)
+        return out_BNTD.transpose(1, 2).flatten(0, 1)[packed.places].flatten(1)
 
 
 def attend_grouped(q_BNTD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -181,7 +232,11 @@ class MLP(nn.Module):
         self.c_proj = Linear(4 * config.n_embd, config.n_embd, bias=False)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
-        return self.c_proj(F.relu(self.c_fc(x_BTC)).square())
+        hidden = self.c_fc(x_BTC)
+        if not torch.is_grad_enabled():
+            hidden = hidden.relu_()  # in place: fresh memory of this size costs as much as the product
+            return self.c_proj(hidden.mul_(hidden))
+        return self.c_proj(F.relu(hidden).square())
 
 
 class Block(nn.Module):
@@ -227,18 +282,28 @@ class GPT(nn.Module):
         return self.transformer.wte(ids)
 
     def forward(
-        self, x_BTC: Tensor, cache: KVCache | None = None, documents: Documents | None = None
+        self,
+        x_BTC: Tensor,
+        cache: KVCache | None = None,
+        documents: Documents | None = None,
+        packed: Packed | None = None,
     ) -> Tensor:
         """Embeddings (B, T, C), before the first norm -> hidden states (B, T, C), after the last norm.
 
         Computes in the dtype of `x_BTC`. With a cache the T tokens follow what each row of it holds; the
         caller moves `cache.lengths` on by the number of *real* tokens of each row. With `documents` a line
-        holds several texts that do not see each other (training; never together with a cache).
+        holds several texts that do not see each other (training; never together with a cache). With `packed`,
+        of `cache.pack`, B is 1 and the line holds the new tokens of all rows of the cache.
         """
         T = x_BTC.size(1)
         cached: CachedPass | None = None
         positions = torch.arange(T, device=x_BTC.device)[None] if documents is None else documents.positions
-        if cache is not None:
+        if cache is not None and packed is not None:
+            positions = packed.positions[None]
+            queries = cache.lengths[:, None] + torch.arange(packed.shape[1], device=x_BTC.device)
+            bias = hide_later_keys(queries, cache.used, x_BTC.dtype)
+            cached = CachedPass(cache, positions, bias, packed)
+        elif cache is not None:
             positions = cache.positions(T)
             cached = CachedPass(cache, positions, hide_later_keys(positions, cache.used, x_BTC.dtype))
         cos, sin = rotary_table(positions, self.config.n_embd // self.config.n_head)

@@ -22,20 +22,21 @@ class Linear(nn.Linear):
 
 MANY = 256  # rows of x from which a product in fp32 goes through oneDNN
 LARGE = 2**20  # numbers in a weight from which it does so with any rows
+FOLDS = range(16, 65)  # pictures that the rows are folded into: with one thread torch asks oneDNN from 16 on
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """F.linear in the dtype of x, (..., in) -> (..., out), by the library that is fastest at it.
 
-    torch multiplies fp32 on a CPU by MKL, which on AMD's processors is half as fast as oneDNN
-    (docs/log.md); oneDNN is what convolutions go through. It reorders the filters at every call, so these
-    are the weights where there are many rows, and the rows where there are few.
+    torch multiplies fp32 on a CPU by MKL, which on AMD's processors is slower than oneDNN
+    (`python -m scripts.bench.linear`); oneDNN is what convolutions go through. It reorders the filters at
+    every call, so these are the weights where there are many rows, and the rows where there are few.
     """
     weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
     rows = x.numel() // max(1, x.size(-1))
     if x.dtype != torch.float32 or x.device.type != "cpu" or not rows:
         return F.linear(x, weight, bias)
-    if rows >= MANY:
+    if rows >= MANY and (folds_of(rows) > 1 or torch.get_num_threads() > 1):
         out = convolve(x.reshape(rows, -1), weight, bias)
     elif weight.numel() >= LARGE:
         out = convolve(weight, x.reshape(rows, -1)).T
@@ -45,10 +46,18 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return out.view(*x.shape[:-1], -1)
 
 
+def folds_of(rows: int) -> int:
+    """Into how many equal pictures so many rows are folded; 1 where no number of FOLDS divides them."""
+    return next((folds for folds in FOLDS if rows % folds == 0), 1)
+
+
 def convolve(pixels_PC: Tensor, filters_FC: Tensor, bias: Tensor | None = None) -> Tensor:
-    """pixels @ filters.T + bias as a 1 x 1 convolution of a picture one pixel wide: (P, F)."""
-    x_1CP1 = pixels_PC[None, :, None].permute(0, 3, 1, 2)  # channels last in memory, as they are
-    return F.conv2d(x_1CP1, filters_FC[:, :, None, None], bias)[0, :, :, 0].T
+    """pixels @ filters.T + bias as a 1 x 1 convolution of pictures one pixel wide: (P, F)."""
+    pictures_BP1C = pixels_PC.reshape(folds_of(len(pixels_PC)), -1, 1, pixels_PC.size(1))
+    # Channels last in memory, as they are.
+    out_BFP1 = F.conv2d(pictures_BP1C.permute(0, 3, 1, 2), filters_FC[:, :, None, None], bias)
+    # Not by indices of the first picture: their gradient is a fresh tensor in another order, twice as slow.
+    return out_BFP1.permute(0, 2, 3, 1).reshape(len(pixels_PC), -1)
 
 
 class Conv2d(nn.Conv2d):

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from nanoocr.config import ModelConfig
 from nanoocr.errors import UsageError
 from nanoocr.image_process import PictureViews, as_picture, normalised
-from nanoocr.model.deepencoder import DeepEncoder
+from nanoocr.model.deepencoder import DeepEncoder, Groups
 from nanoocr.model.gpt import GPT, KVCache
 
 T = TypeVar("T")
@@ -76,11 +76,14 @@ class VLM(nn.Module):
 
     def encode(self, views: Views) -> Tensor:
         """All vision tokens of `views` one behind the other, (sum of N_i, C), in the compute dtype."""
+        return self.encode_with_features(views)[0]
+
+    def encode_with_features(self, views: Views) -> tuple[Tensor, Groups]:
+        """As `encode`, and what the encoder saw on the way, group by group of equally sized views."""
         pictures = [normalised(as_picture(view)) for view in views]
         flat = [view.to(self.device, self.compute_dtype) for picture in pictures for view in picture.flat()]
-        return self.encoder.picture_tokens(
-            self.encoder.encode_groups(flat), [picture.grid for picture in pictures]
-        )
+        groups = self.encoder.encode_groups(flat)
+        return self.encoder.picture_tokens(groups, [picture.grid for picture in pictures]), groups
 
     def embed(self, ids: Tensor, vision: Tensor | None = None) -> Tensor:
         """(B, T) ids and (number of `<|image|>` ids, C) vision tokens -> (B, T, C) in the compute dtype."""

@@ -2,11 +2,10 @@
 
 From scratch, next-token loss alone tells the encoder almost nothing for a long time: the decoder finds the
 language prior first. Where the data carries character boxes, two linear heads name the character whose
-centre lies in each half patch (16 pixels high, 8 wide: narrow letters share a patch):
-on SAM's patches, and on the projected vision tokens, each of which answers for its 4 x 4 patches.
-The heads exist in training only and are never part of the model.
+centre lies in each half patch: on SAM's patches, and on the projected vision tokens. The heads themselves are
+in nanoocr/model/glyph_heads.py.
 
-Letters: B pictures, H W grid in patches, S slots per patch, K classes, D width.
+Letters: B pictures, H W grid in patches, S slots per patch, K classes.
 """
 
 from __future__ import annotations
@@ -15,36 +14,24 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from nanoocr.config import CELL, PATCH, ModelConfig
-from nanoocr.data.glyphs import CLASSES, EMPTY_WEIGHT, SLOTS, UNKNOWN
+from nanoocr.data.glyphs import EMPTY_WEIGHT, UNKNOWN
+from nanoocr.model import glyph_heads
 from nanoocr.model.deepencoder import VisionFeatures
-from nanoocr.model.gpt import norm
-from nanoocr.model.layers import Linear
-
-RATIO = CELL // PATCH  # patches per side of a vision token
+from nanoocr.model.glyph_heads import CLASSES, RATIO
 
 
-class GlyphHeads(nn.Module):
-    """Linear heads on SAM's patches and on the projected tokens."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.patch_head = Linear(config.sam.neck, SLOTS * CLASSES)
-        self.token_head = Linear(config.gpt.n_embd, RATIO * RATIO * SLOTS * CLASSES)
+class GlyphHeads(glyph_heads.GlyphHeads):
+    """The heads, and what each of them is told."""
 
     def of_patches(self, features: VisionFeatures, targets: Tensor) -> GlyphSums:
         """On SAM's patches; `targets` is (B, H, W, SLOTS) integer classes."""
-        logits = self.patch_head(features.patches.permute(0, 2, 3, 1)).unflatten(-1, (SLOTS, CLASSES))
-        return glyph_sums(logits, targets.long())
+        return glyph_sums(self.name_patches(features), targets.long())
 
     def of_tokens(self, features: VisionFeatures, targets: Tensor) -> GlyphSums:
         """On the projected tokens: all that is needed where SAM is frozen."""
-        # The norm is what the GPT applies to the token as well: the head sees what the GPT sees.
-        logits = self.token_head(norm(features.projected))
-        logits = logits.unflatten(-1, (RATIO, RATIO, SLOTS, CLASSES))
-        return glyph_sums(logits, split_into_tokens(targets.long()))
+        return glyph_sums(self.name_tokens(features), split_into_tokens(targets.long()))
 
 
 def split_into_tokens(targets_BHWS: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Turn a training step into the model folder that the package ships: weights in fp16, no training state.
 
+The glyph head of the step goes with it, by which strips are read faster.
+
 python -m scripts.dev.ship_model --checkpoint=checkpoints/nano_mid/step_007000 --out=nanoocr/weights/nano
 """
 
@@ -15,7 +17,10 @@ import torch
 
 from nanoocr.commandline import parse, run
 from nanoocr.errors import UsageError
-from nanoocr.model.folder import load_model, save_model
+from nanoocr.model.folder import STATE, head_weights, load_heads, load_model, save_model
+from nanoocr.model.glyph_heads import PatchHead
+from nanoocr.model.vlm import VLM
+from nanoocr.train.checkpoint import load_state
 
 LIMIT = 20_000_000  # bytes that the package may carry
 
@@ -42,12 +47,25 @@ def main(argv: list[str] | None = None) -> int:
     weights = sum(2 * parameter.numel() for parameter in model.parameters())
     if weights > LIMIT:  # what stands beside the weights is a few kilobytes
         raise UsageError(f"{folder}: {weights} bytes of weights in fp16, the package may carry {LIMIT}")
-    save_model(config.out, model, tokenizer, dtype=torch.float16, about=about)
+    head = head_of_step(folder, model)
+    save_model(config.out, model, tokenizer, dtype=torch.float16, about=about, head=head)
     if text is not None:
         card.write_bytes(text)  # the card is prose beside the model, not part of its manifest
     size = sum(path.stat().st_size for path in Path(config.out).iterdir())
     print(json.dumps({"out": config.out, "bytes": size}))
     return 0
+
+
+def head_of_step(folder: Path, model: VLM) -> PatchHead | None:
+    """The glyph head on SAM's patches that was trained with the model: by it the reader drafts."""
+    if not (folder / STATE).is_file():
+        return load_heads(folder, model.config)
+    trained = load_state(folder).get("heads")
+    if trained is None:
+        return None
+    head = PatchHead(model.config)
+    head.load_state_dict(head_weights(trained))
+    return head
 
 
 def without_places(flags: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,148 @@
+"""Drafts: what the glyph head sees on a strip, as a first reading that the language model then checks.
+
+The head on SAM's patches names the character of each half patch, at once for the whole strip. In reading
+order, with blanks guessed from the distances, that is a draft. The engine lets the model judge all of it in
+one pass, keeps the beginning on which both agree and the model's own next token, and goes on with the rest of
+the draft from there (speculative decoding, arXiv 2211.17192, in its greedy form). The model has the last word
+on every token, so a bad draft costs time and never changes the text.
+
+Letters: V views, H W grid in patches, K classes, C columns of half patches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import median
+
+from torch import Tensor
+
+from nanoocr.alphabet import CHARACTERS
+from nanoocr.inference.place import NARROW, widths
+
+EMPTY_ODDS = 4.0  # training counts an empty slot a fifth: the head says "nothing" too seldom
+PRESENT = 0.35  # characters that a column must hold at least by the head's probabilities
+SHARED = 0.7  # the same for two columns together, where a centre lies on their border
+TWICE = 1.5  # two columns that name the same narrow letter hold two of it from here on
+BLANK = 0.45  # a blank is at least so much further than two letters stand apart, in widths of a letter
+WINDOW = 6  # agreeing tokens from which on what stands before them no longer matters to the alignment
+AHEAD = 6  # tokens of a draft that may be skipped at a time
+PATIENCE = 1  # passes in a row without one accepted token after which little is proposed at a time
+LITTLE = 4  # tokens, then
+SURE = 0.8  # what the model must be of a token behind a mistake of the draft to mend the draft by it
+
+
+def draft_texts(logits_VHWSK: Tensor) -> list[str]:
+    """The draft of each view of one line, from the head's logits."""
+    chances = logits_VHWSK.float().softmax(-1).flatten(2, 3)  # (V, H, C, K)
+    chances[..., 0] *= EMPTY_ODDS
+    chances /= chances.sum(-1, keepdim=True)
+    expected_VCK = chances[..., 1:].sum(1)  # how many of each character a column holds
+    shares, classes = expected_VCK.max(-1)
+    _, both = (expected_VCK[:, 1:] + expected_VCK[:, :-1]).max(-1)  # of two neighbours together
+    mass = expected_VCK.sum(-1)
+    numbers = (tensor.tolist() for tensor in (mass, shares, classes, both))
+    return [with_blanks(letters_of(*view)) for view in zip(*numbers)]
+
+
+def letters_of(
+    mass: list[float], shares: list[float], classes: list[int], both: list[int]
+) -> list[tuple[float, str]]:
+    """(column, character) from left to right; a centre on a border that both columns name counts once."""
+    found, column, last = [], 0, len(mass) - 1
+    while column <= last:
+        char = CHARACTERS[classes[column]]
+        more = column < last
+        if mass[column] > PRESENT:
+            twin = more and mass[column + 1] > PRESENT and classes[column + 1] == classes[column]
+            if twin and (char not in NARROW or shares[column] + shares[column + 1] < TWICE):
+                found.append((column + 0.5, char))
+                column += 2
+                continue
+            found.append((float(column), char))
+        elif more and mass[column + 1] <= PRESENT and mass[column] + mass[column + 1] > SHARED:
+            found.append((column + 0.5, CHARACTERS[both[column]]))
+            column += 1
+        column += 1
+    return found
+
+
+def with_blanks(letters: Sequence[tuple[float, str]]) -> str:
+    """The characters as text: a blank wherever two stand further apart than their widths explain."""
+    if len(letters) < 2:
+        return "".join(char for _, char in letters)
+    wide = widths("".join(char for _, char in letters))
+    steps = [b - a for (a, _), (b, _) in pairwise(letters)]
+    apart = [(a + b) / 2 for a, b in pairwise(wide)]
+    unit = median(step / width for step, width in zip(steps, apart))
+    text = letters[0][1]
+    for (_, char), step, width in zip(letters[1:], steps, apart):
+        text += " " * (step > (width + BLANK) * unit) + char
+    return text
+
+
+@dataclass
+class Draft:
+    """What is left of a row's draft, and the tokens since the last place where both agreed for long."""
+
+    tokens: list[int]  # from that place on
+    said: list[int] = field(default_factory=list)  # what the model has said from there on
+    at: int = 0  # tokens[at:] are proposed next
+    failures: int = 0  # passes in a row that have accepted nothing
+
+    def proposal(self, most: int) -> list[int]:
+        """At most so many tokens to be judged."""
+        most = min(most, LITTLE) if self.failures >= PATIENCE else most
+        return self.tokens[self.at : self.at + max(0, most)]
+
+    def judged(self, proposed: list[int], picks: list[int], sure: list[float], accepted: int) -> None:
+        """Go on behind the model's own token, `picks[accepted]`.
+
+        `picks[i]` is what it says in place of proposed[i], with probability `sure[i]`.
+        """
+        self.failures = self.failures + 1 if proposed and not accepted else 0
+        here = [*self.tokens[: self.at], *proposed[: accepted + 1]]
+        rest = self.tokens[self.at + len(proposed) :]
+        self.tokens = [*here, *amended(proposed, picks, sure, accepted + 1), *rest]
+        self.said += picks[: accepted + 1]
+        if accepted >= WINDOW:
+            self.tokens, self.said = self.tokens[self.at + accepted :], self.said[-1:]
+        self.at = behind(self.said, self.tokens)
+
+
+def amended(proposed: list[int], picks: list[int], sure: list[float], start: int) -> list[int]:
+    """proposed[start:] with what the model, which has read the draft up to each place, would say there."""
+    out, place = [], start
+    while place < len(proposed):
+        token, pick = proposed[place], picks[place]
+        following = proposed[place + 1] if place + 1 < len(proposed) else None
+        if token != pick and sure[place] < SURE:
+            pick = token
+        out.append(pick)
+        if pick == BLANK_TOKEN != token:
+            out.append(token)  # a blank that the draft lacks
+        place += 2 if token != pick == following else 1  # a token too many
+    return out
+
+
+BLANK_TOKEN = 32  # " " in a vocabulary whose first 256 entries are the bytes; in others it has no effect
+
+
+def behind(said: Sequence[int], tokens: Sequence[int]) -> int:
+    """The place in `tokens` up to which they are the likeliest form of `said`, by edit distance."""
+    width = min(len(tokens), len(said) + AHEAD)
+    costs = list(range(width + 1))
+    for number, token in enumerate(said, 1):
+        row = [number]
+        for place in range(1, width + 1):
+            exchanged = costs[place - 1] + (tokens[place - 1] != token)
+            row.append(min(exchanged, costs[place] + 1, row[-1] + 1))
+        costs = row
+    least = min(costs)
+    best = [place for place, cost in enumerate(costs) if cost == least]
+    # Of places that explain it equally well: the one whose last token is the one just said, else as many
+    # tokens as were said, but one fewer behind a blank, which drafts lack more often than they mistake it.
+    same = [place for place in best if place and tokens[place - 1] == said[-1]]
+    wanted = len(said) - (said[-1] == BLANK_TOKEN)
+    return min(same or best, key=lambda place: abs(place - wanted))

@@ -1,0 +1,55 @@
+"""Pictures through the encoder, a bounded number of pixels at a time, with drafts of what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from nanoocr.image_process import PictureViews
+from nanoocr.inference.draft import draft_texts
+from nanoocr.model.glyph_heads import PatchHead
+from nanoocr.model.vlm import VLM
+
+ENCODE_PIXELS = 4 * 1024 * 1024  # pixels per pass of the encoder: bounds its memory whatever the batch is
+
+
+@torch.inference_mode()
+def encode_pictures(model: VLM, pictures: Sequence[PictureViews]) -> Tensor | None:
+    """Vision tokens of all pictures in order, (sum of N_i, C), ENCODE_PIXELS or so at a time."""
+    chunks = portions(pictures)
+    return torch.cat([model.encode(chunk) for chunk in chunks]) if chunks else None
+
+
+@torch.inference_mode()
+def encode_and_draft(
+    model: VLM, pictures: Sequence[PictureViews], head: PatchHead
+) -> tuple[Tensor | None, list[str]]:
+    """As `encode_pictures`, and a draft of each picture's text, "" for those of several views."""
+    parts, texts = [], []
+    for chunk in portions(pictures):
+        vision, groups = model.encode_with_features(chunk)
+        parts.append(vision)
+        of_views: dict[int, str] = {}
+        for indices, features in groups:
+            of_views.update(zip(indices, draft_texts(head.name_patches(features))))
+        first = 0
+        for picture in chunk:
+            views = len(picture.flat())
+            texts.append(of_views[first] if views == 1 else "")
+            first += views
+    return (torch.cat(parts) if parts else None), texts
+
+
+def portions(pictures: Sequence[PictureViews]) -> list[list[PictureViews]]:
+    """The pictures in order, as many together as the encoder takes at a time."""
+    chunks: list[list[PictureViews]] = []
+    pixels = 0
+    for picture in pictures:
+        size = sum(view.numel() // 3 for view in picture.flat())
+        if not chunks or pixels + size > ENCODE_PIXELS:
+            chunks, pixels = [*chunks, []], 0
+        chunks[-1].append(picture)
+        pixels += size
+    return chunks
