@@ -9,6 +9,7 @@ Letters: B batch, T tokens, C width, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -113,7 +114,8 @@ class VLM(nn.Module):
         if len(rows) <= chunk:
             return Loss(self._sum_of_nats(rows, wanted), len(rows))
         pairs = zip(rows.split(chunk), wanted.split(chunk))
-        nats = [checkpoint(self._sum_of_nats, *pair, use_reentrant=False) for pair in pairs]
+        again = partial(checkpoint, self._sum_of_nats, use_reentrant=False, preserve_rng_state=False)
+        nats = [again(*pair) for pair in pairs]
         return Loss(torch.stack(nats).sum(), len(rows))
 
     def _sum_of_nats(self, rows: Tensor, wanted: Tensor) -> Tensor:
