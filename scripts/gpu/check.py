@@ -43,13 +43,13 @@ FP32_TOLERANCE = 1e-3  # of the largest difference, at outputs of a spread near 
 BF16_TOLERANCE = 1.5
 STEP_TOLERANCE = 1e-3  # of a component's gradient, relative to its norm
 COLUMNS = {
-    "tflops": ".1f",
-    "of_peak": ".1%",
-    "gb_per_s": ".0f",
-    "max_difference": ".1e",
-    "rms_difference": ".1e",
-    "theirs_rms": ".1e",
-    "spread": ".2f",
+    "tflops": ("TFLOP/s", ".1f"),
+    "of_peak": ("of peak", ".1%"),
+    "gb_per_s": ("GB/s", ".0f"),
+    "max_difference": ("largest difference", ".1e"),
+    "rms_difference": ("rms", ".1e"),
+    "theirs_rms": ("theirs, rms", ".1e"),
+    "spread": ("spread", ".2f"),
 }
 
 

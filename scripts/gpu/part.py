@@ -131,12 +131,14 @@ class Results:
         path = self.config.folder / f"{self.part}.json"
         write_json(path, {"part": self.part, **self.about, "lines": self.lines})
 
-    def finish(self, columns: Mapping[str, str]) -> int:
-        """Print the table, of `columns` (key: format) those that a line has; 1 if a line failed."""
-        keys = [key for key in columns if any(key in line for line in self.lines)]
-        table = Table("What", *keys, "state", title=f"{self.part}, {self.config.preset}, {self.about['gpu']}")
+    def finish(self, columns: Mapping[str, tuple[str, str]]) -> int:
+        """Print the table, of `columns` (key: heading, format) those with a value; 1 if a line failed."""
+        keys = [key for key in columns if any(line.get(key) not in (None, "") for line in self.lines)]
+        title = f"{self.part}, {self.config.preset}, {self.about['gpu']}"
+        table = Table("What", *(columns[key][0] for key in keys), "state", title=title)
         for line in self.lines:
-            table.add_row(line["what"], *(shown(line.get(key), columns[key]) for key in keys), line["state"])
+            cells = (shown(line.get(key), columns[key][1]) for key in keys)
+            table.add_row(line["what"], *cells, line["state"])
         result_console().print(table)
         return int(any(line["state"].startswith("failed") for line in self.lines))
 
@@ -251,10 +253,9 @@ def median_seconds(function: Callable[[], Any], device: torch.device, repeats: i
     return median(timed(function, device) for _ in range(repeats))
 
 
-def compiled(function: Callable[..., Any], device: torch.device, *, dynamic: bool | None = None) -> Any:
-    """torch.compile as training uses it; on a CPU, in miniature, traced and not compiled, which takes minutes."""
-    torch._dynamo.reset()
-    return torch.compile(function, dynamic=dynamic, backend="inductor" if device.type == "cuda" else "eager")
+def back_end(device: torch.device) -> str:
+    """What torch.compile compiles with; on a CPU, in miniature, it traces and does not compile: that is long."""
+    return "inductor" if device.type == "cuda" else "eager"
 
 
 def random_model(sizes: ModelConfig, device: torch.device, dtype: torch.dtype, seed: int = 0) -> VLM:
