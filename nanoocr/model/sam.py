@@ -24,9 +24,9 @@ from nanoocr.model.layers import Conv2d, LayerNorm, Linear, attend, is_fused, li
 # Attention scores of a block that are computed together: on a CPU what its cache holds, which is measured
 # (`python -m scripts.bench.attention`).
 SCORES_AT_ONCE = 2**22
-# The same on a GPU, half a gigabyte of bias in bf16, and the form in which its fused kernel gets the positions:
-# as a bias (`mask`), or as further coordinates of queries and keys, for which no bias is ever written. Neither
-# is measured yet. `bash runs/gpu.sh speed` compares the two and says what belongs here.
+# The same on a GPU, half a gigabyte of bias in bf16, and the form in which its fused kernel gets the
+# positions: as a bias (`mask`), or as further coordinates of queries and keys, for which no bias is ever
+# written. Neither is measured yet: `bash runs/gpu.sh speed` compares the two and says what belongs here.
 GPU_SCORES_AT_ONCE = 2**28
 GPU_POSITIONS: Literal["mask", "coordinates"] = "mask"
 WIDEST_HEAD = 256  # that the fused kernels of GPUs take
@@ -121,9 +121,9 @@ class Attention(nn.Module):
     ) -> Tensor:
         """Attention of all positions of a grid (H, W), some rows of queries at a time: (B, N, T, D).
 
-        The bias of all queries at once is 201 million numbers in a global block at 1024 pixels: some rows at a
-        time bound it, and keep the scores in the cache of a CPU. (With gradients each part keeps its softmax
-        for the backward pass; `--recompute` is the lever there.)
+        The bias of all queries at once is 201 million numbers in a global block at 1024 pixels: some rows at
+        a time bound it, and keep the scores in the cache of a CPU. (With gradients each part keeps its
+        softmax for the backward pass; `--recompute` is the lever there.)
         """
         B, _, H, W = by_row.shape[:4]
         as_coordinates = q_BNTD.device.type == "cpu" and q_BNTD.size(-1) >= H + W

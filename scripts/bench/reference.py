@@ -1,7 +1,7 @@
-"""transformers' DeepEncoder and GPT with the same weights as ours: what parity tests and benchmarks stand beside.
+"""transformers' DeepEncoder and GPT with our weights: what parity tests and benchmarks stand beside.
 
-`UnlimitedOcrVisionModel` is SAM, compressor and CLIP of DeepSeek-OCR, `NanoChatForCausalLM` is nanochat's GPT,
-both written by other people. A development dependency: nothing in the library imports it.
+`UnlimitedOcrVisionModel` is SAM, compressor and CLIP of DeepSeek-OCR, `NanoChatForCausalLM` is nanochat's
+GPT, both written by other people. A development dependency: nothing in the library imports it.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def reference_gpt(gpt: GPT) -> nn.Module:
     except ImportError as error:
         raise UsageError("this needs transformers >= 5.20: bash runs/env.sh dev") from error
     weights, about = gpt_for_transformers(gpt)
-    config = NanoChatConfig(**about, attn_implementation="sdpa")
+    config = NanoChatConfig(**about, attn_implementation="sdpa")  # type: ignore[call-arg]
     with torch.device(gpt.lm_head.weight.device):
         reference = NanoChatForCausalLM(config).eval()
     reference.load_state_dict(weights, strict=True)

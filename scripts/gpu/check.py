@@ -2,9 +2,9 @@
 
 python -m scripts.gpu.check --preset=d20 --device=cuda
 
-Rates of the machine first: a bf16 product and a copy, which the other parts are held against. Then the encoder
-and the GPT beside transformers' with the same random weights, in fp32 without TF32 and in bf16, and one
-training step of preset nano, packed, on the CPU and on the device.
+Rates of the machine first: a bf16 product and a copy, which the other parts are held against. Then the
+encoder and the GPT beside transformers' with the same random weights, in fp32 without TF32 and in bf16, and
+one training step of preset nano, packed, on the CPU and on the device.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What every part of the GPU's half hour shares: a deadline, lines that are kept as they come, a table, JSON.
 
-A part measures one thing after another, the most important first. Each measurement is a line; the file of the
-part is written anew after every line, so that whatever ends a part (its deadline, a kernel that fails, the
-lease of the machine) leaves all that was measured before. Three things stop a part: nothing new is begun when
-less time is left than the last measurement took, an alarm ends the one under way at the deadline, and
+A part measures one thing after another, the most important first. Each measurement is a line; the file of
+the part is written anew after every line, so that whatever ends a part (its deadline, a kernel that fails,
+the lease of the machine) leaves all that was measured before. Three things stop a part: nothing new is begun
+when less time is left than the last measurement took, an alarm ends the one under way at the deadline, and
 runs/gpu.sh ends the process a minute later.
 """
 
@@ -254,7 +254,7 @@ def median_seconds(function: Callable[[], Any], device: torch.device, repeats: i
 
 
 def back_end(device: torch.device) -> str:
-    """What torch.compile compiles with; on a CPU, in miniature, it traces and does not compile: that is long."""
+    """What torch.compile compiles with; on a CPU, in miniature, it traces and compiles nothing."""
     return "inductor" if device.type == "cuda" else "eager"
 
 

@@ -2,10 +2,10 @@
 
 python -m scripts.gpu.shard --preset=d20 --device=cuda
 
-One rank shares with nobody, but all of it runs on CUDA: parts as DTensors, gathering and scattering by NCCL, Muon
-on whole matrices, and torch.distributed.checkpoint with its safetensors form. The same step is taken whole and
-split, from the same weights, on the same batch; then the split state is written, read back and compared bit by
-bit. One process suffices, so nothing is said here about several GPUs.
+One rank shares with nobody, but all of it runs on CUDA: parts as DTensors, gathering and scattering by NCCL,
+Muon on whole matrices, and torch.distributed.checkpoint with its safetensors form. The same step is taken
+whole and split, from the same weights, on the same batch; then the split state is written, read back and
+compared bit by bit. One process suffices, so nothing is said here about several GPUs.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ COLUMNS = {
     "read_s": ("read s", ".1f"),
     "gb": ("GB", ".2f"),
 }
-# Of a parameter's gradient, relative to its norm. (Weights after a step say less: AdamW's first step is the sign of
-# a gradient, also of those that are zero but for rounding, as of the keys' bias.)
+# Of a parameter's gradient, relative to its norm. (Weights after a step say less: AdamW's first step is the
+# sign of a gradient, also of those that are zero but for rounding, as of the keys' bias.)
 TOLERANCE = {"cuda": 0.02, "cpu": 1e-3}
 
 

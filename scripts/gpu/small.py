@@ -2,9 +2,10 @@
 
 python -m scripts.gpu.small --device=cuda
 
-One run that trains all parts together by the recipe scratch, at a constant rate with an average of the weights,
-so that it may end at any moment. At the deadline it is asked to stop and saves its step in OUT/small, which lives as
-long as the machine does: a step is some 800 MB, so that no lease hands it to the next one.
+One run that trains all parts together by the recipe scratch, at a constant rate with an average of the
+weights, so that it may end at any moment. At the deadline it is asked to stop and saves its step in
+OUT/small, which lives as long as the machine does: a step is some 800 MB, so that no lease hands it to the
+next one.
 """
 
 from __future__ import annotations
@@ -61,7 +62,13 @@ def newest(run: Path) -> int:
 def go_on(config: SmallConfig, seconds: float, peak: float | None) -> dict[str, Any]:
     """Train until the deadline, from the newest step on; what the last log line and validation said."""
     before = newest(config.run)
-    command = [sys.executable, "-m", "scripts.vis_tok_train", f"--run_name={config.run.name}", "--resume=True"]
+    command = [
+        sys.executable,
+        "-m",
+        "scripts.vis_tok_train",
+        f"--run_name={config.run.name}",
+        "--resume=True",
+    ]
     command += [f"--out={config.folder}", f"--preset={config.preset}", f"--device={config.device}"]
     command += ["--recipe=scratch", "--schedule=constant", "--average=0.998", f"--mix={config.mix}"]
     command += [f"--batch_size={config.batch_size}", f"--steps={config.steps}", "--log_every=20"]

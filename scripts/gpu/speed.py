@@ -2,11 +2,11 @@
 
 python -m scripts.gpu.speed --preset=d20 --device=cuda
 
-Forward, and forward with backward, of the encoder at every mode and of the GPT at 2k to 8k positions, in bf16,
-as they are and compiled; SAM's global attention in all its ways; the GPT's attention by torch's back ends, and
-the two ways of gathering documents. Operations are those of nanoocr/model/flops.py: the GPT's attention counts in
-full there, though half of it is hidden, so its share of the peak is given with the hidden half left out as well.
-At the end the winners, beside what is the default today and where it is set.
+Forward, and forward with backward, of the encoder at every mode and of the GPT at 2k to 8k positions, in
+bf16, as they are and compiled; SAM's global attention in all its ways; the GPT's attention by torch's back
+ends, and the two ways of gathering documents. Operations are those of nanoocr/model/flops.py: the GPT's
+attention counts in full there, though half of it is hidden, so its share of the peak is given with the
+hidden half left out as well. At the end the winners, beside what is the default today and where it is set.
 """
 
 from __future__ import annotations
@@ -131,8 +131,8 @@ def both_ways(
 def compiling(module: nn.Module, blocks: list[nn.Module], how: str, device: torch.device) -> Iterator[Any]:
     """What is called in place of `module`: itself, compiled as a whole, or with each of its blocks compiled.
 
-    Blocks of one kind share what is compiled, so that the first call costs a few of them and not all. Sizes are
-    fixed: with sizes left open the encoder alone is traced for minutes.
+    Blocks of one kind share what is compiled, so that the first call costs a few of them and not all. Sizes
+    are fixed: with sizes left open the encoder alone is traced for minutes.
     """
     torch._dynamo.reset()
     compiler = partial(torch.compile, dynamic=False, backend=back_end(device))
@@ -212,7 +212,7 @@ def back_end_speed(config: SpeedConfig, sizes: ModelConfig, length: int, name: s
 
 
 def gather_speed(config: SpeedConfig, sizes: ModelConfig, by_index: bool) -> dict[str, Any]:
-    """Documents out of a packed line, and their gradients back: the index has a place many times (padding)."""
+    """Documents out of a packed line, and their gradients back: padding names a place many times."""
     device, gpt = config.torch_device, sizes.gpt
     length = 256 if config.miniature else 8192
     x = torch.randn(length, gpt.n_head, gpt.n_embd // gpt.n_head, device=device, dtype=torch.bfloat16)
@@ -239,7 +239,7 @@ def winner(lines: list[dict[str, Any]], start: str) -> str | None:
 
 
 def winners(lines: list[dict[str, Any]], side: int, length: int, mode: Views) -> Iterator[tuple[str, str]]:
-    """(question, answer): what won, and where the default is set. Nothing of it was measured on a GPU so far."""
+    """(question, answer): what won, and where the default is set, which nothing has measured yet."""
     today = f"GPU_POSITIONS={sam.GPU_POSITIONS}, GPU_SCORES_AT_ONCE={sam.GPU_SCORES_AT_ONCE}"
     for start, where in {
         f"SAM {side}": f"nanoocr/model/sam.py: {today}, a guess",

@@ -2,9 +2,9 @@
 
 python -m scripts.gpu.tier1 --preset=d20 --device=cuda
 
-The same commands as runs/tier1.sh, each with its share of the time: a stage that is not done then is asked to stop,
-saves its step, and the next one starts from there. The goal: loss <= 0.0033, overlap 100 %, grounding gap >= 0.9.
-The whole table of vision_sample goes to tier1_reading.json.
+The same commands as runs/tier1.sh, each with its share of the time: a stage that is not done then is asked
+to stop, saves its step, and the next one starts from there. The goal: loss <= 0.0033, overlap 100 %,
+grounding gap >= 0.9. The whole table of vision_sample goes to tier1_reading.json.
 """
 
 from __future__ import annotations
@@ -58,10 +58,17 @@ class Tier1Config(PartConfig):
         return self.folder / "tier1"
 
 
-def stage(config: Tier1Config, name: str, script: str, steps: int, seconds: float, *more: str) -> dict[str, Any]:
+def stage(
+    config: Tier1Config, name: str, script: str, steps: int, seconds: float, *more: str
+) -> dict[str, Any]:
     """One stage in a process of its own."""
     command = [sys.executable, "-m", script, f"--run_name={name}", f"--out={config.run}"]
-    command += [f"--preset={config.preset}", f"--device={config.device}", "--recipe=scratch", f"--data={DATA}"]
+    command += [
+        f"--preset={config.preset}",
+        f"--device={config.device}",
+        "--recipe=scratch",
+        f"--data={DATA}",
+    ]
     command += ["--batch_size=10", "--eval_samples=10", "--keep_last=1", f"--steps={steps}", *more]
     command += [f"--eval_every={steps}", f"--save_every={steps}", "--log_every=20", *config.flags.split()]
     how = run_child([*command, *([f"--views={config.views}"] if config.views else [])], seconds)
@@ -90,11 +97,11 @@ def last_log(run: Path) -> dict[str, Any]:
     }
 
 
-def reading(config: Tier1Config) -> dict[str, Any]:
+def reading(config: Tier1Config, seconds: float) -> dict[str, Any]:
     """The table of the ten samples, each read with its own and with another picture."""
     report = config.folder / "tier1_reading.json"
     command = [sys.executable, "-m", "scripts.vision_sample", f"--checkpoint={config.run / 'mid'}"]
-    how = run_child([*command, "--data=overfit", f"--device={config.device}", f"--json={report}"], 300)
+    how = run_child([*command, "--data=overfit", f"--device={config.device}", f"--json={report}"], seconds)
     found = json.loads(report.read_text())
     return {"note": how, **{key: found[key] for key in ("loss", "overlap", "cer", "grounding_gap")}}
 
@@ -114,13 +121,11 @@ def main(argv: list[str] | None = None) -> int:
     shutil.rmtree(config.run, ignore_errors=True)
     # Writing and reading 4 GB of weights and more of moments takes its time as well.
     first = config.share1 * (results.left - config.reading_s)
-    results.measure(
-        "stage 1", lambda: stage(config, "tok", "scripts.vis_tok_train", config.steps1, first)
-    )
+    results.measure("stage 1", lambda: stage(config, "tok", "scripts.vis_tok_train", config.steps1, first))
     results.last = 0.0  # the next stage stops itself: that the last one was long says nothing
     results.measure("stage 2", lambda: second_stage(config, results.left - config.reading_s))
     results.last = 0.0
-    results.measure("reading", lambda: reading(config))
+    results.measure("reading", lambda: reading(config, results.left))
     return results.finish(COLUMNS)
 
 

@@ -2,11 +2,11 @@
 
 python -m scripts.gpu.train --preset=d20 --device=cuda
 
-The steps are those of nanoocr/train/step.py on synthetic pages, packed into lines. The batches are made before
-the clock runs, by all cores, and gone through again and again: what is measured is the GPU, and how fast the
-cores make data stands beside it. Operations are counted component by component for what is really trained
-(nanoocr/model/flops.py); `MFU, causal` leaves out the half of the GPT's attention that is hidden. Where a batch does
-not fit, half of it is tried.
+The steps are those of nanoocr/train/step.py on synthetic pages, packed into lines. The batches are made
+before the clock runs, by all cores, and gone through again and again: what is measured is the GPU, and how
+fast the cores make data stands beside it. Operations are counted component by component for what is really
+trained (nanoocr/model/flops.py); `MFU, causal` leaves out the half of the GPT's attention that is hidden.
+Where a batch does not fit, half of it is tried.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def flags_of(config: GpuTrainConfig, case: Case, lines: int) -> TrainConfig:
 
 
 def sizes_of(case: Case, config: GpuTrainConfig) -> ModelConfig:
-    """The preset with its own vocabulary, whose output matrix costs what it costs, and with so many positions."""
+    """The preset with its own vocabulary, whose output matrix is dear, and with so many positions."""
     sizes = preset(config.preset)
     longest = max(case.length, sizes.gpt.sequence_len)
     return replace(sizes, gpt=replace(sizes.gpt, sequence_len=longest))
@@ -234,7 +234,7 @@ def count_waits(state: TrainState, delivery: Delivery, chosen: Recipe, flags: Tr
 def phases(
     state: TrainState, batches: Sequence[Delivery], chosen: Recipe, device: torch.device
 ) -> dict[str, Any]:
-    """Share of a step's time by phase; every phase waits for its work, so that the sum is above a real step."""
+    """Share of a step's time by phase; each waits for its work, so that the sum is above a real step."""
     watch = Stopwatch(device)
     time_parts(state, watch)
     for delivery in batches:
