@@ -5,8 +5,8 @@ python -m scripts.gpu.read --preset=d20 --device=cuda
 Pages are drawn, the same ones for every line, read from memory one by one as `nanoocr read` does it. What is
 read on the device is held against what the CPU reads, page by page. The full size has random weights, which
 cost what trained ones cost: of one row, and of a batch, the bytes that each step must read from the GPU's
-memory stand beside what that memory can give. With drafts (a small model that guesses, the large one that
-checks) and without, where this version has them.
+memory stand beside what that memory can give. The packaged model reads with drafts and without, where this
+version has them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from __future__ import annotations
 import inspect
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
 from typing import Any
@@ -45,6 +45,7 @@ from scripts.gpu.part import (
     start_peak,
 )
 
+COUNTED = 8  # steps over which kernels are counted
 COLUMNS = {
     "pages_per_s": ("pages/s", ".2f"),
     "cer": ("CER", ".1%"),
@@ -95,10 +96,9 @@ def read_pages(
 def draft_options() -> dict[str, dict[str, Any]]:
     """What Reader is told, by the name of a line: without and with drafts, where this version has them."""
     known = inspect.signature(Reader.__init__).parameters
-    name = next((name for name in known if name.startswith("draft")), None)
-    if name is None:
+    if "drafts" not in known:
         return {"": {}}
-    return {", drafts off": {name: False}, ", drafts on": {name: True}}
+    return {", drafts off": {"drafts": False}, ", drafts on": {"drafts": True}}
 
 
 def measure_packaged(results: Results, config: ReadConfig) -> None:
@@ -127,8 +127,11 @@ def measure_packaged(results: Results, config: ReadConfig) -> None:
 def decode(config: ReadConfig, rows: int) -> dict[str, Any]:
     """Rows of one picture each, decoded together: seconds of the first token, of a step, and bandwidth."""
     tokenizer, device = Tokenizer.bytes(), config.torch_device
-    model = random_model(preset(config.preset), device, torch.bfloat16).eval()
+    sizes = preset(config.preset, 1000 if config.miniature else None)
+    model = random_model(sizes, device, torch.bfloat16).eval()
     model.image_id = tokenizer.image_id
+    with torch.no_grad():  # bytes alone are generated, which the tokenizer can turn into text
+        model.gpt.lm_head.weight[256:] = 0
     model.to(torch.bfloat16)
     engine = Engine(model, tokenizer)
     side = min(1024, max(height for height, _ in model.config.views))
@@ -147,7 +150,7 @@ def decode(config: ReadConfig, rows: int) -> dict[str, Any]:
         "tokens_per_s": rows / step,
         "gb_per_s": size / step / 1e9,
         "of_bandwidth": share_of(size / step / 1e9, of_gpu(PEAK_GB_PER_S, device)),
-        "kernels": count_kernels(lambda: engine.generate([requests[0]], FREE_RUNNING), device, config.tokens),
+        "kernels": count_kernels(engine, requests[0], device),
         "memory_gb": peak_gb(device),
     }
 
@@ -168,15 +171,17 @@ def bytes_of_a_step(model: VLM, rows: int, length: int) -> float:
     return 2.0 * (weights + rows * 2 * sizes.n_layer * width * length)
 
 
-def count_kernels(function: Callable[[], Any], device: torch.device, steps: int) -> int | None:
+def count_kernels(engine: Engine, request: Request, device: torch.device) -> int | None:
     """Kernels that a step starts: each costs the CPU some microseconds, whatever it computes."""
     if device.type != "cuda":
         return None
-    activities = [torch.profiler.ProfilerActivity.CUDA]
-    with torch.profiler.profile(activities=activities) as profiler:
-        function()
-        torch.cuda.synchronize(device)
-    return sum(event.count for event in profiler.key_averages()) // steps
+    counts = []
+    for tokens in (1, 1 + COUNTED):
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+            engine.generate([replace(request, max_tokens=tokens)], FREE_RUNNING)
+            torch.cuda.synchronize(device)
+        counts.append(sum(event.count for event in profiler.key_averages()))
+    return (counts[1] - counts[0]) // COUNTED
 
 
 def main(argv: list[str] | None = None) -> int:
