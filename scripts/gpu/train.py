@@ -48,6 +48,9 @@ from scripts.gpu.part import (
 from scripts.memory_plan import PlanConfig, plan_memory
 
 WARM_UP = 2  # steps before the clock runs
+# Drawn pages hold a tenth of a real page's text. Rows of text alone fill the lines, so that one of 8,192
+# positions has 6 pictures, which is what the memory plan takes for granted.
+POSITIONS_PER_PICTURE, TEXT_ROWS = 1365, 0.8
 COLUMNS = {
     "lines": ("lines", "d"),
     "pictures": ("pictures", ".0f"),
@@ -105,6 +108,8 @@ def flags_of(config: GpuTrainConfig, case: Case, lines: int) -> TrainConfig:
         micro_batch=lines,
         pack=True,
         max_length=case.length,
+        max_pictures=max(1, case.length // POSITIONS_PER_PICTURE),
+        text_ratio=TEXT_ROWS,
         mix="receipt:1,paragraph:1,form:1,table:1",
         modes="" if config.miniature else "base",
         workers=config.workers,
@@ -143,12 +148,15 @@ def new_state(flags: TrainConfig, sizes: ModelConfig, chosen: Recipe) -> TrainSt
     return build_state(model, chosen, flags, World(device=flags.device))
 
 
-def measure_case(config: GpuTrainConfig, case: Case, peak: float | None) -> dict[str, Any]:
-    """One recipe and stage: halves the lines until a step fits."""
+Made = dict[tuple[int, int], tuple[list[Delivery], float]]  # by length and number of lines
+
+
+def measure_case(config: GpuTrainConfig, case: Case, made: Made, peak: float | None) -> dict[str, Any]:
+    """One recipe and stage: halves the lines until a step fits. Cases of one length share what is `made`."""
     lines = 1 if config.miniature else config.lines
     while True:
         try:
-            return measure_lines(config, case, lines, peak)
+            return measure_lines(config, case, lines, made, peak)
         except torch.OutOfMemoryError:
             if lines == 1:
                 raise
@@ -156,11 +164,15 @@ def measure_case(config: GpuTrainConfig, case: Case, peak: float | None) -> dict
         release(config.torch_device)  # outside of the handler, whose error keeps the tensors alive
 
 
-def measure_lines(config: GpuTrainConfig, case: Case, lines: int, peak: float | None) -> dict[str, Any]:
+def measure_lines(
+    config: GpuTrainConfig, case: Case, lines: int, made: Made, peak: float | None
+) -> dict[str, Any]:
     """Steps of so many lines: time, operations, memory, phases, and how often the GPU is waited for."""
     flags, sizes = flags_of(config, case, lines), sizes_of(case, config)
     device, chosen = torch.device(flags.device), recipe(case.name, case.stage)
-    batches, data_s = make_batches(flags, sizes)
+    if (case.length, lines) not in made:
+        made[case.length, lines] = make_batches(flags, sizes)
+    batches, data_s = made[case.length, lines]
     start_peak(device)
     state = new_state(flags, sizes, chosen)
     world, seconds, flops, hidden = World(device=flags.device), list[float](), 0.0, 0.0
@@ -250,9 +262,10 @@ def phases(
 def main(argv: list[str] | None = None) -> int:
     """Measure case by case."""
     config = parse(GpuTrainConfig, argv)
-    results = Results("train", config)
+    results, made = Results("train", config), Made()
+    peak = results.about.get("peak_tflops")
     for case in cases(config):
-        results.measure(str(case), partial(measure_case, config, case, results.about.get("peak_tflops")))
+        results.measure(str(case), partial(measure_case, config, case, made, peak))
     return results.finish(COLUMNS)
 
 
