@@ -54,7 +54,7 @@ for flag in "$@"; do
         minutes="${flag#--minutes=}"
     fi
 done
-seconds="$(awk -v m="$minutes" 'BEGIN { printf "%d", m * 60 + 30 }')"
+seconds="$(awk -v m="$minutes" 'BEGIN { printf "%d", m * 60 + 60 }')"
 # Texts of ever new lengths would cut the GPU's memory into pieces.
 export PYTORCH_ALLOC_CONF="${PYTORCH_ALLOC_CONF:-expandable_segments:True}" PYTHONUNBUFFERED=1
 exec timeout --signal=INT --kill-after=15 "$seconds" "$python" -m "scripts.gpu.$part" "$@"
