@@ -37,8 +37,9 @@ if [[ " $parts " != *" $part "* || -z "$part" ]]; then
     exit 2
 fi
 
-# The wheels that travelled along go before what the machine has; they are installed once.
-if compgen -G "wheels/*.whl" >/dev/null && [[ "$python" != .venv/bin/python ]]; then
+# The wheels that travelled along go before what the machine has; they are installed once, and are of Python 3.12.
+is_312='import sys; sys.exit(sys.version_info[:2] != (3, 12))'
+if compgen -G "wheels/*.whl" >/dev/null && [[ "$python" != .venv/bin/python ]] && "$python" -c "$is_312"; then
     site="${TMPDIR:-/tmp}/nanoocr-gpu-site"
     if [[ ! -f "$site/.done" ]]; then
         "$python" -m pip install --quiet --no-index --no-deps --no-compile --upgrade --target "$site" wheels/*.whl

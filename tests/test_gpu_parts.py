@@ -131,9 +131,9 @@ def test_small_goes_on_where_it_stopped(tmp_path):
 
 
 def test_what_was_measured_is_kept_when_the_time_is_over(tmp_path):
-    results = Results("part", PartConfig("nano", "cpu", minutes=0.02, out=str(tmp_path)))
+    results = Results("part", PartConfig("nano", "cpu", minutes=0.1, out=str(tmp_path)))
     results.measure("quick", lambda: {"step_s": 1.0})
-    results.measure("long", lambda: {"step_s": time.sleep(30)})
+    results.measure("long", lambda: {"step_s": time.sleep(60)})
     results.measure("later", lambda: {"step_s": 2.0})
     assert [line["state"] for line in results.lines] == ["ok", "cut off", "not reached"]
     assert results.finish({"step_s": ("step s", ".1f")}) == 0  # a deadline is no failure
