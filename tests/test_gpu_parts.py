@@ -119,7 +119,7 @@ def test_small_goes_on_where_it_stopped(tmp_path):
     quick = f"--flags={QUICK} --eval_samples=2"
     assert run(small.main, [*flags, quick, f"--out={tmp_path}", "--steps=1"]) == 0
     assert lines_of(tmp_path, "small")["small pages"]["to_step"] == 1
-    command = ["bash", "runs/gpu.sh", "small", *flags, quick, "--minutes=1.0"]
+    command = ["bash", "runs/gpu.sh", "small", *flags, quick, "--minutes=0.85"]
     env = {**os.environ, "PYTHON": sys.executable, "OUT": str(tmp_path), "OMP_NUM_THREADS": "1"}
     subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True, timeout=150)
     line = lines_of(tmp_path, "small")["small pages"]
