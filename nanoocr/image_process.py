@@ -171,6 +171,10 @@ class PictureViews(NamedTuple):
         """Rows and columns of tiles; (0, 0) without."""
         return (0, 0) if self.tiles is None else (self.tiles.shape[0], self.tiles.shape[1])
 
+    def to(self, device: torch.device) -> PictureViews:
+        """The same on another device."""
+        return PictureViews(self.overview.to(device), None if self.tiles is None else self.tiles.to(device))
+
     def flat(self) -> list[torch.Tensor]:
         """The tiles in reading order, then the overview: the order of the encoder's features."""
         return [*(() if self.tiles is None else self.tiles.flatten(0, 1)), self.overview]

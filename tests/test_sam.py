@@ -8,12 +8,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from nanoocr.config import preset
+from nanoocr.model import sam
 from nanoocr.model.layers import attend
 from nanoocr.model.sam import (
     Attention,
     Block,
     PatchEmbed,
     Sam,
+    attend_by_coordinates,
     init_patches,
     relative_table,
     window_partition,
@@ -67,6 +69,28 @@ def test_positions_as_coordinates_are_the_bias():
         torch.autograd.grad(ours, inputs, seed), torch.autograd.grad(expected, inputs, seed), strict=True
     ):
         torch.testing.assert_close(found, wanted)
+
+
+def test_the_way_of_gpus_is_the_bias_too():
+    """One width for q, k and v, a multiple of 8, as fused kernels want it: 8 + 3 + 6 is 17."""
+    H, W, D = 3, 6, 8
+    shapes = [(2, 2, H * W, D)] * 3 + [(2, 2, H, W, H), (2, 2, H, W, W)]
+    q, k, v, by_row, by_column = (torch.randn(*shape) for shape in shapes)
+    bias = (by_row[..., :, None] + by_column[..., None, :]).flatten(4).flatten(2, 3)
+    expected = (q @ k.mT / D**0.5 + bias).softmax(-1) @ v
+    torch.testing.assert_close(attend_by_coordinates(q, k, v, by_row, by_column), expected)
+
+
+@pytest.mark.parametrize("positions", ["mask", "coordinates"])
+def test_what_a_gpu_would_run_has_the_shapes_of_what_a_cpu_runs(monkeypatch, positions):
+    """The meta device goes the way of GPUs: both forms of the positions, forward and backward."""
+    monkeypatch.setattr(sam, "GPU_POSITIONS", positions)
+    monkeypatch.setattr(sam, "GPU_SCORES_AT_ONCE", 1000)  # several parts
+    attention = sam.Attention(32, 2, (8, 8))
+    x = torch.randn(2, 8, 6, 32)
+    assert attention.to("meta")(x.to("meta")).shape == x.shape
+    attention(x.to("meta")).sum().backward()
+    assert attention.rel_pos_h.grad is not None and attention.rel_pos_h.grad.shape == (15, 16)
 
 
 @pytest.mark.parametrize("width", [4, 64])

@@ -77,6 +77,11 @@ class LayerNorm(nn.LayerNorm):
         )
 
 
+def is_fused(tensor: Tensor) -> bool:
+    """Does attention run as torch's fused kernel where this tensor lies?"""
+    return tensor.is_cuda or tensor.is_meta  # meta: scripts.memory_plan counts what a GPU would keep
+
+
 def attend(
     q_BNTD: Tensor,
     k_BNSD: Tensor,
@@ -91,7 +96,7 @@ def attend(
     On a GPU this is torch's fused kernel. On a CPU the plain products win: the backward of the fused kernel
     is several times slower there at our lengths (`python -m scripts.bench.train` prints the comparison).
     """
-    if q_BNTD.is_cuda or q_BNTD.is_meta:  # meta: scripts.memory_plan counts what a GPU would keep
+    if is_fused(q_BNTD):
         bias = None if bias is None else bias.to(q_BNTD.dtype)
         return F.scaled_dot_product_attention(
             q_BNTD, k_BNSD, v_BNSD, attn_mask=bias, is_causal=causal, scale=scale

@@ -12,17 +12,24 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nanoocr.config import PATCH, SamConfig
-from nanoocr.model.layers import Conv2d, LayerNorm, Linear, attend, linear, resize_grid
+from nanoocr.model.layers import Conv2d, LayerNorm, Linear, attend, is_fused, linear, resize_grid
 
-# Attention scores of a block that are computed together (`python -m scripts.bench.attention`).
+# Attention scores of a block that are computed together: on a CPU what its cache holds, which is measured
+# (`python -m scripts.bench.attention`).
 SCORES_AT_ONCE = 2**22
+# The same on a GPU, half a gigabyte of bias in bf16, and the form in which its fused kernel gets the
+# positions: as a bias (`mask`), or as further coordinates of queries and keys, for which no bias is ever
+# written. Neither is measured yet: `bash runs/gpu.sh speed` compares the two and says what belongs here.
+GPU_SCORES_AT_ONCE = 2**28
+GPU_POSITIONS: Literal["mask", "coordinates"] = "mask"
+WIDEST_HEAD = 256  # that the fused kernels of GPUs take
 
 
 class SamFeatures(NamedTuple):
@@ -103,24 +110,37 @@ class Attention(nn.Module):
         qkv = qkv_BHWC.reshape(B, H * W, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.unbind(0)  # each (B, N, T, D) with T = H * W
         by_row, by_column = self.position_scores(q.unflatten(2, (H, W)))
-        as_coordinates = q.device.type == "cpu" and q.size(-1) >= H + W
+        if is_fused(q) and GPU_POSITIONS == "coordinates" and q.size(-1) + H + W <= WIDEST_HEAD:
+            out = attend_by_coordinates(q, k, v, by_row, by_column)
+        else:
+            out = self.attend_by_rows(q, k, v, by_row, by_column)
+        return out.transpose(1, 2).reshape(B, H, W, C)
+
+    def attend_by_rows(
+        self, q_BNTD: Tensor, k_BNTD: Tensor, v_BNTD: Tensor, by_row: Tensor, by_column: Tensor
+    ) -> Tensor:
+        """Attention of all positions of a grid (H, W), some rows of queries at a time: (B, N, T, D).
+
+        The bias of all queries at once is 201 million numbers in a global block at 1024 pixels: some rows at
+        a time bound it, and keep the scores in the cache of a CPU. (With gradients each part keeps its
+        softmax for the backward pass; `--recompute` is the lever there.)
+        """
+        B, _, H, W = by_row.shape[:4]
+        as_coordinates = q_BNTD.device.type == "cpu" and q_BNTD.size(-1) >= H + W
         if as_coordinates:
-            q, k = with_coordinates(q, k, by_row, by_column)
-        # The bias of all queries at once is 201 million numbers in a global block at 1024 pixels: some rows
-        # of queries at a time bound it, and keep the scores in the cache of a CPU. (With gradients each part
-        # keeps its softmax for the backward pass; `--recompute` is the lever there.)
+            q_BNTD, k_BNTD = with_coordinates(q_BNTD, k_BNTD, by_row, by_column)
         scores = B * self.heads * (H * W) ** 2
-        step = H if scores <= SCORES_AT_ONCE else max(1, SCORES_AT_ONCE * H // scores)
+        most = GPU_SCORES_AT_ONCE if is_fused(v_BNTD) else SCORES_AT_ONCE
+        step = H if scores <= most else max(1, most * H // scores)
         parts = []
         for y in range(0, H, step):
-            queries = q[:, :, y * W : (y + step) * W]
+            queries = q_BNTD[:, :, y * W : (y + step) * W]
             if as_coordinates:
-                parts.append(attend(queries, k, v, scale=1.0))
+                parts.append(attend(queries, k_BNTD, v_BNTD, scale=1.0))
             else:
                 bias = position_bias(by_row[:, :, y : y + step], by_column[:, :, y : y + step])
-                parts.append(attend(queries, k, v, bias=bias))
-        out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
-        return out.transpose(1, 2).reshape(B, H, W, C)
+                parts.append(attend(queries, k_BNTD, v_BNTD, bias=bias))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
     def position_scores(self, q_BNHWD: Tensor) -> tuple[Tensor, Tensor]:
         """q . R_h[row of key] (B, N, H, W, H) and q . R_w[column of key] (B, N, H, W, W); q is unscaled."""
@@ -145,8 +165,7 @@ def with_coordinates(
     """Scaled queries, and keys, (B, N, T, D + H + W) each, whose product holds the position scores too.
 
     These, (B, N, H, W, H) and (B, N, H, W, W), become further coordinates of the queries, and a key gets a
-    one at its row and its column: no bias of T x T is written. It pays on a CPU up to H + W = D; the fused
-    kernels of GPUs take a bias as it is, and want widths that are multiples of 8.
+    one at its row and its column: no bias of T x T is written. It pays on a CPU up to H + W = D.
     """
     B, N, H, W, _ = by_row.shape
     positions = torch.cat([by_row, by_column], dim=-1).flatten(2, 3)
@@ -155,6 +174,20 @@ def with_coordinates(
     columns = torch.eye(W, dtype=k_BNTD.dtype, device=k_BNTD.device).repeat(H, 1)
     marks = torch.cat([rows, columns], dim=-1).expand(B, N, -1, -1)
     return queries, torch.cat([k_BNTD, marks], dim=-1)
+
+
+def attend_by_coordinates(
+    q_BNTD: Tensor, k_BNTD: Tensor, v_BNTD: Tensor, by_row: Tensor, by_column: Tensor
+) -> Tensor:
+    """Attention with the positions as coordinates, (B, N, T, D): one width, a multiple of 8, for q, k and v.
+
+    What the fused kernels of GPUs want: a few products more, and neither a bias nor its gradient in memory.
+    """
+    queries, keys = with_coordinates(q_BNTD, k_BNTD, by_row, by_column)
+    D, missing = v_BNTD.size(-1), -queries.size(-1) % 8
+    queries, keys = F.pad(queries, (0, missing)), F.pad(keys, (0, missing))
+    values = F.pad(v_BNTD, (0, queries.size(-1) - D))
+    return attend(queries, keys, values, scale=1.0)[..., :D]
 
 
 class Mlp(nn.Module):

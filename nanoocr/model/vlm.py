@@ -9,6 +9,7 @@ Letters: B batch, T tokens, C width, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -80,7 +81,8 @@ class VLM(nn.Module):
 
     def encode_with_features(self, views: Views) -> tuple[Tensor, Groups]:
         """As `encode`, and what the encoder saw on the way, group by group of equally sized views."""
-        pictures = [normalised(as_picture(view)) for view in views]
+        # As they are to the device, where pixels are bytes: a quarter of the numbers that they become.
+        pictures = [normalised(as_picture(view).to(self.device)) for view in views]
         flat = [view.to(self.device, self.compute_dtype) for picture in pictures for view in picture.flat()]
         groups = self.encoder.encode_groups(flat)
         return self.encoder.picture_tokens(groups, [picture.grid for picture in pictures]), groups
@@ -116,7 +118,8 @@ class VLM(nn.Module):
         if len(rows) <= chunk:
             return Loss(self._sum_of_nats(rows, wanted), len(rows))
         pairs = zip(rows.split(chunk), wanted.split(chunk))
-        nats = [checkpoint(self._sum_of_nats, *pair, use_reentrant=False) for pair in pairs]
+        again = partial(checkpoint, self._sum_of_nats, use_reentrant=False, preserve_rng_state=False)
+        nats = [again(*pair) for pair in pairs]
         return Loss(torch.stack(nats).sum(), len(rows))
 
     def _sum_of_nats(self, rows: Tensor, wanted: Tensor) -> Tensor:

@@ -81,7 +81,9 @@ def build_state(
 def recompute_blocks(model: VLM) -> None:
     """From now on a block keeps only its input while gradients are taken, and runs again in backward."""
     for block in model.blocks():
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+        # No block draws random numbers, so none of the generators, of a GPU's neither, needs to be kept.
+        again = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
+        block.forward = again
 
 
 def gathered(state: TrainState, world: World, device: str = "cpu") -> TrainState:

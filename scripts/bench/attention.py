@@ -48,6 +48,7 @@ class BenchAttentionConfig:
     dtype: str = "float32"  # float32 or bfloat16
     repeats: int = 3  # timed passes of each
     backward: bool = True  # also time forward with backward
+    flex: bool = True  # FlexAttention too, which is compiled first
     threads: int = 0  # torch threads; 0 is torch's choice
     device: str = "cpu"  # cpu or cuda
 
@@ -117,15 +118,16 @@ def flex(x: Inputs, attention: Callable[..., Any]) -> Tensor:
     return attention(x.q, x.k, x.v, score_mod=with_bias)
 
 
-def ways(budgets: tuple[int, ...]) -> dict[str, Callable[[Inputs], Tensor]]:
+def ways(budgets: tuple[int, ...], with_flex: bool = True) -> dict[str, Callable[[Inputs], Tensor]]:
     """Every way by its name."""
     found: dict[str, Callable[[Inputs], Tensor]] = {
         "whole, plain": whole_plain,
         "whole, fused": whole_fused,
         "concatenated, fused": concatenated,
         "concatenated, plain": concatenated_plain,
-        "FlexAttention": partial(flex, attention=torch.compile(flex_attention)),
     }
+    if with_flex:
+        found["FlexAttention"] = partial(flex, attention=torch.compile(flex_attention))
     for budget in budgets:
         found[f"rows, {budget / 2**20:g} M scores"] = partial(rows_of_queries, budget=budget)
     return found
@@ -167,7 +169,7 @@ def failure(function: Callable[[], Any]) -> str:
 
 def measure_side(config: BenchAttentionConfig, side: int) -> list[dict[str, Any]]:
     """All ways at one size, in turn; a pass that does not work here has a reason and no time."""
-    x, each = make_inputs(config, side), ways(config.budgets)
+    x, each = make_inputs(config, side), ways(config.budgets, config.flex)
     passes: dict[tuple[str, str], Callable[[], Any]] = {}
     for name, way in each.items():
         passes[name, "forward"] = partial(forward, way, x)

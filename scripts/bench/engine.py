@@ -24,7 +24,7 @@ from nanoocr.commandline import parse, run
 from nanoocr.config import preset
 from nanoocr.data.synth import find_fonts, make_sample
 from nanoocr.inference.engine import Completion, Engine, Request, never_generated, stop_ids
-from nanoocr.inference.reader import default_model_folder, make_request
+from nanoocr.inference.reader import choose_device, default_model_folder, make_request
 from nanoocr.inference.sampling import SamplingConfig
 from nanoocr.model.folder import load_model
 from nanoocr.model.vlm import VLM
@@ -43,6 +43,7 @@ class Config:
     random_tokens: int = 48  # tokens per card with random weights, which do not know when to stop
     seed: int = 12345  # of the synthetic cards
     repeats: int = 3  # timings of the engine, of which the best counts (the naive loop runs once)
+    device: str = "cpu"  # cpu or cuda
 
 
 @torch.inference_mode()
@@ -65,7 +66,7 @@ def generate_naive(
 def load(config: Config) -> tuple[VLM, Tokenizer]:
     """The model to be measured; with `random`, every weight drawn afresh, the zero ones too."""
     if not config.random:
-        return load_model(config.model or default_model_folder())
+        return load_model(config.model or default_model_folder(), device=choose_device(config.device))
     tokenizer = Tokenizer.bytes()
     model = VLM(preset("nano", tokenizer.vocab_size))
     model.init_weights(config.seed)
@@ -73,7 +74,7 @@ def load(config: Config) -> tuple[VLM, Tokenizer]:
     for name, parameter in model.named_parameters():
         if name.endswith("c_proj.weight") or name == "gpt.lm_head.weight":
             torch.nn.init.normal_(parameter, std=parameter.size(1) ** -0.5, generator=generator)
-    return model, tokenizer
+    return model.to(choose_device(config.device)), tokenizer
 
 
 def card_requests(model: VLM, tokenizer: Tokenizer, config: Config) -> list[Request]:

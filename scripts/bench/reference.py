@@ -1,7 +1,7 @@
-"""transformers' DeepEncoder with the same weights as ours: what parity tests and benchmarks stand beside.
+"""transformers' DeepEncoder and GPT with our weights: what parity tests and benchmarks stand beside.
 
-`UnlimitedOcrVisionModel` is SAM, compressor and CLIP of DeepSeek-OCR, written by other people. A development
-dependency: nothing in the library imports it.
+`UnlimitedOcrVisionModel` is SAM, compressor and CLIP of DeepSeek-OCR, `NanoChatForCausalLM` is nanochat's
+GPT, both written by other people. A development dependency: nothing in the library imports it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from nanoocr.config import CELL, PATCH, ModelConfig
 from nanoocr.errors import UsageError
 from nanoocr.model.deepencoder import DeepEncoder
 from nanoocr.model.folder import Report
-from nanoocr.pretrained.load import WeightSource, set_weights
+from nanoocr.model.gpt import GPT
+from nanoocr.pretrained.load import WeightSource, gpt_for_transformers, set_weights
 
 UNLIMITED_OCR = WeightSource(
     "transformers' UnlimitedOcrVisionModel",
@@ -129,6 +130,24 @@ def reference_sizes(config: ModelConfig) -> dict[str, Any]:
             "patch_size": 14,
         },
     }
+
+
+def reference_gpt(gpt: GPT) -> nn.Module:
+    """transformers' NanoChatForCausalLM with the weights of `gpt`, on its device.
+
+    Raises:
+        UsageError: transformers is missing.
+    """
+    try:
+        from transformers import NanoChatConfig, NanoChatForCausalLM
+    except ImportError as error:
+        raise UsageError("this needs transformers >= 5.20: bash runs/env.sh dev") from error
+    weights, about = gpt_for_transformers(gpt)
+    config = NanoChatConfig(**about, attn_implementation="sdpa")  # type: ignore[call-arg]
+    with torch.device(gpt.lm_head.weight.device):
+        reference = NanoChatForCausalLM(config).eval()
+    reference.load_state_dict(weights, strict=True)
+    return reference.requires_grad_(False)
 
 
 def copy_weights(reference: nn.Module, encoder: DeepEncoder) -> Report:

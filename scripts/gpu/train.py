@@ -1,0 +1,273 @@
+"""Both stages of the recipes deepseek and llava on a GPU: MFU by honest count, and memory beside the plan.
+
+python -m scripts.gpu.train --preset=d20 --device=cuda
+
+The steps are those of nanoocr/train/step.py on synthetic pages, packed into lines. The batches are made
+before the clock runs, by all cores, and gone through again and again: what is measured is the GPU, and how
+fast the cores make data stands beside it. Operations are counted component by component for what is really
+trained (nanoocr/model/flops.py); `MFU, causal` leaves out the half of the GPT's attention that is hidden.
+Where a batch does not fit, half of it is tried.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from statistics import fmean, median
+from typing import Any
+
+import torch
+
+from nanoocr.commandline import parse, run
+from nanoocr.config import ModelConfig, preset
+from nanoocr.data.loader import Delivery, multimodal_data_generator
+from nanoocr.image_process import MODES
+from nanoocr.tasks.choose import make_task
+from nanoocr.train.config import TrainConfig
+from nanoocr.train.data import plan_data
+from nanoocr.train.distributed import World
+from nanoocr.train.recipes import Recipe, recipe
+from nanoocr.train.setup import load_tokenizer
+from nanoocr.train.state import TrainState, build_state
+from nanoocr.train.step import train_step
+from scripts.bench.train import Stopwatch, time_parts, timed_step
+from scripts.common import timed
+from scripts.gpu.part import (
+    PartConfig,
+    Results,
+    peak_gb,
+    random_model,
+    release,
+    share_of,
+    start_peak,
+)
+from scripts.memory_plan import PlanConfig, plan_memory
+
+WARM_UP = 2  # steps before the clock runs
+# Drawn pages hold a tenth of a real page's text. Rows of text alone fill the lines, so that one of 8,192
+# positions has 6 pictures, which is what the memory plan takes for granted.
+POSITIONS_PER_PICTURE, TEXT_ROWS = 1365, 0.8
+COLUMNS = {
+    "lines": ("lines", "d"),
+    "pictures": ("pictures", ".0f"),
+    "step_s": ("step s", ".3f"),
+    "tflops": ("TFLOP/s", ".1f"),
+    "mfu": ("MFU", ".1%"),
+    "mfu_causal": ("MFU, causal", ".1%"),
+    "memory_gb": ("peak GB", ".1f"),
+    "plan_gb": ("plan GB", ".1f"),
+    "waits": ("waits", "d"),
+    "data_s": ("data s a step", ".2f"),
+    "split": ("time by phase", ""),
+}
+
+
+@dataclass(frozen=True)
+class GpuTrainConfig(PartConfig):
+    """Measures training steps on the device."""
+
+    steps: int = 6  # timed steps of each line, of which the median counts
+    lines: int = 4  # of a step; halved where they do not fit
+    workers: int = 14  # processes that draw pages
+    compile: bool = True  # the recipe deepseek once more, compiled
+
+
+@dataclass(frozen=True)
+class Case:
+    """A line of the table."""
+
+    name: str
+    stage: int
+    length: int  # positions of a line
+    compile: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.stage}, lines of {self.length}{', compiled' if self.compile else ''}"
+
+
+def cases(config: GpuTrainConfig) -> list[Case]:
+    """The goals' cases first: the paper's lengths are 4,096 in stage 1 and 8,192 in stage 2."""
+    short, long = (256, 512) if config.miniature else (4096, 8192)
+    plain = [Case("deepseek", 2, long), Case("deepseek", 1, short), Case("llava", 2, long)]
+    fused = [replace(case, compile=True) for case in plain[:2]] if config.compile else []
+    return [*plain, Case("llava", 1, short), *fused]
+
+
+def flags_of(config: GpuTrainConfig, case: Case, lines: int) -> TrainConfig:
+    """The training run that is imitated."""
+    return TrainConfig(
+        preset=config.preset,
+        recipe=case.name,
+        device=config.device,
+        steps=WARM_UP + config.steps,
+        batch_size=lines,
+        micro_batch=lines,
+        pack=True,
+        max_length=case.length,
+        max_pictures=max(1, case.length // POSITIONS_PER_PICTURE),
+        text_ratio=TEXT_ROWS,
+        mix="receipt:1,paragraph:1,form:1,table:1",
+        modes="" if config.miniature else "base",
+        workers=config.workers,
+        turns=max(1, config.workers),
+        compile=case.compile,
+        eval_samples=0,
+    )
+
+
+def sizes_of(case: Case, config: GpuTrainConfig) -> ModelConfig:
+    """The preset with its own vocabulary, whose output matrix is dear, and with so many positions."""
+    sizes = preset(config.preset)
+    longest = max(case.length, sizes.gpt.sequence_len)
+    return replace(sizes, gpt=replace(sizes.gpt, sequence_len=longest))
+
+
+def make_batches(flags: TrainConfig, sizes: ModelConfig) -> tuple[list[Delivery], float]:
+    """The batches of all steps, and the seconds that a further one takes while all cores draw."""
+    tokenizer = load_tokenizer(flags)
+    data = plan_data(flags, sizes, tokenizer, make_task)
+    made, times = list[Delivery](), list[float]()
+    for (delivery,) in multimodal_data_generator(
+        data, workers=flags.workers, pin_memory=flags.device == "cuda"
+    ):
+        times.append(time.monotonic())
+        made.append(delivery)
+    # The first ones come together, after every process has filled its own.
+    return made, (times[-1] - times[0]) / max(1, len(times) - 1)
+
+
+def new_state(flags: TrainConfig, sizes: ModelConfig, chosen: Recipe) -> TrainState:
+    """A model with random weights, drawn on the device, and its optimisers."""
+    device, tokenizer = torch.device(flags.device), load_tokenizer(flags)
+    model = random_model(sizes, device, flags.compute_dtype)
+    model.image_id = tokenizer.image_id
+    return build_state(model, chosen, flags, World(device=flags.device))
+
+
+Made = dict[tuple[int, int], tuple[list[Delivery], float]]  # by length and number of lines
+
+
+def measure_case(config: GpuTrainConfig, case: Case, made: Made, peak: float | None) -> dict[str, Any]:
+    """One recipe and stage: halves the lines until a step fits. Cases of one length share what is `made`."""
+    lines = 1 if config.miniature else config.lines
+    while True:
+        try:
+            return measure_lines(config, case, lines, made, peak)
+        except torch.OutOfMemoryError:
+            if lines == 1:
+                raise
+            lines //= 2
+        release(config.torch_device)  # outside of the handler, whose error keeps the tensors alive
+
+
+def measure_lines(
+    config: GpuTrainConfig, case: Case, lines: int, made: Made, peak: float | None
+) -> dict[str, Any]:
+    """Steps of so many lines: time, operations, memory, phases, and how often the GPU is waited for."""
+    flags, sizes = flags_of(config, case, lines), sizes_of(case, config)
+    device, chosen = torch.device(flags.device), recipe(case.name, case.stage)
+    if (case.length, lines) not in made:
+        made[case.length, lines] = make_batches(flags, sizes)
+    batches, data_s = made[case.length, lines]
+    start_peak(device)
+    state = new_state(flags, sizes, chosen)
+    world, seconds, flops, hidden = World(device=flags.device), list[float](), 0.0, 0.0
+    for number, delivery in enumerate(batches):
+        found: list[Any] = []
+
+        def step(delivery: Delivery = delivery, found: list[Any] = found) -> None:
+            found.append(train_step(state, [delivery], chosen, flags, world))
+
+        took = timed(step, device)
+        if number >= WARM_UP:
+            seconds.append(took)
+            flops += sum(found[0].flops.values()) / config.steps
+            hidden += hidden_flops(sizes, chosen, delivery) / config.steps
+    memory = peak_gb(device)
+    rate = flops / median(seconds) / 1e12
+    return {
+        "lines": lines,
+        "pictures": fmean(delivery.batch.num_views for delivery in batches),
+        "step_s": median(seconds),
+        "tflops": rate,
+        "mfu": share_of(rate, peak),
+        "mfu_causal": share_of(rate * (1 - hidden / flops), peak),
+        "flop_shares": {name: value / flops for name, value in found[0].flops.items()},
+        "memory_gb": memory,
+        "plan_gb": planned_gb(config, case, lines, [delivery.batch.num_views for delivery in batches]),
+        "data_s": data_s,
+        "waits": count_waits(state, batches[0], chosen, flags),
+        **phases(state, batches[WARM_UP:], chosen, device),
+    }
+
+
+def hidden_flops(sizes: ModelConfig, chosen: Recipe, delivery: Delivery) -> float:
+    """Operations of the GPT's attention on pairs that are hidden, half of all, in every pass of a step."""
+    passes = 3 if "gpt" in chosen.trained else 2  # frozen, it still hands gradients on to the projector
+    return passes * sizes.gpt.n_layer * 2.0 * delivery.batch.num_pairs * sizes.gpt.n_embd
+
+
+def planned_gb(config: GpuTrainConfig, case: Case, lines: int, pictures: Sequence[int]) -> float:
+    """What scripts.memory_plan says that the step with the most pictures needs."""
+    sizes = preset(config.preset)
+    view = sizes.views[0][0] if config.miniature else MODES["base"].side
+    plan = PlanConfig(
+        config.preset,
+        2 if case.stage == 2 else 1,
+        case.name,
+        case.length,
+        lines,
+        max(1, round(max(pictures) / lines)),
+        0 if config.miniature else view,
+        dtype="bfloat16" if config.device == "cuda" else "float32",
+        attention="fused" if config.device == "cuda" else "plain",
+    )
+    return sum(plan_memory(plan).values())
+
+
+def count_waits(state: TrainState, delivery: Delivery, chosen: Recipe, flags: TrainConfig) -> int | None:
+    """How often a step makes the CPU wait for the GPU, as torch itself warns; None without one."""
+    if flags.device != "cuda":
+        return None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            train_step(state, [delivery], chosen, flags, World(device=flags.device))
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    return sum("synchroniz" in str(warning.message) for warning in caught)
+
+
+def phases(
+    state: TrainState, batches: Sequence[Delivery], chosen: Recipe, device: torch.device
+) -> dict[str, Any]:
+    """Share of a step's time by phase; each waits for its work, so that the sum is above a real step."""
+    watch = Stopwatch(device)
+    time_parts(state, watch)
+    for delivery in batches:
+        timed_step(state, delivery.batch, chosen, watch)
+    inside = ("vision forward", "GPT forward and loss")
+    total = sum(value for name, value in watch.seconds.items() if name not in inside)
+    shares = {name: value / total for name, value in watch.seconds.items()}
+    named = {"vision": inside[0], "GPT": inside[1], "backward": "backward", "update": "AdamW"}
+    split = " ".join(f"{short} {shares.get(name, 0.0):.0%}" for short, name in named.items())
+    return {"phase_shares": shares, "split": split}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure case by case."""
+    config = parse(GpuTrainConfig, argv)
+    results, made = Results("train", config), Made()
+    peak = results.about.get("peak_tflops")
+    for case in cases(config):
+        results.measure(str(case), partial(measure_case, config, case, made, peak))
+    return results.finish(COLUMNS)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
