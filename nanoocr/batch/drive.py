@@ -84,7 +84,7 @@ def _give_out(batch: Batch) -> bool:
         with_room = [worker for worker in batch.workers if worker.has_room]
         if batch.workers and not with_room:
             return True
-        held = {key for worker in batch.workers for task in worker.tasks for key in task.keys()}
+        held = {key for worker in batch.workers for task in worker.tasks for key in task.items()}
         if batch.alone and held:
             return True
         task = _next_task(batch, held)

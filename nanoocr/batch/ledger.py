@@ -158,6 +158,10 @@ class Ledger:
                 rows,
             )
 
+    def known(self) -> dict[str, str]:
+        """The stem of every document by its place."""
+        return dict(self.db.execute("SELECT place, stem FROM documents"))
+
     def documents(self, status: str, after: int, limit: int, doubted: bool = False) -> list[Document]:
         """Up to `limit` documents of this status with an id above `after`, in the order of their ids."""
         sign = ">=" if doubted else "<"

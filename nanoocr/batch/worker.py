@@ -42,7 +42,7 @@ class Task(NamedTuple):
     documents: list[Document]
     pages: tuple[int, ...] = ()  # of `read`, one for each entry of documents
 
-    def keys(self) -> Iterator[tuple[str, int, int]]:
+    def items(self) -> Iterator[tuple[str, int, int]]:
         """(kind, document, page) of everything in it; page 0 is the document itself."""
         for document, page in zip(self.documents, self.pages or (0,) * len(self.documents), strict=True):
             yield self.kind, document.id, page

@@ -65,7 +65,7 @@ def read_out(out):
 
 
 def crash(folder, out, kills, draw):
-    """Run and kill until so many kills have hit, then run to the end; gives kills of drivers and of workers."""
+    """Run and kill until so many kills have hit, then run to the end; gives the kills by kind."""
     command = [sys.executable, "-m", "tests.batch.crash", "run", str(folder), str(out)]
     hit = Counter()
     while hit.total() < kills:
