@@ -87,11 +87,11 @@ def _give_out(batch: Batch) -> bool:
         held = {key for worker in batch.workers for task in worker.tasks for key in task.items()}
         if batch.alone and held:
             return True
-        task = _next_task(batch, held)
+        task = next_task(batch, held)
         if task is None and not held:
             # Either all but the doubted is done, or a doubted document was opened and has pages now.
             batch.alone = not batch.alone
-            task = _next_task(batch, held)
+            task = next_task(batch, held)
             if task is None:
                 return False
         if task is None or not with_room:
@@ -100,7 +100,7 @@ def _give_out(batch: Batch) -> bool:
         min(with_room, key=lambda worker: len(worker.tasks)).give(task)
 
 
-def _next_task(batch: Batch, held: set[tuple[str, int, int]]) -> Task | None:
+def next_task(batch: Batch, held: set[tuple[str, int, int]]) -> Task | None:
     """What to do next: files of a document that is read, then pages, then a look into more documents."""
     ledger, alone = batch.ledger, batch.alone
     most = 1 if alone else batch.plan.pages_at_once

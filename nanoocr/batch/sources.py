@@ -116,7 +116,7 @@ def _tar(path: Path) -> Iterator[Found]:
         raise UsageError(f"{path} is compressed, so its members cannot be found: unpack it to .tar first")
     with tarfile.open(path, "r:") as archive:
         while (member := archive.next()) is not None:
-            archive.members.clear()  # else tarfile keeps every header for the sake of getmembers()
+            archive.members.clear()  # type: ignore[attr-defined]  # else tarfile keeps every header for the sake of getmembers()
             inside = PurePath(member.name)
             if member.isfile() and inside.suffix.lower() in PICTURES and not inside.name.startswith("."):
                 place = _place(path=str(path.absolute()), offset=member.offset_data, size=member.size)

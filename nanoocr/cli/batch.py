@@ -244,11 +244,19 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     workers = arguments.workers or processors
     return Plan(
         workers=workers,
-        threads=arguments.threads or max(1, processors // workers),
+        threads=arguments.threads or _share_of_threads(processors, workers),
         pages_at_once=arguments.pages_at_once,
         page_limit=float(arguments.page_limit),
         beside=bool(arguments.format),
     )
+
+
+def _share_of_threads(processors: int, workers: int) -> int:
+    """Threads of each worker; beside other work two threads wait for each other, and one alone does not."""
+    if os.environ.get("OMP_NUM_THREADS", "").isdecimal():
+        return max(1, int(os.environ["OMP_NUM_THREADS"]))
+    idle = processors - round(os.getloadavg()[0]) if hasattr(os, "getloadavg") else processors
+    return max(1, idle // workers)
 
 
 # ---------------------------------------------------------------------------------------------------
