@@ -57,7 +57,7 @@ def work(pipe: Connection, make: MakeReading, threads: int) -> None:
         reading = make()
         pipe.send(("ready", 0, 0, None))
         while True:
-            for answer in _do(pipe.recv(), reading):
+            for answer in answers(pipe.recv(), reading):
                 pipe.send(answer)
             pipe.send(("idle", 0, 0, None))
     except (EOFError, BrokenPipeError, ConnectionResetError):
@@ -73,7 +73,7 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _do(task: Task, reading: Reading) -> Iterator[tuple[str, int, int, Any]]:
+def answers(task: Task, reading: Reading) -> Iterator[tuple[str, int, int, Any]]:
     """(what, document, page, value) for everything the driver has to know, in order."""
     if task.kind == "survey":
         for document in task.documents:
