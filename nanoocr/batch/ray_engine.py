@@ -7,6 +7,7 @@ the output is the same. Rows are given out in rounds, so that one round's result
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def drive_ray(
     except ModuleNotFoundError as error:
         raise UsageError("--engine=ray needs Ray: pip install 'nano-deepseek-ocr[batch]'") from error
     try:
-        ray.init(address=address, ignore_reinit_error=True, logging_level="ERROR", log_to_driver=False)
+        ray.init(address=address, ignore_reinit_error=True, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, ValueError) as error:
         raise UsageError(f"--address={address}: no Ray answers there ({error})") from error
     shards.begin(folder, ledger)
