@@ -108,7 +108,7 @@ def _add_model_flags(read: Parser) -> None:
         "--min_confidence",
         "--min-confidence",
         metavar="P",
-        type=_share,
+        type=share,
         help="leave out what the model is less sure of, from 0 (nothing) to 1; for --mode=lines "
         "(default: what was best on pages made for measuring)",
     )
@@ -116,14 +116,14 @@ def _add_model_flags(read: Parser) -> None:
         "--max_tokens",
         "--max-tokens",
         metavar="N",
-        type=_positive,
+        type=positive,
         help="most tokens of a page, or of a line with --mode=lines (default: what fits the model)",
     )
     read.add_argument(
         "--max_batch",
         "--max-batch",
         metavar="N",
-        type=_positive,
+        type=positive,
         default=32,
         help="how many pages are read together with --mode=view (default: %(default)s)",
     )
@@ -134,19 +134,21 @@ def _add_model_flags(read: Parser) -> None:
     read.add_argument(
         "--threads",
         metavar="N",
-        type=_positive,
+        type=positive,
         help="processors to use (default: those that have nothing to do, or OMP_NUM_THREADS)",
     )
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A flag's whole number above 0."""
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
     return number
 
 
-def _share(text: str) -> float:
+def share(text: str) -> float:
+    """A flag's number from 0 to 1."""
     try:
         number = float(text)
     except ValueError:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from nanoocr.cli.batch import BATCH_HELP, add_batch_flags, batch_command
 from nanoocr.cli.flags import READ_HELP, Parser, add_read_flags, refuse_unknown_command, refuse_unknown_flags
 from nanoocr.cli.output import opened, write
 from nanoocr.cli.read import read_command
@@ -58,6 +59,9 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
         return added
 
     add_read_flags(add("read", read_command, "read pictures and pages of PDFs and TIFFs", READ_HELP))
+    add_batch_flags(
+        add("batch", batch_command, "read a great many files, and go on after anything", BATCH_HELP)
+    )
     info = add("info", info_command, "show what a model is")
     info.add_argument("--model", metavar="DIR", type=Path, help="model folder (default: the package's)")
     info.add_argument("--json", action="store_true", help="print one JSON object")

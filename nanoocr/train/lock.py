@@ -16,10 +16,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nanoocr.errors import UsageError
-from nanoocr.train.distributed import World
+
+if TYPE_CHECKING:
+    from nanoocr.train.distributed import (
+        World,
+    )  # at run time it would bring torch to whoever only takes a lock
 
 LOCK = "run.lock"
 TOUCH_EVERY = 20.0  # seconds
@@ -47,8 +51,8 @@ def locked(run: Path, world: World) -> Iterator[None]:
             give_back(run)
 
 
-def take(run: Path) -> str:
-    """Write our name into the lock; "" or a sentence about who holds it."""
+def take(run: Path, other: str = "another --run_name") -> str:
+    """Write our name into the lock; "" or a sentence about who holds it, with what `other` to name."""
     run.mkdir(parents=True, exist_ok=True)
     with open(run / LOCK, "a+", encoding="utf-8") as file:
         # For this moment: of two that find a stale lock one takes it. Some file systems cannot do it.
@@ -58,7 +62,7 @@ def take(run: Path) -> str:
         if holder := holder_of(file.read(), time.time() - os.fstat(file.fileno()).st_mtime):
             return (
                 f"{run} is written by process {holder['pid']} on {holder['host']}: wait until it has ended, "
-                f"or name another --run_name (if it is gone, delete {run / LOCK})"
+                f"or name {other} (if it is gone, delete {run / LOCK})"
             )
         file.truncate(0)
         file.write(json.dumps(myself()))

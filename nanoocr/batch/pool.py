@@ -1,0 +1,88 @@
+"""Worker processes as the driver sees them: started, given tasks, listened to, buried."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from nanoocr.batch.worker import MakeReading, Task, work
+
+TASKS = 2  # that a worker holds: it need not wait for the driver between two
+HEARD_AT_ONCE = 256  # messages of one worker, so that none is passed over for long
+
+Message = tuple[str, int, int, Any]  # what, document, page, value
+
+
+@dataclass
+class Worker:
+    """One process, its tasks in order, and what it is busy with."""
+
+    process: BaseProcess
+    pipe: Connection
+    tasks: deque[Task] = field(default_factory=deque)
+    is_ready: bool = False
+    begun: tuple[int, int] | None = None  # document and page
+    since: float = 0.0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it can be given another task; one that still loads its model gets none."""
+        return self.is_ready and len(self.tasks) < TASKS
+
+    def give(self, task: Task) -> None:
+        """Send a task. One that has died in the meantime shows it when it is listened to."""
+        self.tasks.append(task)
+        try:
+            self.pipe.send(task)
+        except OSError:
+            return
+
+    def hear(self) -> Iterator[Message]:
+        """What it has said since. Raises EOFError where it has died."""
+        for _ in range(HEARD_AT_ONCE):
+            if not self.pipe.poll():
+                return
+            try:
+                message = self.pipe.recv()
+            except OSError as error:
+                raise EOFError from error
+            self._note(message)
+            yield message
+
+    def _note(self, message: Message) -> None:
+        what, document, page, _ = message
+        if what == "ready":
+            self.is_ready = True
+        elif what == "idle":
+            self.tasks.popleft()
+        self.begun = (document, page) if what == "begun" else None
+        self.since = time.monotonic()
+
+
+def start(make: MakeReading, threads: int) -> Worker:
+    """A new worker. Spawned, because a fork of a process with threads may hang."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=work, args=(theirs, make, threads), daemon=True)
+    process.start()
+    theirs.close()  # else the end of the worker would not show in ours
+    return Worker(process, ours)
+
+
+def listen(workers: Sequence[Worker], seconds: float) -> list[Worker]:
+    """The workers that have something to say, or have died; waits for one at most so long."""
+    said = set(map(id, wait([worker.pipe for worker in workers], seconds)))
+    return [worker for worker in workers if id(worker.pipe) in said]
+
+
+def bury(worker: Worker) -> None:
+    """End a worker for good."""
+    worker.process.kill()
+    worker.process.join()
+    worker.pipe.close()

@@ -1,0 +1,113 @@
+"""What a worker keeps to read with: the model, loaded once, and the formats of the files beside."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nanoocr.batch.ledger import Document, records_of
+from nanoocr.batch.sources import read_place
+from nanoocr.document import Line, Word
+from nanoocr.pages import Picture
+
+if TYPE_CHECKING:
+    from nanoocr.inference.page import Page
+    from nanoocr.inference.reader import Reader
+
+FILES = "files"  # the folder, in the output, of the files beside
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How pages are read and what is written of them: everything that a text hangs on."""
+
+    out: Path
+    model: Path
+    model_name: str  # of the column `model`: the folder's name and the beginning of its weights' sha256
+    version: str
+    formats: tuple[str, ...] = ()
+    prompt: str = "Read."
+    mode: str | None = None
+    min_confidence: float | None = None
+    max_tokens: int | None = None
+    max_batch: int = 32
+    device: str | None = None
+    dtype: str = "auto"
+
+
+@dataclass(frozen=True)
+class ModelReading:
+    """A loaded model and its settings; see `worker.Reading`."""
+
+    settings: Settings
+    reader: Reader
+
+    def read(self, pictures: Iterable[Picture]) -> Iterator[dict[str, Any]]:
+        """A record for each picture, in order."""
+        s = self.settings
+        for page in self.reader.read_pictures(pictures, s.prompt, max_tokens=s.max_tokens):
+            yield {**dataclasses.asdict(page), "model": s.model_name, "version": s.version}
+
+    def write_beside(self, document: Document) -> list[str]:
+        """Write the files of a document; one of which no page could be read gets none."""
+        from nanoocr.batch.ledger import LEDGER
+        from nanoocr.formats import write_document
+
+        pages = [page_of(record) for record in records_of(self.settings.out / LEDGER, document.id)]
+        if all(page.status == "error" for page in pages):
+            return []
+        sources = {document.name: read_place(document.place)} if "pdf" in self.settings.formats else None
+        stem = self.settings.out / FILES / document.stem
+        return write_document(pages, self.settings.formats, stem, sources).notes
+
+
+def model_reading(settings: Settings) -> ModelReading:
+    """Load the model; with one thread where OMP_NUM_THREADS says so.
+
+    Raises:
+        CheckpointError: the model cannot be loaded.
+        UsageError: as `Reader`.
+    """
+    import os
+
+    import torch
+
+    from nanoocr.inference.reader import LEAST_CONFIDENCE, Reader
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
+    least = settings.min_confidence
+    reader = Reader(
+        settings.model,
+        device=settings.device,
+        dtype=settings.dtype,
+        max_batch=settings.max_batch,
+        mode=settings.mode,
+        min_confidence=LEAST_CONFIDENCE if least is None else least,
+    )
+    return ModelReading(settings, reader)
+
+
+def page_of(record: dict[str, Any]) -> Page:
+    """The page of a record, as it was when it was read."""
+    from nanoocr.inference.engine import TokenCount
+    from nanoocr.inference.page import Page
+
+    known = {field.name for field in dataclasses.fields(Page)}
+    values = {key: value for key, value in record.items() if key in known}
+    values["tokens"] = TokenCount(*record.get("tokens", (0, 0, 0)))
+    values["lines"] = tuple(_line(line) for line in record.get("lines", ()))
+    values.setdefault("confidence", None)
+    return Page(**values)
+
+
+def _line(values: dict[str, Any]) -> Line:
+    words = tuple(Word(**{**word, "quad": _points(word["quad"])}) for word in values["words"])
+    baseline = _points(values["baseline"]) if values["baseline"] is not None else None
+    return Line(**{**values, "quad": _points(values["quad"]), "words": words, "baseline": baseline})
+
+
+def _points(values: list[list[float]]) -> Any:
+    return tuple(tuple(point) for point in values)

@@ -1,0 +1,125 @@
+"""A batch loses nothing and doubles nothing, whatever is killed; bad pages and killers are set aside."""
+
+import random
+from functools import partial
+
+import pytest
+from PIL import Image
+
+from nanoocr.batch import shards
+from nanoocr.batch.drive import Plan, drive
+from nanoocr.batch.ledger import Found, Ledger
+from nanoocr.batch.sources import file_place
+from nanoocr.errors import OutputError, UsageError
+from tests.batch.crash import crash, make_pages, read_out, run
+from tests.batch.fake import FakeReading
+
+
+def start_ledger(folder, out):
+    out.mkdir(exist_ok=True)
+    ledger = Ledger(out)
+    ledger.add(Found(file_place(p), p.name, p.stem) for p in sorted(folder.iterdir()))
+    return ledger
+
+
+def finish(ledger, out, **plan):
+    said = []
+    drive(ledger, out, partial(FakeReading, 0.0, str(out)), Plan(**plan), said.append, lambda: None)
+    return said
+
+
+def paint(path, colour):
+    Image.new("RGB", (4, 4), colour).save(path)
+
+
+@pytest.mark.slow
+def test_killed_at_random_every_page_is_there_once(tmp_path):
+    make_pages(tmp_path / "in", 120)
+    hit = crash(tmp_path / "in", tmp_path / "out", 5, random.Random(0))
+    run(tmp_path / "in", tmp_path / "whole", 0.0)
+    texts, times = read_out(tmp_path / "out")
+    assert hit.total() >= 3
+    assert texts == read_out(tmp_path / "whole")[0] and len(texts) == 120
+    assert set(times.values()) == {1}
+
+
+def test_bad_documents_twins_and_killers(tmp_path):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    paint(folder / "a.png", (1, 1, 1))
+    paint(folder / "b.png", (1, 1, 1))  # the same bytes as a
+    paint(folder / "killer.png", (6, 6, 6))
+    paint(folder / "seven.png", (7, 7, 7))
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "text.png").write_bytes(b"no picture at all")
+    ledger = start_ledger(folder, out)
+    said = finish(ledger, out, workers=1, rows=2)
+    counts = ledger.counts()
+    assert (counts.documents, counts.same, counts.done, counts.failed) == (6, 1, 1, 4)
+    texts, times = read_out(out)
+    assert set(times.values()) == {1}
+    assert texts["a.png", 1] == "(4, 4) (1, 1, 1)"
+    failures = {name: error for name, _, _, error in ledger.failures()}
+    assert "3 workers died" in failures["killer.png"] and "ZeroDivisionError: seven" in failures["seven.png"]
+    assert sum("killer.png" in line for line in said) == 2
+
+    # Mended, the page is tried again and is then in the output once, and no longer among the failures.
+    paint(folder / "seven.png", (8, 8, 8))
+    (folder / "killer.png").unlink()
+    ledger.forget_failures()
+    finish(ledger, out, workers=1, rows=2)
+    assert (ledger.counts().done, ledger.counts().failed) == (2, 3)
+    texts, times = read_out(out)
+    assert set(times.values()) == {1} and texts["seven.png", 1] == "(4, 4) (8, 8, 8)"
+
+
+def test_a_shard_that_the_ledger_does_not_know_is_written_anew(tmp_path, monkeypatch):
+    make_pages(tmp_path / "in", 9)
+    ledger = start_ledger(tmp_path / "in", tmp_path / "out")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "sharded", killed)  # the shard is in its place, and then the process dies
+        with pytest.raises(KeyboardInterrupt):
+            finish(ledger, tmp_path / "out", rows=3)
+    assert len(list((tmp_path / "out").glob("pages-*.parquet"))) == 1
+    finish(ledger, tmp_path / "out", rows=4)
+    texts, times = read_out(tmp_path / "out")
+    assert len(texts) == 9 and set(times.values()) == {1}
+
+
+def test_options_and_versions_of_ledgers(tmp_path):
+    ledger = Ledger(tmp_path)
+    ledger.agree({"mode": None, "model": "abc"})
+    ledger.agree({"mode": None, "model": "abc"})
+    with pytest.raises(UsageError, match="model=abc, not def"):
+        ledger.agree({"mode": None, "model": "def"})
+    ledger.db.execute("PRAGMA user_version=7")
+    ledger.close()
+    with pytest.raises(UsageError, match="version 7"):
+        Ledger(tmp_path)
+
+
+def test_a_file_that_is_no_ledger_and_a_folder_that_is_none(tmp_path):
+    (tmp_path / "ledger.sqlite").write_bytes(b"not a database" * 100)
+    with pytest.raises(UsageError, match="no ledger"):
+        Ledger(tmp_path)
+    with pytest.raises(OutputError, match="cannot be written"):
+        Ledger(tmp_path / "missing")
+
+
+def test_a_full_disk_is_one_sentence_and_the_next_run_goes_on(tmp_path, monkeypatch):
+    make_pages(tmp_path / "in", 6)
+    ledger = start_ledger(tmp_path / "in", tmp_path / "out")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "write_file", full)
+        with pytest.raises(OutputError, match=r"pages-000001.parquet cannot be written \(No space left"):
+            finish(ledger, tmp_path / "out", rows=3)
+    finish(ledger, tmp_path / "out", rows=3)
+    assert len(read_out(tmp_path / "out")[0]) == 6
