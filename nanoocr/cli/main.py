@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from nanoocr.cli.finetune import FINETUNE_HELP, add_finetune_flags, finetune_command
 from nanoocr.cli.flags import READ_HELP, Parser, add_read_flags, refuse_unknown_command, refuse_unknown_flags
 from nanoocr.cli.output import opened, write
 from nanoocr.cli.read import read_command
@@ -64,6 +65,7 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
     _add_convert_flags(
         add("convert", convert_command, "make a model folder of others' weights", CONVERT_HELP)
     )
+    add_finetune_flags(add("finetune", finetune_command, "train on pages of your own", FINETUNE_HELP))
     export = add("export", export_command, "give a model to others' tools")
     export.add_argument("--model", metavar="DIR", type=Path, help="model folder (default: the package's)")
     export.add_argument(

@@ -95,6 +95,9 @@ def train(
                 if (state.step % config.eval_every == 0 or last) and validation and not stop:
                     report = look(log, state, tokenizer, validation, modes, config, world)
                     clock.restart()
+                    if out_of_patience(run, state.step, config, world):
+                        log.say(f"stopped at step {state.step}: no better for {config.patience} validations")
+                        break
                 if stop:
                     log.say(f"stopped at step {state.step}; go on with --resume=True")
                     raise KeyboardInterrupt
@@ -108,6 +111,16 @@ def validation_is_due(step: int, run: Path, config: TrainConfig, world: World) -
     planned = step % config.eval_every == 0 or step == config.steps
     missing = world.is_main and planned and step not in past_validations(run)
     return world.sum([float(missing)])[0] > 0
+
+
+def out_of_patience(run: Path, step: int, config: TrainConfig, world: World) -> bool:
+    """Have the last `--patience` validations all been no better than one before them?"""
+    if not config.patience:
+        return False
+    losses = [loss for at, loss in sorted(past_validations(run).items()) if at <= step]
+    late = world.is_main and len(losses) > config.patience
+    stale = late and min(losses[-config.patience :]) >= min(losses[: -config.patience])
+    return world.sum([float(stale)])[0] > 0
 
 
 def look(
