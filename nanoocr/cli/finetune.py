@@ -11,11 +11,11 @@ from nanoocr.cli.flags import Parser
 
 FINETUNE_HELP = """\
 DATA is a folder or file: pictures or PDFs with a .txt or .md beside each, PAGE-XML, ALTO or hOCR beside their
-pictures, Label Studio's OCR export, chat rows (.jsonl), Parquet in FineVision's schema, HDF5 pages with boxes, or
-line crops (NAME.gt.txt beside NAME.png, or a .tsv of pictures and texts). Part of the documents is held out and
-read before and after; MODEL gets the tuned weights where they read better, else the base model's, and a report.
-The same command goes on where it was stopped. Exit codes: 10 not better, 11 texts that do not belong to their
-pictures.
+pictures, Label Studio's OCR export, chat rows (.jsonl), Parquet in FineVision's schema, HDF5 pages with
+boxes, or line crops (NAME.gt.txt beside NAME.png, or a .tsv of pictures and texts). Part of the documents is
+held out and read before and after; MODEL gets the tuned weights where they read better, else those of the
+base model, and a report. The same command goes on where it was stopped. Exit codes: 10 not better, 11 texts
+that do not belong to their pictures.
 """
 
 

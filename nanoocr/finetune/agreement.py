@@ -1,8 +1,8 @@
 """Do the texts belong to the pictures? Asked before training, of what the base model has read.
 
-A model that reads a style badly still reads a document's own text out of it rather than another document's. So
-every text is compared with its own picture and with others': where its own is no better, the pair is doubtful,
-however bad the reading is. Where many pairs are doubtful, training would teach to read what is not there.
+A model that reads a style badly still reads a document's own text out of it rather than another one's. So
+every text is compared with its own picture and with others': where its own is no better, the pair is
+doubtful, however bad the reading is. Many such pairs would teach the model to read what is not there.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Agreement:
             )
         if self.aligned < LEAST_ALIGNED:
             said.append(
-                f"only {self.aligned:.0%} of the texts' characters were found on the pictures: many texts are "
-                "wrong, or this model cannot read the style; look at the lines in the report"
+                f"only {self.aligned:.0%} of the texts' characters were found on the pictures: many texts "
+                "are wrong, or this model cannot read the style; look at the lines in the report"
             )
         return said
 

@@ -1,8 +1,8 @@
 """Which words of a text stand on which strip: an alignment of what was read with what is true.
 
-Both are in reading order, so that each strip takes a run of words, behind those of the strip before it. Of all
-ways to deal the words out, the one with the fewest edits is taken, as Levenshtein's distance is computed, but
-with cuts between words only. What a change of columns has put out of order is looked for once more.
+Both are in reading order, so that each strip takes a run of words, behind those of the strip before it. Of
+all ways to deal the words out, the one with the fewest edits is taken, as Levenshtein's distance is computed,
+but with cuts between words only. What a change of columns has put out of order is looked for once more.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ BAND = 30  # words to either side of where the plain alignment of all characters
 LONGEST, SPARE = 2.0, 8  # a strip's words have at most so many times its characters, and some
 SURELY = 0.34  # errors per character up to which a run of words is believed out of its order
 FAR = 10**9
+# Costs of an edit, and of passing over a character of the truth: a strip shall not take in what it lacks only
+# because both would cost the same.
+EDIT, PASSED = 10, 9
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def _monotone(readings: Sequence[str], words: Sequence[str]) -> list[Run]:
     lengths = np.cumsum([0, *(len(word) + 1 for word in words)])
     wide = _places(readings, words)
     # cost[j]: the cheapest way to have dealt with the first j words after the strips so far.
-    cost = lengths.astype(np.int64)
+    cost = PASSED * lengths.astype(np.int64)
     steps: list[dict[int, Run]] = []
     for number, read in enumerate(readings):
         low, high = wide[number]
@@ -70,12 +73,12 @@ def _monotone(readings: Sequence[str], words: Sequence[str]) -> list[Run]:
                 length = int(lengths[end] - lengths[start])
                 if length > most and end > start + 1:
                     break
-                own = Levenshtein.distance(read, _said(words, Run(start, end)))
+                own = EDIT * Levenshtein.distance(read, _said(words, Run(start, end)))
                 if cost[start] + own < new[end]:
                     new[end], step[end] = cost[start] + own, Run(start, end)
         cost = _pass_over(new, lengths, step)
         steps.append(step)
-    runs, end = [], int(np.argmin(cost + lengths[-1] - lengths))
+    runs, end = [], int(np.argmin(cost + PASSED * (lengths[-1] - lengths)))
     for step in reversed(steps):
         run = step[end]
         runs.append(run)
@@ -84,9 +87,9 @@ def _monotone(readings: Sequence[str], words: Sequence[str]) -> list[Run]:
 
 
 def _pass_over(cost: np.ndarray, lengths: np.ndarray, step: dict[int, Run]) -> np.ndarray:
-    """The costs after words behind a strip may be passed over, at one edit a character."""
+    """The costs after words behind a strip may be passed over."""
     for end in range(1, len(cost)):
-        skipped = cost[end - 1] + lengths[end] - lengths[end - 1]
+        skipped = cost[end - 1] + PASSED * (lengths[end] - lengths[end - 1])
         if skipped < cost[end]:
             cost[end] = skipped
             step[end] = step[end - 1]

@@ -25,6 +25,7 @@ from nanoocr.pictures import upright_size
 from nanoocr.tasks.folder import PICTURES
 
 SUFFIXES = (".xml", ".hocr", ".html", ".htm", ".alto", ".page")
+LEAST_SIDE = 3  # pixels: nothing smaller can be read, and writers turn boxes without a size into such
 Found = Iterator[TrueDocument | str]
 Placed = tuple[str, Sequence[Point]]  # a text and the corners or outline of its line, in the file's units
 HOCR_LINES = ("ocr_line", "ocrx_line", "ocr_header", "ocr_footer", "ocr_caption", "ocr_textfloat")
@@ -248,7 +249,7 @@ def _document(
         true += [line] if line else []
         odd += line is None
     if odd:
-        yield f"{name}: {odd} of {len(lines)} lines lack a text or a box inside the picture; they are left out"
+        yield f"{name}: {odd} of {len(lines)} lines lack a text or a box in the picture and are left out"
     text = "\n".join(line.text for line in true)
     yield TrueDocument(name, source, "boxes", text, str(source), tuple(true), page)
 
@@ -288,7 +289,7 @@ def _line(said: str, points: Sequence[Point], pixels: tuple[int, int]) -> TrueLi
     box = hull(points)
     height, width = pixels if all(pixels) else (math.inf, math.inf)
     outside = box.right <= 0 or box.bottom <= 0 or box.left >= width or box.top >= height
-    if outside or box.width < 1 or box.height < 1:
+    if outside or min(box.width, box.height) < LEAST_SIDE:
         return None
     four: Quad = tuple(points) if len(points) == 4 else box.quad()  # type: ignore[assignment]
     return TrueLine(said, four)

@@ -1,8 +1,8 @@
 """Shards of nvidia/OCR-Synthetic-Multilingual-v1 (CC BY 4.0): HDF5 pages with boxes of words and lines.
 
 A shard holds data sets of equal length, of which these are read: `images` (encoded pictures), `annotations`
-(JSON with `word_bboxes` and `line_bboxes`, each a text with a `bbox` of x, y, width, height or a `quad`, lines
-with the indices of their words), `dimensions` (height and width that the boxes count in) and `sample_ids`.
+(JSON with `word_bboxes` and `line_bboxes`, each a text with a `bbox` of x, y, width, height or a `quad`,
+lines with the indices of their words) and `dimensions` (height and width that the boxes count in).
 The data set's own card describes them. h5py is the extra `hdf5`, imported when a shard is opened.
 """
 
@@ -36,9 +36,7 @@ def hdf5_documents(path: Path, most: int = MOST_PAGES) -> Found:
     try:
         with h5py.File(path) as shard:
             if missing := [name for name in NEEDED if name not in shard]:
-                raise UsageError(
-                    f"{path}: has no data set {missing[0]!r}, so it is no shard of pages with boxes"
-                )
+                raise UsageError(f"{path}: has no data set {missing[0]!r}: no shard of pages with boxes")
             count = len(shard["images"])
             for i in range(min(count, most)):
                 yield _page(shard, i, f"{path.name}/{i}")

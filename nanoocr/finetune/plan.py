@@ -1,4 +1,4 @@
-"""Who trains, who watches and who measures; how long, how fast, with what mixture: decided before anything runs."""
+"""Who trains, watches and measures; how long, how fast, with what mixture: decided before anything runs."""
 
 from __future__ import annotations
 
@@ -44,6 +44,8 @@ class FinetuneConfig:
     muon_lr: float = 1.2e-3  # Muon's
     drawn: float = 0.5  # share of drawn strips, so that nothing is forgotten
     hold_out: float = 0.2  # share of the documents that measure and never train
+    # The package's model has no glyph heads: fresh ones would send noise into an encoder that sees well.
+    glyph_weight: float = 0.0  # of the loss that names characters, for data with boxes of words
     average: float = 0.97  # decay of the averaged weights
     patience: int = 4  # validations without a better one until training stops
     eval_every: int = 0  # steps between two validations
@@ -143,7 +145,7 @@ def train_config(config: FinetuneConfig, base: str, preset: str, steps: int, wor
         warmup=0.05,
         cooldown=0.6,
         average=config.average,
-        glyph_weight=0.2,
+        glyph_weight=config.glyph_weight,
         device=config.device,
         dtype=config.dtype,
         threads=config.threads,

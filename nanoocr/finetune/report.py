@@ -1,4 +1,4 @@
-"""What is handed over: the model folder with its card, and a page that shows before and after side by side."""
+"""What is handed over: the model folder with its card, and a page that shows before and after."""
 
 from __future__ import annotations
 
@@ -153,9 +153,10 @@ tags: [ocr]
 |---|---|---|
 {measured}
 
-CER: character errors / characters of the truth, case counts, white space as one blank; in brackets where it lies in
-95 % of the resamplings of the documents. Grounding gap: word overlap with the right picture minus with another one's.
-The hold-out was parted from the rest by document before training. Drawn lines are the project's own held-out series.
+CER: character errors / characters of the truth, case counts, white space as one blank; in brackets where it
+lies in 95 % of the resamplings of the documents. Grounding gap: word overlap with the right picture minus
+with another one's. The hold-out was parted from the rest by document before training. Drawn lines are the
+project's own held-out series.
 
 ## Data
 
@@ -168,8 +169,9 @@ Fingerprint {story.mark}. {story.found.aligned:.0%} of the texts' characters wer
 
 ## Training
 
-Base: `{story.base.name}`. Up to {story.steps} steps of {config.batch_size} lines, {config.drawn:.0%} of them drawn; all parts
-trained, AdamW at {config.lr:g} and Muon at {config.muon_lr:g}, averaged weights (decay {config.average:g}), seed {config.seed}.
+Base: `{story.base.name}`. Up to {story.steps} steps of {config.batch_size} lines, {config.drawn:.0%} of them
+drawn; all parts trained, AdamW at {config.lr:g} and Muon at {config.muon_lr:g}, averaged weights (decay
+{config.average:g}), seed {config.seed}.
 The step with the best validation on documents of its own was taken.
 """
 
@@ -201,9 +203,8 @@ def report(story: Story) -> str:
         _list(_left_out(story)),
     ]
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Fine-tuning</title><style>{STYLE}</style>'
-        + "\n".join(body)
-        + "</html>\n"
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Fine-tuning</title>'
+        f"<style>{STYLE}</style>" + "\n".join(body) + "</html>\n"
     )
 
 

@@ -107,7 +107,7 @@ def finetune(config: FinetuneConfig) -> Outcome:
     if not verdict.better and not config.accept_worse:
         print(shown, file=sys.stderr)
         raise NotBetterError(
-            f"{'; '.join(verdict.reasons)}: {out} holds the base model's weights (see {out / 'report.html'}); "
+            f"{'; '.join(verdict.reasons)}: {out} holds the base model's weights and a report; "
             "give the same command with --accept_worse to take the tuned ones"
         )
     return Outcome(verdict, before, after, out, shown)
@@ -186,9 +186,7 @@ def _unseen(cuts: Sequence[CutDocument]) -> list[str]:
     if not unseen:
         return []
     told = ", ".join(f"{char} ({count})" for char, count in unseen.most_common(12))
-    return [
-        f"{len(unseen)} characters were never seen in training and are learned from these texts alone: {told}"
-    ]
+    return [f"{len(unseen)} characters were never seen in training and are learned here alone: {told}"]
 
 
 # ---------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """What lies on disk as documents with truths: the formats are told apart by what the files are.
 
-A folder of pictures or PDFs with a .txt or .md beside each; line crops, as NAME.gt.txt beside NAME.png or in a
-list with a picture and its text on each line; PAGE-XML, ALTO and hOCR beside their pictures; Label Studio's
+A folder of pictures or PDFs with a .txt or .md beside each; line crops, as NAME.gt.txt beside NAME.png or in
+a list with a picture and its text on each line; PAGE-XML, ALTO and hOCR beside their pictures; Label Studio's
 export; chat rows; Parquet in FineVision's schema; HDF5 pages with boxes. Every file that cannot be used is
 named in a sentence, and the rest goes on.
 """

@@ -1,4 +1,4 @@
-"""The own strips as an endless data set: each time a little otherwise, as other photographs would show them."""
+"""The own strips as an endless data set: each time a little otherwise, as another photograph shows them."""
 
 from __future__ import annotations
 
