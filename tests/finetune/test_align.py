@@ -2,23 +2,8 @@
 
 from nanoocr.finetune.align import Run, align, errors
 
-TEXT = [
-    "the",
-    "quick",
-    "brown",
-    "fox",
-    "jumps",
-    "over",
-    "the",
-    "lazy",
-    "dog",
-    "and",
-    "sees",
-    "a",
-    "small",
-    "red",
-    "house",
-]
+TEXT = ["the", "quick", "brown", "fox", "jumps", "over", "the", "lazy", "dog"]
+TEXT += ["and", "sees", "a", "small", "red", "house"]
 
 
 def said(words, runs):

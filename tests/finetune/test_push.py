@@ -36,6 +36,8 @@ class Hub(BaseHTTPRequestHandler):
         if self.path.endswith("/repos/create"):
             self.kept["repo"] = json.loads(body)
             return self.answer({"url": f"http://{self.headers['Host']}/me/mine"})
+        if self.path.endswith("/validate-yaml"):
+            return self.answer({"errors": [], "warnings": []})
         if "/preupload/" in self.path:
             names = [one["path"] for one in json.loads(body)["files"]]
             return self.answer(
@@ -45,7 +47,9 @@ class Hub(BaseHTTPRequestHandler):
             lines = [json.loads(line) for line in body.splitlines()]
             files = [one["value"] for one in lines if one["key"] == "file"]
             self.kept["files"] = {one["path"]: base64.b64decode(one["content"]) for one in files}
-            return self.answer({"commitUrl": "http://localhost/c", "commitOid": "1" * 40})
+            return self.answer(
+                {"commitUrl": f"http://{self.headers['Host']}/me/mine/commit/1", "commitOid": "1" * 40}
+            )
         return self.answer({}, 404)
 
     def do_GET(self):
