@@ -11,6 +11,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from nanoocr.errors import OutputError, UsageError
 from nanoocr.files import MANIFEST, check_files, read_manifest
@@ -65,7 +66,7 @@ def push(upload: Upload, *, private: bool = True, message: str = "Upload a nanoo
     except ImportError as error:
         raise UsageError("nanoocr push needs the extra: pip install 'nano-deepseek-ocr[hub]'") from error
     # The library has changed what it speaks HTTP with, and a hub that cannot be reached is that one's error.
-    http_error = HfHubHTTPError.__bases__[0]
+    http_error = cast(type[Exception], HfHubHTTPError.__bases__[0])
     api = HfApi()
     manifest = manifest_of(upload)
     sent = [CommitOperationAdd(there, str(here)) for here, there in upload.files]

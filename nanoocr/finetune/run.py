@@ -6,6 +6,7 @@ the same command goes on where it was stopped.
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -47,6 +51,7 @@ from nanoocr.progress import track
 from nanoocr.tasks.synth import Synth
 from nanoocr.train.checkpoint import BEST
 from nanoocr.train.setup import run_stage
+from nanoocr.train.validate import past_validations
 
 SHOWN = 8  # sentences about problems on the terminal; the report has all of them
 DONE = "trained.json"
@@ -197,6 +202,11 @@ def _train(
     config: FinetuneConfig, parts: Split, base: Path, steps: int, work: Path, found: Agreement
 ) -> None:
     """Run the training loop; `trained.json` says that it has come to its end."""
+    # A kill between the last validation and `trained.json` leaves nothing to train.
+    run = work / "run"
+    if step_folder(run, steps) in complete_steps(run) and steps in past_validations(run):
+        write_file(work / DONE, json.dumps({"steps": steps}).encode())
+        return
     own = OwnStrips(strips_of(parts.train), config.seed)
     tasks: dict[str, Task] = {"own": own, "drawn": Synth("strip", seed=config.seed)}
     _write_watched(work / "watch.parquet", strips_of(parts.watch))
@@ -213,13 +223,8 @@ def _train(
 
 def _write_watched(path: Path, strips: Sequence[LineStrip]) -> None:
     """The lines that say when to stop: own ones, spread over their documents, and drawn ones."""
-    import io
-
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    chosen = [strips[i * len(strips) // MOST_WATCHED] for i in range(MOST_WATCHED)]
-    chosen = list(strips) if len(strips) <= MOST_WATCHED else chosen
+    count = min(len(strips), MOST_WATCHED)
+    chosen = [strips[i * len(strips) // count] for i in range(count)]
     rows = [row_of(strip, strip.document) for strip in chosen]
     # From 10,000 on: other drawn lines than those that measure.
     rows += drawn_rows(max(2, round(WATCH_DRAWN * len(chosen))), start=10_000)
@@ -241,8 +246,6 @@ def _write_watched(path: Path, strips: Sequence[LineStrip]) -> None:
 
 def as_png_of(image: Any) -> bytes:
     """An RGB picture, encoded without loss."""
-    import numpy as np
-
     return as_png(np.asarray(image))
 
 

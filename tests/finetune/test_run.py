@@ -43,6 +43,7 @@ def test_no_gain_keeps_the_base_and_the_same_command_goes_on(scans, tmp_path, ca
     assert b"Fine-tuning: before and after" in files["report.html"]
     assert b"| train | 5 |" in files["MODEL_CARD.md"] and not json.loads(files["finetune.json"])["tuned"]
     # The second call neither cuts nor trains nor measures again.
+    (tmp_path / "model.work" / "trained.json").unlink()  # as by a kill after the last validation
     for name in ("cut_document", "run_stage", "measure"):
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("done again"))
     assert main([*flags(scans, out), "--lr=0", "--muon_lr=0", "--accept_worse"]) == 0
