@@ -33,7 +33,7 @@ def flags(scans, out):
 def test_no_gain_keeps_the_base_and_the_same_command_goes_on(scans, tmp_path, capsys, monkeypatch):
     out = tmp_path / "model"
     # Two steps on clean pages gain nothing.
-    assert main([*flags(scans, out), "--lr=0", "--muon_lr=0"]) == 10
+    assert main([*flags(scans, out), "--lr=1e-9", "--muon_lr=1e-9"]) == 10
     said = capsys.readouterr().err
     assert "holds the base model's weights" in said and "hold-out, 2 documents: CER" in said
     base = Reader(default_model_folder()).model.state_dict()
@@ -46,7 +46,7 @@ def test_no_gain_keeps_the_base_and_the_same_command_goes_on(scans, tmp_path, ca
     (tmp_path / "model.work" / "trained.json").unlink()  # as by a kill after the last validation
     for name in ("cut_document", "run_stage", "measure"):
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("done again"))
-    assert main([*flags(scans, out), "--lr=0", "--muon_lr=0", "--accept_worse"]) == 0
+    assert main([*flags(scans, out), "--lr=1e-9", "--muon_lr=1e-9", "--accept_worse"]) == 0
     assert json.loads((out / "finetune.json").read_bytes())["tuned"]
     assert main([*flags(scans, out), "--lr=0.1"]) == 2
     assert "other flags" in capsys.readouterr().err
