@@ -63,3 +63,15 @@ class DivergedError(NanoOCRError):
     """A training run in which a loss, a gradient or a weight is no finite number. Exit code 9."""
 
     exit_code = 9
+
+
+class NotBetterError(NanoOCRError):
+    """A fine-tuned model that reads no better, or forgets: the base model is kept. Exit code 10."""
+
+    exit_code = 10
+
+
+class DoubtfulDataError(NanoOCRError):
+    """Texts that do not belong to their pictures: nothing is trained on them. Exit code 11."""
+
+    exit_code = 11

@@ -31,6 +31,7 @@ FOLDERS = (
     "pretrained",
     "eval",
     "train",
+    "finetune",
     "serve",
     "batch",
     "cli",

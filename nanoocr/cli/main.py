@@ -1,7 +1,8 @@
-"""The command `nanoocr`: read pictures (read.py), show what a model is, take weights in and give them out.
+"""The command `nanoocr`: read pictures (read.py), show, tune and push a model, take in and give out weights.
 
 Results on stdout, everything else on stderr. Exit codes: 0 all read, 2 wrong usage, 3 nothing could be read,
-4 model unusable, 5 some inputs failed and the others were read, 6 output not writable, 130 interrupted.
+4 model unusable, 5 some inputs failed and the others were read, 6 output not writable, 10 a fine-tuned model
+that is not better, 11 texts that do not belong to their pictures, 130 interrupted.
 Heavy imports stand inside the commands, so that --help and a mistyped flag answer at once.
 """
 
@@ -15,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from nanoocr.cli.batch import BATCH_HELP, add_batch_flags, batch_command
+from nanoocr.cli.finetune import FINETUNE_HELP, add_finetune_flags, finetune_command
 from nanoocr.cli.flags import READ_HELP, Parser, add_read_flags, refuse_unknown_command, refuse_unknown_flags
 from nanoocr.cli.output import opened, write
+from nanoocr.cli.push import PUSH_HELP, add_push_flags, push_command
 from nanoocr.cli.read import read_command
 from nanoocr.commandline import run
 
@@ -68,6 +71,8 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
     _add_convert_flags(
         add("convert", convert_command, "make a model folder of others' weights", CONVERT_HELP)
     )
+    add_finetune_flags(add("finetune", finetune_command, "train on pages of your own", FINETUNE_HELP))
+    add_push_flags(add("push", push_command, "send a model folder to a hub", PUSH_HELP))
     export = add("export", export_command, "give a model to others' tools")
     export.add_argument("--model", metavar="DIR", type=Path, help="model folder (default: the package's)")
     export.add_argument(

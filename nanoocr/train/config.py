@@ -72,6 +72,7 @@ class TrainConfig:
     eval_first: bool = False  # validate before the first step too: what the run starts from
     eval_samples: int = 64  # held-out rows of a validation; 0 is none
     eval_tokens: int = 512  # most tokens of an answer in a validation
+    patience: int = 0  # validations in a row without a better loss until the run ends early; 0 never
     stop_on_collapse: bool = False  # end the run where a validation finds collapsed features
     save_every: int = 500  # steps between two checkpoints
     keep_last: int = 2  # checkpoints that are kept beside the best one; 0 is all
@@ -89,7 +90,7 @@ class TrainConfig:
         require(self.peak_tflops >= 0, "--peak_tflops must not be negative")
         for name in (
             *("seed", "eval_samples", "keep_last", "workers", "threads", "max_length", "weight_decay"),
-            "micro_batch",
+            *("micro_batch", "patience"),
         ):
             require(getattr(self, name) >= 0, f"--{name} must not be negative")
         require(self.max_length <= MAX_SIZE, f"--max_length must not be above {MAX_SIZE}")

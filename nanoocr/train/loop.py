@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from nanoocr.bpe import Tokenizer
-from nanoocr.data.loader import DataPlan, multimodal_data_generator
+from nanoocr.data.loader import DataPlan, Delivery, multimodal_data_generator
 from nanoocr.data.processes import shared_by
 from nanoocr.data.rows import Row
 from nanoocr.data.source import Mixture
@@ -77,7 +77,7 @@ def train(
             report = look(log, state, tokenizer, validation, modes, config, world)
         with interruptible() as asked, closing(batches):
             clock = Clock()
-            for deliveries in batches:
+            for deliveries in while_it_helps(batches, log, state, config, world):
                 clock.waited()
                 stats = train_step(state, deliveries, chosen, config, world, stop=asked[0])
                 clock.stepped(stats)
@@ -109,6 +109,28 @@ def validation_is_due(step: int, run: Path, config: TrainConfig, world: World) -
     planned = step % config.eval_every == 0 or step == config.steps
     missing = world.is_main and planned and step not in past_validations(run)
     return world.sum([float(missing)])[0] > 0
+
+
+def while_it_helps(
+    batches: Iterable[list[Delivery]], log: RunLog, state: TrainState, config: TrainConfig, world: World
+) -> Iterator[list[Delivery]]:
+    """The batches, until the last `--patience` validations have brought nothing."""
+    for deliveries in batches:
+        validated = state.step and state.step % config.eval_every == 0
+        if validated and out_of_patience(log.run, state.step, config, world):
+            log.say(f"stopped at step {state.step}: no better for {config.patience} validations")
+            return
+        yield deliveries
+
+
+def out_of_patience(run: Path, step: int, config: TrainConfig, world: World) -> bool:
+    """Have the last `--patience` validations all been no better than one before them?"""
+    if not config.patience:
+        return False
+    losses = [loss for at, loss in sorted(past_validations(run).items()) if at <= step]
+    late = world.is_main and len(losses) > config.patience
+    stale = late and min(losses[-config.patience :]) >= min(losses[: -config.patience])
+    return world.sum([float(stale)])[0] > 0
 
 
 def look(

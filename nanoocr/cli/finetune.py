@@ -1,0 +1,81 @@
+"""`nanoocr finetune DATA --out=MODEL`: a model that reads your own pages better, or a reason why not."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from nanoocr.cli.flags import Parser
+
+FINETUNE_HELP = """\
+DATA is a folder or file: pictures or PDFs with a .txt or .md beside each, PAGE-XML, ALTO or hOCR beside their
+pictures, Label Studio's OCR export, chat rows (.jsonl), Parquet in FineVision's schema, HDF5 pages with
+boxes, or line crops (NAME.gt.txt beside NAME.png, or a .tsv of pictures and texts). Part of the documents is
+held out and read before and after; MODEL gets the tuned weights where they read better, else those of the
+base model, and a report. The same command goes on where it was stopped. Exit codes: 10 not better, 11 texts
+that do not belong to their pictures.
+"""
+
+
+def add_finetune_flags(parser: Parser) -> None:
+    """The flags of `nanoocr finetune`; those of the training scripts have their names here."""
+    add: Any = parser.add_argument
+    add("data", metavar="DATA", help="folder or file of documents with texts")
+    add("--out", metavar="MODEL", required=True, help="the model folder to write; MODEL.work holds the run")
+    add("--model", metavar="DIR", default="", help="model folder to start from (default: the package's)")
+    add("--steps", metavar="N", type=int, default=0, help="optimiser steps (default: by the amount of data)")
+    add("--batch_size", "--batch-size", metavar="N", type=int, default=48, help="lines of a step")
+    add("--lr", metavar="X", type=float, default=3e-4, help="AdamW's learning rate (default: %(default)s)")
+    add(
+        "--muon_lr",
+        "--muon-lr",
+        metavar="X",
+        type=float,
+        default=1.2e-3,
+        help="Muon's (default: %(default)s)",
+    )
+    add("--drawn", metavar="P", type=float, default=0.5, help="share of drawn lines (default: %(default)s)")
+    add(
+        "--hold_out",
+        "--hold-out",
+        metavar="P",
+        type=float,
+        default=0.2,
+        help="share of the documents that measure",
+    )
+    add("--average", metavar="P", type=float, default=0.97, help="decay of the averaged weights")
+    add(
+        "--patience", metavar="N", type=int, default=4, help="validations without a better one until it stops"
+    )
+    add(
+        "--eval_every", "--eval-every", metavar="N", type=int, default=0, help="steps between two validations"
+    )
+    add("--eval_drawn", "--eval-drawn", metavar="N", type=int, default=400, help="drawn lines that measure")
+    add("--seed", metavar="N", type=int, default=0, help="of split and data")
+    add(
+        "--threads", metavar="N", type=int, default=0, help="processors to use (default: those that are free)"
+    )
+    add("--device", metavar="NAME", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
+    add("--dtype", metavar="NAME", default="auto", help="auto, float32 or bfloat16 (default: auto)")
+    add("--accept_worse", "--accept-worse", action="store_true", help="take the tuned weights in any case")
+    add(
+        "--accept_doubtful", "--accept-doubtful", action="store_true",
+        help="train on the rest where many texts do not belong to their pictures",
+    )  # fmt: skip
+
+
+def finetune_command(arguments: argparse.Namespace) -> int:
+    """Tune, and print before and after."""
+    from nanoocr.cli.output import opened, write
+    from nanoocr.finetune.plan import FinetuneConfig
+    from nanoocr.finetune.run import finetune
+
+    names = FinetuneConfig.__dataclass_fields__
+    config = FinetuneConfig(**{name: value for name, value in vars(arguments).items() if name in names})
+    outcome = finetune(config)
+    with opened("-") as out:
+        write(out, outcome.table + "\n", "-")
+    print(f"wrote {outcome.out}; see {Path(outcome.out) / 'report.html'}", file=sys.stderr)
+    return 0

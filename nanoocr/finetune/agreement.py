@@ -1,0 +1,100 @@
+"""Do the texts belong to the pictures? Asked before training, of what the base model has read.
+
+A model that reads a style badly still reads a document's own text out of it rather than another one's. So
+every text is compared with its own picture and with others': where its own is no better, the pair is
+doubtful, however bad the reading is. Many such pairs would teach the model to read what is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rapidfuzz.distance import Levenshtein
+
+from nanoocr.errors import DoubtfulDataError
+from nanoocr.finetune.types import CutDocument
+
+OTHERS = 24  # texts of other documents that a picture is compared with
+FEWEST = 4  # letters: below, a text says too little to tell it from others
+MARGIN = 0.04  # what a picture's own text must be nearer than the nearest of the others
+MOST_DOUBTFUL = 0.2  # share of the pairs from which the data are refused
+LEAST_ALIGNED = 0.6  # share of the texts' characters that strips must be found for, else the user is warned
+LONGEST = 3000  # characters of a text that are compared
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What the base model says about the pairs."""
+
+    compared: int
+    doubtful: tuple[str, ...]  # names of documents
+    aligned: float  # share of all characters of the truths that strips were found for
+    own: tuple[float, ...]  # distance of each picture's reading to its own text, 0 to 1
+    others: tuple[float, ...]  # to the nearest text of another document
+
+    @property
+    def share(self) -> float:
+        """Of doubtful pairs."""
+        return len(self.doubtful) / self.compared if self.compared else 0.0
+
+    def warnings(self) -> list[str]:
+        """Sentences for what does not stop the run and should be looked at."""
+        said = []
+        if self.doubtful:
+            names = ", ".join(self.doubtful[:5])
+            said.append(
+                f"{len(self.doubtful)} of {self.compared} documents are left out, since their texts do not "
+                f"belong to their pictures: {names}"
+            )
+        if self.aligned < LEAST_ALIGNED:
+            said.append(
+                f"only {self.aligned:.0%} of the texts' characters were found on the pictures: many texts "
+                "are wrong, or this model cannot read the style; look at the lines in the report"
+            )
+        return said
+
+
+def agreement(cuts: Sequence[CutDocument], seed: int = 0) -> Agreement:
+    """Compare every reading with its own text and with others'."""
+    told = [cut for cut in cuts if len(_flat(cut.document.text)) >= FEWEST]
+    rng = np.random.default_rng(seed)
+    texts = [_flat(cut.document.text) for cut in told]
+    doubtful, own, others = [], [], []
+    for number, cut in enumerate(told):
+        read = _flat(cut.read)
+        rest = [i for i in range(len(told)) if texts[i] != texts[number]]
+        picked = [int(i) for i in rng.permutation(rest)[:OTHERS]]
+        own.append(_distance(read, texts[number]))
+        others.append(min((_distance(read, texts[i]) for i in picked), default=1.0))
+        if own[-1] > others[-1] - MARGIN:
+            doubtful.append(cut.document.name)
+    characters = sum(cut.characters for cut in cuts)
+    aligned = sum(cut.aligned * cut.characters for cut in cuts) / max(1, characters)
+    return Agreement(len(told), tuple(doubtful), aligned, tuple(own), tuple(others))
+
+
+def refuse_doubtful(found: Agreement) -> None:
+    """Stop before training where the texts do not belong to the pictures.
+
+    Raises:
+        DoubtfulDataError: too many pairs are doubtful.
+    """
+    if found.share <= MOST_DOUBTFUL:
+        return
+    own, other = (float(np.mean(values)) for values in (found.own, found.others))
+    raise DoubtfulDataError(
+        f"{len(found.doubtful)} of {found.compared} texts do not belong to their pictures, as "
+        f"{found.doubtful[0]} (what is read differs from its own text by {own:.0%} and from another one by "
+        f"{other:.0%}, on average): mend the texts, or give --accept_doubtful to leave these out"
+    )
+
+
+def _flat(text: str) -> str:
+    """Without case and blanks, which truths and readings handle in ways of their own."""
+    return "".join(text.casefold().split())[:LONGEST]
+
+
+def _distance(one: str, other: str) -> float:
+    return float(Levenshtein.normalized_distance(one, other))

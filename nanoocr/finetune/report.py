@@ -1,0 +1,248 @@
+"""What is handed over: the model folder with its card, and a page that shows before and after."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nanoocr.files import write_folder
+from nanoocr.finetune.agreement import Agreement
+from nanoocr.finetune.measure import Measured, Reading, Verdict, cer, interval, word_f1
+from nanoocr.finetune.plan import FinetuneConfig, Split, strips_of
+from nanoocr.finetune.task import as_png
+from nanoocr.finetune.types import CutDocument
+from nanoocr.model.folder import load_model, model_files
+
+WORST = 24  # lines that the report shows
+LEFT_OUT = 40  # lines without a truth that it names
+CARD, REPORT, NUMBERS = "MODEL_CARD.md", "report.html", "finetune.json"
+
+
+@dataclass(frozen=True)
+class Story:
+    """All that is told of a run."""
+
+    config: FinetuneConfig
+    mark: str
+    cuts: Sequence[CutDocument]
+    parts: Split
+    problems: Sequence[str]
+    found: Agreement
+    steps: int
+    before: Measured
+    after: Measured
+    verdict: Verdict
+    tuned: Path  # the tuned step
+    handed: Path  # whose weights are handed over: the tuned step, or the base
+    base: Path
+
+    @property
+    def is_tuned(self) -> bool:
+        return self.handed == self.tuned
+
+
+def write_result(story: Story, out: Path) -> None:
+    """The model folder of a run: weights in fp16, card, report and numbers."""
+    model, tokenizer = load_model(story.handed)
+    about = {"finetuned": story.is_tuned, "data": story.mark, "steps": story.steps, "base": story.base.name}
+    files = model_files(model, tokenizer, torch.float16, about)
+    files[CARD] = card(story).encode()
+    files[REPORT] = report(story).encode()
+    files[NUMBERS] = json.dumps(numbers(story), indent=2, ensure_ascii=False).encode()
+    write_folder(out, files)
+
+
+# ---------------------------------------------------------------------------------------------------
+# Numbers
+
+
+def rows(story: Story) -> list[tuple[str, str, str]]:
+    """(what, before, after) of everything that was measured."""
+    both = (story.before, story.after)
+
+    def told(name: str) -> tuple[str, str]:
+        spans = [interval(getattr(one, name)) for one in both]
+        one, other = (f"{s.value:.2%} ({s.low:.2%} to {s.high:.2%})" for s in spans)
+        return one, other
+
+    def values(name: str) -> tuple[str, str]:
+        one, other = (f"{word_f1(getattr(measured, name)):.3f}" for measured in both)
+        return one, other
+
+    counts = (len(story.before.pages), len(story.before.lines), len(story.before.drawn))
+    return [
+        (f"hold-out, {counts[0]} documents: CER", *told("pages")),
+        ("... word F1", *values("pages")),
+        (f"hold-out, {counts[1]} lines: CER", *told("lines")),
+        ("... grounding gap", f"{story.before.gap:.3f}", f"{story.after.gap:.3f}"),
+        (f"drawn, {counts[2]} lines: CER", *told("drawn")),
+        ("... grounding gap", f"{story.before.gap_drawn:.3f}", f"{story.after.gap_drawn:.3f}"),
+    ]
+
+
+def numbers(story: Story) -> dict[str, Any]:
+    """What finetune.json keeps."""
+    flags = {
+        name: value for name, value in asdict(story.config).items() if name not in ("data", "out", "model")
+    }
+    return {
+        "data": story.mark,
+        "flags": flags,
+        "steps": story.steps,
+        "documents": {name: len(getattr(story.parts, name)) for name in ("train", "watch", "measure")},
+        "lines": {name: len(strips_of(getattr(story.parts, name))) for name in ("train", "watch", "measure")},
+        "aligned": story.found.aligned,
+        "doubtful": list(story.found.doubtful),
+        "problems": list(story.problems),
+        "cer": {
+            name: {"before": cer(getattr(story.before, name)), "after": cer(getattr(story.after, name))}
+            for name in ("pages", "lines", "drawn")
+        },
+        "verdict": asdict(story.verdict),
+        "tuned": story.is_tuned,
+    }
+
+
+def verdict_sentence(story: Story) -> str:
+    """What was decided, in one sentence."""
+    if story.verdict.better:
+        own = story.verdict.own
+        return (
+            f"The tuned model reads the hold-out better: its CER changed by {own.value:+.2%} "
+            f"({own.low:+.2%} to {own.high:+.2%} in 95 % of the resamplings)."
+        )
+    kept = (
+        "The tuned weights were taken all the same"
+        if story.is_tuned
+        else "The base model's weights were kept"
+    )
+    return f"{kept}: {'; '.join(story.verdict.reasons)}."
+
+
+# ---------------------------------------------------------------------------------------------------
+# The card
+
+
+def card(story: Story) -> str:
+    """The model card in Markdown; the head is what hubs read."""
+    parts = story.parts
+    measured = "\n".join(f"| {what} | {one} | {other} |" for what, one, other in rows(story))
+    counted = "\n".join(
+        f"| {name} | {len(getattr(parts, which))} | {len(strips_of(getattr(parts, which)))} |"
+        for name, which in (("train", "train"), ("say when to stop", "watch"), ("measure", "measure"))
+    )
+    config = story.config
+    return f"""---
+library_name: nanoocr
+pipeline_tag: image-to-text
+tags: [ocr]
+---
+
+# A fine-tuned nanoocr model
+
+{verdict_sentence(story)}
+
+| | before | after |
+|---|---|---|
+{measured}
+
+CER: character errors / characters of the truth, case counts, white space as one blank; in brackets where it
+lies in 95 % of the resamplings of the documents. Grounding gap: word overlap with the right picture minus
+with another one's. The hold-out was parted from the rest by document before training. Drawn lines are the
+project's own held-out series.
+
+## Data
+
+Fingerprint {story.mark}. {story.found.aligned:.0%} of the texts' characters were found on the pictures.
+{len(story.found.doubtful)} documents were left out because their texts do not belong to their pictures.
+
+| to | documents | lines |
+|---|---|---|
+{counted}
+
+## Training
+
+Base: `{story.base.name}`. Up to {story.steps} steps of {config.batch_size} lines, {config.drawn:.0%} of them
+drawn; all parts trained, AdamW at {config.lr:g} and Muon at {config.muon_lr:g}, averaged weights (decay
+{config.average:g}), seed {config.seed}.
+The step with the best validation on documents of its own was taken.
+"""
+
+
+# ---------------------------------------------------------------------------------------------------
+# The page
+
+STYLE = """body{font:16px/1.5 sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
+table{border-collapse:collapse;margin:1rem 0}td,th{border:1px solid #ccc;padding:.3rem .6rem;text-align:left}
+img{max-width:100%;border:1px solid #ccc}.good{color:#176b2c}.bad{color:#a32020}code{white-space:pre-wrap}"""
+
+
+def report(story: Story) -> str:
+    """One page without anything from outside, pictures included."""
+    tone = "good" if story.verdict.better else "bad"
+    body = [
+        "<h1>Fine-tuning: before and after</h1>",
+        f'<p class="{tone}"><b>{escape(verdict_sentence(story))}</b></p>',
+        _table(("", "before", "after"), rows(story)),
+        "<p>CER: character errors / characters of the truth; in brackets where it lies in 95 % of the "
+        "resamplings of the documents.</p>",
+        "<h2>The documents of the hold-out</h2>",
+        _table(("document", "CER before", "CER after"), _documents(story)),
+        "<h2>The worst lines of the hold-out</h2>",
+        *_worst(story),
+        "<h2>What was left out</h2>",
+        _list([*story.found.warnings(), *story.problems]),
+        "<h3>Lines on the pictures that no text was found for, as the base model read them</h3>",
+        _list(_left_out(story)),
+    ]
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Fine-tuning</title>'
+        f"<style>{STYLE}</style>" + "\n".join(body) + "</html>\n"
+    )
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    rest = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in line) + "</tr>" for line in lines)
+    return f"<table><tr>{top}</tr>{rest}</table>"
+
+
+def _list(sentences: Sequence[str]) -> str:
+    return "<ul>" + "".join(f"<li>{escape(one)}</li>" for one in sentences or ["nothing"]) + "</ul>"
+
+
+def _documents(story: Story) -> list[tuple[str, str, str]]:
+    pairs = zip(story.before.pages, story.after.pages, strict=True)
+    ordered = sorted(pairs, key=lambda pair: -cer([pair[1]]))
+    return [(one.name, f"{cer([one]):.2%}", f"{cer([other]):.2%}") for one, other in ordered]
+
+
+def _worst(story: Story) -> list[str]:
+    """The lines with the most errors after training, with their pictures."""
+    strips = strips_of(story.parts.measure)
+    triples: list[tuple[int, Reading, Reading]] = [
+        (i, one, other)
+        for i, (one, other) in enumerate(zip(story.before.lines, story.after.lines, strict=True))
+        if other.errors
+    ]
+    triples.sort(key=lambda triple: -triple[2].errors)
+    return [
+        f"<p><b>{escape(after.name)}</b>, {after.errors} errors<br>"
+        f'<img alt="{escape(after.truth)}" src="data:image/png;base64,'
+        f'{base64.b64encode(as_png(strips[i].pixels)).decode()}"><br>truth <code>{escape(after.truth)}</code>'
+        f"<br>before <code>{escape(before.read)}</code><br>after <code>{escape(after.read)}</code></p>"
+        for i, before, after in triples[:WORST]
+    ] or ["<p>No line has an error.</p>"]
+
+
+def _left_out(story: Story) -> list[str]:
+    found = [f"{cut.document.name}: {line}" for cut in story.cuts for line in cut.left_out]
+    more = [f"and {len(found) - LEFT_OUT} more"] if len(found) > LEFT_OUT else []
+    return found[:LEFT_OUT] + more

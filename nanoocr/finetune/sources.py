@@ -1,0 +1,242 @@
+"""What lies on disk as documents with truths: the formats are told apart by what the files are.
+
+A folder of pictures or PDFs with a .txt or .md beside each; line crops, as NAME.gt.txt beside NAME.png or in
+a list with a picture and its text on each line; PAGE-XML, ALTO and hOCR beside their pictures; Label Studio's
+export; chat rows; Parquet in FineVision's schema; HDF5 pages with boxes. Every file that cannot be used is
+named in a sentence, and the rest goes on.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from nanoocr.alphabet import written_one_way
+from nanoocr.data.rows import BadRowError, Row
+from nanoocr.data.shards import local_shards
+from nanoocr.data.task import ParquetTask, Task
+from nanoocr.errors import PictureError, UsageError
+from nanoocr.finetune import boxes
+from nanoocr.finetune.hdf5 import hdf5_documents
+from nanoocr.finetune.types import Gathered, TrueDocument, TrueLine
+from nanoocr.pictures import upright_size
+from nanoocr.tasks.common import encoded, existing, read_text
+from nanoocr.tasks.folder import PICTURES
+from nanoocr.tasks.jsonl import Jsonl
+
+LISTS = (".tsv", ".csv", ".lst")
+READABLE = (*PICTURES, ".pdf")
+FLAT, LOW = 2.0, 200  # a picture at least so many times as wide as high, and no higher, may be a line
+Found = Iterator[TrueDocument | str]
+
+
+def gather(data: str | Path) -> Gathered:
+    """All documents of DATA, a file or a folder, and a sentence for everything that is none.
+
+    Raises:
+        UsageError: DATA does not exist, or no document is in it.
+    """
+    path = existing(data, "folder or file of documents with texts")
+    documents: dict[str, TrueDocument] = {}
+    problems: list[str] = []
+    for found in _of_folder(path) if path.is_dir() else _of_file(path):
+        if isinstance(found, str):
+            problems.append(found)
+        elif found.name in documents:
+            problems.append(f"{found.name}: a second text for one picture; the first one is used")
+        elif not found.text.strip():
+            problems.append(f"{found.name}: its text is empty")
+        else:
+            documents[found.name] = _one_way(found)
+    if not documents:
+        why = f": {'; '.join(problems[:3])}" if problems else ""
+        raise UsageError(f"{path}: holds no picture with a text beside it{why}")
+    return Gathered(tuple(documents.values()), tuple(problems))
+
+
+def _one_way(document: TrueDocument) -> TrueDocument:
+    """Accents joined to their letters, and what fonts draw alike written as the model writes it."""
+
+    def mended(text: str) -> str:
+        return written_one_way(unicodedata.normalize("NFC", text))
+
+    def line(one: TrueLine) -> TrueLine:
+        return TrueLine(mended(one.text), one.quad, tuple(map(line, one.words)))
+
+    return replace(document, text=mended(document.text), lines=tuple(map(line, document.lines)))
+
+
+def _of_file(path: Path) -> Found:
+    """The documents of one file that lists or holds many."""
+    suffix = path.suffix.lower()
+    if suffix in (".jsonl", ".json"):
+        yield from _of_json(path)
+    elif suffix == ".parquet":
+        yield from _of_rows(ParquetTask(local_shards([str(path)])), path.name)
+    elif suffix in (".h5", ".hdf5"):
+        yield from hdf5_documents(path)
+    elif suffix in boxes.SUFFIXES:
+        yield from boxes.documents_of(path, path.parent)
+    elif suffix in LISTS or suffix == ".txt":
+        yield from _of_list(path)
+    else:
+        raise UsageError(
+            f"{path}: give a folder, or a file of .xml, .hocr, .json, .jsonl, .parquet, .h5, .tsv"
+        )
+
+
+def _of_json(path: Path) -> Found:
+    """Label Studio's export is a list of tasks with annotations; anything else is chat rows."""
+    if path.suffix.lower() == ".json" and boxes.is_label_studio(path):
+        yield from boxes.label_studio_documents(path)
+    else:
+        yield from _of_rows(Jsonl(path), path.name)
+
+
+def _of_folder(root: Path) -> Found:
+    """Everything of a known kind under a folder, in the order of names."""
+    files = [path for path in sorted(root.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    for path in files:
+        suffix = path.suffix.lower()
+        if suffix in (*boxes.SUFFIXES, ".json", ".jsonl", ".parquet", ".h5", ".hdf5", *LISTS):
+            yield from _guarded(path)
+    # A picture whose places are known needs no plain text as well.
+    with_places = {path.with_suffix("") for path in files if path.suffix.lower() in boxes.SUFFIXES}
+    yield from _pairs(root, [path for path in files if _stem(path) not in with_places])
+
+
+def _guarded(path: Path) -> Found:
+    """A file of a folder that cannot be used is a sentence, where alone it would end the command."""
+    try:
+        yield from _of_file(path)
+    except UsageError as error:
+        yield str(error)
+
+
+# ---------------------------------------------------------------------------------------------------
+# Pictures with texts beside them
+
+
+def _stem(path: Path) -> Path:
+    """`scan.gt.txt`, `scan.txt` and `scan.png` -> `scan`."""
+    name = path.name[: -len(".gt.txt")] if path.name.lower().endswith(".gt.txt") else path.stem
+    return path.with_name(name)
+
+
+def _pairs(root: Path, files: Sequence[Path]) -> Found:
+    pictures = [path for path in files if path.suffix.lower() in READABLE]
+    texts: dict[Path, list[Path]] = {}
+    for path in files:
+        if path.suffix.lower() in (".txt", ".md"):
+            texts.setdefault(_stem(path), []).append(path)
+    stems = {path.with_suffix("") for path in pictures}
+    for path in pictures:
+        beside = texts.get(path.with_suffix(""), [])
+        name = str(path.relative_to(root))
+        if not beside:
+            yield f"{name}: no .txt or .md beside it"
+            continue
+        if len(beside) > 1:
+            names = ", ".join(text.name for text in beside)
+            yield f"{name}: {len(beside)} texts for one picture ({names}); {_best(beside).name} is used"
+        try:
+            yield _beside(path, _best(beside), name)
+        except BadRowError as error:
+            yield str(error)
+    for stem in texts.keys() - stems:
+        yield f"{texts[stem][0].relative_to(root)}: no picture or PDF beside it"
+
+
+def _best(texts: Sequence[Path]) -> Path:
+    """A .gt.txt before a .md before a .txt: the more is said about a text, the surer is it meant."""
+    return min(texts, key=lambda path: (not path.name.endswith(".gt.txt"), path.suffix != ".md", path.name))
+
+
+def _beside(picture: Path, text: Path, name: str) -> TrueDocument:
+    said = read_text(text, name)
+    said = plain_of_markdown(said) if text.suffix.lower() == ".md" else said
+    crop = text.name.lower().endswith(".gt.txt") or (len(said.splitlines()) == 1 and _is_flat(picture))
+    return TrueDocument(name, picture, "crop" if crop else "text", said, _group_of(name) if crop else name)
+
+
+def _group_of(name: str) -> str:
+    """Crops of one page are called PAGE_NN or lie in a folder of the page's name."""
+    parts = Path(name)
+    cut = re.sub(r"[-_.](line|l)?[-_.]?\d+$", "", parts.stem)
+    return str(parts.with_name(cut)) if cut != parts.stem else str(parts)
+
+
+def _is_flat(picture: Path) -> bool:
+    if picture.suffix.lower() == ".pdf":
+        return False
+    try:
+        height, width = upright_size(picture.read_bytes(), name=str(picture))
+    except (PictureError, OSError):
+        return False  # said again, with its reason, where it is opened
+    return height <= LOW and width >= FLAT * height
+
+
+def plain_of_markdown(text: str) -> str:
+    """The words of a Markdown text as they stand on the page: no marks of headings, emphasis and tables."""
+    lines = []
+    for line in text.splitlines():
+        if re.fullmatch(r"\s*\|?[\s:|-]*-{2,}[\s:|-]*\|?\s*", line):
+            continue  # the rule of a table, or one across the page
+        line = re.sub(r"^\s{0,3}(#{1,6}\s+|>\s?)", "", line)
+        line = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", line)
+        line = re.sub(r"(\*\*|__|`)(.+?)\1", r"\2", line)
+        lines.append(line.replace("|", " ").rstrip() if line.lstrip().startswith("|") else line)
+    return "\n".join(lines).strip()
+
+
+# ---------------------------------------------------------------------------------------------------
+# Lists of line crops, and rows
+
+
+def _of_list(path: Path) -> Found:
+    """A picture and its text on each line, parted by a tab or, in a .csv, by a comma; paths as the list's."""
+    try:
+        content = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read as UTF-8 ({error})") from error
+    comma = path.suffix.lower() == ".csv"
+    rows = csv.reader(content.splitlines()) if comma else (x.split("\t", 1) for x in content.splitlines())
+    for number, row in enumerate(rows, start=1):
+        if not any(part.strip() for part in row):
+            continue
+        if len(row) != 2:
+            yield f"{path.name}, line {number}: needs a picture and its text"
+            continue
+        picture = path.parent / row[0].strip()
+        if picture.suffix.lower() in READABLE and picture.is_file():
+            group = _group_of(row[0].strip())
+            yield TrueDocument(row[0].strip(), picture, "crop", row[1].strip(), group)
+        elif number > 1 or not comma:  # the first row of a .csv may be its heading
+            yield f"{path.name}, line {number}: there is no picture {row[0].strip()}"
+
+
+def _of_rows(task: Task, name: str) -> Found:
+    """Rows with one picture: all that is answered about it is its text."""
+    for i in range(len(task)):
+        try:
+            yield _of_row(task[i], f"{name}/{i}")
+        except BadRowError as error:
+            yield str(error)
+
+
+def _of_row(row: Row, name: str) -> TrueDocument:
+    if len(row.pictures) != 1 or len(row.turns) != 1:
+        raise BadRowError(f"{name}: fine-tuning takes rows of one picture, one question and its text")
+    text = plain_of_markdown(row.answer)
+    picture = row.pictures[0]
+    content = picture if isinstance(picture, bytes) else encoded(picture)
+    try:
+        height, width = upright_size(content, name=name)
+    except PictureError as error:
+        raise BadRowError(str(error)) from error
+    crop = len(text.splitlines()) == 1 and height <= LOW and width >= FLAT * height
+    return TrueDocument(name, content, "crop" if crop else "text", text, name)

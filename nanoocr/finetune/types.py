@@ -1,0 +1,83 @@
+"""What goes through fine-tuning: documents with their truths, and the strips that are cut out of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from nanoocr.data.rows import NO_BOXES
+from nanoocr.document import Quad
+
+Kind = Literal["text", "boxes", "crop"]
+
+
+@dataclass(frozen=True)
+class TrueLine:
+    """A line of text with its corners, (x, y) in pixels of the upright picture, and its words where known."""
+
+    text: str
+    quad: Quad
+    words: tuple[TrueLine, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrueDocument:
+    """A picture or PDF and what it says.
+
+    `kind` says how the truth is given: `text` is that of all pages in reading order, `boxes` are lines with
+    places on the single page, `crop` is a picture of one line. Documents of one `group` are never parted
+    between training and measuring: the pages of a book, the lines of a page.
+    """
+
+    name: str
+    source: Path | bytes
+    kind: Kind
+    text: str
+    group: str
+    lines: tuple[TrueLine, ...] = ()
+    page: int = 0  # the one page of the source that is meant, from 1; 0 is all of them
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What DATA holds: documents, and a sentence for everything in it that cannot be used."""
+
+    documents: tuple[TrueDocument, ...]
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LineStrip:
+    """A strip as the model sees it, what it says, and what the base model read there."""
+
+    document: str
+    group: str
+    pixels: np.ndarray  # (64, W, 3) uint8
+    used: tuple[int, int]  # the columns [x0, x1) of the ink
+    truth: str
+    read: str
+    confidence: float
+    chars: str = ""  # characters whose places are known, by their words' boxes
+    boxes: np.ndarray = field(default_factory=lambda: NO_BOXES)  # (len(chars), 4) float32, strip pixels
+
+
+@dataclass(frozen=True)
+class CutDocument:
+    """The strips of a document; `lost` counts by reason the characters of its truth that are in none."""
+
+    document: TrueDocument
+    strips: tuple[LineStrip, ...]
+    read: str  # the base model's text of the whole document
+    characters: int  # of the truth, without blanks
+    lost: Counter[str] = field(default_factory=Counter)
+    left_out: tuple[str, ...] = ()  # what the page shows and no truth was found for, as it was read
+
+    @property
+    def aligned(self) -> float:
+        """The share of the truth's characters that strips have, 0 to 1."""
+        found = sum(len("".join(strip.truth.split())) for strip in self.strips)
+        return min(1.0, found / self.characters) if self.characters else 1.0

@@ -1,0 +1,188 @@
+"""Every input format gives the same documents, and what cannot be used is named while the rest goes on."""
+
+import json
+import shutil
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from nanoocr.data.synth.parquet import SCHEMA
+from nanoocr.document import Box, Line, TextPage, Word
+from nanoocr.errors import UsageError
+from nanoocr.finetune.sources import gather, plain_of_markdown
+from nanoocr.formats import render
+from tests.finetune.drawn import document
+
+
+@pytest.fixture
+def scan(tmp_path):
+    """scan.png in a folder, with its lines and boxes."""
+    page, lines, boxes = document(3)
+    page.save(tmp_path / "scan.png")
+    return tmp_path, page, lines, boxes
+
+
+def as_page(page, lines, boxes):
+    made = tuple(
+        Line(text, Box(*box).quad(), words=(Word(text, Box(*box).quad()),)) for text, box in zip(lines, boxes)
+    )
+    return TextPage("scan.png", 1, page.width, page.height, made)
+
+
+def write(path, content):
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def only(folder):
+    found = gather(folder)
+    assert len(found.documents) == 1, found.problems
+    return found.documents[0]
+
+
+def near(document, boxes):
+    corners = [(*line.quad[0], *line.quad[2]) for line in document.lines]
+    return all(abs(a - b) <= 1.5 for one, box in zip(corners, boxes, strict=True) for a, b in zip(one, box))
+
+
+@pytest.mark.parametrize(("name", "suffix"), [("page", ".xml"), ("alto", ".xml"), ("hocr", ".hocr")])
+def test_our_own_page_alto_and_hocr_come_back_with_their_boxes(scan, name, suffix):
+    folder, page, lines, boxes = scan
+    write(folder / f"scan{suffix}", render([as_page(page, lines, boxes)], name))
+    found = only(folder)
+    assert found.kind == "boxes" and [line.text for line in found.lines] == lines
+    assert near(found, boxes)
+
+
+def test_boxes_of_a_copy_of_another_size_are_scaled(scan):
+    folder, page, lines, boxes = scan
+    write(folder / "scan.xml", render([as_page(page, lines, boxes)], "page"))
+    page.resize((page.width * 2, page.height * 2)).save(folder / "scan.png")
+    assert near(only(folder), [[2 * side for side in box] for box in boxes])
+
+
+def percent(box, page):
+    left, top, right, bottom = box
+    return {
+        "x": 100 * left / page.width,
+        "y": 100 * top / page.height,
+        "width": 100 * (right - left) / page.width,
+        "height": 100 * (bottom - top) / page.height,
+        "rotation": 0,
+        "original_width": page.width,
+        "original_height": page.height,
+    }
+
+
+def test_label_studio_in_both_its_forms(scan):
+    folder, page, lines, boxes = scan
+    regions = [percent(box, page) for box in boxes]
+    result = [
+        entry
+        for i, (text, region) in enumerate(zip(lines, regions))
+        for entry in (
+            {"id": str(i), "type": "rectangle", "value": region},
+            {"id": str(i), "type": "textarea", "value": {**region, "text": [text]}},
+        )
+    ]
+    full = [{"data": {"ocr": "/data/upload/1/0123abcd-scan.png"}, "annotations": [{"result": result}]}]
+    small = [{"ocr": "/data/upload/1/0123abcd-scan.png", "bbox": regions, "transcription": lines}]
+    for export in (full, small):
+        (folder / "export.json").write_text(json.dumps(export))
+        found = gather(folder / "export.json").documents[0]
+        assert [line.text for line in found.lines] == lines and near(found, boxes)
+
+
+def test_chat_rows_and_parquet_are_documents(scan):
+    folder, _, lines, _ = scan
+    said = "\n".join(lines)
+    messages = [{"role": "user", "content": "<image>Read."}, {"role": "assistant", "content": said}]
+    (folder / "rows.jsonl").write_text(json.dumps({"messages": messages, "images": ["scan.png"]}))
+    record = {
+        "images": [{"bytes": (folder / "scan.png").read_bytes(), "path": None}],
+        "texts": [{"user": "Read.", "assistant": said}],
+        "source": "own",
+    }
+    pq.write_table(pa.Table.from_pylist([record], SCHEMA), folder / "rows.parquet")
+    for name in ("rows.jsonl", "rows.parquet"):
+        found = gather(folder / name).documents[0]
+        assert (found.kind, found.text) == ("text", said)
+
+
+def test_line_crops_by_name_and_by_list_stay_with_their_page(scan, tmp_path_factory):
+    _, page, lines, boxes = scan
+    folder = tmp_path_factory.mktemp("crops")
+    for i, (text, box) in enumerate(zip(lines, boxes)):
+        page.crop((box[0] - 5, box[1] - 8, box[2] + 5, box[3] + 8)).save(folder / f"p1_{i}.png")
+        (folder / f"p1_{i}.gt.txt").write_text(text)
+    by_name = gather(folder).documents
+    assert {one.kind for one in by_name} == {"crop"} and {one.group for one in by_name} == {"p1"}
+    for path in folder.glob("*.txt"):
+        path.unlink()
+    (folder / "list.tsv").write_text("".join(f"p1_{i}.png\t{text}\n" for i, text in enumerate(lines)))
+    assert [one.text for one in gather(folder / "list.tsv").documents] == lines
+
+
+def test_what_cannot_be_used_is_named_and_the_rest_goes_on(scan):
+    folder, page, lines, _ = scan
+    (folder / "scan.txt").write_text("\n".join(lines))
+    (folder / "scan.md").write_text("# " + "\n".join(lines))
+    page.save(folder / "alone.png")
+    page.save(folder / "blank.png")
+    (folder / "blank.txt").write_text(" \n")
+    page.save(folder / "latin.png")
+    (folder / "latin.txt").write_bytes("Käse".encode("latin-1"))
+    (folder / "text.txt").write_text("no picture")
+    (folder / "broken.xml").write_text("<PcGts><Page")
+    (folder / "other.xml").write_text("<svg/>")
+    found = gather(folder)
+    assert [one.name for one in found.documents] == ["scan.png"]
+    told = "\n".join(found.problems)
+    for words in (
+        "scan.png: 2 texts for one picture",
+        "alone.png: no .txt",
+        "blank.png: its text is empty",
+        "latin.txt cannot be read as UTF-8",
+        "text.txt: no picture",
+        "broken.xml: cannot be read as XML",
+        "<svg>",
+    ):
+        assert words in told
+
+
+def test_boxes_outside_or_without_size_and_lines_without_text_are_counted(scan):
+    folder, page, lines, boxes = scan
+    odd = [(0, 0, 0, 0), (9000, 9000, 9100, 9040), boxes[0]]
+    placed = zip([*lines, "flat", "outside", ""], [*boxes, *odd])
+    listed = "".join(
+        f'<TextLine><Coords points="{a},{b} {c},{b} {c},{d} {a},{d}"/>'
+        f"<TextEquiv><Unicode>{text}</Unicode></TextEquiv></TextLine>"
+        for text, (a, b, c, d) in placed
+    )
+    size = f'imageWidth="{page.width}" imageHeight="{page.height}"'
+    write(
+        folder / "scan.xml",
+        f'<PcGts><Page imageFilename="scan.png" {size}><TextRegion>{listed}</TextRegion></Page></PcGts>',
+    )
+    found = gather(folder)
+    assert len(found.documents[0].lines) == len(lines)
+    assert "3 of 7 lines lack a text or a box" in found.problems[0]
+
+
+def test_too_little_ends_in_one_sentence(tmp_path):
+    with pytest.raises(UsageError, match="no such folder"):
+        gather(tmp_path / "nothing")
+    with pytest.raises(UsageError, match="holds no picture with a text"):
+        gather(tmp_path)
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.gif")
+    with pytest.raises(UsageError, match="give a folder, or a file of"):
+        gather(tmp_path / "a.gif")
+    shutil.rmtree(tmp_path)
+
+
+def test_markdown_is_read_as_it_stands_on_the_page():
+    text = (
+        "# Title\n\n| a | b |\n|---|:-:|\n| 1 | **2** |\n\n- see [here](x.html) `code` snake_case_name\n---"
+    )
+    assert " ".join(plain_of_markdown(text).split()) == "Title a b 1 2 - see here code snake_case_name"

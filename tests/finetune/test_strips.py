@@ -1,0 +1,104 @@
+"""Documents are cut as reading cuts them, and every strip gets the words that it shows."""
+
+import io
+
+import numpy as np
+import pytest
+
+from nanoocr.document import Box
+from nanoocr.errors import PictureError
+from nanoocr.finetune.store import fingerprint, load_cuts, save_cuts
+from nanoocr.finetune.strips import cut_document
+from nanoocr.finetune.task import OwnStrips
+from nanoocr.finetune.types import TrueDocument, TrueLine
+from nanoocr.inference.reader import Reader
+from tests.finetune.drawn import document
+
+
+@pytest.fixture(scope="module")
+def lines_of():
+    return Reader(device="cpu").line_reader("Read.")
+
+
+def made(kind="text", seed=3, words=False):
+    page, lines, boxes = document(seed)
+    stored = io.BytesIO()
+    page.save(stored, "PNG")
+    true = tuple(
+        TrueLine(text, Box(*box).quad(), split_evenly(text, box) if words else ())
+        for text, box in zip(lines, boxes)
+    )
+    return TrueDocument(
+        f"d{seed}", stored.getvalue(), kind, "\n".join(lines), f"d{seed}", true if kind == "boxes" else ()
+    )
+
+
+def split_evenly(text, box):
+    """Words with boxes as wide as their share of the characters."""
+    step, at, found = (box[2] - box[0]) / len(text), 0, []
+    for word in text.split():
+        left = box[0] + at * step
+        found.append(TrueLine(word, Box(left, box[1], left + len(word) * step, box[3]).quad()))
+        at += len(word) + 1
+    return tuple(found)
+
+
+@pytest.mark.parametrize("kind", ["text", "boxes"])
+def test_every_line_of_a_clean_page_is_found_with_its_text(lines_of, kind):
+    given = made(kind)
+    cut = cut_document(lines_of, given)
+    assert " ".join(strip.truth for strip in cut.strips) == given.text.replace("\n", " ")
+    assert cut.aligned == 1 and not cut.left_out and all(s.pixels.shape[0] == 64 for s in cut.strips)
+
+
+def test_lines_without_a_text_are_left_out_and_counted(lines_of):
+    given = made()
+    short = "\n".join(given.text.splitlines()[:2])
+    cut = cut_document(lines_of, TrueDocument("d", given.source, "text", short, "d"))
+    assert " ".join(strip.truth for strip in cut.strips) == short.replace("\n", " ")
+    assert len(cut.left_out) >= 2
+    other = TrueDocument("d", given.source, "text", "QUITE ANOTHER TEXT IN CAPITALS", "d")
+    wrong = cut_document(lines_of, other)
+    assert not wrong.strips and wrong.aligned == 0 and wrong.lost.total() == 26
+
+
+def test_boxes_of_words_become_boxes_of_letters(lines_of):
+    cut = cut_document(lines_of, made("boxes", words=True))
+    strip = cut.strips[0]
+    assert strip.chars == "".join(strip.truth.split())
+    middles = strip.boxes[:, [0, 2]].mean(axis=1)
+    assert (
+        (np.diff(middles) > 0).all() and strip.used[0] - 4 <= middles[0] and middles[-1] <= strip.used[1] + 4
+    )
+
+
+def test_strips_vary_and_stay_the_same_for_the_same_number(lines_of):
+    cut = cut_document(lines_of, made("boxes", words=True))
+    own = OwnStrips(cut.strips, seed=1)
+    again, other = OwnStrips(cut.strips, seed=1), OwnStrips(cut.strips, seed=2)
+    shown = [np.asarray(own[i].images()[0]) for i in range(12)]
+    assert all((a == np.asarray(again[i].images()[0])).all() for i, a in enumerate(shown))
+    assert any((a != np.asarray(other[i].images()[0])).any() for i, a in enumerate(shown))
+    assert {own[i].answer for i in range(12)} == {strip.truth for strip in cut.strips}
+    for i in range(12):
+        boxes, width = own[i].boxes, shown[i].shape[1]
+        assert (boxes[:, :2] >= 0).all() and (boxes[:, 2] <= width).all() and (boxes[:, 3] <= 64).all()
+
+
+def test_cuts_come_back_from_disk_and_not_for_other_data(lines_of, tmp_path):
+    given = made("boxes", words=True)
+    cut, mark = cut_document(lines_of, given), fingerprint([given], "base")
+    save_cuts(tmp_path, mark, [cut])
+    (back,) = load_cuts(tmp_path, mark, [given])
+    assert [strip.truth for strip in back.strips] == [strip.truth for strip in cut.strips]
+    assert (back.strips[0].pixels == cut.strips[0].pixels).all()
+    assert np.allclose(back.strips[0].boxes, cut.strips[0].boxes) and back.lost == cut.lost
+    assert load_cuts(tmp_path, fingerprint([given], "other"), [given]) is None
+    assert load_cuts(tmp_path / "nothing", mark, [given]) is None
+    (tmp_path / "strips.parquet").write_bytes(b"broken")
+    assert load_cuts(tmp_path, mark, [given]) is None
+
+
+def test_a_picture_that_cannot_be_opened_says_so(lines_of):
+    with pytest.raises(PictureError):
+        cut_document(lines_of, TrueDocument("d", b"no picture", "text", "a", "d"))
