@@ -17,6 +17,7 @@ from typing import Any
 from nanoocr.cli.flags import READ_HELP, Parser, add_read_flags, refuse_unknown_command, refuse_unknown_flags
 from nanoocr.cli.output import opened, write
 from nanoocr.cli.read import read_command
+from nanoocr.cli.serve import SERVE_HELP, add_serve_flags, serve_command
 from nanoocr.commandline import run
 
 CONVERT_HELP = """\
@@ -58,6 +59,7 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
         return added
 
     add_read_flags(add("read", read_command, "read pictures and pages of PDFs and TIFFs", READ_HELP))
+    add_serve_flags(add("serve", serve_command, "serve OpenAI's interface and a web page", SERVE_HELP))
     info = add("info", info_command, "show what a model is")
     info.add_argument("--model", metavar="DIR", type=Path, help="model folder (default: the package's)")
     info.add_argument("--json", action="store_true", help="print one JSON object")

@@ -245,4 +245,3 @@ def join_caches(model: VLM, one: KVCache, other: KVCache) -> KVCache:
     joined.lengths = torch.cat([one.lengths, other.lengths])
     joined.used = max(one.used, other.used)
     return joined
-

@@ -98,7 +98,7 @@ class Service:
             count = len(task.pages.select(count_pages(task.data, task.name), task.name))
         if count > self.max_pages:
             raise TooManyPagesError(
-                f"{task.name} has {count} pages, and this server reads {self.max_pages} of a request at most: "
+                f"{task.name} has {count} pages, this server reads at most {self.max_pages} of a request: "
                 "choose some with pages=1-10"
             )
         tell({"type": "start", "file": task.name, "pages": count})
