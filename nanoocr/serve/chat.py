@@ -16,28 +16,9 @@ from nanoocr.inference.reader import PROMPT
 from nanoocr.inference.sampling import SamplingConfig
 from nanoocr.serve.errors import ApiError, bad
 
-KNOWN = frozenset(
-    [
-        "model",
-        "messages",
-        "stream",
-        "stream_options",
-        "max_tokens",
-        "max_completion_tokens",
-        "temperature",
-        "top_p",
-        "seed",
-        "stop",
-        "n",
-        "logprobs",
-        "user",
-        "store",
-        "metadata",
-        "frequency_penalty",
-        "presence_penalty",
-        "response_format",
-    ]
-)
+WORKING = ("model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens")
+SAMPLING = ("temperature", "top_p", "seed", "stop", "n", "logprobs", "frequency_penalty", "presence_penalty")
+KNOWN = frozenset((*WORKING, *SAMPLING, "response_format", "store", "user", "metadata"))
 # The only values of these that this server can honour; others are refused.
 ONLY: dict[str, tuple[Any, ...]] = {
     "n": (1,),

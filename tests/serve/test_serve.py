@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import io
 import json
-import socket
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,12 +18,9 @@ uvicorn = pytest.importorskip("uvicorn")
 
 from PIL import Image  # noqa: E402
 
-from nanoocr import Reader  # noqa: E402
 from nanoocr.inference.engine import Request  # noqa: E402
-from nanoocr.serve.app import Limits, make_app  # noqa: E402
 from nanoocr.serve.chat import joined_pieces  # noqa: E402
 from nanoocr.serve.decoder import CancelledError, Decoder  # noqa: E402
-from nanoocr.serve.service import Service  # noqa: E402
 
 SAMPLES = Path(__file__).parents[2] / "assets" / "samples"
 CARDS = [
@@ -37,38 +31,12 @@ CARDS = [
 
 
 @pytest.fixture(scope="module")
-def service():
-    made = Service(Reader(), "nanoocr", max_pages=3)
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
 def expected(service):
     return {card: service.reader.read(card).text for card in CARDS}
 
 
-@contextlib.contextmanager
-def served(service, **limits):
-    """The address of a server that runs in a thread."""
-    app = make_app(service, Limits(**limits))
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, port=port, http="h11", log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{port}", app.state.server
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
 @pytest.fixture(scope="module")
-def address(service):
+def address(service, served):
     with served(service, max_body=2**20) as (url, _):
         yield url
 
@@ -202,7 +170,7 @@ def test_documents_of_too_many_pages_are_refused(address):
     assert [page["page"] for page in some.json()["pages"]] == [2, 3]
 
 
-def test_keys_a_full_queue_and_a_stop(service):
+def test_keys_a_full_queue_and_a_stop(service, served):
     with served(service, keys=("secret",), max_queue=1) as (url, state):
         assert httpx.get(f"{url}/v1/models").status_code == 401
         good = {"authorization": "Bearer secret"}
@@ -216,7 +184,7 @@ def test_keys_a_full_queue_and_a_stop(service):
         assert httpx.get(f"{url}/health").status_code == 200
 
 
-def test_the_time_of_a_request_ends(service):
+def test_the_time_of_a_request_ends(service, served):
     with served(service, timeout_s=0.0) as (url, _):
         answer = httpx.post(f"{url}/v1/ocr", content=CARDS[0].read_bytes())
         assert answer.status_code == 504 and answer.headers["x-should-retry"] == "false"
