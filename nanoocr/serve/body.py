@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, NamedTuple
 
 from starlette.datastructures import UploadFile
@@ -83,7 +83,7 @@ async def parse_upload(request: Request, body: bytes) -> Upload:
             raise bad("the body is empty: send a picture, a PDF or a form with a part called file", "file")
         return Upload(body, "document", query)
 
-    async def once() -> AsyncIterator[bytes]:
+    async def once() -> AsyncGenerator[bytes]:
         yield body
 
     try:
