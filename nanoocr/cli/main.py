@@ -21,6 +21,7 @@ from nanoocr.cli.flags import READ_HELP, Parser, add_read_flags, refuse_unknown_
 from nanoocr.cli.output import opened, write
 from nanoocr.cli.push import PUSH_HELP, add_push_flags, push_command
 from nanoocr.cli.read import read_command
+from nanoocr.cli.serve import SERVE_HELP, add_serve_flags, serve_command
 from nanoocr.commandline import run
 
 CONVERT_HELP = """\
@@ -65,6 +66,7 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
     add_batch_flags(
         add("batch", batch_command, "read a great many files, and go on after anything", BATCH_HELP)
     )
+    add_serve_flags(add("serve", serve_command, "serve OpenAI's interface and a web page", SERVE_HELP))
     info = add("info", info_command, "show what a model is")
     info.add_argument("--model", metavar="DIR", type=Path, help="model folder (default: the package's)")
     info.add_argument("--json", action="store_true", help="print one JSON object")

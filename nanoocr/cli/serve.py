@@ -1,0 +1,107 @@
+"""The command `nanoocr serve`: a server of OpenAI's interface, and a web page to drop a picture on."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from nanoocr.cli.flags import Parser, _positive
+from nanoocr.errors import UsageError
+
+SERVE_HELP = """\
+Clients of OpenAI's interface read pictures with it: set their base_url to http://HOST:PORT/v1. A browser
+finds a page at http://HOST:PORT/. SIGTERM lets what is being read come to its end.
+"""
+
+
+def add_serve_flags(serve: Parser) -> None:
+    """The flags of `nanoocr serve`."""
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
+    serve.add_argument("--port", metavar="N", type=_positive, default=8000, help="(default: %(default)s)")
+    serve.add_argument("--model", metavar="DIR", type=Path, help="model folder (default: the package's)")
+    serve.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: cuda if there is one)")
+    serve.add_argument("--dtype", metavar="NAME", default="auto", help="auto, float32 or bfloat16")
+    serve.add_argument("--threads", metavar="N", type=_positive, help="processors to use")
+    serve.add_argument(
+        "--api_key_file",
+        "--api-key-file",
+        metavar="FILE",
+        type=Path,
+        help="ask clients for one of the keys in this file, one a line (default: none is asked for)",
+    )
+    for name, default, what in (
+        ("max_body_mb", 64, "most MiB of a request"),
+        ("max_queue", 128, "requests inside at a time; more are told to come again"),
+        ("max_pages", 200, "most pages of a document"),
+        ("timeout_s", 600, "most seconds of a request"),
+    ):
+        serve.add_argument(
+            f"--{name}",
+            f"--{name.replace('_', '-')}",
+            metavar="N",
+            type=_positive,
+            default=default,
+            help=f"{what} (default: %(default)s)",
+        )
+
+
+def serve_command(arguments: argparse.Namespace) -> int:
+    """Serve until SIGTERM or Ctrl-C.
+
+    Raises:
+        UsageError: the extra `serve` is not installed, or the file of keys cannot be read or holds none.
+    """
+    try:
+        import uvicorn
+
+        from nanoocr.serve.app import Limits, make_app
+        from nanoocr.serve.service import load_service
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"nanoocr serve needs {error.name}: pip install 'nano-deepseek-ocr[serve]'"
+        ) from error
+
+    keys = read_keys(arguments.api_key_file) if arguments.api_key_file else ()
+    limits = Limits(arguments.max_body_mb * 2**20, arguments.max_queue, arguments.timeout_s, keys)
+    service = load_service(
+        arguments.model, arguments.device, arguments.dtype, arguments.threads, arguments.max_pages
+    )
+    app = make_app(service, limits)
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: object) -> None:
+            app.state.server.stopping = True  # who is connected already is told so
+            super().handle_exit(sig, frame)  # type: ignore[arg-type]
+
+    # h11 holds headers to 64 KiB; the other parser of uvicorn takes megabytes.
+    config = uvicorn.Config(
+        app,
+        host=arguments.host,
+        port=arguments.port,
+        http="h11",
+        log_level="warning",
+        timeout_graceful_shutdown=int(arguments.timeout_s),
+        server_header=False,
+    )
+    print(f"serving {service.name} at http://{arguments.host}:{arguments.port}/", file=sys.stderr)
+    try:
+        Server(config).run()
+    finally:
+        service.close()
+    return 0
+
+
+def read_keys(path: Path) -> tuple[str, ...]:
+    """The keys in a file, one a line.
+
+    Raises:
+        UsageError: it cannot be read, or holds none.
+    """
+    try:
+        keys = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--api_key_file={path} cannot be read: {error}") from error
+    if not keys:
+        raise UsageError(f"--api_key_file={path} holds no key: write one a line")
+    return keys

@@ -1,0 +1,101 @@
+"""Bodies of requests: read within limits of size and time, then taken apart."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from typing import Any, NamedTuple
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+
+from nanoocr.serve.errors import ApiError, bad
+
+BODY_SECONDS = 60.0  # in which a body must have arrived: a slow one would hold its place in the queue
+
+
+class Upload(NamedTuple):
+    """A document and the fields that came with it."""
+
+    data: bytes
+    name: str
+    fields: dict[str, str]
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        ApiError: 413 for more than `limit` bytes, before they are read where the client says how many;
+            408 where it does not arrive in time; 400 where the client goes away.
+    """
+    too_large = ApiError(
+        413,
+        f"the body is larger than {limit / 2**20:g} MiB, the limit of this server (--max_body_mb)",
+        code="body_too_large",
+    )
+    declared = request.headers.get("content-length", "0")
+    if not declared.isdigit() or int(declared) > limit:
+        raise too_large
+
+    async def collect() -> bytes:
+        parts = bytearray()
+        async for part in request.stream():
+            parts += part
+            if len(parts) > limit:
+                raise too_large
+        return bytes(parts)
+
+    try:
+        return await asyncio.wait_for(collect(), BODY_SECONDS)
+    except asyncio.TimeoutError:
+        raise ApiError(408, f"the body did not arrive within {BODY_SECONDS:.0f} s", code="timeout") from None
+    except ClientDisconnect:
+        raise bad("the client went away before the body was whole", code="disconnected") from None
+
+
+def parse_json(body: bytes) -> dict[str, Any]:
+    """The JSON object of a body.
+
+    Raises:
+        ApiError: it is none.
+    """
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        raise bad("the body is not JSON", code="invalid_json") from None
+    if not isinstance(value, dict):
+        raise bad("the body must be a JSON object", code="invalid_json")
+    return value
+
+
+async def parse_upload(request: Request, body: bytes) -> Upload:
+    """The document of a body: its part `file` where it is multipart, else all of it.
+
+    Raises:
+        ApiError: no document, or a form that cannot be read.
+    """
+    query = dict(request.query_params)
+    if not request.headers.get("content-type", "").startswith("multipart/"):
+        if not body:
+            raise bad("the body is empty: send a picture, a PDF or a form with a part called file", "file")
+        return Upload(body, "document", query)
+
+    async def once() -> AsyncGenerator[bytes]:
+        yield body
+
+    try:
+        form = await MultiPartParser(request.headers, once(), max_files=1, max_fields=20).parse()
+    except (MultiPartException, KeyError, UnicodeDecodeError) as error:
+        raise bad(f"the form cannot be read: {error}", code="invalid_form") from None
+    try:
+        file = form.get("file")
+        if not isinstance(file, UploadFile):
+            raise bad("the form has no part called file that is a file", "file")
+        texts = {name: value for name, value in form.items() if isinstance(value, str)}
+        # The client's name is for records only; it never becomes a path.
+        return Upload(await file.read(), file.filename or "document", {**query, **texts})
+    finally:
+        await form.close()

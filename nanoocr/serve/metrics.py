@@ -1,0 +1,51 @@
+"""What /metrics tells, in the text form of Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from nanoocr.inference.page import Page
+
+PATHS = ("/v1/models", "/v1/chat/completions", "/v1/ocr")  # a closed list: labels cost memory
+
+
+class Metrics:
+    """Counters of one server, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        take = {"registry": self.registry}
+        self.requests = Counter("nanoocr_requests", "Requests by path and status", ["path", "status"], **take)
+        self.seconds = Histogram("nanoocr_request_seconds", "Seconds of a request", ["path"], **take)
+        self.pages = Counter("nanoocr_pages", "Pages by how they ended", ["status"], **take)
+        self.page_seconds = Histogram("nanoocr_page_seconds", "Seconds of a page", **take)
+        self.tokens = Counter("nanoocr_tokens", "Tokens by kind", ["kind"], **take)
+        self.queue = Gauge("nanoocr_queue", "Requests inside, waiting ones included", **take)
+        self.batch = Gauge("nanoocr_batch_rows", "Rows that are decoded together", **take)
+        self.rows = Gauge("nanoocr_waiting_rows", "Rows that wait for a place in the batch", **take)
+
+    def request(self, path: str, status: int, seconds: float) -> None:
+        """Note an answer."""
+        known = path if path in PATHS else "other"
+        self.requests.labels(known, str(status)).inc()
+        self.seconds.labels(known).observe(seconds)
+
+    def read(self, pages: Sequence[Page]) -> None:
+        """Note pages that were read."""
+        for page in pages:
+            self.pages.labels(page.status).inc()
+            self.page_seconds.observe(page.seconds)
+            for kind, count in page.tokens._asdict().items():
+                self.tokens.labels(kind).inc(count)
+
+    def look(self, queue: int, batch: int, rows: int) -> None:
+        """Set what is true now."""
+        self.queue.set(queue)
+        self.batch.set(batch)
+        self.rows.set(rows)
+
+    def text(self) -> bytes:
+        """All of it."""
+        return generate_latest(self.registry)

@@ -1,0 +1,191 @@
+"""What the server does for a request: open its pages, find lines, have them read by the shared decoder.
+
+Each request runs in a thread of its own, so that the event loop of the HTTP side never waits for it.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from nanoocr.errors import UsageError
+from nanoocr.inference.engine import Completion
+from nanoocr.inference.lines import PageReading, StripReading, assemble
+from nanoocr.inference.page import Page, error_page
+from nanoocr.inference.reader import PROMPT, Reader, make_page, make_request, page_of_lines
+from nanoocr.inference.sampling import SamplingConfig
+from nanoocr.layout import cut_strips
+from nanoocr.pages import ALL_PAGES, PageRanges, Picture, count_pages, open_source
+from nanoocr.serve.decoder import CancelledError, Decoder
+
+THREADS = 64  # requests that are read at the same time; others wait in the queue
+PREVIEW = 1400  # pixels of the longer side of a page that is shown to somebody
+# pdfium takes one caller at a time in the whole process.
+OPENING = threading.Lock()
+
+Event = dict[str, Any]
+Tell = Callable[[Event], None]
+
+
+class TooManyPagesError(UsageError):
+    """A document of more pages than a request may have."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One document of a request and how it is to be read."""
+
+    data: bytes
+    name: str
+    prompt: str = PROMPT
+    pages: PageRanges = ALL_PAGES
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    max_tokens: int | None = None
+    preview: bool = False
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """The decoder as one request sees it: with its sign of being cancelled."""
+
+    decoder: Decoder
+    task: Task
+    tell: Callable[[int, Completion], None] | None = None
+
+    def generate(self, requests: list[Any], sampling: SamplingConfig, *, max_batch: int) -> list[Completion]:
+        return self.decoder.generate(
+            requests, sampling, cancelled=self.task.cancelled, tell=self.tell, max_batch=max_batch
+        )
+
+    @property
+    def model(self) -> Any:
+        return self.decoder.model
+
+
+class Service:
+    """A model, its decoder, and the threads that use it; call `close` at the end."""
+
+    def __init__(self, reader: Reader, name: str, max_pages: int) -> None:
+        self.reader, self.name, self.max_pages = reader, name, max_pages
+        self.decoder = Decoder(reader.model, reader.tokenizer)
+        self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="request")
+
+    def close(self) -> None:
+        """End the decoder and the threads."""
+        self.decoder.close()
+        self.threads.shutdown()
+
+    def read(self, task: Task, tell: Tell = lambda _: None) -> list[Page]:
+        """The pages of a document. `tell` gets a dict for each thing that happens, see docs/guide/serve.md.
+
+        Raises:
+            TooManyPagesError: more than `max_pages` pages.
+            PictureError: the document cannot be opened.
+            CancelledError: `task.cancelled` was set.
+        """
+        with OPENING:
+            count = len(task.pages.select(count_pages(task.data, task.name), task.name))
+        if count > self.max_pages:
+            raise TooManyPagesError(
+                f"{task.name} has {count} pages, this server reads at most {self.max_pages} of a request: "
+                "choose some with pages=1-10"
+            )
+        tell({"type": "start", "file": task.name, "pages": count})
+        read = []
+        for number, picture in enumerate(_opened(task)):
+            if task.cancelled.is_set():
+                raise CancelledError("the request was cancelled")
+            read.append(self._page(task, picture, tell, number))
+            tell({"type": "page", "index": number, "page": read[-1].to_dict()})
+        return read
+
+    def _page(self, task: Task, picture: Picture, tell: Tell, number: int) -> Page:
+        if picture.image is None:
+            return error_page(picture)
+        started = time.perf_counter()
+        size = {"width": picture.image.width, "height": picture.image.height}
+        shown = {"image": preview(picture.image)} if task.preview else {}
+        tell({"type": "page_start", "index": number, **size, **shown})
+        if self.reader.by_lines:
+            reading = self._by_lines(task, picture.image, tell, number)
+            return page_of_lines(picture, reading, time.perf_counter() - started)
+        request = make_request(
+            self.reader.model,
+            self.reader.tokenizer,
+            picture.image,
+            task.prompt,
+            task.max_tokens,
+            self.reader.mode,
+        )
+        waited = time.perf_counter() - started
+        done = self.decoder.generate([request], task.sampling, first=number, cancelled=task.cancelled)
+        return make_page(picture, done[0], waited)
+
+    def _by_lines(self, task: Task, image: Image.Image, tell: Tell, number: int) -> PageReading:
+        """As LineReader.read, and each strip is told of as soon as it is read."""
+        # Such a model knows one question; with others it says nothing.
+        reader = replace(
+            self.reader.line_reader(PROMPT, task.max_tokens),
+            engine=_Asking(self.decoder, task),
+            sampling=task.sampling,
+        )
+        layout = reader.upright_layout(image)
+        strips = [s for place, line in enumerate(layout.lines) for s in cut_strips(image, line, place)]
+        # In the order in which they are decoded, which is that of LineReader.read_strips.
+        order = sorted(strips, key=lambda strip: strip.image.shape[1])
+
+        def told(index: int, completion: Completion) -> None:
+            line = order[index].line
+            quad = [[round(x, 1), round(y, 1)] for x, y in layout.lines[line].quad]
+            event = {"type": "line", "index": number, "line": line, "quad": quad, "of": len(strips)}
+            sure = StripReading(order[index], completion).confidence
+            tell({**event, "text": completion.text, "confidence": round(sure, 4)})
+
+        readings = replace(reader, engine=_Asking(self.decoder, task, told)).read_strips(strips)
+        return assemble(layout, readings, reader.least_confidence)
+
+
+def _opened(task: Task) -> Iterator[Picture]:
+    """The pages, each opened when it is asked for; one thread at a time opens."""
+    with closing(open_source(task.data, task.name, task.pages)) as pictures:  # type: ignore[type-var]
+        while True:
+            with OPENING:
+                picture = next(pictures, None)
+            if picture is None:
+                return
+            yield picture
+
+
+def preview(image: Image.Image) -> str:
+    """A picture as a data URL, small enough for a screen."""
+    small = image.copy()
+    small.thumbnail((PREVIEW, PREVIEW))
+    out = io.BytesIO()
+    small.save(out, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
+
+
+def load_service(
+    model: Path | None, device: str | None, dtype: str, threads: int | None, max_pages: int
+) -> Service:
+    """A service of a model folder; None is the model in the package.
+
+    Raises:
+        CheckpointError, UsageError: as `Reader`.
+    """
+    from nanoocr.machine import choose_threads, use_threads
+
+    use_threads(choose_threads(threads))
+    reader = Reader(model, device=device, dtype=dtype)
+    return Service(reader, "nanoocr" if model is None else model.resolve().name, max_pages)

@@ -1,0 +1,50 @@
+"""A service of the packaged model, and servers of it that run in a thread."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def service():
+    pytest.importorskip("starlette")
+    from nanoocr import Reader
+    from nanoocr.serve.service import Service
+
+    made = Service(Reader(), "nanoocr", max_pages=3)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def served():
+    """served(service, limits...) is a context: the address of a server, and its state."""
+    return _served
+
+
+@contextlib.contextmanager
+def _served(service, **limits):
+    """The address of a server that runs in a thread."""
+    import uvicorn
+
+    from nanoocr.serve.app import Limits, make_app
+
+    app = make_app(service, Limits(**limits))
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(app, port=port, http="h11", log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{port}", app.state.server
+    finally:
+        server.should_exit = True
+        thread.join()

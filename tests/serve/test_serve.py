@@ -1,0 +1,233 @@
+"""The server as its clients meet it: a real process of uvicorn, the openai client, and requests by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+openai = pytest.importorskip("openai")
+httpx = pytest.importorskip("httpx")
+uvicorn = pytest.importorskip("uvicorn")
+
+from PIL import Image  # noqa: E402
+
+from nanoocr.inference.engine import Request  # noqa: E402
+from nanoocr.serve.chat import joined_pieces  # noqa: E402
+from nanoocr.serve.decoder import CancelledError, Decoder  # noqa: E402
+
+SAMPLES = Path(__file__).parents[2] / "assets" / "samples"
+CARDS = [
+    SAMPLES / "card_1_line_dark.png",
+    SAMPLES / "card_2_lines_light.png",
+    SAMPLES / "card_3_lines_dark.png",
+]
+
+
+@pytest.fixture(scope="module")
+def expected(service):
+    return {card: service.reader.read(card).text for card in CARDS}
+
+
+@pytest.fixture(scope="module")
+def address(service, served):
+    with served(service, max_body=2**20) as (url, _):
+        yield url
+
+
+def data_url(data: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
+
+
+def message(*pictures: bytes) -> list[dict]:
+    parts = [{"type": "image_url", "image_url": {"url": data_url(data)}} for data in pictures]
+    return [{"role": "user", "content": [{"type": "text", "text": "Read."}, *parts]}]
+
+
+def test_the_openai_client_reads_a_picture(address, expected):
+    client = openai.OpenAI(base_url=f"{address}/v1", api_key="any")
+    assert [model.id for model in client.models.list()] == ["nanoocr"]
+    two = message(CARDS[0].read_bytes(), CARDS[1].read_bytes())
+    answer = client.chat.completions.create(model="nanoocr", messages=two)
+    assert answer.choices[0].message.content == f"{expected[CARDS[0]]}\n\n{expected[CARDS[1]]}"
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.usage.prompt_tokens > answer.usage.prompt_tokens_details.image_tokens > 0
+    raw = client.chat.completions.with_raw_response.create(model="nanoocr", messages=two)
+    assert raw.parse().choices[0].message.content == answer.choices[0].message.content
+
+
+def test_the_openai_client_streams(address, expected):
+    client = openai.OpenAI(base_url=f"{address}/v1", api_key="any")
+    chunks = list(
+        client.chat.completions.create(
+            model="nanoocr",
+            messages=message(CARDS[2].read_bytes()),
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    )
+    assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == expected[CARDS[2]]
+    assert chunks[-1].usage.total_tokens > 0 and chunks[-2].choices[0].finish_reason == "stop"
+
+
+def test_the_async_client_reads_many_at_once(address, expected):
+    async def ask() -> list[str]:
+        client = openai.AsyncOpenAI(base_url=f"{address}/v1", api_key="any")
+        asked = [
+            client.chat.completions.create(model="nanoocr", messages=message(card.read_bytes()))
+            for card in CARDS * 3
+        ]
+        return [answer.choices[0].message.content for answer in await asyncio.gather(*asked)]
+
+    assert asyncio.run(ask()) == [expected[card] for card in CARDS * 3]
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "param"),
+    [
+        ({"model": "other"}, 404, "model"),
+        ({"model": 3}, 400, "model"),
+        ({"messages": "Read."}, 400, "messages"),
+        ({"messages": [{"role": "user", "content": "no picture"}]}, 400, "messages"),
+        ({"n": 2}, 400, "n"),
+        ({"top_p": 0.5}, 400, "top_p"),
+        ({"logprobs": True}, 400, "logprobs"),
+        ({"temperature": "hot"}, 400, "temperature"),
+        ({"max_tokens": 0}, 400, "max_tokens"),
+        ({"tools": []}, 400, "tools"),
+        ({"messages": message(b"no picture")}, 400, "file"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_by_name(address, change, status, param):
+    body = {"model": "nanoocr", "messages": message(CARDS[0].read_bytes()), **change}
+    answer = httpx.post(f"{address}/v1/chat/completions", json=body)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (status, param)
+    assert error["message"] and error["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1/a.png", "data:image/png;base64,%%", "data:,text", 7])
+def test_addresses_and_broken_data_urls_are_refused(address, url):
+    content = [{"type": "image_url", "image_url": {"url": url}}]
+    body = {"model": "nanoocr", "messages": [{"role": "user", "content": content}]}
+    assert httpx.post(f"{address}/v1/chat/completions", json=body).status_code == 400
+
+
+def test_bodies_that_are_no_json_or_too_large(address):
+    assert httpx.post(f"{address}/v1/chat/completions", content=b"{").status_code == 400
+    assert httpx.post(f"{address}/v1/chat/completions", content=b"[" * 100_000).status_code == 400
+    large = httpx.post(f"{address}/v1/ocr", content=b"x" * (2**20 + 1))
+    assert large.status_code == 413 and "MiB" in large.json()["error"]["message"]
+    chunked = httpx.post(f"{address}/v1/ocr", content=(b"x" * 2**16 for _ in range(20)))
+    assert chunked.status_code == 413
+    assert httpx.get(f"{address}/nowhere").json()["error"]["code"] == "404"
+
+
+def test_ocr_gives_every_format(address, expected):
+    data = CARDS[1].read_bytes()
+    page = httpx.post(f"{address}/v1/ocr", files={"file": ("../../etc/x.png", data)}).json()["pages"][0]
+    assert page["text"] == expected[CARDS[1]] and page["lines"][0]["words"]
+    plain = httpx.post(f"{address}/v1/ocr", content=data, headers={"accept": "text/plain"})
+    assert plain.text.strip() == expected[CARDS[1]]
+    for name, sign in {
+        "hocr": b"ocr_page",
+        "alto": b"<alto",
+        "page": b"PcGts",
+        "pdf": b"%PDF",
+        "tsv": b"\t",
+    }.items():
+        answer = httpx.post(f"{address}/v1/ocr?format={name}", content=data)
+        assert answer.status_code == 200 and sign in answer.content, name
+    assert httpx.post(f"{address}/v1/ocr?format=docx", content=data).status_code == 400
+
+
+def test_ocr_streams_lines_and_pages(address, expected):
+    with httpx.stream(
+        "POST", f"{address}/v1/ocr?stream=true&preview=1", content=CARDS[2].read_bytes()
+    ) as answer:
+        sent = [line.removeprefix("data: ") for line in answer.iter_lines() if line]
+    assert sent.pop() == "[DONE]"
+    events = [json.loads(one) for one in sent]
+    kinds = [event["type"] for event in events]
+    assert kinds[:2] == ["start", "page_start"] and kinds[-2:] == ["page", "done"] and "line" in kinds
+    assert events[-2]["page"]["text"] == expected[CARDS[2]]
+    assert events[1]["image"].startswith("data:image/jpeg")
+
+
+def test_documents_of_too_many_pages_are_refused(address):
+    frames = [Image.new("RGB", (64, 64), "white") for _ in range(4)]
+    out = io.BytesIO()
+    frames[0].save(out, "TIFF", save_all=True, append_images=frames[1:])
+    answer = httpx.post(f"{address}/v1/ocr", content=out.getvalue())
+    assert answer.status_code == 400 and "4 pages" in answer.json()["error"]["message"]
+    some = httpx.post(f"{address}/v1/ocr?pages=2-3", content=out.getvalue())
+    assert [page["page"] for page in some.json()["pages"]] == [2, 3]
+
+
+def test_keys_a_full_queue_and_a_stop(service, served):
+    with served(service, keys=("secret",), max_queue=1) as (url, state):
+        assert httpx.get(f"{url}/v1/models").status_code == 401
+        good = {"authorization": "Bearer secret"}
+        assert httpx.get(f"{url}/v1/models", headers=good).status_code == 200
+        state.inside = 1
+        full = httpx.post(f"{url}/v1/ocr", content=b"x", headers=good)
+        assert full.status_code == 429 and full.headers["retry-after"]
+        assert httpx.get(f"{url}/ready").status_code == 503
+        state.inside, state.stopping = 0, True
+        assert httpx.post(f"{url}/v1/ocr", content=b"x", headers=good).status_code == 503
+        assert httpx.get(f"{url}/health").status_code == 200
+
+
+def test_the_time_of_a_request_ends(service, served):
+    with served(service, timeout_s=0.0) as (url, _):
+        answer = httpx.post(f"{url}/v1/ocr", content=CARDS[0].read_bytes())
+        assert answer.status_code == 504 and answer.headers["x-should-retry"] == "false"
+
+
+def test_metrics_count(address):
+    httpx.post(f"{address}/v1/ocr", content=CARDS[0].read_bytes())
+    told = httpx.get(f"{address}/metrics").text
+    assert 'nanoocr_pages_total{status="ok"}' in told and 'path="/v1/ocr",status="200"' in told
+
+
+def test_a_cancelled_request_leaves_the_batch(service):
+    cancelled = threading.Event()
+    cancelled.set()
+    ids = tuple(service.reader.line_reader("Read.").behind)
+    request = Request(ids)
+    with pytest.raises(CancelledError):
+        service.decoder.generate([request], cancelled=cancelled)
+    assert not service.decoder.members
+
+
+def test_rows_join_and_leave_without_touching_each_other(service):
+    """Requests of which each meets others half way give what they give alone."""
+    decoder = Decoder(service.reader.model, service.reader.tokenizer, max_rows=2)
+    try:
+        reader = service.reader
+        strips = [_request(reader, card) for card in CARDS]
+        alone = [reader.engine.generate([one])[0].ids for one in strips]
+        with ThreadPoolExecutor(3) as threads:
+            together = list(threads.map(lambda one: decoder.generate([one])[0].ids, strips))
+        assert together == alone
+    finally:
+        decoder.close()
+
+
+def _request(reader, card):
+    from nanoocr.layout import cut_strips, find_page
+
+    image = Image.open(card).convert("RGB")
+    strip = cut_strips(image, find_page(image).lines[0], 0)[0]
+    return reader.line_reader("Read.")._request(strip)
+
+
+def test_equal_pieces_go_together():
+    assert list(joined_pieces("a\n---\n---\nb")) == ["a\n", "---\n---\n", "b"]
+    assert list(joined_pieces("")) == []
