@@ -75,7 +75,8 @@ def model_reading(settings: Settings) -> ModelReading:
 
     import torch
 
-    from nanoocr.inference.reader import LEAST_CONFIDENCE, Reader
+    from nanoocr.inference.lines import LEAST_CONFIDENCE
+    from nanoocr.inference.reader import Reader
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
     least = settings.min_confidence

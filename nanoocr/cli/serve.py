@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from nanoocr.cli.flags import Parser, _positive
+from nanoocr.cli.flags import Parser, positive
 from nanoocr.errors import UsageError
 
 SERVE_HELP = """\
@@ -18,11 +18,11 @@ finds a page at http://HOST:PORT/. SIGTERM lets what is being read come to its e
 def add_serve_flags(serve: Parser) -> None:
     """The flags of `nanoocr serve`."""
     serve.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
-    serve.add_argument("--port", metavar="N", type=_positive, default=8000, help="(default: %(default)s)")
+    serve.add_argument("--port", metavar="N", type=positive, default=8000, help="(default: %(default)s)")
     serve.add_argument("--model", metavar="DIR", type=Path, help="model folder (default: the package's)")
     serve.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: cuda if there is one)")
     serve.add_argument("--dtype", metavar="NAME", default="auto", help="auto, float32 or bfloat16")
-    serve.add_argument("--threads", metavar="N", type=_positive, help="processors to use")
+    serve.add_argument("--threads", metavar="N", type=positive, help="processors to use")
     serve.add_argument(
         "--api_key_file",
         "--api-key-file",
@@ -40,7 +40,7 @@ def add_serve_flags(serve: Parser) -> None:
             f"--{name}",
             f"--{name.replace('_', '-')}",
             metavar="N",
-            type=_positive,
+            type=positive,
             default=default,
             help=f"{what} (default: %(default)s)",
         )

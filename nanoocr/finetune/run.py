@@ -44,7 +44,7 @@ from nanoocr.finetune.store import fingerprint, load_cuts, save_cuts
 from nanoocr.finetune.strips import cut_document
 from nanoocr.finetune.task import OwnStrips, as_png, row_of
 from nanoocr.finetune.types import CutDocument, Gathered, LineStrip
-from nanoocr.inference.reader import PROMPT, Reader, default_model_folder
+from nanoocr.inference.reader import Reader, default_model_folder
 from nanoocr.machine import choose_threads, use_threads
 from nanoocr.model.folder import complete_steps, model_folder, step_folder
 from nanoocr.progress import track
@@ -164,7 +164,7 @@ def _cut_all(
         reader = Reader(base, device=config.device)
         if not reader.by_lines:
             raise UsageError(f"{base}: reads whole pictures; fine-tuning is for models that read lines")
-        lines = reader.line_reader(PROMPT)
+        lines = reader.line_reader(reader.prompt)
         cuts = []
         for document in track(gathered.documents, len(gathered.documents), "finding lines"):
             try:

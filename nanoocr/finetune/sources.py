@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nanoocr.alphabet import written_one_way
-from nanoocr.data.rows import BadRowError, Row
+from nanoocr.data.rows import BadRowError, Row, encoded
 from nanoocr.data.shards import local_shards
 from nanoocr.data.task import ParquetTask, Task
 from nanoocr.errors import PictureError, UsageError
@@ -24,7 +24,7 @@ from nanoocr.finetune import boxes
 from nanoocr.finetune.hdf5 import hdf5_documents
 from nanoocr.finetune.types import Gathered, TrueDocument, TrueLine
 from nanoocr.pictures import upright_size
-from nanoocr.tasks.common import encoded, existing, read_text
+from nanoocr.tasks.common import existing, read_text
 from nanoocr.tasks.folder import PICTURES
 from nanoocr.tasks.jsonl import Jsonl
 

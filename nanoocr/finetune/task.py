@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 from PIL import Image, ImageFilter
 
+from nanoocr.config import PROMPT
 from nanoocr.data.rows import Row, Turn
 from nanoocr.data.synth.degrade import add_noise, through_jpeg
 from nanoocr.data.synth.dice import Dice
 from nanoocr.data.synth.strip import inside
 from nanoocr.data.task import Task
 from nanoocr.finetune.types import LineStrip
-from nanoocr.inference.reader import PROMPT
 
 ROWS = 1_000_000  # more than any run draws
 UNCHANGED = 0.2  # share of the rows that show a strip as it was cut

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,11 +18,12 @@ from PIL import Image
 
 from nanoocr.document import Line, Quad, Word
 from nanoocr.image_process import PictureViews, count_picture_tokens
-from nanoocr.inference.engine import Completion, Engine, Request, TokenCount
+from nanoocr.inference.engine import Completion, Request, TokenCount
 from nanoocr.inference.place import Span, place_words
 from nanoocr.inference.sampling import SamplingConfig
 from nanoocr.layout import PageLayout, Strip, TextLine, cut_strips, find_page
 from nanoocr.layout.strips import BASELINE, CAP_HEIGHT, lengths_along
+from nanoocr.model.vlm import VLM
 
 STRIPS_AT_ONCE = 64  # decoded together: more share each step's cost, and pad each other more
 # Strips that the model is less sure of are no text more often than text: borders, dirt, pictures. The value
@@ -37,6 +39,17 @@ CLEARLY = 0.1  # what the probes of a page on its head are surer than those of t
 SAME_WORD = 0.15  # cap heights between two strips below which they share a word that was cut
 ASCENDERS = frozenset("bdfhklt")
 DESCENDERS = frozenset("gjpqy,;Qçş()[]{}/|_§")
+
+
+class Decodes(Protocol):
+    """What a LineReader needs of an engine: the server has one that many requests share."""
+
+    @property
+    def model(self) -> VLM: ...
+
+    def generate(
+        self, requests: Sequence[Request], sampling: SamplingConfig | None = None, *, max_batch: int = ...
+    ) -> list[Completion]: ...
 
 
 @dataclass(frozen=True)
@@ -68,7 +81,7 @@ class PageReading:
 class LineReader:
     """An engine, and how it is asked about strips."""
 
-    engine: Engine
+    engine: Decodes
     before: tuple[int, ...]  # ids in front of the picture's run
     behind: tuple[int, ...]  # ids behind it
     sampling: SamplingConfig

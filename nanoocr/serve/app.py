@@ -9,7 +9,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -159,7 +159,7 @@ async def _models(state: State, _: Request) -> Response:
 # Reading, and waiting for it
 
 
-async def _events(state: State, tasks: list[Task]) -> AsyncIterator[Event | list[Page]]:
+async def _events(state: State, tasks: list[Task]) -> AsyncGenerator[Event | list[Page], None]:
     """What happens while the documents are read, then their pages; the work ends where nobody listens.
 
     Raises what the reading ended by, and ApiError 504 after the server's time.

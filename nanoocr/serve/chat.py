@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nanoocr.config import PROMPT
 from nanoocr.inference.page import Page
-from nanoocr.inference.reader import PROMPT
 from nanoocr.inference.sampling import SamplingConfig
 from nanoocr.serve.errors import ApiError, bad
 

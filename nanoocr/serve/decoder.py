@@ -75,7 +75,7 @@ class Decoder(Engine):
         self._works: deque[Work] = deque()  # with waiting rows, the one whose turn it is first
         self._change = threading.Condition()
         self._closed = False
-        self._thread = threading.Thread(target=self._loop, name="decoder", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="decoder", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -125,7 +125,7 @@ class Decoder(Engine):
     # -----------------------------------------------------------------------------------------------
     # The decoder's thread
 
-    def _loop(self) -> None:
+    def _serve(self) -> None:
         while True:
             with self._change:
                 self._change.wait_for(lambda: self._closed or self._works or self.members)

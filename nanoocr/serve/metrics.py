@@ -16,15 +16,17 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        take = {"registry": self.registry}
-        self.requests = Counter("nanoocr_requests", "Requests by path and status", ["path", "status"], **take)
-        self.seconds = Histogram("nanoocr_request_seconds", "Seconds of a request", ["path"], **take)
-        self.pages = Counter("nanoocr_pages", "Pages by how they ended", ["status"], **take)
-        self.page_seconds = Histogram("nanoocr_page_seconds", "Seconds of a page", **take)
-        self.tokens = Counter("nanoocr_tokens", "Tokens by kind", ["kind"], **take)
-        self.queue = Gauge("nanoocr_queue", "Requests inside, waiting ones included", **take)
-        self.batch = Gauge("nanoocr_batch_rows", "Rows that are decoded together", **take)
-        self.rows = Gauge("nanoocr_waiting_rows", "Rows that wait for a place in the batch", **take)
+        to = self.registry
+        self.requests = Counter(
+            "nanoocr_requests", "Requests by path and status", ["path", "status"], registry=to
+        )
+        self.seconds = Histogram("nanoocr_request_seconds", "Seconds of a request", ["path"], registry=to)
+        self.pages = Counter("nanoocr_pages", "Pages by how they ended", ["status"], registry=to)
+        self.page_seconds = Histogram("nanoocr_page_seconds", "Seconds of a page", registry=to)
+        self.tokens = Counter("nanoocr_tokens", "Tokens by kind", ["kind"], registry=to)
+        self.queue = Gauge("nanoocr_queue", "Requests inside, waiting ones included", registry=to)
+        self.batch = Gauge("nanoocr_batch_rows", "Rows that are decoded together", registry=to)
+        self.rows = Gauge("nanoocr_waiting_rows", "Rows that wait for a place in the batch", registry=to)
 
     def request(self, path: str, status: int, seconds: float) -> None:
         """Note an answer."""

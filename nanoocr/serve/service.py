@@ -9,7 +9,7 @@ import base64
 import io
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -18,13 +18,15 @@ from typing import Any
 
 from PIL import Image
 
+from nanoocr.config import PROMPT
 from nanoocr.errors import UsageError
-from nanoocr.inference.engine import Completion
+from nanoocr.inference.engine import MAX_BATCH, Completion, Request
 from nanoocr.inference.lines import PageReading, StripReading, assemble
-from nanoocr.inference.page import Page, error_page
-from nanoocr.inference.reader import PROMPT, Reader, make_page, make_request, page_of_lines
+from nanoocr.inference.page import Page, error_page, make_page
+from nanoocr.inference.reader import Reader, make_request, page_of_lines
 from nanoocr.inference.sampling import SamplingConfig
 from nanoocr.layout import cut_strips
+from nanoocr.model.vlm import VLM
 from nanoocr.pages import ALL_PAGES, PageRanges, Picture, count_pages, open_source
 from nanoocr.serve.decoder import CancelledError, Decoder
 
@@ -63,13 +65,19 @@ class _Asking:
     task: Task
     tell: Callable[[int, Completion], None] | None = None
 
-    def generate(self, requests: list[Any], sampling: SamplingConfig, *, max_batch: int) -> list[Completion]:
+    def generate(
+        self,
+        requests: Sequence[Request],
+        sampling: SamplingConfig | None = None,
+        *,
+        max_batch: int = MAX_BATCH,
+    ) -> list[Completion]:
         return self.decoder.generate(
             requests, sampling, cancelled=self.task.cancelled, tell=self.tell, max_batch=max_batch
         )
 
     @property
-    def model(self) -> Any:
+    def model(self) -> VLM:
         return self.decoder.model
 
 
@@ -136,7 +144,7 @@ class Service:
         """As LineReader.read, and each strip is told of as soon as it is read."""
         # Such a model knows one question; with others it says nothing.
         reader = replace(
-            self.reader.line_reader(PROMPT, task.max_tokens),
+            self.reader.line_reader(self.reader.prompt, task.max_tokens),
             engine=_Asking(self.decoder, task),
             sampling=task.sampling,
         )

@@ -24,7 +24,7 @@ from nanoocr.eval.samples import FIRST_INDEX
 from nanoocr.image_process import as_picture
 from nanoocr.inference.encode import encode_pictures
 from nanoocr.inference.engine import Completion, Engine, Request
-from nanoocr.inference.reader import PROMPT, Reader
+from nanoocr.inference.reader import Reader
 from nanoocr.layout import Strip
 from nanoocr.machine import machine, use_threads
 from scripts.dev.ship_model import head_of_step
@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def held_out(reader: Reader, count: int) -> list[Request]:
     """What is asked about held-out strips, those of one width together."""
-    fonts, lines = find_fonts(), reader.line_reader(PROMPT)
+    fonts, lines = find_fonts(), reader.line_reader(reader.prompt)
     samples = [make_sample("strip", VALIDATION_SEED, FIRST_INDEX + i, fonts=fonts) for i in range(count)]
     pictures = sorted((np.array(sample.image) for sample in samples), key=lambda one: one.shape[1])
     strips = [Strip(one, np.eye(2, 3), (0, one.shape[1]), 0) for one in pictures]
