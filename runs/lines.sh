@@ -28,4 +28,6 @@ strips lines_begin 424 --init="$from" --views="$views" --batch_size=128 --schedu
     --average=0.995
 strips lines 760 --init="$out/lines_begin/step_000424" --seed=1 --batch_size=192 --micro_batch=96 \
     --schedule=trapezoid --cooldown=0.75 --average=0.99 --eval_every=275 --save_every=100
-.venv/bin/python -m scripts.calibration --model="$out/lines"
+strips lines_more 1180 --init="$out/lines/step_000760" --seed=3 --batch_size=256 --micro_batch=128 \
+    --schedule=trapezoid --cooldown=0.65 --warmup=0.01 --average=0.99 --eval_every=1180 --save_every=40
+.venv/bin/python -m scripts.calibration --model="$out/lines_more"
