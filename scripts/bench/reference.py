@@ -17,7 +17,8 @@ from nanoocr.config import CELL, PATCH, ModelConfig
 from nanoocr.errors import UsageError
 from nanoocr.model.deepencoder import DeepEncoder
 from nanoocr.model.folder import Report
-from nanoocr.pretrained.load import WeightSource, set_weights
+from nanoocr.pretrained.load import set_weights
+from nanoocr.pretrained.names import WeightSource
 
 UNLIMITED_OCR = WeightSource(
     "transformers' UnlimitedOcrVisionModel",
