@@ -7,6 +7,7 @@ A folder without a manifest does not count; a damaged file is noticed when the m
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import os
@@ -37,6 +38,35 @@ def read_json_list(path: Path, of: str = "rows", mend: str = "give another file"
     if not isinstance(entries, list):
         raise UsageError(f"{path}: not a list of {of}")
     return entries
+
+
+def read_text(path: Path) -> tuple[str, str]:
+    """`decode_text` of a file.
+
+    Raises:
+        UsageError: the file cannot be read at all.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+    return decode_text(data, str(path))
+
+
+def decode_text(data: bytes, name: str) -> tuple[str, str]:
+    """(text, problem): the one reader of text files. Lines end in newlines; no byte order mark begins it.
+
+    The problem is a sentence about an encoding other than UTF-8, "" for clean UTF-8.
+    """
+    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    codec_name, codec = ("UTF-16", "utf-16") if utf16 else ("UTF-8", "utf-8-sig")
+    problem = f"{name}: UTF-16, read as such" if utf16 else ""
+    try:
+        text = data.decode(codec)
+    except UnicodeDecodeError as error:
+        text = data.decode(codec, errors="replace")
+        problem = f"{name}: not {codec_name} at byte {error.start}, read with replacement characters"
+    return text.replace("\r\n", "\n").replace("\r", "\n"), problem
 
 
 def write_folder(

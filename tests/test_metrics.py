@@ -24,6 +24,7 @@ from nanoocr.eval.metrics import (
     word_bag_f1,
     word_error_rate,
     word_overlap,
+    words,
 )
 from nanoocr.eval.vqa import contractions, normalise_answer, textvqa_accuracy
 
@@ -295,3 +296,23 @@ def test_repetition_and_truncation_rates():
     with pytest.raises(ValueError, match=r"longer|shorter"):
         repetition_rate(texts, ["ok"])
     assert ends_in_loop("ab" * 50_000)
+
+
+@pytest.mark.parametrize(
+    ("truth", "wrong", "units"),
+    [
+        ("今天天气很好我们一起去公园散步吧真的很开心", "今天天气很好我们一起去公园散步吧真的很开兴", 21),
+        ("きょうはとてもよいてんきですね", "きょうはとてもよいてんきですわ", 15),
+        ("กินข้าวแล้ว", "กินข้าวแล้ง", 8),  # vowels and tones above a letter stay with it
+        ("共 3 pages", "共 4 pages", 3),
+    ],
+)
+def test_scripts_without_blanks_are_counted_by_characters(truth, wrong, units):
+    assert len(words(truth)) == units
+    assert word_overlap(wrong, truth) == pytest.approx(1 - 1 / units)
+    assert word_bag_f1(wrong, truth) == pytest.approx(1 - 1 / units)
+    assert word_error_rate(wrong, truth) == pytest.approx(1 / units)
+
+
+def test_accents_that_are_written_apart_stay_in_their_word():
+    assert words("cafe\u0301 au lait") == ["cafe\u0301", "au", "lait"]

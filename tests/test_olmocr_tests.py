@@ -221,3 +221,18 @@ def test_real_sample():
     assert not report.missing and not report.problems
     assert 0.9 < report.score < 0.97  # the outputs of a good tool, with the mistakes it makes
     assert report.by_kind["present"] == pytest.approx(0.8)
+
+
+def test_a_test_may_ignore_markdown_tables_and_an_unknown_field_is_named(tmp_path):
+    row = {"pdf": "a.pdf", "page": 1, "id": "x", "type": "table", "cell": "4.50", "left": "Total"}
+    rows = [{**row, "ignore_markdown_tables": True}, {**row, "id": "y", "ignore_case": True}]
+    (tmp_path / "tests.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found = read_tests(tmp_path)
+    assert [test.id for test in found.tests] == ["x"]
+    assert "unknown field 'ignore_case' of a test of type table" in found.problems[0]
+    pipes, tags = (
+        "| A | B |\n|---|---|\n| Total | 4.50 |",
+        "<table><tr><td>Total</td><td>4.50</td></tr></table>",
+    )
+    assert run_test(found.tests[0], pipes) == "there is no table"
+    assert run_test(found.tests[0], tags) == ""

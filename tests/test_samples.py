@@ -20,6 +20,7 @@ from nanoocr.eval.samples import (
     load_manifest,
     load_synthetic,
 )
+from nanoocr.eval.tasks import text_scores
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -199,3 +200,52 @@ def test_long_names_stay_short_and_different():
     long = ["長" * 90 + tail for tail in ("a", "b")]
     stems = {file_stem(name) for name in long}
     assert len(stems) == 2 and all(len(stem.encode()) <= 200 for stem in stems)
+
+
+# ---------------------------------------------------------------------------------------------------
+# What others' files hold
+
+
+def two_pages(path, shades=(255, 128)):
+    pages = [Image.new("L", (60, 40), shade) for shade in shades]
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+
+
+@pytest.mark.parametrize("suffix", ["tif", "pdf"])
+def test_pages_of_a_file_are_samples_where_form_feeds_part_their_text(tmp_path, suffix):
+    two_pages(tmp_path / f"a.{suffix}")
+    (tmp_path / "a.txt").write_text("first\n\fsecond\n")
+    samples = load_folder(tmp_path).samples
+    assert [(sample.id, sample.truth) for sample in samples] == [("a-1", "first"), ("a-2", "second")]
+    assert [sample.open().getpixel((5, 5))[0] for sample in samples] == [255, 128]
+    (tmp_path / "a.txt").write_text("first second")
+    Image.new("RGB", (9, 9)).save(tmp_path / "b.png"), (tmp_path / "b.txt").write_text("b")
+    assert load_folder(tmp_path).left_out == (
+        f"a.{suffix}: has 2 pages, and its text has 1: part them by form feeds",
+    )
+
+
+def test_a_pdf_of_one_page_is_a_sample(tmp_path):
+    two_pages(tmp_path / "a.pdf", shades=(128,))
+    (tmp_path / "a.txt").write_text("text")
+    (sample,) = load_folder(tmp_path).samples
+    assert sample.open().getpixel((5, 5))[0] == 128
+
+
+@pytest.mark.parametrize("encode", [lambda t: t.replace("\n", "\r\n").encode(), lambda t: t.encode("utf-16")])
+def test_truths_of_other_systems_are_the_same_text(tmp_path, encode):
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_bytes(encode("one\ntwo é\n"))
+    assert load_folder(tmp_path).samples[0].truth == "one\ntwo é"
+
+
+def test_every_true_answer_of_a_question_counts_and_what_is_none_is_left_out(tmp_path):
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    labels = [["4.50", "$4.50"], None, 3, True, {"a": 1}, ["x", None], "y"]
+    (tmp_path / "q.json").write_text(json.dumps([{"query": "?", "label": label} for label in labels]))
+    row = {"dataset": "d", "id": "1", "kind": "receipt", "image": "a.png", "text": "q.json"}
+    (tmp_path / "manifest.jsonl").write_text(json.dumps(row))
+    found = load_manifest(tmp_path)
+    assert [sample.annotation for sample in found.samples] == [("4.50", "$4.50"), ("3",), ("y",)]
+    assert [text.partition(":")[0] for text in found.left_out] == ["d/1-1", "d/1-3", "d/1-4", "d/1-5"]
+    assert text_scores(found.samples[0], "$4.50")["anls"] == 1.0

@@ -9,7 +9,7 @@ from nanoocr.data.synth import find_fonts, make_sample
 from nanoocr.data.synth.dice import Dice
 from nanoocr.data.synth.languages import MOST_WORDS, find_languages
 from nanoocr.data.synth.line_text import drawable_text, line_text
-from nanoocr.data.synth.strip import BASELINE, CAP, HEIGHT, WIDTHS
+from nanoocr.data.synth.strip import BASELINE, CAP, HEIGHT, WIDTHS, _holding
 from nanoocr.layout import strips as cutter
 
 COUNT = 300
@@ -103,3 +103,11 @@ def test_languages_are_found_and_bounded():
     for words in languages.values():
         assert 0 < len(words) <= 2 * MOST_WORDS
         assert all(set(word) <= set(CHARACTERS) for word in words[::997])
+
+
+def test_long_lines_of_wide_letters_are_drawn_with_paper_around_them():
+    letters = np.full((40, 60), 9, np.uint8)
+    image, box = _holding(letters, (-3.5, 2.0, 58.0, 50.0))
+    assert image.size == (80, 60)  # 10 pixels of paper on all sides: as far as the box reaches over below
+    assert box == (6.5, 12.0, 68.0, 60.0)
+    assert image.getpixel((0, 0)) == 0 and image.getpixel((10, 10)) == 9

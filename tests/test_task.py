@@ -127,3 +127,68 @@ def test_row_groups_stay_while_they_fit(folder, monkeypatch):
     for i in (0, 7, 1, 8):
         shards[i]
     assert len(read) > 4
+
+
+# ---------------------------------------------------------------------------------------------------
+# As others write Parquet
+
+
+def test_a_large_row_group_is_read_in_pieces(tmp_path, monkeypatch):
+    write(tmp_path / "a.parquet", 0, 50, 50)
+    size = pq.ParquetFile(tmp_path / "a.parquet").metadata.row_group(0).total_byte_size
+    monkeypatch.setattr("nanoocr.data.shards.PIECE_BYTES", size // 4)
+    shards = local_shards([tmp_path])
+    assert len(shards.bounds) > 4 and shards.bounds[-1] == len(shards) == 50
+    assert [int(shards[i]["texts"][0]["assistant"]) for i in reversed(range(50))] == list(reversed(range(50)))
+    assert shards.name_of(49).endswith("a.parquet: row 49")
+    shards[0]
+    assert max(held.num_rows for held in shards._held.values()) < 20
+
+
+def test_a_row_group_that_failed_is_not_tried_again(folder, monkeypatch):
+    shards, opened = local_shards([folder]), []
+
+    def fail(path):
+        opened.append(path)
+        raise OSError("gone")
+
+    monkeypatch.setattr(pq, "ParquetFile", fail)
+    for _ in range(3):
+        with pytest.raises(BadRowError, match=r"a\.parquet: row group 0 cannot be read \(gone\)"):
+            shards[0]
+    assert len(opened) == 1
+
+
+def test_hidden_files_are_no_shards(folder):
+    (folder / "._a.parquet").write_text("what macOS leaves")
+    write(folder / ".hidden.parquet", 0, 2, 2)
+    (folder / ".cache").mkdir()
+    write(folder / ".cache" / "c.parquet", 0, 2, 2)
+    assert len(local_shards([folder])) == 12
+
+
+def test_json_documents_are_texts_without_quotes(tmp_path):
+    said = pa.array(['"line\\none"', '[{"type": "text"}]'], pa.string()).cast(pa.json_())
+    turns = pa.StructArray.from_arrays([pa.array(["q", "q"]), said], ["user", "assistant"])
+    texts = pa.ListArray.from_arrays([0, 1, 2], turns)
+    pq.write_table(pa.table({"texts": texts, "images": pa.nulls(2)}), tmp_path / "a.parquet")
+    task = ParquetTask(local_shards([tmp_path]))
+    assert task[0].answer == "line\none"
+    with pytest.raises(BadRowError, match=r"a\.parquet: row 1.* not a text"):
+        task[1]
+
+
+@pytest.mark.parametrize("images", [{"bytes": b"x", "path": None}, b"x", [b"x"]])
+def test_one_picture_may_stand_for_a_list_of_one(tmp_path, images):
+    table = pa.table({"images": [images], "texts": [[{"user": "q", "assistant": "a"}]]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert ParquetTask(local_shards([tmp_path]))[0].pictures == (b"x",)
+
+
+def test_a_picture_that_is_only_named_says_the_mend(tmp_path):
+    images = [[{"bytes": None, "path": "/home/me/a.png"}]]
+    pq.write_table(
+        pa.table({"images": images, "texts": [[{"user": "q", "assistant": "a"}]]}), tmp_path / "a.parquet"
+    )
+    with pytest.raises(BadRowError, match=r"only its path /home/me/a\.png: write the set with its pictures"):
+        ParquetTask(local_shards([tmp_path]))[0]

@@ -13,7 +13,7 @@ from nanoocr.data.task import Task
 from nanoocr.errors import UsageError
 from nanoocr.tasks.choose import make_task
 from nanoocr.train.config import TrainConfig
-from nanoocr.train.data import MAX_TRIED, PROBE, mean_tokens, plan_data
+from nanoocr.train.data import MAX_TRIED, PROBE, mean_tokens, plan_data, split_tasks
 from nanoocr.train.distributed import World
 from nanoocr.train.loop import left_out
 from nanoocr.train.resume import FIXED, warn_of_changes
@@ -89,3 +89,20 @@ def test_flags_that_change_the_rows_of_a_resumed_run_are_said_in_one_line(capsys
     warn_of_changes(Path("runs/step_000002"), asdict(now), now, World())
     assert capsys.readouterr().err == ""
     assert {"mix", "tasks", "pack"} <= set(FIXED)  # these would make the place in the data meaningless
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a=folder:x b=gsm8k", ["a=folder:x", "b=gsm8k"]),
+        ("a='folder:/data/my scans' b=gsm8k", ["a=folder:/data/my scans", "b=gsm8k"]),
+        ('"a=folder:my scans"', ["a=folder:my scans"]),
+    ],
+)
+def test_a_shells_quotes_hold_blanks_of_tasks_together(text, words):
+    assert split_tasks(text) == words
+
+
+def test_a_quotation_mark_without_an_end_is_a_sentence():
+    with pytest.raises(UsageError, match="a quotation mark is not closed"):
+        split_tasks("a='folder:x")

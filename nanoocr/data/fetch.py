@@ -219,7 +219,11 @@ def hub_shards(
             raise UsageError(f"{which.repo}/{name}: has no column {missing[0]!r}, only {known}")
     cache = ShardCache(folder, max_bytes, f"{place.name}/{which.subset.replace('/', '--') or 'all'}")
     path_of = partial(_fetch, hub=hub, which=which, listing=listing, cache=cache)
-    shards = [Shard(name, tuple(footers[name]["rows"]), listing.sizes[name]) for name in names]
+    # An index that an older version kept has no bytes.
+    about = [(name, footers[name]) for name in names]
+    shards = [
+        Shard(name, tuple(of["rows"]), listing.sizes[name], tuple(of.get("bytes", ()))) for name, of in about
+    ]
     return Shards(shards, path_of, columns, fetched=True)
 
 
@@ -239,7 +243,7 @@ def _listing(hub: Hub, which: HubSet, place: Path) -> Listing:
 def _footers(
     hub: Hub, which: HubSet, commit: str, names: Sequence[str], kept: Path
 ) -> dict[str, dict[str, Any]]:
-    """{file: {"rows": of each row group, "columns": their names}} out of the index `kept`, or read now."""
+    """{file: {"rows" and "bytes" of each row group, "columns"}} out of the index `kept`, or read now."""
     from rich.console import Console
     from rich.progress import track
 
@@ -249,8 +253,12 @@ def _footers(
     try:
         for name in track(missing, f"footers of {which.repo}", console=console, transient=True):
             with hub.open(which.repo, commit, name) as source, pq.ParquetFile(source) as file:
-                rows = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
-                index[name] = {"rows": rows, "columns": file.schema_arrow.names}
+                groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+                index[name] = {
+                    "rows": [group.num_rows for group in groups],
+                    "bytes": [group.total_byte_size for group in groups],
+                    "columns": file.schema_arrow.names,
+                }
     except Exception as error:  # as in `_listing`
         raise _unreachable(which, error) from error
     finally:

@@ -118,6 +118,7 @@ class Reader:
         self.data, self.number = data, number
         self.draws = 0 if state is None else state.draws
         self.skipped, self.shrunk = Counter[str](), 0
+        self.last_reason = ""  # why the last row that was left out cannot be used
         self.waiting: list[Waiting] = []
         for draw, step in () if state is None else state.waiting:
             self._draw(draw, step)
@@ -174,7 +175,8 @@ class Reader:
     def _nothing_usable(self, tried: int) -> UsageError:
         reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.items())
         return UsageError(
-            f"none of {tried} rows can be used ({reasons}; a row may have {self.data.max_length} tokens): "
+            f"none of {tried} rows can be used ({reasons}; a row may have {self.data.max_length} tokens; "
+            f"the last one: {self.last_reason}): "
             "change --max_length, --mix or --modes, or look at the data with scripts.data_look"
         )
 
@@ -192,16 +194,16 @@ class Reader:
             row = data.source(place, step / data.steps)
             limits = (data.views, data.max_length, data.mode_of(place))
             planned = plan(row, data.tokenizer, *limits, shrink=data.shrink_long)
-        except TooLongError:
+        except TooLongError as error:
             if not data.skip_long:
                 raise
-            self.skipped["too long"] += 1
-        except FilteredRowError:  # asked for: never an error
-            self.skipped["filtered"] += 1
-        except BadRowError:
+            self._leave_out("too long", error)
+        except FilteredRowError as error:  # asked for: never an error
+            self._leave_out("filtered", error)
+        except BadRowError as error:
             if not data.skip_bad:
                 raise
-            self.skipped["unreadable"] += 1
+            self._leave_out("unreadable", error)
         else:
             self.shrunk += planned.shrunk
             self.waiting.append(Waiting(draw, step, planned))
@@ -224,11 +226,16 @@ class Reader:
         """Decode the pictures of a chosen row; None where that fails and may."""
         try:
             return waiting, fit(waiting.plan)
-        except BadRowError:
+        except BadRowError as error:
             if not self.data.skip_bad:
                 raise
-            self.skipped["unreadable"] += 1
+            self._leave_out("unreadable", error)
             return None
+
+    def _leave_out(self, why: str, error: UsageError) -> None:
+        """Count a row that is not used."""
+        self.skipped[why] += 1
+        self.last_reason = str(error)
 
     def _global(self, draw: int) -> int:
         """The number of this reader's draw among those of all readers: they take stretches of RUN in turn."""

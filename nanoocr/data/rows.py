@@ -168,13 +168,26 @@ def row_from_record(record: dict[str, Any], name: str) -> Row:
     """
     try:
         turns = tuple(Turn(turn["user"], turn["assistant"]) for turn in record["texts"])
-        pictures = tuple(image["bytes"] for image in record["images"] or [])
+        held = record["images"] or []
+        pictures = tuple(_bytes_of(image, name) for image in (held if isinstance(held, list) else [held]))
         marks = record.get("char_boxes") or []
         chars = "".join(mark["text"] for mark in marks)
         boxes = [[mark["x0"], mark["y0"], mark["x1"], mark["y1"]] for mark in marks]
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise BadRowError(f"{name}: needs FineVision's columns images and texts ({error!r})") from error
     return checked_row(name, pictures, turns, str(record.get("source") or ""), chars, boxes)
+
+
+def _bytes_of(image: Any, name: str) -> Any:
+    """The encoded picture of a {bytes, path} struct, or the bytes themselves."""
+    if isinstance(image, bytes):
+        return image
+    if not image["bytes"] and image.get("path"):
+        raise BadRowError(
+            f"{name}: the picture is not in the file, only its path {image['path']}: write the set with its "
+            "pictures embedded, as push_to_hub and save_to_disk of `datasets` do"
+        )
+    return image["bytes"]
 
 
 def checked_row(

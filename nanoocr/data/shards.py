@@ -1,17 +1,19 @@
 """Parquet files row by row: only footers and a few row groups are ever in memory.
 
 A data set of many shards is one long sequence of rows. What is cheap to read together is a row group (some
-100 pictures), so readers should go through `bounds` group by group and shuffle within.
+100 pictures) or a piece of a large one, so readers should go through `bounds` piece by piece and shuffle
+within.
 """
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +21,10 @@ import pyarrow.parquet as pq
 from nanoocr.data.rows import BadRowError
 from nanoocr.errors import UsageError
 
-HELD_BYTES = 2**28  # of row groups that a process keeps: readers that take turns stand in different ones
+HELD_BYTES = 2**28  # of pieces that a process keeps: readers that take turns stand in different ones
+PIECE_BYTES = (
+    2**27
+)  # a larger row group is read in pieces: whoever names no size writes 100,000 rows into one
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,28 @@ class Shard:
     name: str  # what `Shards.path_of` turns into a path, and errors call the file
     group_rows: tuple[int, ...]  # rows of each row group
     size: int  # bytes of the file
+    group_bytes: tuple[int, ...] = ()  # of each row group when it is decoded; () where nobody noted them
+
+    def pieces(self) -> Iterator[Piece]:
+        """The row groups; one of more than PIECE_BYTES in several pieces."""
+        before = 0
+        sizes = self.group_bytes or (0,) * len(self.group_rows)
+        for group, (rows, size) in enumerate(zip(self.group_rows, sizes)):
+            step = max(1, rows if size <= PIECE_BYTES else rows * PIECE_BYTES // size)
+            for start in range(0, max(rows, 1), step):  # an empty group stays a piece without rows
+                yield Piece(self.name, group, before + start, min(step, rows - start), start // step, step)
+            before += rows
+
+
+class Piece(NamedTuple):
+    """Rows that are read together: a row group, or a part of a large one."""
+
+    file: str
+    group: int  # within its file
+    first: int  # row within its file
+    rows: int
+    number: int  # within its group
+    step: int  # rows of a whole piece of this group
 
 
 class Shards:
@@ -46,12 +73,13 @@ class Shards:
         self.shards = shards
         self.path_of = path_of
         self.columns = None if columns is None else list(columns)
-        self.groups = [(shard.name, i) for shard in shards for i in range(len(shard.group_rows))]
-        rows = [count for shard in shards for count in shard.group_rows]
-        self.bounds = [0, *accumulate(rows)]  # rows bounds[g] .. bounds[g + 1] - 1 are row group g
+        self.pieces = [piece for shard in shards for piece in shard.pieces()]
+        rows = [piece.rows for piece in self.pieces]
+        self.bounds = [0, *accumulate(rows)]  # rows bounds[i] .. bounds[i + 1] - 1 are piece i
         of_file = [sum(shard.group_rows) for shard in shards] if fetched else [sum(rows)]
         self.files = [0, *accumulate(of_file)]  # where the next file has to be fetched
-        self._held: dict[int, pa.Table] = {}  # the row groups that were used last, oldest first
+        self._held: dict[int, pa.Table] = {}  # the pieces that were used last, oldest first
+        self._failed: dict[int, str] = {}  # why a piece cannot be read: it is not tried again
 
     def __len__(self) -> int:
         return self.bounds[-1]
@@ -64,26 +92,49 @@ class Shards:
         """
         if not 0 <= index < len(self):
             raise IndexError(f"row {index} of {len(self)}")
-        group = bisect_right(self.bounds, index) - 1
-        table = self._held.pop(group) if group in self._held else self._read(group)
-        self._held[group] = table
+        number = bisect_right(self.bounds, index) - 1
+        table = self._held.pop(number) if number in self._held else self._read(number)
+        self._held[number] = table
         while len(self._held) > 1 and sum(held.nbytes for held in self._held.values()) > HELD_BYTES:
             del self._held[next(iter(self._held))]
-        return table.slice(index - self.bounds[group], 1).to_pylist()[0]
+        row = table.slice(index - self.bounds[number], 1)
+        (record,) = row.to_pylist()
+        return {name: without_json(record[name], row.schema.field(name).type) for name in record}
 
     def name_of(self, index: int) -> str:
         """`FILE: row 7`, counted within the file: what errors call the row."""
-        group = bisect_right(self.bounds, index) - 1
-        name, within = self.groups[group]
-        return f"{name}: row {index - self.bounds[group - within]}"
+        number = bisect_right(self.bounds, index) - 1
+        piece = self.pieces[number]
+        return f"{piece.file}: row {piece.first + index - self.bounds[number]}"
 
-    def _read(self, group: int) -> pa.Table:
-        name, within = self.groups[group]
+    def _read(self, number: int) -> pa.Table:
+        piece = self.pieces[number]
+        if number in self._failed:
+            raise BadRowError(self._failed[number])
         try:
-            with pq.ParquetFile(self.path_of(name)) as file:
-                return file.read_row_group(within, columns=self.columns)
+            with pq.ParquetFile(self.path_of(piece.file)) as file:
+                # read_row_group cannot put nested columns of more than 2 GiB together (pyarrow 25).
+                batches = file.iter_batches(piece.step, row_groups=[piece.group], columns=self.columns)
+                taken = list(islice(batches, piece.number, piece.number + 1))
+                return pa.Table.from_batches(taken, None if taken else file.schema_arrow)
         except (pa.ArrowException, OSError) as error:
-            raise BadRowError(f"{name}: row group {within} cannot be read ({error})") from error
+            reason = f"{piece.file}: row group {piece.group} cannot be read ({error})"
+            self._failed[number] = reason
+            raise BadRowError(reason) from error
+
+
+def without_json(value: Any, kind: pa.DataType) -> Any:
+    """A value whose JSON documents are decoded: `datasets` and duckdb write texts so where a list may stand.
+
+    Arrow marks such columns as `arrow.json`, and pyarrow hands their documents out as texts, with quotes.
+    """
+    if getattr(kind, "extension_name", "") == "arrow.json":
+        return json.loads(value) if isinstance(value, (str, bytes)) else value
+    if pa.types.is_struct(kind) and isinstance(value, dict):
+        return {field.name: without_json(value[field.name], field.type) for field in kind}
+    if isinstance(value, list) and hasattr(kind, "value_type"):
+        return [without_json(one, kind.value_type) for one in value]
+    return value
 
 
 def local_shards(paths: Iterable[str | Path], columns: Sequence[str] | None = None) -> Shards:
@@ -94,11 +145,18 @@ def local_shards(paths: Iterable[str | Path], columns: Sequence[str] | None = No
     """
     files: list[Path] = []
     for path in map(Path, paths):
-        found = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+        found = sorted(shown(path.rglob("*.parquet"), path)) if path.is_dir() else [path]
         if not found:
             raise UsageError(f"{path}: holds no .parquet files")
         files += found
     return Shards([read_footer(path, columns or ()) for path in files], columns=columns)
+
+
+def shown(files: Iterable[Path], folder: Path) -> Iterator[Path]:
+    """The `files` below `folder` that are not hidden, as macOS's `._a.parquet` is, nor in a hidden folder."""
+    for file in files:
+        if not any(part.startswith(".") for part in file.relative_to(folder).parts):
+            yield file
 
 
 def read_footer(path: Path, columns: Sequence[str] = ()) -> Shard:
@@ -112,9 +170,10 @@ def read_footer(path: Path, columns: Sequence[str] = ()) -> Shard:
     try:
         with pq.ParquetFile(path) as file:
             names, about = file.schema_arrow.names, file.metadata
-            rows = tuple(about.row_group(i).num_rows for i in range(about.num_row_groups))
+            groups = [about.row_group(i) for i in range(about.num_row_groups)]
     except (pa.ArrowException, OSError) as error:
         raise UsageError(f"{path}: not a readable Parquet file ({error})") from error
     if missing := [name for name in columns if name not in names]:
         raise UsageError(f"{path}: has no column {missing[0]!r}, only {', '.join(names)}")
-    return Shard(str(path), rows, path.stat().st_size)
+    rows, sizes = zip(*((group.num_rows, group.total_byte_size) for group in groups)) if groups else ((), ())
+    return Shard(str(path), rows, path.stat().st_size, sizes)

@@ -19,7 +19,7 @@ from PIL import Image
 
 from nanoocr.errors import UsageError
 from nanoocr.eval.made_pages import TURNS, empty_samples, turned_samples
-from nanoocr.eval.samples import PROMPT, EvalSample, collect, read_text
+from nanoocr.eval.samples import PROMPT, EvalSample, collect, read_truth
 from nanoocr.eval.store import read_predictions
 
 FOX = "fox_pages"
@@ -71,7 +71,7 @@ def _page(folder: Path, name: str, row: dict[str, Any], kind: str) -> EvalSample
     missing = next((path for path in (image, text) if not (folder / path).is_file()), None)
     if missing:
         return f"{name}: {missing} is missing"
-    truth = read_text(folder / text)
+    truth = read_truth(folder / text)
     if truth is None:
         return f"{name}: its truth {text} is not UTF-8"
     return EvalSample(name, folder / image, PROMPT, lines_as_lf(truth), kind)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import codecs
 from dataclasses import dataclass
 from pathlib import Path
 
 from nanoocr.errors import UsageError
+from nanoocr.files import read_text
 
 
 @dataclass(frozen=True)
@@ -45,24 +45,3 @@ def read_predictions(folder: str | Path, suffix: str = ".md") -> Predictions:
     if not texts:
         raise UsageError(f"{folder}: holds no *{suffix} files")
     return Predictions(texts, tuple(problems))
-
-
-def read_text(path: Path) -> tuple[str, str]:
-    """(text, problem) of a file, lines ending in newlines; the problem is empty for clean UTF-8.
-
-    Raises:
-        UsageError: the file cannot be read at all.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
-    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    name, codec = ("UTF-16", "utf-16") if utf16 else ("UTF-8", "utf-8-sig")
-    problem = f"{path}: UTF-16, read as such" if utf16 else ""
-    try:
-        text = data.decode(codec)
-    except UnicodeDecodeError as error:
-        text = data.decode(codec, errors="replace")
-        problem = f"{path}: not {name} at byte {error.start}, read with replacement characters"
-    return text.replace("\r\n", "\n").replace("\r", "\n"), problem

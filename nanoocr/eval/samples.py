@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from PIL import Image
 from nanoocr.data.synth import ALL_KINDS, KINDS, QUESTION_KINDS, VALIDATION_SEED, find_fonts, make_sample
 from nanoocr.data.synth.fonts import Font
 from nanoocr.errors import PictureError, UsageError
-from nanoocr.pages import PageRanges, open_source
+from nanoocr.files import read_text
+from nanoocr.pages import PageRanges, count_pages, open_source
 from nanoocr.pictures import open_image
 
 FIRST_INDEX = 100_000  # a validation set of training takes the indices from 0 on
@@ -40,7 +41,7 @@ class EvalSample:
     truth: str
     kind: str  # card, receipt, document, ...: what it is, for engines that want to know
     groups: tuple[str, ...] = ()  # the lines of a table that it counts in, "all" apart
-    annotation: Any = None  # what a benchmark knows of it beside the truth, for scores over the whole set
+    annotation: Any = None  # what its task knows beside the truth; of a question all true answers, a tuple
     page: int = 0  # of a file of several pages, counted from 1; 0 where the file is one picture
 
     def open(self) -> Image.Image:
@@ -171,7 +172,7 @@ def _folder_samples(folder: Path, prompt: str, truths: Sequence[str]) -> Iterato
     present = set(files)
     used: set[Path] = set()
     for path in files:
-        if path.suffix.lower() not in SUFFIXES:
+        if path.suffix.lower() not in (*SUFFIXES, ".pdf"):
             continue
         name = path.relative_to(folder)
         truth = next((path.with_suffix(s) for s in truths if path.with_suffix(s) in present), None)
@@ -180,32 +181,48 @@ def _folder_samples(folder: Path, prompt: str, truths: Sequence[str]) -> Iterato
             yield f"{name}: there is no {wanted} beside it"
             continue
         used.add(truth)
-        text = read_text(truth)
+        text = read_truth(truth)
         if text is None:
             yield f"{name}: its truth {truth.name} is not UTF-8"
             continue
         kind = name.parts[0] if len(name.parts) > 1 else "document"
-        yield EvalSample(name.with_suffix("").as_posix(), path, prompt, text, kind, (kind,))
+        sample = EvalSample(name.with_suffix("").as_posix(), path, prompt, text, kind, (kind,))
+        yield from _pages_of(sample, path, name)
     orphans = [path for path in files if path.suffix in truths and path not in used]
     yield from (f"{path.relative_to(folder)}: a text without a picture" for path in orphans)
+
+
+def _pages_of(sample: EvalSample, path: Path, name: Path) -> Iterator[EvalSample | str]:
+    """The sample; of a PDF or TIFF of several pages one for each, where form feeds part its text by pages."""
+    if path.suffix.lower() not in (".pdf", ".tif", ".tiff"):
+        yield sample
+        return
+    try:
+        pages = count_pages(path, str(name))
+    except PictureError:
+        pages = 1  # what is wrong with it is said when it is read
+    texts = sample.truth.split("\f")
+    if pages == 1:
+        yield replace(sample, page=1 if path.suffix.lower() == ".pdf" else 0)
+    elif len(texts) != pages:
+        yield f"{name}: has {pages} pages, and its text has {len(texts)}: part them by form feeds"
+    else:
+        for number, text in enumerate(texts, start=1):
+            yield replace(sample, id=f"{sample.id}-{number}", truth=text.strip(), page=number)
 
 
 def _of_kinds(found: Iterable[EvalSample | str], kinds: Sequence[str]) -> Iterator[EvalSample | str]:
     return (item for item in found if not kinds or isinstance(item, str) or item.kind in kinds)
 
 
-def read_text(path: Path) -> str | None:
-    """The text of a UTF-8 file without white space at its ends; None where it is not UTF-8.
+def read_truth(path: Path) -> str | None:
+    """The text of a file without white space at its ends; None where it is neither UTF-8 nor UTF-16.
 
     Raises:
         UsageError: the file cannot be read.
     """
-    try:
-        return path.read_bytes().decode("utf-8-sig").strip()
-    except UnicodeDecodeError:
-        return None
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+    text, _ = read_text(path)
+    return None if "\ufffd" in text else text.strip()
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -263,26 +280,39 @@ def _manifest_row(
     """The samples of one row: one text to read, or several questions."""
     name, picture, truth_file = f"{dataset}/{number}", folder / image, folder / text
     missing = next((path for path in (picture, truth_file) if not path.is_file()), None)
-    truth = None if missing else read_text(truth_file)
+    truth = None if missing else read_truth(truth_file)
     if missing or truth is None:
         yield f"{name}: {missing} is missing" if missing else f"{name}: its truth {text} is not UTF-8"
     elif truth_file.suffix != ".json":
         yield EvalSample(name, picture, prompt, truth, kind, (f"{dataset}: {kind}",))
     else:
-        pairs = _questions(truth)
-        if not pairs:
+        entries = _entries(truth)
+        if not entries:
             yield f"{name}: {text} holds no list of query and label"
-        for i, (query, label) in enumerate(pairs):
-            yield EvalSample(f"{name}-{i}", picture, query, label, QUESTION, (f"{dataset}: {QUESTION}",))
+        for i, entry in enumerate(entries):
+            asked = entry.get("query") if isinstance(entry, dict) else None
+            answers = _answers(entry.get("label")) if isinstance(entry, dict) else ()
+            if not isinstance(asked, str) or not answers:
+                yield f"{name}-{i}: query must be a text, and label a text, a number, or a list of such"
+                continue
+            group = (f"{dataset}: {QUESTION}",)
+            yield EvalSample(f"{name}-{i}", picture, asked, answers[0], QUESTION, group, answers)
 
 
-def _questions(text: str) -> list[tuple[str, str]]:
-    """(query, label) of each entry; [] where the text is something else."""
+def _entries(text: str) -> list[Any]:
+    """The entries of a JSON list; [] where the text is something else."""
     try:
-        entries: Any = json.loads(text)
-        return [(str(entry["query"]), str(entry["label"])) for entry in entries]
-    except (ValueError, KeyError, TypeError):
+        entries = json.loads(text)
+    except ValueError:
         return []
+    return entries if isinstance(entries, list) else []
+
+
+def _answers(label: Any) -> tuple[str, ...]:
+    """Every true answer of a label, numbers as JSON writes them; () where one of them is no answer."""
+    listed = label if isinstance(label, list) else [label]
+    usable = all(isinstance(one, (str, int, float)) and not isinstance(one, bool) for one in listed)
+    return tuple(one if isinstance(one, str) else json.dumps(one) for one in listed) if usable else ()
 
 
 # ---------------------------------------------------------------------------------------------------

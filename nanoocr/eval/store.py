@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from nanoocr.errors import UsageError
 from nanoocr.eval.grounding import CONDITIONS, Ask, Condition
 from nanoocr.eval.samples import EvalSample, file_stem
-from nanoocr.files import write_file
+from nanoocr.files import read_text, write_file
 
 RUN = "run.json"
 TEXTS = (".md", ".txt")  # what others' predictions are called; of both the first counts
@@ -142,9 +142,8 @@ def read_predictions(folder: str | Path, samples: Sequence[EvalSample]) -> Found
             if path is None:
                 continue
             used |= {path, stem.with_name(stem.name + ".json")}
-            content = path.read_bytes()
-            text = content.decode("utf-8-sig", "replace")
-            odd += [path.name] if "\ufffd" in text and b"\xef\xbf\xbd" not in content else []
+            text, problem = read_text(path)
+            odd += [path.name] if problem else []
             predictions[condition][sample.id] = Prediction(text.strip(), **_status(stem))
         unknown += _others(part, used)
     missing = tuple(s.id for s in samples if s.id not in predictions.get("right", {}))

@@ -86,7 +86,9 @@ def text_scores(sample: EvalSample, text: str) -> dict[str, float]:
     """
     truth = sample.truth
     if sample.kind == QUESTION:
-        return {"relaxed_accuracy": relaxed_accuracy(text, truth), "anls": anls(text, [truth])}
+        answers = sample.annotation or (truth,)
+        relaxed = max(relaxed_accuracy(text, answer) for answer in answers)
+        return {"relaxed_accuracy": relaxed, "anls": anls(text, answers)}
     fox = fox_scores(text, truth)
     return {
         "cer": character_error_rate(text, truth),

@@ -46,7 +46,9 @@ class Jsonl(Task):
         self.path = existing(path, "file of chat rows")
         self.root = existing(images, "folder of pictures") if images else self.path.parent
         self.listed = json_list(self.path) if self.path.suffix == ".json" else None
-        self.begins, self.numbers = (array("Q"), array("Q")) if self.listed is not None else line_starts(self.path)
+        self.begins, self.numbers = (
+            (array("Q"), array("Q")) if self.listed is not None else line_starts(self.path)
+        )
         if not self.num_rows():
             raise UsageError(f"{self.path}: holds no rows")
 

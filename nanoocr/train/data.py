@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 
 from nanoocr.bpe import Tokenizer
@@ -86,7 +87,7 @@ def mix_tasks(config: TrainConfig, tokenizer: Tokenizer, make_task: Callable[[st
         UsageError: not of that form, or a name of --mix that --tasks lacks.
     """
     tasks: dict[str, Task] = {}
-    for word in config.tasks.split():
+    for word in split_tasks(config.tasks):
         name, equals, spec = word.partition("=")
         if not (name and equals and spec) or name in tasks:
             raise UsageError(f"--tasks={config.tasks}: write NAME=SPEC, separated by blanks, each name once")
@@ -99,6 +100,18 @@ def mix_tasks(config: TrainConfig, tokenizer: Tokenizer, make_task: Callable[[st
         weights = {n: weight / mean_tokens(n, tasks[n], tokenizer) for n, weight in weights.items()}
     named = tuple((name, tasks[name]) for name in weights)
     return Mixture(named, tuple(weights.values()), config.seed)
+
+
+def split_tasks(text: str) -> list[str]:
+    """The words of --tasks as a shell parts them: `ocr="folder:my scans" text=gsm8k` are two.
+
+    Raises:
+        UsageError: a quotation mark that nothing closes.
+    """
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise UsageError(f"--tasks={text}: a quotation mark is not closed") from error
 
 
 PROBE = 64  # rows whose supervised tokens stand for those of their whole task

@@ -11,6 +11,7 @@ take what a finder of lines gets wrong; beyond the ink the strip continues in th
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -253,7 +254,7 @@ def _shrunk(dice: Dice, drawn: Drawn, window: Window, wear: StripWear) -> np.nda
         window.left + window.width / (window.scale * window.stretch),
         window.top + HEIGHT / window.scale,
     )
-    image = Image.fromarray(drawn.ink)
+    image, box = _holding(drawn.ink, box)
     if not wear.dots:
         return np.asarray(image.resize((columns, rows), wear.filter, box=box)).astype(np.float32) / 255
     high = max(14, min(round(HEIGHT * wear.dots / CAP), HEIGHT * MOST_COLUMNS // window.width))
@@ -262,6 +263,18 @@ def _shrunk(dice: Dice, drawn: Drawn, window: Window, wear: StripWear) -> np.nda
     dots = Image.fromarray(in_dots(dice, np.asarray(printed).astype(np.float32) / 255))
     smooth = Image.Resampling.BOX if dice.chance(0.4) else Image.Resampling.BILINEAR
     return np.asarray(dots.resize((columns, rows), smooth)).clip(0, 1)
+
+
+def _holding(
+    ink: np.ndarray, box: tuple[float, float, float, float]
+) -> tuple[Image.Image, tuple[float, ...]]:
+    """The drawing with as much paper around it as the box (x0, y0, x1, y1) reaches over, and the box in it.
+
+    A long line of wide letters is seen in so small a scale that the strip shows more than was drawn.
+    """
+    height, width = ink.shape
+    over = max(0, math.ceil(max(-box[0], -box[1], box[2] - width, box[3] - height)))
+    return Image.fromarray(np.pad(ink, over) if over else ink), tuple(side + over for side in box)
 
 
 def _enlarged(dice: Dice, picture: Image.Image, width: int) -> Image.Image:

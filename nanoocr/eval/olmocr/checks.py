@@ -13,7 +13,7 @@ from typing import Any
 
 from rapidfuzz import fuzz
 
-from nanoocr.eval.olmocr.tables import Direction, Grid, read_tables
+from nanoocr.eval.olmocr.tables import Direction, Grid, html_tables, read_tables
 
 MOST_REPEATS, LONGEST_REPEATED = 30, 5  # copies at the end of a unit of up to so many characters
 MOST_MATCHING_CELLS = 500  # a looping model writes the same row thousands of times
@@ -137,7 +137,8 @@ def errors_by_end(needle: str, text: str) -> Iterator[int]:
 
 
 def _table(test: PageTest, text: str) -> str:
-    grids = read_tables(text)
+    only_html = test.fields.get("ignore_markdown_tables", False)
+    grids = html_tables(text) if only_html else read_tables(text)
     if not grids:
         return "there is no table"
     reason = f"no cell is {test.fields['cell'][:40]!r}"

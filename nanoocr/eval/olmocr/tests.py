@@ -23,11 +23,22 @@ from typing import Any
 from nanoocr.errors import UsageError
 from nanoocr.eval.metrics import bootstrap_interval_by_group
 from nanoocr.eval.olmocr.checks import HEADINGS, SIDES, PageTest, normalise, run_test
-from nanoocr.eval.predictions import read_text
+from nanoocr.files import read_text
 
 RUN = ("present", "absent", "order", "table", "baseline")
 NOT_RUN = ("math", "format", "footnote")
 REQUIRED = {"present": ["text"], "absent": ["text"], "order": ["before", "after"], "table": ["cell"]}
+COMMON = ("pdf", "page", "id", "type", "checked", "url", "max_diffs")
+# What a test of each type may say beside COMMON, in olmOCR-bench of commit f7cfe4c.
+FIELDS = {
+    "present": ("text", "case_sensitive", "first_n", "last_n"),
+    "absent": ("text", "case_sensitive", "first_n", "last_n"),
+    "order": ("before", "after"),
+    "table": ("cell", *SIDES, *HEADINGS, "ignore_markdown_tables"),
+    "baseline": (
+        "max_length", "max_length_skips_image_alt_tags", "max_repeats", "check_disallowed_characters",
+    ),
+}  # fmt: skip
 NUMBERS = ("first_n", "last_n", "max_length", "max_repeats")
 BASELINE_FILE = "baseline"  # the baseline tests that no file names count together, as one more file
 PAGE_FILE = re.compile(r"(.+)_pg(\d+)(?:_repeat\d+)?\.md")
@@ -137,6 +148,8 @@ def _parse(line: str, file: str) -> PageTest:
         wrong = [name for name in names if not isinstance(data.get(name), wanted | None)]
         if wrong:
             raise ValueError(f"{wrong[0]} is {data[wrong[0]]!r}, not a {what}")
+    if unknown := [name for name in data if kind in RUN and name not in (*COMMON, *FIELDS[kind])]:
+        raise ValueError(f"unknown field {unknown[0]!r} of a test of type {kind}")
     if kind == "order" and diffs > min(len(normalise(data[name])) for name in REQUIRED[kind]) // 2:
         raise ValueError(f"max_diffs {diffs} is more than half of a text")
     document = str(PurePosixPath(data["pdf"]).with_suffix(""))
