@@ -25,6 +25,7 @@ from nanoocr.inference.engine import MAX_BATCH, Engine, Request
 from nanoocr.inference.lines import LEAST_CONFIDENCE, LineReader, PageReading
 from nanoocr.inference.page import Page, error_page, make_page
 from nanoocr.inference.sampling import SamplingConfig
+from nanoocr.machine import check_device
 from nanoocr.model.folder import load_model
 from nanoocr.model.vlm import VLM
 from nanoocr.pages import ALL_PAGES, PageRanges, Picture, Source, check_source, open_source
@@ -315,13 +316,7 @@ def choose_device(name: str | None) -> torch.device:
     """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # AssertionError: torch built without CUDA
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"device {name!r} cannot be used here: {reason}") from error
-    return device
+    return check_device(name)
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:

@@ -65,12 +65,12 @@ def save_model(
 def load_model(
     folder: str | Path, *, device: str | torch.device = "cpu", compute_dtype: torch.dtype = torch.float32
 ) -> tuple[VLM, Tokenizer]:
-    """Read a model folder or training step into an fp32 model that computes in `compute_dtype`.
+    """Read a model folder, a step, or a run's newest step, as an fp32 model that computes in `compute_dtype`.
 
     Raises:
         CheckpointError: missing, damaged, of another format version, or parts that do not fit together.
     """
-    folder = Path(folder)
+    folder = model_folder(folder)
     files = read_folder(folder, skip=(STATE, SHARDS))
     for name in (WEIGHTS, CONFIG, TOKENIZER):
         if name not in files:
@@ -282,7 +282,7 @@ def step_number(folder: Path) -> int:
     return int(folder.name.removeprefix("step_"))
 
 
-def model_folder(checkpoint: str) -> Path:
+def model_folder(checkpoint: str | Path) -> Path:
     """The newest step of a run folder; any other folder as it is."""
     steps = complete_steps(Path(checkpoint))
     return steps[-1] if steps else Path(checkpoint)
