@@ -176,7 +176,12 @@ def ending(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, "interrupted"
     known = error if isinstance(error, NanoOCRError) else in_our_words(error)
-    return None if known is None else (known.exit_code, f"error: {known}")
+    return None if known is None else (known.exit_code, on_one_line(f"error: {known}"))
+
+
+def on_one_line(text: str) -> str:
+    r"""A message as one line without control characters, which names of files may hold: \n, \x1b."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)
 
 
 def in_our_words(error: BaseException) -> NanoOCRError | None:
