@@ -16,11 +16,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import math
 import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -77,12 +79,14 @@ def parse(
     import tyro  # only for who has a config of flags: `nanoocr read` starts without it
 
     prog = prog or _program_name()
+    words = sys.argv[1:] if argv is None else argv
+    refuse_unknown(words, [f"--{name}" for name in field_names(config_class)], prog)
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):
-            return tyro.cli(
+            read = tyro.cli(
                 config_class,
-                args=spell_out_booleans(config_class, sys.argv[1:] if argv is None else argv),
+                args=spell_out_booleans(config_class, words),
                 prog=prog,
                 config=(tyro.conf.FlagConversionOff, *config),
                 use_underscores=True,
@@ -90,7 +94,49 @@ def parse(
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise UsageError(f"{_sentence(printed.getvalue())} (see {prog} --help)") from None
+        sentence = _sentence(printed.getvalue()) + _example(config_class, printed.getvalue())
+        raise UsageError(f"{sentence} (see {prog} --help)") from None
+    refuse_what_is_no_number(read)
+    return read
+
+
+def field_names(config_class: type) -> list[str]:
+    """The fields of a dataclass."""
+    return [field.name for field in dataclasses.fields(config_class)]
+
+
+def refuse_unknown(words: Sequence[str], known: Sequence[str], prog: str) -> None:
+    """Raises UsageError where a word is a flag that nobody knows, and names the one that was meant."""
+    spelt = {name.replace("-", "_") for name in (*known, "--help")}
+    for word in words:
+        flag = re.split("[=.]", word)[0]  # of --optim.lr=1, the field of a config in a config, the first part
+        if word.startswith("--") and word != "--" and flag.replace("-", "_") not in spelt:
+            meant = nearest(flag, known)
+            hint = f": did you mean {meant}?" if meant else ""
+            raise UsageError(f"unknown flag {word}{hint} (see {prog} --help)")
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that is most like this one, None where none is much like it."""
+    found = get_close_matches(word.replace("-", "_"), {one.replace("-", "_"): one for one in known}, 1)
+    return next((one for one in known if found and one.replace("-", "_") == found[0]), None)
+
+
+def refuse_what_is_no_number(config: Any) -> None:
+    """Raises UsageError for nan and the infinities, which float() takes and which fail late or never."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, float) and not math.isfinite(value) and value is not field.default:
+            raise UsageError(f"--{field.name}={value}: give a number, as in --{field.name}=0.5")
+
+
+def _example(config_class: type, box: str) -> str:
+    """`, as in --steps=2000`: the default of the flag that a complaint of tyro is about."""
+    for field in dataclasses.fields(config_class):
+        about = re.search(rf"(parsing|argument) \W?--{field.name.replace('_', '[-_]')}\b", box)
+        if about and isinstance(field.default, bool | int | float) and field.default is not None:
+            return f", as in --{field.name}={field.default}"
+    return ""
 
 
 def spell_out_booleans(config_class: type, argv: Sequence[str]) -> list[str]:
@@ -130,7 +176,12 @@ def ending(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, "interrupted"
     known = error if isinstance(error, NanoOCRError) else in_our_words(error)
-    return None if known is None else (known.exit_code, f"error: {known}")
+    return None if known is None else (known.exit_code, on_one_line(f"error: {known}"))
+
+
+def on_one_line(text: str) -> str:
+    r"""A message as one line without control characters, which names of files may hold: \n, \x1b."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)
 
 
 def in_our_words(error: BaseException) -> NanoOCRError | None:

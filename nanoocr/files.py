@@ -90,6 +90,17 @@ def write_folder(
     aside = folder.with_name(f".{folder.name}.writing")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
+    try:
+        _fill(aside, files, about or {}, ready)
+        _put_in_place(aside, folder)
+    except OSError:
+        shutil.rmtree(aside, ignore_errors=True)  # a full disk needs the room, and nobody reads half a folder
+        raise
+    shutil.rmtree(_old(folder), ignore_errors=True)
+
+
+def _fill(aside: Path, files: Mapping[str, bytes], about: Mapping[str, Any], ready: Sequence[Path]) -> None:
+    """Write the files and their manifest, and move in those that are ready."""
     entries = {}
     for name, content in files.items():
         _write_through(aside / name, content)
@@ -98,16 +109,23 @@ def write_folder(
         _flush(path)
         entries[path.name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
         os.rename(path, aside / path.name)
-    manifest = {"version": MANIFEST_VERSION, **(about or {}), "files": entries}
+    manifest = {"version": MANIFEST_VERSION, **about, "files": entries}
     _write_through(aside / MANIFEST, json.dumps(manifest, indent=2).encode())
     _flush(aside)
-    old = _old(folder)
+
+
+def _put_in_place(aside: Path, folder: Path) -> None:
+    """Rename a whole folder to its name; the one that it replaces is kept as `_old` until then."""
     if folder.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        os.rename(folder, old)
-    os.rename(aside, folder)
+        shutil.rmtree(_old(folder), ignore_errors=True)
+        os.rename(folder, _old(folder))
+    try:
+        os.rename(aside, folder)
+    except OSError:
+        if _old(folder).is_dir():
+            os.rename(_old(folder), folder)
+        raise
     _flush(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def drop_unfinished(folder: Path) -> None:
@@ -120,8 +138,12 @@ def write_file(path: Path, content: bytes) -> None:
     """Write one file aside and rename it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.writing")
-    _write_through(aside, content)
-    os.replace(aside, path)
+    try:
+        _write_through(aside, content)
+        os.replace(aside, path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
     _flush(path.parent)
 
 

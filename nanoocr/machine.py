@@ -87,3 +87,22 @@ def cpu_name() -> str:
     lines = about.read_text().splitlines() if about.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def check_device(name: str) -> torch.device:
+    """The torch device called `name`.
+
+    Raises:
+        UsageError: torch does not know it, this machine lacks it, or it holds no values (meta).
+    """
+    others = (("cuda", torch.cuda), ("mps", torch.backends.mps))
+    found = ["cpu", *(kind for kind, module in others if module.is_available())]
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    # AssertionError: torch built without CUDA; ImportError: a device that needs another package
+    except (RuntimeError, AssertionError, ImportError, NotImplementedError) as error:
+        raise UsageError(
+            f"device {name!r} cannot be used here: choose {' or '.join(found)}, as in --device=cpu"
+        ) from error
+    return device

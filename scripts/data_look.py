@@ -19,6 +19,7 @@ from statistics import fmean, median
 from rich.console import Console
 from rich.progress import track
 
+from nanoocr import tasks
 from nanoocr.bpe import Tokenizer
 from nanoocr.commandline import parse, run
 from nanoocr.config import ModelConfig, preset
@@ -190,6 +191,9 @@ def write_sheet(entries: Sequence[Entry], path: str) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Print rows and findings, draw the sheet."""
     config = parse(DataLookConfig, argv)
+    if config.task == "help":
+        print(tasks.__doc__)
+        return
     looking = look(config)
     task = make_task(config.task)
     found = scan(task, looking, config.count, config.scan)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 
+from nanoocr import tasks
 from nanoocr.commandline import parse, run
 from nanoocr.errors import UsageError
 from nanoocr.model.folder import load_deepencoder
@@ -31,6 +32,9 @@ class VisMidConfig(TrainConfig):
 def main(argv: list[str] | None = None) -> int:
     """Train stage 2."""
     config = parse(VisMidConfig, argv)
+    if config.tasks == "help":
+        print(tasks.__doc__)
+        return 0
 
     def load_encoder(model: VLM) -> bool:
         if config.resume_from_deepencoder:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 
+from nanoocr import tasks
 from nanoocr.commandline import parse, run
 from nanoocr.tasks.choose import make_task
 from nanoocr.train.config import TrainConfig
@@ -25,7 +26,11 @@ class VisTokConfig(TrainConfig):
 
 def main(argv: list[str] | None = None) -> int:
     """Train stage 1."""
-    run_stage(parse(VisTokConfig, argv), 1, make_task)
+    config = parse(VisTokConfig, argv)
+    if config.tasks == "help":
+        print(tasks.__doc__)
+        return 0
+    run_stage(config, 1, make_task)
     return 0
 
 

@@ -229,7 +229,7 @@ def test_a_process_ends_with_the_code_and_one_line(tmp_path):
     out, err = process.communicate()
     assert (process.returncode, out) == (2, "")
     assert err.count("\n") == 1
-    assert err.startswith("error: Unrecognized options: --linse=3")
+    assert err.startswith("error: unknown flag --linse=3: did you mean --lines?")
 
 
 def test_a_broken_pipe_is_quiet(tmp_path):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from nanoocr.commandline import nearest
 from nanoocr.errors import UsageError
 
 READ_HELP = """\
@@ -16,6 +17,8 @@ Text goes to stdout. One input gives its text alone; several inputs, or a folder
 "==> name <==" before each text. Pages of one PDF or TIFF are separated by a form feed. In a folder, every
 file that holds a picture or a PDF is read, whatever it is called. Messages go to stderr.
 """
+
+MODEL_HELP = "model folder, or a run's folder for its newest step (default: the package's)"
 
 
 class Parser(argparse.ArgumentParser):
@@ -49,10 +52,20 @@ def refuse_unknown_flags(unknown: Sequence[str], parser: Parser) -> None:
     raise UsageError(f"unknown {kind} {' '.join(unknown)}: {hint}(see {parser.prog} --help)")
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that is most like this one, None where none is much like it."""
-    found = get_close_matches(word.replace("-", "_"), {one.replace("-", "_"): one for one in known}, 1)
-    return next((one for one in known if found and one.replace("-", "_") == found[0]), None)
+def refuse_empty_values(argv: Sequence[str]) -> None:
+    """Raises UsageError for `--flag=--`, which argparse turns into an empty list and not into a text."""
+    for word in argv:
+        if word == "--":
+            return
+        if match := re.fullmatch(r"(--[\w-]+=|-\w+=?)--", word):
+            raise UsageError(f"{word}: -- is no value of {match[1].rstrip('=')}")
+
+
+def model_path(text: str) -> Path:
+    """A model folder that is named; the empty name would be the folder one stands in."""
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty: name a model folder, or leave the flag out")
+    return Path(text)
 
 
 def add_read_flags(read: Parser) -> None:
@@ -96,7 +109,9 @@ def _add_output_flags(read: Parser) -> None:
 
 
 def _add_model_flags(read: Parser) -> None:
-    read.add_argument("--model", metavar="DIR", type=Path, help="model folder (default: the package's)")
+    read.add_argument(
+        "--model", metavar="DIR", type=model_path, help="model or run folder (default: the package's)"
+    )
     read.add_argument("--prompt", metavar="TEXT", help="what to ask (default: what its training asked)")
     read.add_argument(
         "--mode",

@@ -17,7 +17,15 @@ from typing import Any
 
 from nanoocr.cli.batch import BATCH_HELP, add_batch_flags, batch_command
 from nanoocr.cli.finetune import FINETUNE_HELP, add_finetune_flags, finetune_command
-from nanoocr.cli.flags import READ_HELP, Parser, add_read_flags, refuse_unknown_command, refuse_unknown_flags
+from nanoocr.cli.flags import (
+    READ_HELP,
+    Parser,
+    add_read_flags,
+    model_path,
+    refuse_empty_values,
+    refuse_unknown_command,
+    refuse_unknown_flags,
+)
 from nanoocr.cli.output import opened, write
 from nanoocr.cli.push import PUSH_HELP, add_push_flags, push_command
 from nanoocr.cli.read import read_command
@@ -40,6 +48,7 @@ def _main(argv: list[str] | None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     parser, commands = _parser()
     refuse_unknown_command(argv, commands)
+    refuse_empty_values(argv)
     arguments, unknown = parser.parse_known_args(argv)
     refuse_unknown_flags(unknown, commands[arguments.name])
     return arguments.command(arguments)
@@ -68,7 +77,9 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
     )
     add_serve_flags(add("serve", serve_command, "serve OpenAI's interface and a web page", SERVE_HELP))
     info = add("info", info_command, "show what a model is")
-    info.add_argument("--model", metavar="DIR", type=Path, help="model folder (default: the package's)")
+    info.add_argument(
+        "--model", metavar="DIR", type=model_path, help="model or run folder (default: the package's)"
+    )
     info.add_argument("--json", action="store_true", help="print one JSON object")
     _add_convert_flags(
         add("convert", convert_command, "make a model folder of others' weights", CONVERT_HELP)
@@ -76,7 +87,9 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
     add_finetune_flags(add("finetune", finetune_command, "train on pages of your own", FINETUNE_HELP))
     add_push_flags(add("push", push_command, "send a model folder to a hub", PUSH_HELP))
     export = add("export", export_command, "give a model to others' tools")
-    export.add_argument("--model", metavar="DIR", type=Path, help="model folder (default: the package's)")
+    export.add_argument(
+        "--model", metavar="DIR", type=model_path, help="model or run folder (default: the package's)"
+    )
     export.add_argument(
         "--out",
         metavar="DIR",
@@ -155,10 +168,10 @@ def model_facts(folder: Path | None) -> dict[str, Any]:
 
     from nanoocr.files import read_folder, read_manifest
     from nanoocr.inference.reader import default_model_folder
-    from nanoocr.model.folder import CONFIG, SHARDS, STATE, empty_model, read_config
+    from nanoocr.model.folder import CONFIG, SHARDS, STATE, empty_model, model_folder, read_config
     from nanoocr.model.vlm import count_parameters
 
-    folder = folder or default_model_folder()
+    folder = model_folder(folder or default_model_folder())
     files = read_folder(folder, skip=(STATE, SHARDS))
     config = read_config(files.get(CONFIG, b""), folder / CONFIG)
     model = empty_model(config)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from nanoocr.cli.inputs import Input, find_inputs
 from nanoocr.cli.results import Overlays, choose_target, name_stems, open_results
+from nanoocr.commandline import on_one_line
 from nanoocr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -157,9 +158,9 @@ def _stdin() -> bytes:
 
 def _report(page: Page, quiet: bool, brief: bool) -> None:
     """One line on stderr; `brief` leaves out the pages that went well, which the bar counts."""
-    name = page.file if page.page == 1 else f"{page.file}, page {page.page}"
+    name = on_one_line(page.file if page.page == 1 else f"{page.file}, page {page.page}")
     if page.status == "error":
-        print(f"error: {page.error}", file=sys.stderr)
+        print(on_one_line(f"error: {page.error}"), file=sys.stderr)
     elif quiet:
         return
     elif page.status != "ok":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -228,16 +229,15 @@ class Overlays:
         """Draw one page; one that could not be opened has no picture to draw on."""
         if image is None:
             return
+        from nanoocr.formats import save
         from nanoocr.formats.overlay import draw
 
         stem = self.stems[number]
         several = f"-{page.page:04d}" if page.page > 1 else ""
         path = stem.with_name(f"{stem.name}{several}.overlay.png")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draw(page, image).save(path)
-        except OSError as error:
-            raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+        content = io.BytesIO()
+        draw(page, image).save(content, "PNG")
+        save(path, content.getvalue())
 
 
 # ---------------------------------------------------------------------------------------------------

@@ -224,7 +224,8 @@ def parse_curriculum(text: str) -> tuple[tuple[float, int, int], ...]:
     except ValueError as error:
         raise UsageError(f"--curriculum={text}: write SHARE:LINES pairs such as 0:1,0.1:2,0.3:2-3") from error
     shares = [share for share, _, _ in stages]
-    if shares[0] != 0 or shares[-1] > 1 or any(a >= b for a, b in pairwise(shares)):
+    # Written so that nan, of which no comparison is true, is refused.
+    if shares[0] != 0 or not shares[-1] <= 1 or not all(a < b for a, b in pairwise(shares)):
         raise UsageError(f"--curriculum={text}: the shares start at 0 and rise, none is above 1")
     if not all(1 <= least <= most <= MAX_LINES for _, least, most in stages):
         raise UsageError(

@@ -84,10 +84,11 @@ class Store:
         return prediction if prediction.asked == self.key(ask) else None
 
     def put(self, ask: Ask, prediction: Prediction) -> None:
-        """Write an answer, the text last."""
+        """Write an answer, the text last; an older text goes first, lest a kill leave it with new facts."""
         facts = {key: value for key, value in asdict(prediction).items() if key != "text"}
         path = self.path(ask.condition, ask.sample)
         about = json.dumps({**facts, "asked": self.key(ask)}, ensure_ascii=False).encode()
+        path.with_name(path.name + ".txt").unlink(missing_ok=True)
         write_file(path.with_name(path.name + ".json"), about)
         write_file(path.with_name(path.name + ".txt"), prediction.text.encode("utf-8", "replace"))
 

@@ -25,7 +25,8 @@ from nanoocr.inference.engine import MAX_BATCH, Engine, Request
 from nanoocr.inference.lines import LEAST_CONFIDENCE, LineReader, PageReading
 from nanoocr.inference.page import Page, error_page, make_page
 from nanoocr.inference.sampling import SamplingConfig
-from nanoocr.model.folder import load_heads, load_model, load_prompt
+from nanoocr.machine import check_device
+from nanoocr.model.folder import load_heads, load_model, load_prompt, model_folder
 from nanoocr.model.vlm import VLM
 from nanoocr.pages import ALL_PAGES, PageRanges, Picture, Source, check_source, open_source
 from nanoocr.tokenizer import render_for_completion
@@ -76,7 +77,7 @@ class Reader:
         self.mode = None if mode in (None, *WAYS) else find_mode(mode)
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device)
-        folder = default_model_folder() if model is None else Path(model)
+        folder = default_model_folder() if model is None else model_folder(model)
         self.model, self.tokenizer = load_model(folder, device=self.device, compute_dtype=self.dtype)
         self.prompt = load_prompt(folder)
         # The layers cast their fp32 weights at every use, for training's sake; here that would be waste.
@@ -330,13 +331,7 @@ def choose_device(name: str | None) -> torch.device:
     """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # AssertionError: torch built without CUDA
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"device {name!r} cannot be used here: {reason}") from error
-    return device
+    return check_device(name)
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:

@@ -95,12 +95,12 @@ def load_heads(folder: str | Path, config: ModelConfig) -> PatchHead | None:
 def load_model(
     folder: str | Path, *, device: str | torch.device = "cpu", compute_dtype: torch.dtype = torch.float32
 ) -> tuple[VLM, Tokenizer]:
-    """Read a model folder or training step into an fp32 model that computes in `compute_dtype`.
+    """Read a model folder, a step, or a run's newest step, as an fp32 model that computes in `compute_dtype`.
 
     Raises:
         CheckpointError: missing, damaged, of another format version, or parts that do not fit together.
     """
-    folder = Path(folder)
+    folder = model_folder(folder)
     files = read_folder(folder, skip=(STATE, SHARDS, HEADS))
     for name in (WEIGHTS, CONFIG, TOKENIZER):
         if name not in files:
@@ -123,7 +123,7 @@ def load_prompt(folder: str | Path) -> str:
     Raises:
         CheckpointError: the folder has no readable config.json.
     """
-    path = Path(folder) / CONFIG
+    path = model_folder(folder) / CONFIG
     try:
         prompt = json.loads(path.read_bytes()).get("about", {}).get("prompt")
     except (OSError, ValueError, AttributeError) as error:
@@ -326,7 +326,7 @@ def step_number(folder: Path) -> int:
     return int(folder.name.removeprefix("step_"))
 
 
-def model_folder(checkpoint: str) -> Path:
+def model_folder(checkpoint: str | Path) -> Path:
     """The newest step of a run folder; any other folder as it is."""
     steps = complete_steps(Path(checkpoint))
     return steps[-1] if steps else Path(checkpoint)

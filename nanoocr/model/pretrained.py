@@ -10,11 +10,12 @@ __getattr__ = moved(
         "Report": "nanoocr.model.folder",
         **dict.fromkeys(
             (
-                *("WeightSource", "SAM", "CLIP", "DEEPSEEK_OCR", "load_sam", "load_clip", "load_gpt"),
+                *("load_sam", "load_clip", "load_gpt"),
                 *("load_deepseek_ocr_encoder", "load_component", "set_weights", "encoder_for_deepseek_ocr"),
                 "gpt_for_transformers",
             ),
             "nanoocr.pretrained.load",
         ),
+        **dict.fromkeys(("WeightSource", "SAM", "CLIP", "DEEPSEEK_OCR"), "nanoocr.pretrained.names"),
     },
 )

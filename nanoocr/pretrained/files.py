@@ -21,6 +21,7 @@ from torch import Tensor
 from nanoocr.config import MAX_SIZE, GPTConfig
 from nanoocr.errors import CheckpointError
 from nanoocr.model.gpt import ROPE_BASE, SOFTCAP
+from nanoocr.pretrained.layouts import INDEX, named_by_index, weights_in
 
 Reader = Callable[[], Tensor]  # reads one tensor when it is needed: a checkpoint may be larger than memory
 
@@ -36,15 +37,16 @@ REVISIONS = {
 }
 HUB_NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)(?:@([\w./-]+))?")
 OUR_SIZES = "nanoocr_config.json"  # `nanoocr export` writes it beside an encoder
-HUB_FILES = ["*.safetensors", "config.json", OUR_SIZES, "model_*.pt", "meta_*.json", "tokenizer.pkl"]
-OLD_HUB_FILES = ["pytorch_model.bin"]  # fetched only where there is nothing else
+HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "config.json", OUR_SIZES]
+HUB_FILES += ["model_*.pt", "meta_*.json", "tokenizer.pkl"]
+OLD_HUB_FILES = ["pytorch_model*.bin", "pytorch_model.bin.index.json", "*.pth"]  # where there is nothing else
 
 
 def find_files(source: str) -> list[Path]:
     """The files of a source: a file, a folder, or a hub repository `OWNER/NAME@REVISION`.
 
-    Of a folder: its safetensors files, else its only model_NNNNNN.pt or pytorch_model.bin, and beside them
-    meta_NNNNNN.json or the config.json of transformers.
+    Of a folder: the model in it (nanoocr/pretrained/layouts.py), and beside it meta_NNNNNN.json or the
+    config.json of transformers. An index file stands for the parts that it names.
 
     Raises:
         CheckpointError: nothing there, more than one candidate, or the hub cannot be reached.
@@ -52,17 +54,14 @@ def find_files(source: str) -> list[Path]:
     path = Path(source)
     if not path.exists():
         path = fetch(source)
-    if path.is_file():
-        return [path, *sidecars(path)]
-    tensors = sorted(path.glob("*.safetensors"))
-    if not tensors:
-        tensors = sorted(path.glob("model_*.pt")) or sorted(path.glob("pytorch_model.bin"))
-        if len(tensors) > 1:
-            names = ", ".join(file.name for file in tensors)
-            raise CheckpointError(f"{source}: holds {names}: name one of these files")
-    if not tensors:
-        raise CheckpointError(f"{source}: holds no .safetensors, model_*.pt or pytorch_model.bin")
-    return [*tensors, *sidecars(tensors[0])]
+    if path.name.endswith(INDEX):
+        return with_sidecars([path.with_name(name) for name in named_by_index(path)])
+    return with_sidecars([path] if path.is_file() else weights_in(path))
+
+
+def with_sidecars(weights: list[Path]) -> list[Path]:
+    """The files of weights, and behind them what describes them."""
+    return [*weights, *sidecars(weights[0])]
 
 
 def sidecars(weights: Path) -> list[Path]:
@@ -112,6 +111,10 @@ def fetch(source: str) -> Path:
         ) from error
 
 
+# What trainers call the weights in a pickle that holds more: Lightning, PyTorch's examples, timm, DeepSpeed.
+STATE_DICTS = ("state_dict", "model_state_dict", "model", "module")
+
+
 def open_weights(files: Sequence[Path]) -> dict[str, Reader]:
     """Key -> reader over the weight files among `files`; nothing is read yet but their headers.
 
@@ -144,12 +147,23 @@ def weights_of(file: Path) -> Iterator[tuple[str, Reader]]:
         weights = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # foreign bytes can make the unpickler raise anything
         raise CheckpointError(f"{file}: not a file of plain tensors, or damaged") from error
-    if not isinstance(weights, dict) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items()
-    ):
+    weights = state_dict_of(weights)
+    if weights is None:
         raise CheckpointError(f"{file}: holds more than named tensors")
     for key in weights:
         yield key, partial(weights.__getitem__, key)
+
+
+def state_dict_of(content: Any) -> dict[str, Tensor] | None:
+    """The named tensors of a pickle, also where a trainer put them beside its own numbers; else None."""
+    for key in STATE_DICTS:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    if not isinstance(content, dict) or not content:
+        return None
+    plain = all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items())
+    return content if plain else None
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -175,6 +189,7 @@ def read_gpt_config(source: str) -> GPTConfig:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         sizes = transformers_sizes(data) if path.name == "config.json" else data["model_config"]
+        refuse_sliding_windows(sizes, path)
         config = GPTConfig(**{field: whole_number(field, sizes[field]) for field in GPT_SIZES})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: does not state the sizes of a GPT ({error!r})") from error
@@ -188,6 +203,19 @@ def read_gpt_config(source: str) -> GPTConfig:
     if config.n_head % config.n_kv_head:
         raise CheckpointError(f"{path}: {config.n_kv_head} key/value heads do not divide {config.n_head}")
     return config
+
+
+NEWER_NANOCHAT = (
+    "nanochat's newer architecture of 2026 (value embeddings, scalars per layer, sliding windows); "
+    "this GPT is that of October 2025, as nanochat-students/base-d20"
+)
+
+
+def refuse_sliding_windows(sizes: Mapping[str, Any], path: Path) -> None:
+    """Raises CheckpointError where layers see a part of the text only, as in nanochat's newer models."""
+    pattern = str(sizes.get("window_pattern") or "L").upper()
+    if set(pattern) != {"L"}:
+        raise CheckpointError(f"{path}: its window_pattern is {pattern}: {NEWER_NANOCHAT}")
 
 
 def is_our_export(source: str) -> bool:

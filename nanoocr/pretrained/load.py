@@ -1,8 +1,7 @@
 """Weights that others trained, under our names, and ours under theirs.
 
-One table per source: their name on the left, ours on the right, N a layer's number; what follows the name
-(`.weight`, `.bias` or nothing) is the same on both sides. Every key of a source is loaded, or known to be of
-no use and dropped; anything else ends the load before a single weight is set.
+Every key of a source is loaded, or known to be of no use and dropped (nanoocr/pretrained/names.py); anything
+else ends the load before a single weight is set.
 
 hub name or local files -> `open_weights` (files.py) -> a table -> the module -> Report
 """
@@ -12,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -26,6 +25,7 @@ from nanoocr.model.deepencoder import DeepEncoder
 from nanoocr.model.folder import Report
 from nanoocr.model.gpt import GPT, ROPE_BASE, SOFTCAP
 from nanoocr.pretrained.files import (
+    NEWER_NANOCHAT,
     OUR_MARK,
     OUR_SIZES,
     Reader,
@@ -34,121 +34,25 @@ from nanoocr.pretrained.files import (
     open_weights,
     read_gpt_config,
 )
-
-Names = tuple[tuple[str, str], ...]  # (theirs, ours)
-
-
-@dataclass(frozen=True)
-class WeightSource:
-    """What one published checkpoint calls the weights of one of our modules."""
-
-    title: str  # what messages call it
-    names: Names = ()  # "#0", "#1", ... behind a name of ours: the parts of one tensor, joined on axis 0
-    ours_behind: str | None = None  # instead of a table: their keys are ours behind this prefix
-    dropped: tuple[str, ...] = ()  # patterns over their keys: weights that our module has no use for
-    new: tuple[str, ...] = ()  # our keys that the source does not have: they stay as initialised
-    optional_prefix: str = ""  # before their keys in some files and not in others
-
-
-# ---------------------------------------------------------------------------------------------------------
-# the tables
-
-# facebook/sam-vit-base, transformers' names (SamModel). Its neck is ours; the 16x compressor is not in it.
-SAM = WeightSource(
-    "SAM-ViT (transformers' SamModel)",
-    (
-        ("vision_encoder.pos_embed", "pos_embed"),
-        ("vision_encoder.patch_embed.projection", "patch_embed.proj"),
-        ("vision_encoder.layers.N.layer_norm1", "blocks.N.norm1"),
-        ("vision_encoder.layers.N.layer_norm2", "blocks.N.norm2"),
-        ("vision_encoder.layers.N.attn.qkv", "blocks.N.attn.qkv"),
-        ("vision_encoder.layers.N.attn.proj", "blocks.N.attn.proj"),
-        ("vision_encoder.layers.N.attn.rel_pos_h", "blocks.N.attn.rel_pos_h"),
-        ("vision_encoder.layers.N.attn.rel_pos_w", "blocks.N.attn.rel_pos_w"),
-        ("vision_encoder.layers.N.mlp.lin1", "blocks.N.mlp.lin1"),
-        ("vision_encoder.layers.N.mlp.lin2", "blocks.N.mlp.lin2"),
-        ("vision_encoder.neck.conv1", "neck.0"),
-        ("vision_encoder.neck.layer_norm1", "neck.1"),
-        ("vision_encoder.neck.conv2", "neck.2"),
-        ("vision_encoder.neck.layer_norm2", "neck.3"),
-    ),
-    dropped=(r"(shared_image_embedding|prompt_encoder|mask_decoder)\..*",),
-    new=("net_2.weight", "net_3.weight"),
+from nanoocr.pretrained.names import (
+    CLIP,
+    DEEPSEEK_OCR,
+    NANOCHAT,
+    NANOCHAT_TRANSFORMERS,
+    SAM,
+    SAM_META,
+    WeightSource,
+    bare_key,
+    is_dropped,
+    translate,
 )
-
-# openai/clip-vit-large-patch14, transformers' names (CLIPModel). A CLIPVisionModel of transformers 5 saves
-# the same keys without the leading "vision_model.".
-CLIP = WeightSource(
-    "CLIP-ViT (transformers' CLIPModel)",
-    (
-        ("embeddings.class_embedding", "embeddings.class_embedding"),
-        ("embeddings.position_embedding", "embeddings.position_embedding"),
-        ("pre_layrnorm", "pre_layrnorm"),
-        ("encoder.layers.N.layer_norm1", "transformer.layers.N.layer_norm1"),
-        ("encoder.layers.N.layer_norm2", "transformer.layers.N.layer_norm2"),
-        ("encoder.layers.N.self_attn.q_proj", "transformer.layers.N.self_attn.qkv_proj#0"),
-        ("encoder.layers.N.self_attn.k_proj", "transformer.layers.N.self_attn.qkv_proj#1"),
-        ("encoder.layers.N.self_attn.v_proj", "transformer.layers.N.self_attn.qkv_proj#2"),
-        ("encoder.layers.N.self_attn.out_proj", "transformer.layers.N.self_attn.out_proj"),
-        ("encoder.layers.N.mlp.fc1", "transformer.layers.N.mlp.fc1"),
-        ("encoder.layers.N.mlp.fc2", "transformer.layers.N.mlp.fc2"),
-    ),
-    dropped=(
-        r"embeddings\.patch_embedding\.weight",  # dead here: the compressed SAM grid takes its place
-        r"(text_model\.)?embeddings\.position_ids",
-        r"post_layernorm\..*",
-        r"text_model\..*|text_projection\..*|visual_projection\..*|logit_scale",
-    ),
-    optional_prefix="vision_model.",
-)
-
-# deepseek-ai/DeepSeek-OCR: the trained DeepEncoder. Our names are its names without "model.", the special
-# vector "view_seperator" included; its language model is not ours.
-DEEPSEEK_OCR = WeightSource(
-    "DeepSeek-OCR",
-    ours_behind="model.",
-    dropped=(
-        r"model\.vision_model\.embeddings\.(patch_embedding\.weight|position_ids)",
-        r"model\.(embed_tokens|layers|norm)\..*|lm_head\.weight",
-    ),
-)
-
-# nanochat's own checkpoints (model_021400.pt): our names are its names.
-NANOCHAT = WeightSource("nanochat's GPT", ours_behind="")
-
-# transformers' NanoChatForCausalLM: what `nanoocr export` writes.
-NANOCHAT_TRANSFORMERS = WeightSource(
-    "transformers' NanoChat",
-    (
-        ("model.embed_tokens", "transformer.wte"),
-        ("model.layers.N.self_attn.q_proj", "transformer.h.N.attn.c_q"),
-        ("model.layers.N.self_attn.k_proj", "transformer.h.N.attn.c_k"),
-        ("model.layers.N.self_attn.v_proj", "transformer.h.N.attn.c_v"),
-        ("model.layers.N.self_attn.o_proj", "transformer.h.N.attn.c_proj"),
-        ("model.layers.N.mlp.fc1", "transformer.h.N.mlp.c_fc"),
-        ("model.layers.N.mlp.fc2", "transformer.h.N.mlp.c_proj"),
-        ("lm_head", "lm_head"),
-    ),
-)
-
-
-def translate(key: str, names: Names) -> str | None:
-    """The right name of a table for a left key, with its number and suffix; None where no row fits."""
-    for left, right in names:
-        pattern = re.escape(left).replace("N", r"(?P<N>\d+)") + r"(?P<suffix>\.weight|\.bias|)"
-        if match := re.fullmatch(pattern, key):
-            name, mark, part = right.partition("#")
-            found = match.groupdict()
-            return name.replace("N", found.get("N", "")) + found["suffix"] + mark + part
-    return None
-
 
 # ---------------------------------------------------------------------------------------------------------
 # loading one source into one module
 
 
 def load_sam(encoder: DeepEncoder, source: str) -> Report:
-    """SAM's blocks and neck from a SamModel checkpoint; the compressor (net_2, net_3) stays fresh."""
+    """SAM's blocks and neck, in transformers' names or Meta's; the compressor (net_2, net_3) stays fresh."""
     sam = encoder.sam_model.config
     ours = {
         "num_attention_heads": sam.heads,
@@ -158,7 +62,9 @@ def load_sam(encoder: DeepEncoder, source: str) -> Report:
         "layer_norm_eps": 1e-6,
     }
     check_vision_config(source, ("sam", "sam_vision_model"), ours)
-    return load_component(encoder.sam_model, SAM, source)
+    readers = open_weights(find_files(source))
+    by_meta = any(re.search(r"(^|\.)(image_encoder\.|blocks\.\d+\.norm1)", key) for key in readers)
+    return set_weights(encoder.sam_model, SAM_META if by_meta else SAM, readers, source)
 
 
 def load_clip(encoder: DeepEncoder, source: str) -> Report:
@@ -190,6 +96,8 @@ def load_gpt(gpt: GPT, source: str) -> Report:
         if theirs != ours:
             raise CheckpointError(f"{source}: its {name} is {theirs}, the model here has {ours}")
     readers = open_weights(files)
+    if newer := [key for key in readers if NEWER_KEYS.search(key)]:
+        raise CheckpointError(f"{source}: holds {shortened(newer)}: {NEWER_NANOCHAT}")
     rows = gpt.config.vocab_size - config.vocab_size
     if rows < 0:
         raise CheckpointError(f"{source}: its vocabulary of {config.vocab_size} is larger than the model's")
@@ -200,14 +108,24 @@ def load_gpt(gpt: GPT, source: str) -> Report:
     return set_weights(gpt, table, readers, source)
 
 
+# Parameters that nanochat has had since January 2026: with them the same shapes compute something else.
+NEWER_KEYS = re.compile(r"resid_lambdas|x0_lambdas|value_embeds|ve_gate|smear_|backout_")
+ROUND, MOST_PADDING = 64, 1024  # nanochat rounds the rows of its tables up to a multiple of the first
+
+
 def extend_rows(reader: Reader, vocab_size: int, *, rows: int, zero: bool) -> Tensor:
     """(V, D) -> (V + rows, D) fp32; the old rows keep every bit, the new ones are zero or their mean.
+
+    Rows above `vocab_size` that only round a table up belong to no token and are cut first.
 
     Raises:
         ValueError: V is not `vocab_size`, which the file's own description states.
     """
     table = reader().float()
-    if table.ndim != 2 or table.size(0) != vocab_size:
+    padding = table.size(0) - vocab_size if table.ndim == 2 else -1
+    if 0 < padding < MOST_PADDING and table.size(0) % ROUND == 0:
+        table, padding = table[:vocab_size], 0
+    if padding:
         raise ValueError(f"shape {tuple(table.shape)} for {vocab_size} tokens")
     new = torch.zeros(rows, table.size(1)) if zero else table.mean(0, keepdim=True).expand(rows, -1)
     return torch.cat([table, new])
@@ -272,15 +190,13 @@ def set_weights(module: nn.Module, table: WeightSource, readers: Mapping[str, Re
     parts: dict[str, dict[int, Reader]] = {}
     dropped, unknown = [], []
     for key, reader in readers.items():
-        bare = key.removeprefix("_orig_mod.").removeprefix(
-            table.optional_prefix
-        )  # the first: torch.compile's
-        name, _, part = own_name(bare, table).partition("#")
+        bare, name = bare_key(key, table, wanted)
+        name, _, part = name.partition("#")
         if name in wanted:
             if int(part or 0) in parts.setdefault(name, {}):
                 raise CheckpointError(f"{source}: {key} is a second set of weights for {name}")
             parts[name][int(part or 0)] = reader
-        elif any(re.fullmatch(pattern, bare) for pattern in table.dropped):
+        elif is_dropped(bare, table):
             dropped.append(key)
         else:
             unknown.append(key)
@@ -305,13 +221,6 @@ def set_weights(module: nn.Module, table: WeightSource, readers: Mapping[str, Re
             raise CheckpointError(f"{source}: {name} has shape {found} where {wanted[name]} is needed")
     module.load_state_dict(loaded, strict=False, assign=True)
     return Report(f"{table.title} from {source}", tuple(loaded), new, tuple(dropped))
-
-
-def own_name(key: str, table: WeightSource) -> str:
-    """Our name of a key; empty where the table has none."""
-    if table.ours_behind is None:
-        return translate(key, table.names) or ""
-    return key.removeprefix(table.ours_behind) if key.startswith(table.ours_behind) else ""
 
 
 def shortened(keys: Sequence[str]) -> str:

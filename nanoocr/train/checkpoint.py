@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import shutil
 from collections.abc import Sequence
@@ -102,5 +103,9 @@ def drop_old_steps(run: Path, keep_last: int) -> None:
         best = best_step(run)
         for folder in complete_steps(run)[:-keep_last]:
             if step_number(folder) != best:
-                shutil.rmtree(folder)
+                # Under a name that counts for nothing: a kill must not leave a step that only looks whole.
+                going = folder.with_name(f".{folder.name}.writing")
+                shutil.rmtree(going, ignore_errors=True)
+                os.rename(folder, going)
+                shutil.rmtree(going)
                 deepencoder_file(run, step_number(folder)).unlink(missing_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
@@ -37,8 +37,12 @@ class TrainConfig:
     too_long: str = ""  # rows above --max_length: skip, shrink (smaller modes or views, else skip) or fail
     curriculum: str = "0:3"  # from a share of the steps on, lines of a card: 0:1,0.1:2,0.3:2-3 (1; 1-2; 2-3)
     text_ratio: float = 0.0  # share of rows without a picture
-    data: str = ""  # a small .parquet or .json file to learn by heart instead of synthetic rows
-    eval_data: str = ""  # a .parquet or .json file to validate on; empty: synthetic rows, or those of --data
+    data: str = (
+        ""  # a small .parquet or .json file to learn by heart, or one data set as in --tasks: folder:scans
+    )
+    eval_data: str = (
+        ""  # a file or data set to validate on, as --data takes; empty: synthetic rows, or those of --data
+    )
     modes: str = ""  # resolution modes and weights, as base:0.5,gundam:0.5; empty: the preset's views
     max_length: int = 0  # longest row or line in tokens; may exceed the model's sequence; 0 is that sequence
     trained: str = ""  # components that train, as sam,compressor,clip,projector,gpt; empty: the recipe's
@@ -93,6 +97,16 @@ class TrainConfig:
             *("micro_batch", "patience"),
         ):
             require(getattr(self, name) >= 0, f"--{name} must not be negative")
+        processors = os.cpu_count() or 1
+        require(
+            self.threads <= processors,
+            f"--threads={self.threads}: this machine has {processors}, as in --threads={processors}",
+        )
+        for field in fields(self):
+            value = getattr(self, field.name)
+            finite = not isinstance(value, float) or math.isfinite(value)
+            require(finite, f"--{field.name}={value}: give a number, as in --{field.name}=0.5")
+        require(self.lr_step_factor >= 0, "--lr_step_factor must not be negative")
         require(self.max_length <= MAX_SIZE, f"--max_length must not be above {MAX_SIZE}")
         require(self.mix_by in ("samples", "tokens"), "--mix_by is samples or tokens")
         require(self.on_bad_row in ("skip", "fail"), "--on_bad_row is skip or fail")
@@ -137,7 +151,7 @@ class TrainConfig:
             return self.threads
         told = os.environ.get("OMP_NUM_THREADS", "")
         if told.isdecimal() and int(told):
-            return int(told)
+            return min(int(told), os.cpu_count() or 1)  # torch dies where it cannot start so many
         allowed = getattr(os, "sched_getaffinity", None)  # not on macOS
         return len(allowed(0)) if allowed else os.cpu_count() or 1
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 
 from nanoocr.bpe import Tokenizer
 from nanoocr.config import PROMPT, ModelConfig
@@ -13,9 +15,10 @@ from nanoocr.data.rows import BadRowError, Row, read_rows, row_from_synth
 from nanoocr.data.source import Mixture, Source, SynthMix, parse_curriculum, parse_mix, rows_source
 from nanoocr.data.synth import ALL_KINDS, VALIDATION_SEED, find_fonts, make_sample
 from nanoocr.data.task import Task
-from nanoocr.errors import UsageError
+from nanoocr.errors import PictureError, UsageError
 from nanoocr.eval.reading import with_wrong_picture
 from nanoocr.image_process import MODES
+from nanoocr.tasks.choose import NAMES as TASK_NAMES
 from nanoocr.train.config import TrainConfig
 
 
@@ -34,8 +37,10 @@ def plan_data(
     if config.max_length > longest:
         raise UsageError(f"--max_length={config.max_length}: the model has {longest} positions, give no more")
     source = make_source(config, tokenizer, make_task)
-    small = config.data and not config.pack  # of ten rows, similar ones would fill whole batches
-    own = bool(config.tasks) and config.on_bad_row == "skip"
+    small = (
+        config.data and not is_task(config.data) and not config.pack
+    )  # of ten rows, similar ones would fill whole batches
+    own = bool(config.tasks or is_task(config.data)) and config.on_bad_row == "skip"
     drawn = not (config.data or config.tasks)  # drawn rows are as long as they come out
     return DataPlan(
         source=source,
@@ -68,6 +73,8 @@ def make_source(config: TrainConfig, tokenizer: Tokenizer, make_task: Callable[[
     if config.data:
         if config.mix != TrainConfig.mix:
             raise UsageError("--mix weighs drawn kinds or --tasks: not with --data")
+        if is_task(config.data):
+            return Mixture((("data", make_task(config.data)),), (1.0,), config.seed)
         return rows_source(read_rows(config.data), config.seed)
     if config.seed >= VALIDATION_SEED:
         raise UsageError(f"--seed must be below {VALIDATION_SEED}: validation draws from there on")
@@ -148,7 +155,32 @@ def mean_tokens(name: str, task: Task, tokenizer: Tokenizer) -> float:
     return sum(counts) / len(counts)
 
 
-def validation_rows(config: TrainConfig) -> list[Row]:
+def is_task(words: str) -> bool:
+    """Whether --data or --eval_data names a data set as --tasks does, as folder:scans, and not a file."""
+    return re.split("[:?]", words)[0] in TASK_NAMES and not Path(words).exists()
+
+
+def first_rows(task: Task, count: int, words: str) -> list[Row]:
+    """The first rows of a data set that can be used, decoded; at most MAX_TRIED are looked at.
+
+    Raises:
+        UsageError: none of them can be used; says why the last one cannot.
+    """
+    rows: list[Row] = []
+    reason = "it holds no rows"
+    for i in range(min(len(task), MAX_TRIED)):
+        try:
+            rows.append(task[i].decoded())
+        except (BadRowError, PictureError) as error:
+            reason = str(error)
+        if len(rows) == count:
+            break
+    if not rows:
+        raise UsageError(f"--eval_data={words}: no row can be used, the last because of {reason}")
+    return rows
+
+
+def validation_rows(config: TrainConfig, make_task: Callable[[str], Task]) -> list[Row]:
     """A fixed set of held-out rows: of --eval_data, or the kinds of the mix in turn with seeds of their own.
 
     A run on a file without --eval_data validates on that file: it is meant to learn it by heart, as the ten
@@ -156,8 +188,11 @@ def validation_rows(config: TrainConfig) -> list[Row]:
     """
     if not config.eval_samples:
         return []
-    if config.eval_data or config.data:
-        return read_rows(config.eval_data or config.data, limit=config.eval_samples)
+    words = config.eval_data or config.data
+    if is_task(words):
+        return first_rows(make_task(words), config.eval_samples, words)
+    if words:
+        return read_rows(words, limit=config.eval_samples)
     mix = TrainConfig.mix if config.tasks else config.mix
     kinds, fonts = list(parse_mix(mix, tuple(ALL_KINDS))), find_fonts()
     return [

@@ -15,8 +15,9 @@ from nanoocr.config import ModelConfig, preset
 from nanoocr.data.source import parse_mix
 from nanoocr.data.task import Task
 from nanoocr.errors import UsageError
+from nanoocr.machine import check_device
 from nanoocr.model.components import COMPONENTS
-from nanoocr.model.folder import STATE, load_model, step_number
+from nanoocr.model.folder import STATE, load_model, model_folder, step_number
 from nanoocr.model.resize import parse_views, resized_config, with_views
 from nanoocr.model.vlm import VLM
 from nanoocr.train.checkpoint import load_state, read_about
@@ -61,7 +62,7 @@ def run_stage(
             check_unfinished(newest, config, world)
             state, tokenizer = resume(newest, chosen, config, stage, world)
         data = plan_data(config, state.model.config, tokenizer, make_task)
-        rows = validation_rows(config)
+        rows = validation_rows(config, make_task)
         check_validation(rows, data, state.model.config)
         train(state, tokenizer, data, rows, chosen, config, stage, world)
 
@@ -75,7 +76,7 @@ def fresh_start(
     other_encoder = load_encoder is not None and load_encoder(model)
     state = build_state(model, chosen, config, world)
     if config.init and state.heads is not None and not other_encoder:
-        said = take_over_heads(state.heads, Path(config.init))
+        said = take_over_heads(state.heads, model_folder(config.init))
         if world.is_main:
             print(said, file=sys.stderr)
     return state, tokenizer
@@ -149,14 +150,11 @@ def prepare_machine(config: TrainConfig, world: World) -> None:
     """
     # oneDNN keeps 1,024 compiled products: texts of ever new lengths fill them with a gigabyte (docs/log.md).
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "400")
+    check_device(config.device)
     torch.set_num_threads(max(1, config.num_threads // (1 if config.threads else world.size)))
     torch.manual_seed(config.seed)
     if config.shard:
         check_shard(world)
-    try:
-        torch.empty(0, device=world.device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"--device={config.device} is not available here") from error
     if config.compile:
         try:
             torch.compile(torch.neg)(torch.ones(1, device=world.device))

@@ -18,7 +18,8 @@ from nanoocr.errors import UsageError
 from nanoocr.model.deepencoder import DeepEncoder
 from nanoocr.model.folder import Report
 from nanoocr.model.gpt import GPT
-from nanoocr.pretrained.load import WeightSource, gpt_for_transformers, set_weights
+from nanoocr.pretrained.load import gpt_for_transformers, set_weights
+from nanoocr.pretrained.names import WeightSource
 
 UNLIMITED_OCR = WeightSource(
     "transformers' UnlimitedOcrVisionModel",

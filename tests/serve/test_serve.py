@@ -225,7 +225,7 @@ def _request(reader, card):
 
     image = Image.open(card).convert("RGB")
     strip = cut_strips(image, find_page(image).lines[0], 0)[0]
-    return reader.line_reader("Read.")._request(strip)
+    return reader.line_reader("Read.").request(strip)
 
 
 def test_equal_pieces_go_together():
