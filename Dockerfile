@@ -2,7 +2,10 @@ FROM python:3.12-slim
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY nanoocr nanoocr
-RUN pip install --no-cache-dir '.[serve]' --extra-index-url https://download.pytorch.org/whl/cpu \
+# torch's builds for CPUs alone are a tenth of the size: name their index for pip here where there is no GPU,
+# as in --build-arg PIP_OPTIONS="--extra-index-url=ADDRESS".
+ARG PIP_OPTIONS=""
+RUN pip install --no-cache-dir ${PIP_OPTIONS} '.[serve]' \
     && useradd --system --uid 10001 nanoocr
 USER 10001
 WORKDIR /tmp
