@@ -101,8 +101,9 @@ def test_read_reads_pages_and_counts_steps(tmp_path):
     assert run(read.main, [*MINIATURE, f"--out={tmp_path}", *flags]) == 0
     lines = lines_of(tmp_path, "read")
     assert lines["nano, random, bf16, 2 rows"]["rows"] == 2
-    assert lines["packaged model, cpu, float32"]["unlike_cpu"] == 0
-    assert lines["packaged model, cpu, float32"]["cer"] < 0.1
+    for drafts in ("off", "on"):
+        packaged = lines[f"packaged model, cpu, float32, drafts {drafts}"]
+        assert packaged["unlike_cpu"] == 0 and packaged["cer"] < 0.1
 
 
 def test_shard_takes_equal_steps_and_brings_the_state_back(tmp_path):

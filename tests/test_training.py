@@ -392,7 +392,7 @@ def test_asked_to_stop_it_saves_and_leaves(tmp_path, number):
         (["--mix=poem"], 2, ["--mix=poem"]),
         (["--mix=card:inf"], 2, ["--mix"]),
         (["--curriculum=1"], 2, ["--curriculum"]),
-        (["--device=quantum"], 2, ["--device=quantum"]),
+        (["--device=quantum"], 2, ["device 'quantum'", "--device=cpu"]),
         (["--data=nowhere.json"], 2, ["nowhere.json"]),
         (["--data=nowhere.csv"], 2, ["nowhere.csv"]),
         (["--tokenizer=nowhere.json"], 4, ["nowhere.json"]),

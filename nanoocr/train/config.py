@@ -37,12 +37,8 @@ class TrainConfig:
     too_long: str = ""  # rows above --max_length: skip, shrink (smaller modes or views, else skip) or fail
     curriculum: str = "0:3"  # from a share of the steps on, lines of a card: 0:1,0.1:2,0.3:2-3 (1; 1-2; 2-3)
     text_ratio: float = 0.0  # share of rows without a picture
-    data: str = (
-        ""  # a small .parquet or .json file to learn by heart, or one data set as in --tasks: folder:scans
-    )
-    eval_data: str = (
-        ""  # a file or data set to validate on, as --data takes; empty: synthetic rows, or those of --data
-    )
+    data: str = ""  # a .parquet or .json file to learn by heart, or one data set, as folder:scans
+    eval_data: str = ""  # the same to validate on; empty: synthetic rows, or those of --data
     modes: str = ""  # resolution modes and weights, as base:0.5,gundam:0.5; empty: the preset's views
     max_length: int = 0  # longest row or line in tokens; may exceed the model's sequence; 0 is that sequence
     trained: str = ""  # components that train, as sam,compressor,clip,projector,gpt; empty: the recipe's

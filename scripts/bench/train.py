@@ -146,7 +146,8 @@ def timed_step(state: TrainState, batch: Batch, chosen: Recipe, watch: Stopwatch
     with watch(FORWARD):
         total = compute_losses(state, batch, chosen, Totals.of([batch], World()))["total"]
     with watch("backward"):
-        total.backward()
+        if total.requires_grad:  # not where all rows of a batch are text and the GPT does not train
+            total.backward()
     for optimizer in state.optimizers:
         with watch(type(optimizer).__name__):
             optimizer.step()
