@@ -8,4 +8,4 @@ docs: ## the docs site, into site/
 	bash runs/env.sh dev
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 test: ## every test
-	.venv/bin/python -m pytest
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist loadfile

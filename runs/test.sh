@@ -7,4 +7,5 @@ bash runs/env.sh dev
 .venv/bin/ruff format --check .
 .venv/bin/mypy
 NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --strict
-.venv/bin/python -m pytest "$@"
+# A process of one thread for each processor: threads that share a processor wait for each other.
+OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" .venv/bin/python -m pytest -n auto --dist loadfile "$@"
