@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_tiny_config
 from torch import Tensor
 
 import nanoocr.train.step
@@ -28,6 +27,7 @@ from nanoocr.train.recipes import recipe
 from nanoocr.train.state import TrainState, build_state
 from nanoocr.train.step import compute_losses, train_step, update
 from scripts import vis_tok_train
+from tests.conftest import make_tiny_config
 
 CONFIG = TrainConfig(steps=10, run_name="r")
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
-from conftest import make_tiny_config, randomise_weights
 from torch import Tensor, nn
 
 from nanoocr.bpe import Tokenizer
@@ -37,6 +36,7 @@ from nanoocr.train.sharding import (
 )
 from nanoocr.train.state import TrainState, build_state, gathered
 from nanoocr.train.step import train_step
+from tests.conftest import make_tiny_config, randomise_weights
 
 # The first step is glyphs alone.
 CONFIG = TrainConfig(steps=10, average=0.5, weight_decay=0.01, glyph_only=0.1)
