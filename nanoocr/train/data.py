@@ -19,6 +19,7 @@ from nanoocr.errors import PictureError, UsageError
 from nanoocr.eval.reading import with_wrong_picture
 from nanoocr.image_process import MODES
 from nanoocr.tasks.choose import NAMES as TASK_NAMES
+from nanoocr.tasks.finevision import STORED
 from nanoocr.train.config import TrainConfig
 
 
@@ -128,7 +129,6 @@ def split_tasks(text: str) -> list[str]:
         raise UsageError(f"--tasks={text}: a quotation mark is not closed") from error
 
 
-STORED = "stored"  # the prompt of a task whose questions are its own (FineVision)
 PROBE = 64  # rows whose supervised tokens stand for those of their whole task
 MAX_TRIED = 1000  # rows that are looked at for them
 
