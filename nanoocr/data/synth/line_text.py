@@ -1,6 +1,6 @@
 """What a line of a real page says: prose in many languages, receipts, forms, addresses, letters at random.
 
-Half of it cannot be guessed, as everywhere in the synthetic data. The characters are those of
+Nearly half of it cannot be guessed. The characters are those of
 nanoocr.alphabet; a font may lack some of them, which `drawable_text` then replaces.
 """
 
@@ -42,7 +42,7 @@ MARKED = "".join(char for char in LATIN_1 + LATIN_A if char.isalpha())
 def line_text(dice: Dice, room: int) -> tuple[str, bool]:
     """About `room` characters for one line, and whether they are natural language."""
     parts: list[str] = []
-    guessable = dice.chance(0.45)
+    guessable = dice.chance(0.55)
     if room <= 3 and dice.chance(0.6):
         return dice.pick(SIGNS_ALONE), False
     choices = NATURAL if guessable else RANDOM
@@ -69,9 +69,10 @@ def in_capitals(line: str) -> str:
 def prose(dice: Dice) -> str:
     """A few words of one language in a row, with the marks and capitals of running text."""
     languages = find_languages()
-    language = "english" if dice.chance(0.5) else dice.pick(list(languages))
+    # Most of what people scan is English, and a reader of too many other languages sees marks in bad print.
+    language = "english" if dice.chance(0.65) else dice.pick(list(languages))
     vocabulary = languages[language]
-    if language == "english" and dice.chance(0.4):  # a dictionary alone has few of the words that are common
+    if language == "english" and dice.chance(0.5):  # a dictionary alone has few of the words that are common
         vocabulary = tuple(words.FORMAL)
     run = [dice.pick(vocabulary) for _ in range(dice.whole(1, 6))]
     if language == "english" and dice.chance(0.6):  # function words are what real lines are full of
@@ -135,6 +136,32 @@ def labelled(dice: Dice) -> str:
     return f"{dice.pick(LABELS)}{colon} {value}"
 
 
+def glued(dice: Dice) -> str:
+    """Words, signs and numbers without blanks between them: `Tax(RM)`, `S(6%)`, `QTY:2`, `12@3.50`."""
+    word = dice.pick((_label, text.random_word, _common_word))(dice)
+    short = "".join(dice.pick(string.ascii_uppercase) for _ in range(dice.whole(1, 3)))
+    number, other = dice.whole(0, 99), dice.pick((_label, _common_word))(dice)
+    return dice.pick(
+        (
+            f"{word}({short})", f"{word}({short})", f"({short}){word}", f"{short}({number}%)",
+            f"{word}({other})",
+            f"{word}:{number}", f"{word}:{other}", f"{word}/{other}", f"{word}/{short}", f"{word}-{other}",
+            f"{word},{other}", f"{word}.{other}", f"{word}&{other}", f"{word}#{number}", f"{word}-{number}",
+            f"{number}{short}({short})", f"{number}@{amount(dice)}", f"{number}X{amount(dice)}",
+            f"{short}-{number}/{short}", f"*{word}*", f"{short}.{short}.{short}.", f"{number}%{word}",
+        )
+    )  # fmt: skip
+
+
+def _label(dice: Dice) -> str:
+    return dice.pick(LABELS)
+
+
+def _common_word(dice: Dice) -> str:
+    word = dice.pick(words.FORMAL)
+    return dice.pick((word, word.capitalize(), word.upper()))
+
+
 def entry(dice: Dice) -> str:
     """A row of a receipt or a table."""
     kind = dice.whole(0, 2)
@@ -184,8 +211,8 @@ NATURAL: tuple[Callable[[Dice], str], ...] = (
 )  # fmt: skip
 RANDOM: tuple[Callable[[Dice], str], ...] = (
     text.random_token, text.random_token, text.random_token, labelled, labelled, labelled, entry, entry,
-    amount, amount, digits, digits, letters, letters, letters, letters, text.code, text.date, signed,
-    signs, signs, accented, address, text.random_word, text.phone,
+    amount, amount, digits, digits, letters, letters, letters, glued, glued, glued, text.code, text.date,
+    signed, signs, accented, address, text.random_word, text.phone,
 )  # fmt: skip
 
 

@@ -36,6 +36,7 @@ EMPTY = 0.08  # share of strips without text
 MASTER_SIZES = (36, 48, 64)  # font sizes in pixels that lines are drawn at before they are shrunk
 MOST_COLUMNS = 1000  # pixels of a line at the resolution of its page
 LOW = frozenset("acegmnopqrsuvwxyz.,:;-–_…•·~«»<>=+")  # characters that do not rise above an x
+ONE_DASH = str.maketrans("–—", "--")
 Box = tuple[float, float, float, float]
 NO_PLACE = np.zeros((1, 4), np.float32)  # of NOTHING
 ROOM = 12  # pixels of paper left and right of the text, in strip pixels
@@ -88,7 +89,16 @@ def _text(dice: Dice, font: Font) -> tuple[str, bool]:
     """A line of 1 to some 50 characters; short ones are common on receipts and forms."""
     room = dice.whole(1, 8) if dice.chance(0.25) else dice.whole(6, 46)
     line, guessable = line_text(dice, room)
-    return drawable_text(line, drawable(font)), guessable
+    line = drawable_text(line, drawable(font))
+    # Typewriters and tills know one dash, and print it as long as others print an en dash.
+    return (line.translate(ONE_DASH) if _is_fixed(font) else line), guessable
+
+
+@functools.lru_cache(maxsize=2048)
+def _is_fixed(font: Font) -> bool:
+    """Whether all letters of a font are as wide as each other."""
+    probe = opened(font.path, 24)
+    return bool(probe.getlength("i") == probe.getlength("M"))
 
 
 @functools.lru_cache(maxsize=2048)
