@@ -101,20 +101,21 @@ class LineReader:
         on_head = layout.upright.quarter_turns >= 2  # for letters at random the finder's signs say nothing
         if not on_head and not (layout.lines and layout.upright.doubtful_180):
             return layout
-        if not on_head and self._probe(image, layout) >= SURE:
+        if not on_head and self._probe(image, layout)[0] >= SURE:
             return layout
         other = find_page(image, (layout.upright.quarter_turns + 2) % 4)
         level, turned = (other, layout) if on_head else (layout, other)
-        # Few pages stand on their heads, so that reading must speak clearly for it.
-        return turned if self._probe(image, turned) > self._probe(image, level) + CLEARLY else level
+        on_its_head = reads_better_turned(self._probe(image, level), self._probe(image, turned))
+        return turned if on_its_head else level
 
-    def _probe(self, image: Image.Image, layout: PageLayout) -> float:
-        """Mean confidence of the strips of the longest lines."""
+    def _probe(self, image: Image.Image, layout: PageLayout) -> tuple[float, int]:
+        """Mean confidence of the strips of the longest lines, and how many characters they say."""
         longest = sorted(layout.lines, key=lambda line: _length(line) / line.cap_height)[-PROBES:]
         strips = [strip for line in longest for strip in cut_strips(image, line)[:1]]
         readings = self.read_strips(strips)
-        sure = [reading.confidence for reading in readings if reading.completion.text]
-        return sum(sure) / len(readings) if readings else 0.0
+        said = [reading for reading in readings if reading.completion.text]
+        letters = sum(len(reading.completion.text) for reading in said)
+        return sum(reading.confidence for reading in said) / max(len(readings), 1), letters
 
     def read_strips(self, strips: Sequence[Strip]) -> list[StripReading]:
         """What each strip says, in their order; strips of one width are read together."""
@@ -130,6 +131,16 @@ class LineReader:
         run = (self.engine.model.image_id,) * count_picture_tokens(views)
         most = MOST_TOKENS + strip.image.shape[1] // PIXELS_PER_TOKEN
         return Request((*self.before, *run, *self.behind), (views,), min(most, self.max_tokens or most))
+
+
+def reads_better_turned(level: tuple[float, int], turned: tuple[float, int]) -> bool:
+    """Whether a page stands on its head, from (confidence, characters) of its probes both ways up.
+
+    Few pages do, so that reading must speak clearly for it. A letter or two cannot: many a sign is another
+    one on its head.
+    """
+    clearly = CLEARLY + 1 / max(level[1], turned[1], 1)
+    return turned[0] > level[0] + clearly
 
 
 def geometric_mean(probabilities: Sequence[float]) -> float:

@@ -25,7 +25,7 @@ from nanoocr.layout.orient import (
 )
 from nanoocr.layout.rows import foreign_ink, shape_rows
 from nanoocr.layout.rules import remove_rules
-from nanoocr.layout.sift import plausible, rescue, small_runs
+from nanoocr.layout.sift import cut_by_edge, plausible, rescue, small_runs
 from nanoocr.layout.types import PageLayout, TextLine, Upright
 
 LONGEST_SIDE = 2000  # larger pages are analysed on a reduced copy
@@ -167,6 +167,8 @@ def _find_lines(page: _Page, tilt: float) -> list[TextLine]:
     dots = small_runs(runs)
     marks = concatenate([marks, letters.take(dots[run_of])])
     letters, run_of, runs = _without(dots, letters, run_of, runs)
+    cut = cut_by_edge(letters, run_of, runs, page.gray.shape[0])
+    letters, run_of, runs = _without(cut, letters, run_of, runs)
     arrangement = arrange(runs)
     row_of = arrangement.row_of[run_of]
     shapes = shape_rows(letters, row_of, marks, arrangement.block_of)

@@ -10,6 +10,8 @@ from nanoocr.layout.lines import Runs
 SCARCE = 0.06  # share of the letters of a picture
 LEAST_CONTRAST = 5.0  # grey levels beyond the threshold
 FAINTEST = 0.3  # of the usual contrast of a page: fainter runs are stains and the print of the other side
+EDGE = 1.5  # pixels from the picture's edge at which a letter counts as cut by it
+CUT_LETTERS, CUT_HEIGHT = 0.6, 0.75  # share of a cut line's letters at the edge; its height, in usual ones
 
 
 def plausible(letters: Boxes, run_of: np.ndarray, runs: Runs) -> np.ndarray:
@@ -105,3 +107,25 @@ def _in_row_with(alone: Boxes, sure: Runs) -> np.ndarray:
 def small_runs(runs: Runs) -> np.ndarray:
     """Which runs of text are only dots and dashes that stand alone, to be treated as marks: (runs,) bool."""
     return (runs.letters <= 2) & (runs.cap < 0.5 * weighted_median(runs.cap, runs.letters))
+
+
+def cut_by_edge(letters: Boxes, run_of: np.ndarray, runs: Runs, height: int) -> np.ndarray:
+    """Which runs the upper or lower edge of the picture cuts through: (runs,) bool.
+
+    Where somebody cuts a line out of a page, the feet of the line above and the heads of the one below come
+    along. Nobody can read them. They touch the edge and are lower than the other lines.
+    """
+    at_top, at_bottom = letters.y0 <= EDGE, letters.y1 >= height - EDGE
+    share = np.stack([_share_of(at_top, run_of, len(runs)), _share_of(at_bottom, run_of, len(runs))])
+    touches = (share > CUT_LETTERS).any(axis=0)
+    if touches.all():
+        return np.zeros(len(runs), bool)
+    usual = weighted_median(runs.cap[~touches], runs.letters[~touches])
+    seen = np.minimum(runs.cap, runs.box.y1 - runs.box.y0)
+    cut: np.ndarray = touches & (seen < CUT_HEIGHT * usual)
+    return cut
+
+
+def _share_of(mask: np.ndarray, run_of: np.ndarray, runs: int) -> np.ndarray:
+    """The share of the letters of each run that the mask names: (runs,) float."""
+    return np.bincount(run_of, mask, runs) / np.maximum(np.bincount(run_of, minlength=runs), 1)

@@ -9,6 +9,7 @@ from nanoocr.inference.lines import (
     assemble,
     geometric_mean,
     least_of_page,
+    reads_better_turned,
     word_confidences,
 )
 from nanoocr.layout import PageLayout, Strip, TextLine, Upright
@@ -108,3 +109,17 @@ def test_a_page_of_doubtful_strips_keeps_only_what_is_sure():
     page = assemble(layout(*lines), readings, 0.5)
     assert [found.text for found in page.lines] == ["sure", "sure"] and page.left_out == 8
     assert len(assemble(layout(*lines), readings, 0.0).lines) == 10  # 0 keeps all
+
+
+@pytest.mark.parametrize(
+    ("level", "turned", "on_its_head"),
+    [
+        ((0.5, 40), (0.9, 38), True),
+        ((0.85, 40), (0.9, 38), False),  # most pages stand upright
+        ((0.6, 1), (0.95, 1), False),  # one letter says nothing
+        ((0.57, 3), (0.79, 3), False),  # nor do three
+        ((0.0, 0), (0.9, 5), True),
+    ],
+)
+def test_a_page_is_turned_only_where_reading_speaks_clearly_for_it(level, turned, on_its_head):
+    assert reads_better_turned(level, turned) is on_its_head

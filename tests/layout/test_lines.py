@@ -126,6 +126,15 @@ def test_text_at_the_pictures_edges_is_found():
     assert len(layout.lines) == 2
 
 
+@pytest.mark.parametrize("row", [4, 76])
+def test_a_line_that_the_pictures_edge_cuts_in_two_is_left_out(row):
+    image, draw = paper(420, 70)
+    write(draw, 10, 45, "Hardware Trading 12", 24)
+    write(draw, 10, row, "THE OTHER LINES HEADS", 24)
+    (line,) = find_page(image).lines
+    assert line.baseline[0][1] == pytest.approx(44.5, abs=1.5)
+
+
 @pytest.mark.parametrize(("width", "height", "size"), [(400, 40, 24), (60, 20, 14), (1200, 60, 40)])
 def test_a_picture_of_one_line_is_one_line(width, height, size):
     image, draw = paper(width, height, "#e8e0c8")
