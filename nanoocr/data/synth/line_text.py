@@ -17,6 +17,7 @@ from nanoocr.data.synth.words import listed
 
 QUOTES = ("“”", "‘’", "„“", "«»", '""', "''", "()", "()", "[]", "‹›")
 ENDS = (".", ".", ".", ",", ",", ";", ":", "!", "?", "…", " –", " —", "-")
+MARKS = "...,,;:"  # behind a word or number, with those that are common more often
 JOINS = (" ", " ", " ", " ", " – ", " — ", " • ", " · ", " | ", " / ", " & ", " + ", " - ")
 CURRENCIES = ("", "", "$", "€", "£", "RM", "RM ", "USD ", "EUR ", "CHF ", "¥", "kr ", "zł ", "Kč ")
 UNITS = listed("kg g ml cl l pcs pc x m cm mm km % °C °F kWh MB GB h min Stk St")
@@ -47,7 +48,10 @@ def line_text(dice: Dice, room: int) -> tuple[str, bool]:
         return dice.pick(SIGNS_ALONE), False
     choices = NATURAL if guessable else RANDOM
     while sum(map(len, parts)) + len(parts) < room:
-        parts.append(dice.pick(choices)(dice))
+        part = dice.pick(choices)(dice)
+        # Marks stand behind brackets, figures and signs too, where no language has taught to expect them.
+        marked = dice.chance(0.2) and (part[-1].isalnum() or part[-1] in ")]’”\"'%€")
+        parts.append(part + dice.pick(MARKS) if marked else part)
     line = " ".join(parts)
     if len(line) > room:
         line = line[: max(room, 1)]
@@ -86,7 +90,7 @@ def prose(dice: Dice) -> str:
         run = [in_capitals(word) for word in run]
     if dice.chance(0.12):
         place, quotes = dice.whole(0, len(run) - 1), dice.pick(QUOTES)
-        run[place] = quotes[0] + run[place] + quotes[1]
+        run[place] = quotes[0] + run[place] + quotes[1] + (dice.pick(MARKS) if dice.chance(0.5) else "")
     if dice.chance(0.1):
         place = dice.whole(0, len(run) - 1)
         run[place] += dice.pick(("’s", "'s", "’t", "-" + dice.pick(vocabulary)))
@@ -99,6 +103,25 @@ def numbered(dice: Dice) -> str:
     number = dice.whole(1, 99)
     head = dice.pick(("{}.", "{})", "({})", "[{}]", "§ {}", "{}.1", "{}", "•", "–", "Fig. {}:", "p. {}", "*"))
     return head.format(number) + " " + prose(dice)
+
+
+def cited(dice: Dice) -> str:
+    """What papers are full of: `[15].`, `(2011),`, `et al. [3]`, `M. R. Cooper`, `pp. 381–389,`."""
+    name, year = dice.pick(words.LAST_NAMES), dice.whole(1950, 2026)
+    first, second = (dice.pick(string.ascii_uppercase) for _ in range(2))
+    low = dice.whole(1, 999)
+    high, mark = low + dice.whole(1, 30), dice.pick(MARKS)
+    return dice.pick(
+        (
+            f"[{low}]{mark}", f"[{low}]{mark}", f"[{low}, {high}]{mark}", f"[{low}-{high}]{mark}",
+            f"({year}){mark}", f"({year}){mark}", f"({name}, {year}){mark}", f"({name} et al., {year}){mark}",
+            f"{name} et al. ({year}){mark}", f"{name}, {first}. {second}.{mark.strip('.')}",
+            f"{first}. {second}. {name}{mark}", f"{first}.{second}. {name}", f"pp. {low}–{high}{mark}",
+            f"{low}-{high}{mark}", f"{low} ({year % 100}), {high}{mark}", f"Vol. {low}{mark}",
+            f"No. {low}{mark}", f"Fig. {low}{mark}", f"Table {low}{mark}", f"Eq. ({low}){mark}",
+            f"e.g.{mark}", f"i.e. {name}{mark}",
+        )
+    )  # fmt: skip
 
 
 def address(dice: Dice) -> str:
@@ -207,12 +230,13 @@ def accented(dice: Dice) -> str:
 
 
 NATURAL: tuple[Callable[[Dice], str], ...] = (
-    prose, prose, prose, prose, prose, numbered, address, text.sentence, text.natural_phrase, text.full_name,
+    prose, prose, prose, prose, prose, prose, numbered, cited, address, text.sentence, text.natural_phrase,
+    text.full_name,
 )  # fmt: skip
 RANDOM: tuple[Callable[[Dice], str], ...] = (
     text.random_token, text.random_token, text.random_token, labelled, labelled, labelled, entry, entry,
     amount, amount, digits, digits, letters, letters, letters, glued, glued, glued, text.code, text.date,
-    signed, signs, accented, address, text.random_word, text.phone,
+    signed, signs, accented, cited, address, text.random_word, text.phone,
 )  # fmt: skip
 
 
