@@ -10,12 +10,12 @@ import subprocess
 import sys
 
 import pytest
-from test_engine import TOKENIZER, one_thread, random_model  # noqa: F401 - a fixture
-from test_reader import encoded, encrypted_pdf, huge_png, pdf, picture
 
 from nanoocr import cli
 from nanoocr.inference.reader import Reader
 from nanoocr.model.folder import save_model
+from tests.inference.test_engine import TOKENIZER, one_thread, random_model  # noqa: F401 - a fixture
+from tests.inference.test_reader import encoded, encrypted_pdf, huge_png, pdf, picture
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ from scripts.bench import attention as bench_attention
 from scripts.bench import train as bench_train
 from scripts.dev import make_samples
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

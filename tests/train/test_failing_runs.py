@@ -17,7 +17,7 @@ from nanoocr.errors import DefectError, NanoOCRError, UsageError
 from nanoocr.train.distributed import World
 from nanoocr.train.failure import in_one_sentence
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SOON = 10.0  # seconds from the fault to the end of all processes
 FLAGS = [
     *("--preset=nano", "--batch_size=2", "--micro_batch=1", "--threads=1", "--dtype=float32", "--workers=2"),

@@ -12,7 +12,7 @@ from nanoocr.commandline import run
 from nanoocr.eval.tasks import TASKS, Selection
 from scripts import vision_eval
 
-GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "data" / "omnidocbench_golden"
+GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "data" / "omnidocbench_golden"
 
 
 @pytest.fixture
@@ -85,6 +85,7 @@ def test_omnidocbench_scores_the_set_and_a_missing_page_is_wrong(omni, tmp_path,
     assert data["groups"]["language: english"]["pages"] == 2 and data["missing"] == ["two"]
 
 
+@pytest.mark.real_data
 @pytest.mark.skipif(not GOLDEN.is_dir(), reason="the official demo pages are not here")
 @pytest.mark.parametrize(
     ("task", "expected"),

@@ -10,7 +10,6 @@ from io import BytesIO
 
 import pytest
 from PIL import Image
-from test_run_log import train, validation
 
 from nanoocr.commandline import run
 from nanoocr.eval.compression import PAPER_CURVES
@@ -37,6 +36,7 @@ from nanoocr.eval.store import Prediction
 from nanoocr.eval.summary import by_group, score_pages, summarise
 from nanoocr.eval.tasks import TASKS
 from scripts import report as script
+from tests.eval.test_run_log import train, validation
 
 EVIL = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -22,7 +22,7 @@ from nanoocr.eval.samples import (
 )
 from nanoocr.eval.tasks import text_scores
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def save_picture(path: Path, shade: int = 200) -> None:
@@ -157,6 +157,7 @@ def test_manifest_mistakes(tmp_path):
         load_manifest(tmp_path)
 
 
+@pytest.mark.real_data
 @pytest.mark.skipif(not (SHARED / "manifest.jsonl").is_file(), reason="the evaluation pictures are not here")
 def test_the_real_manifest_loads_but_for_rows_without_questions():
     found = load_manifest(SHARED)

@@ -175,8 +175,8 @@ def matrices_are_whole(world: World) -> None:
 @pytest.mark.parametrize("size", [2, 4])
 def test_a_split_model_trains_as_a_whole_one(tmp_path, size, monkeypatch):
     """With text alone on one rank, nothing supervised on another, and more sizes of views on a third."""
-    tests = str(Path(__file__).parent)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([tests, os.environ.get("PYTHONPATH", "")]))
+    root = str(Path(__file__).parents[2])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]))
     torch.multiprocessing.spawn(one_rank, (size, str(tmp_path)), nprocs=size)
 
 

@@ -277,7 +277,7 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path):
     assert steps == ["step_000002", "step_000003"]
 
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "scripts.vis_tok_train", *SHORT, "--workers=1", "--log_every=1"]
 
 

@@ -16,7 +16,7 @@ from nanoocr.eval.run_log import RunMetrics, read_run
 from scripts.dev import tier2_table
 from scripts.dev.tier2_table import Result, table_rows
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TINY = {
     **{"STAGE1": "2", "STAGE2": "4", "LINES_ALONE": "1", "LINES_MIXED": "2", "SHARDS": "1", "ROWS": "24"},
     **{"HELD_OUT": "6", "EVERY": "4", "LOG": "1", "CARDS": "4", "QUESTIONS": "2", "MAX_TOKENS": "4"},

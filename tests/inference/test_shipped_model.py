@@ -17,7 +17,7 @@ from scripts.read_samples import pictures_with_truth
 
 pytestmark = pytest.mark.skipif(not PACKAGED_MODEL.is_dir(), reason="no model is in the package yet")
 
-SAMPLES = Path(__file__).parents[1] / "assets" / "samples"
+SAMPLES = Path(__file__).parents[2] / "assets" / "samples"
 
 
 @pytest.fixture(scope="module")

@@ -135,10 +135,11 @@ def test_docling_subsets_become_markdown(tmp_path):
     assert task[0].turns == (Turn("Parse the figure.", html),)
 
 
+@pytest.mark.real_data
 def test_the_shared_fixtures_of_the_true_schema():
     from pathlib import Path
 
-    folder = Path(__file__).parents[2] / "shared/data/finevision_schema"
+    folder = Path(__file__).parents[3] / "shared/data/finevision_schema"
     if not folder.is_dir():
         pytest.skip("the shared fixtures are not here")
     task = make_task(f"finevision:any?path={folder}&visual_dependency_min=3&relevance_min=5")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def speedrun(out: Path, *flags: str, **more: str) -> subprocess.CompletedProcess[str]:

@@ -16,7 +16,6 @@ import pypdfium2
 import pytest
 import torch
 from PIL import Image, ImageDraw, TiffImagePlugin
-from test_engine import TOKENIZER, one_thread, random_model  # noqa: F401 - a fixture
 
 import nanoocr
 from nanoocr.errors import CheckpointError, PictureError, UsageError
@@ -26,6 +25,7 @@ from nanoocr.inference.reader import Page, Reader, choose_dtype, default_model_f
 from nanoocr.inference.sampling import SamplingConfig
 from nanoocr.model.folder import save_model
 from nanoocr.pages import PageRanges, open_source, parse_pages
+from tests.inference.test_engine import TOKENIZER, one_thread, random_model  # noqa: F401 - a fixture
 
 
 @pytest.fixture(scope="module")

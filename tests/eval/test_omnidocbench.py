@@ -27,7 +27,7 @@ from nanoocr.eval.omnidocbench.normalise import normalise_formula, normalise_tex
 from nanoocr.eval.omnidocbench.pipe_tables import pipe_spans
 from nanoocr.eval.omnidocbench.scan import delimited, outermost, replace_enclosed
 
-GOLDEN = Path(__file__).parents[2] / "shared" / "data" / "omnidocbench_golden"
+GOLDEN = Path(__file__).parents[3] / "shared" / "data" / "omnidocbench_golden"
 VERSIONS = ("1.0", "1.5")
 A, B, C = "alphabravocharlie", "deltaechofoxtrot", "golfhotelindiajuliet"  # 17, 16, 20 letters
 TABLE = "<table><tr><td>a</td><td>b</td></tr></table>"
@@ -83,6 +83,7 @@ RESULT_NAMES = {
 }
 
 
+@pytest.mark.real_data
 @pytest.mark.skipif(not GOLDEN.is_dir(), reason="the official demo pages and results are not here")
 @pytest.mark.parametrize("version", VERSIONS)
 def test_official_results_are_reproduced(version):

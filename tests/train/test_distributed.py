@@ -18,7 +18,7 @@ from nanoocr.train.checkpoint import load_state
 from nanoocr.train.distributed import World
 from nanoocr.train.step import Totals
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RUN = [
     *("scripts.vis_tok_train", "--preset=nano", "--run_name=tok", "--batch_size=4", "--micro_batch=1"),
     *("--workers=0", "--threads=1", "--dtype=float32", "--eval_samples=2", "--log_every=1", "--pack=True"),

@@ -12,7 +12,6 @@ import types
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
-from test_vision_eval import TEXTS, Sighted, shade
 
 from nanoocr.commandline import run
 from nanoocr.errors import UsageError
@@ -21,6 +20,7 @@ from nanoocr.eval.peers import PEERS, PeerError, RapidOCR, Tesseract, lines_of_b
 from nanoocr.eval.samples import EvalSample
 from nanoocr.model.folder import save_model
 from scripts import peers as script
+from tests.eval.test_vision_eval import TEXTS, Sighted, shade
 
 STAND_IN = """#!/bin/sh
 case "$1" in

@@ -20,7 +20,7 @@ from nanoocr.model.flops import gpt_flops, training_flops
 from scripts.gpu import check, read, shard, small, speed, tier1, train
 from scripts.gpu.part import DeadlineError, PartConfig, Results, alarm, run_child
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 MINIATURE = ("--preset=nano", "--device=cpu")
 # One thread and no worker: a child of a part does not know that a test runs it.
 QUICK = "--threads=1 --views=64x128 --eval_tokens=4"

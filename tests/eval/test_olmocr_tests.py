@@ -22,7 +22,7 @@ from nanoocr.eval.olmocr.checks import (
 )
 from nanoocr.eval.olmocr.tests import TestSet, read_pages, read_tests, score_pages
 
-SAMPLE = Path(__file__).parents[2] / "shared" / "data" / "olmocr_bench_sample"
+SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "olmocr_bench_sample"
 
 
 def make(kind: str, **fields: object) -> PageTest:
@@ -212,6 +212,7 @@ def test_long_repetitions_end_soon(unit):
     assert time.process_time() - started < 20
 
 
+@pytest.mark.real_data
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason="the sample of olmOCR-bench is not here")
 def test_real_sample():
     tests = read_tests(SAMPLE)
