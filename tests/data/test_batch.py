@@ -15,6 +15,7 @@ from nanoocr.model.vlm import IGNORE, VLM
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.distributed import World
 from nanoocr.train.recipes import recipe
+from nanoocr.train.run import Run
 from nanoocr.train.state import build_state
 from nanoocr.train.step import Totals, compute_losses
 
@@ -94,7 +95,7 @@ def test_documents_stand_one_behind_the_other_with_targets_of_their_own(examples
 
 def gradients(model: VLM, batch) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     chosen = recipe("scratch", 1)
-    state = build_state(model, chosen, TrainConfig())
+    state = build_state(Run(TrainConfig(), chosen), model)
     losses = compute_losses(state, batch, chosen, Totals.of([batch], World()))
     model.zero_grad()
     losses["total"].backward()

@@ -29,6 +29,7 @@ from nanoocr.tasks.choose import make_task
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.data import plan_data
 from nanoocr.train.distributed import World
+from nanoocr.train.run import Run
 from nanoocr.train.setup import load_tokenizer, resolve_recipe
 from nanoocr.train.state import build_state
 from nanoocr.train.step import Totals, compute_losses
@@ -261,7 +262,7 @@ def test_the_stopwatch_changes_no_loss_and_misses_no_part(make_model, tiny_confi
     data = replace(plan_data(config, tiny_config, load_tokenizer(config), make_task), max_length=512)
     batch = next(multimodal_data_generator(data))[0].batch
     totals = Totals.of([batch], World())
-    state = build_state(make_model(sequence_len=512), chosen, config)
+    state = build_state(Run(config, chosen), make_model(sequence_len=512))
     before = compute_losses(state, batch, chosen, totals)["total"]
     watch = bench_train.Stopwatch(torch.device("cpu"))
     bench_train.time_parts(state, watch)

@@ -21,9 +21,9 @@ from nanoocr.model.folder import complete_steps, load_model, step_folder, step_n
 from nanoocr.model.vlm import VLM
 from nanoocr.train.checkpoint import best_step, drop_old_steps
 from nanoocr.train.config import TrainConfig
-from nanoocr.train.distributed import World
 from nanoocr.train.finite import notice, some_are_not_finite, stop_if_diverged
 from nanoocr.train.recipes import recipe
+from nanoocr.train.run import Run
 from nanoocr.train.state import TrainState, build_state
 from nanoocr.train.step import compute_losses, train_step, update
 from scripts import vis_tok_train
@@ -37,11 +37,15 @@ def stage_1(out: Path, *flags: str) -> int:
     return run(vis_tok_train.main, [*usual, "--dtype=float32", "--run_name=r", f"--out={out}", *flags])
 
 
+def run_of(out: Path) -> Run:
+    return Run(TrainConfig(steps=10, run_name="r", out=str(out)), recipe("scratch", 1))
+
+
 @pytest.fixture
 def state() -> TrainState:
     model = VLM(make_tiny_config())
     model.init_weights(0)
-    return build_state(model, recipe("scratch", 1), CONFIG)
+    return build_state(Run(CONFIG, recipe("scratch", 1)), model)
 
 
 @pytest.fixture
@@ -67,38 +71,35 @@ def test_a_loss_stops_the_step_before_any_weight_has_changed(state, deliveries, 
 
     monkeypatch.setattr(nanoocr.train.step, "compute_losses", losses)
     before = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
-    config = TrainConfig(steps=10, run_name="r", out=str(tmp_path))
     with pytest.raises(
         DivergedError, match=r"the loss 'loss', .*the gradients of gpt.*nothing was saved yet"
     ):
-        train_step(state, deliveries, recipe("scratch", 1), config, World())
+        train_step(run_of(tmp_path), state, deliveries)
     assert state.step == 0
     assert all(torch.equal(tensor, before[name]) for name, tensor in state.model.state_dict().items())
 
 
 def test_a_gradient_is_remembered_until_somebody_looks(state, tmp_path):
     """As on a GPU, where the flag is looked at now and then."""
-    config = TrainConfig(out=str(tmp_path), run_name="r")
     parameter = state.model.encoder.sam_model.blocks[0].mlp.lin1.weight
     parameter.grad = torch.full_like(parameter, math.inf)
     notice(state, {"loss": torch.zeros(())})
     with pytest.raises(DivergedError, match="in the gradients of sam;"):
-        stop_if_diverged(state, {}, config, World())
+        stop_if_diverged(run_of(tmp_path), state, {})
     parameter.grad = None
     notice(state, {"loss": torch.zeros(())})
     with pytest.raises(DivergedError, match="for a moment"):
-        stop_if_diverged(state, {}, config, World())
+        stop_if_diverged(run_of(tmp_path), state, {})
 
 
 def test_a_weight_is_named_by_its_component(state, tmp_path):
-    config = TrainConfig(out=str(tmp_path), run_name="r")
-    stop_if_diverged(state, {}, config, World())
+    stop_if_diverged(run_of(tmp_path), state, {})
     with torch.no_grad():
         state.model.encoder.vision_model.transformer.layers[0].mlp.fc1.weight[0, 0] = math.nan
         state.heads.token_head.weight[0, 0] = math.nan
-    stop_if_diverged(state, {}, config, World(), weights=False)
+    stop_if_diverged(run_of(tmp_path), state, {}, weights=False)
     with pytest.raises(DivergedError, match="in the weights of clip, the weights of the glyph heads;"):
-        stop_if_diverged(state, {}, config, World())
+        stop_if_diverged(run_of(tmp_path), state, {})
 
 
 def test_a_run_that_diverges_keeps_its_last_good_and_its_best_step(tmp_path, monkeypatch, capsys):
@@ -129,8 +130,8 @@ def test_a_run_that_diverges_keeps_its_last_good_and_its_best_step(tmp_path, mon
 def test_weights_that_are_none_are_not_saved(tmp_path, monkeypatch, capsys):
     """Also where losses and gradients were finite: an update that was too large."""
 
-    def too_large(state: TrainState, *args) -> None:
-        update(state, *args)
+    def too_large(run: Run, state: TrainState) -> None:
+        update(run, state)
         state.model.gpt.lm_head.weight.data.fill_(math.inf)
 
     monkeypatch.setattr(nanoocr.train.step, "update", too_large)

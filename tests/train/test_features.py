@@ -16,6 +16,7 @@ from nanoocr.model.vlm import VLM
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.distributed import World
 from nanoocr.train.recipes import Recipe, recipe
+from nanoocr.train.run import Run
 from nanoocr.train.state import build_state
 from nanoocr.train.step import Totals, compute_losses
 from nanoocr.train.vicreg import compared_pictures, variance_covariance
@@ -77,7 +78,7 @@ def batches(byte_tokenizer, make_row, tiny_config) -> list[Batch]:
 
 
 def losses_of(model: VLM, chosen: Recipe, *batches: Batch) -> list[dict[str, Tensor]]:
-    state = build_state(model, chosen, TrainConfig())
+    state = build_state(Run(TrainConfig(), chosen), model)
     totals = Totals.of(batches, World())
     return [compute_losses(state, batch, chosen, totals) for batch in batches]
 

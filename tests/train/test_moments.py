@@ -15,9 +15,9 @@ from nanoocr.data.example import prepare
 from nanoocr.data.loader import Delivery, ReaderState
 from nanoocr.model.vlm import VLM
 from nanoocr.train.config import TrainConfig
-from nanoocr.train.distributed import World
 from nanoocr.train.optim import AdamW, Muon
 from nanoocr.train.recipes import recipe
+from nanoocr.train.run import Run
 from nanoocr.train.state import build_state
 from nanoocr.train.step import train_step
 
@@ -106,9 +106,9 @@ def test_training_loses_little(tiny_config, byte_tokenizer, make_row):
         torch.manual_seed(0)
         model, config = VLM(tiny_config), TrainConfig(steps=60, moments=moments)
         model.init_weights(0)
-        state = build_state(model, chosen, config)
+        state = build_state(Run(config, chosen), model)
         delivered = [Delivery(batch, 0, ReaderState(0, ()), {}, {})]
-        losses = [train_step(state, delivered, chosen, config, World()).losses["total"] for _ in range(60)]
+        losses = [train_step(Run(config, chosen), state, delivered).losses["total"] for _ in range(60)]
         ends.append((float(losses[0]), sum(map(float, losses[-5:])) / 5))
         kept = [v for o in state.optimizers for s in o.state.values() for n, v in s.items() if n != "step"]
         assert {str(value.dtype) for value in kept} == {f"torch.{moments}"} and len(state.optimizers) == 2

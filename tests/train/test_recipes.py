@@ -22,6 +22,7 @@ from nanoocr.train.distributed import World
 from nanoocr.train.glyph import GlyphHeads
 from nanoocr.train.optim import Muon
 from nanoocr.train.recipes import describe, make_optimizers, recipe
+from nanoocr.train.run import Run
 from nanoocr.train.setup import resolve_recipe
 from nanoocr.train.state import build_state
 from nanoocr.train.step import Totals, compute_losses, train_step
@@ -230,7 +231,7 @@ def delivered(*batches) -> list[Delivery]:
 
 def losses_of(model: VLM, batch, name: str = "scratch", stage: int = 1, **options) -> dict[str, Tensor]:
     chosen = recipe(name, stage)
-    state = build_state(model, chosen, TrainConfig())
+    state = build_state(Run(TrainConfig(), chosen), model)
     return compute_losses(state, batch, chosen, Totals.of([batch], World()), **options)
 
 
@@ -257,8 +258,8 @@ def test_a_compiled_step_is_the_same_step(make_model, batch, monkeypatch):
     """--compile goes through torch.compile; its tracing is checked here, without a C++ compiler."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     chosen, model = recipe("scratch", 1), make_model()
-    plain = build_state(model, chosen, TrainConfig())
-    compiled = build_state(model, chosen, TrainConfig(compile=True))
+    plain = build_state(Run(TrainConfig(), chosen), model)
+    compiled = build_state(Run(TrainConfig(compile=True), chosen), model)
     assert compiled.encode is not plain.encode and compiled.decode is not plain.decode
     compiled.heads = plain.heads
     expected, found = (
@@ -277,7 +278,7 @@ def test_recomputed_blocks_save_memory_and_change_no_gradient(make_model, batch)
             saved.append(tensor.numel())
             return tensor
 
-        state = build_state(model, chosen, TrainConfig(recompute=recompute))
+        state = build_state(Run(TrainConfig(recompute=recompute), chosen), model)
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             total = compute_losses(state, batch, chosen, Totals.of([batch], World()))["total"]
         kept.append(sum(saved))
@@ -326,17 +327,17 @@ def test_a_batch_of_text_trains_nothing_where_the_gpt_is_frozen(make_model, byte
     row = replace(make_row(0), pictures=())
     text = collate([prepare(row, byte_tokenizer, ((64, 128),), 128)], 0)
     chosen = recipe("llava", 1)
-    train_step(build_state(model, chosen, config), delivered(text), chosen, config, World())
+    train_step(Run(config, chosen), build_state(Run(config, chosen), model), delivered(text))
     assert all(torch.equal(before[name], p) for name, p in model.named_parameters())
 
 
 def test_moving_averages(make_model, batch):
     config = TrainConfig(steps=10)
     chosen = recipe("deepseek", 1)
-    state = build_state(make_model(), chosen, config)
-    first = train_step(state, delivered(batch), chosen, config, World()).losses["loss"]
+    state = build_state(Run(config, chosen), make_model())
+    first = train_step(Run(config, chosen), state, delivered(batch)).losses["loss"]
     assert state.ema["loss"] == first and state.step == 1
-    second = train_step(state, delivered(batch), chosen, config, World()).losses["loss"]
+    second = train_step(Run(config, chosen), state, delivered(batch)).losses["loss"]
     torch.testing.assert_close(state.ema["loss"], 0.98 * first + 0.02 * second)
 
 
@@ -344,9 +345,9 @@ def test_frozen_parameters_stay_bit_equal(make_model, batch):
     model = make_model()
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     config, chosen = TrainConfig(steps=10), recipe("llava", 1)
-    state = build_state(model, chosen, config)
+    state = build_state(Run(config, chosen), model)
     for _ in range(3):
-        train_step(state, delivered(batch), chosen, config, World())
+        train_step(Run(config, chosen), state, delivered(batch))
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, before[name]) == (component_of(name) not in chosen.trained), name
 
@@ -354,10 +355,10 @@ def test_frozen_parameters_stay_bit_equal(make_model, batch):
 def test_rate_follows_the_schedule(make_model, batch):
     config = TrainConfig(steps=10)
     chosen = replace(recipe("deepseek", 1), schedule="trapezoid", warmup=0.2, lr=1e-4)
-    state = build_state(make_model(), chosen, config)
+    state = build_state(Run(config, chosen), make_model())
     rates = []
     for _ in range(10):
-        train_step(state, delivered(batch), chosen, config, World())
+        train_step(Run(config, chosen), state, delivered(batch))
         rates.append(state.optimizers[0].param_groups[0]["lr"])
     assert rates == pytest.approx([5e-5, *[1e-4] * 6, 7.5e-5, 5e-5, 2.5e-5])
 
@@ -370,9 +371,9 @@ def test_it_learns_to_read_what_it_looks_at(tiny_config, byte_tokenizer, make_ro
     batch = collate([prepare(row, byte_tokenizer, tiny_config.views, 128) for row in rows], 0)
     config = TrainConfig(steps=160)
     chosen = replace(recipe("scratch", 1), glyph_weight=0.0, lr=1e-2)
-    state = build_state(model, chosen, config)
+    state = build_state(Run(config, chosen), model)
     for _ in range(config.steps):
-        stats = train_step(state, delivered(batch), chosen, config, World())
+        stats = train_step(Run(config, chosen), state, delivered(batch))
     assert stats.losses["loss"] < 0.03
     report = evaluate_reading(model.eval(), byte_tokenizer, rows)
     assert report.overlap == report.grounding_gap == 1.0 and report.cer == 0

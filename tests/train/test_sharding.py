@@ -26,6 +26,7 @@ from nanoocr.train.distributed import World
 from nanoocr.train.optim import orthogonalise
 from nanoocr.train.recipes import recipe
 from nanoocr.train.resume import load_optimizer
+from nanoocr.train.run import Run
 from nanoocr.train.sharding import (
     check_shard,
     is_split,
@@ -61,12 +62,12 @@ def make_batches() -> list[Batch]:
 def make_state(config: TrainConfig, world: World) -> TrainState:
     model = VLM(make_tiny_config())
     randomise_weights(model, seed=1 + world.rank)  # what rank 0 has is what counts
-    return build_state(model, recipe(config.recipe, 1), config, world)
+    return build_state(Run(config, recipe(config.recipe, 1), world=world), model)
 
 
 def step(state: TrainState, batches: list[Batch], config: TrainConfig, world: World) -> dict[str, float]:
     deliveries = [Delivery(batch, 0, ReaderState(0, ()), {}, {}) for batch in batches]
-    stats = train_step(state, deliveries, recipe(config.recipe, 1), config, world)
+    stats = train_step(Run(config, recipe(config.recipe, 1), world=world), state, deliveries)
     return world.sum_by_name(stats.losses)
 
 

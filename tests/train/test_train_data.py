@@ -14,9 +14,10 @@ from nanoocr.errors import UsageError
 from nanoocr.tasks.choose import make_task
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.data import MAX_TRIED, PROBE, mean_tokens, plan_data, split_tasks
-from nanoocr.train.distributed import World
 from nanoocr.train.loop import left_out
+from nanoocr.train.recipes import recipe
 from nanoocr.train.resume import FIXED, warn_of_changes
+from nanoocr.train.run import Run
 
 
 class Noted(Task):
@@ -81,12 +82,13 @@ def test_flags_that_change_the_rows_of_a_resumed_run_are_said_in_one_line(capsys
     before = asdict(TrainConfig(curriculum="0:1"))
     del before["too_long"]  # a run of before that flag
     now = TrainConfig(curriculum="0:2", on_bad_row="fail")
-    warn_of_changes(Path("runs/step_000002"), before, now, World())
+    run = Run(now, recipe("scratch", 1), newest=Path("runs/step_000002"))
+    warn_of_changes(run, before)
     (line,) = capsys.readouterr().err.splitlines()
     assert "runs/step_000002" in line
     assert "--curriculum=0:2 (was 0:1)" in line and "--on_bad_row=fail (was skip)" in line
     assert "too_long" not in line
-    warn_of_changes(Path("runs/step_000002"), asdict(now), now, World())
+    warn_of_changes(run, asdict(now))
     assert capsys.readouterr().err == ""
     assert {"mix", "tasks", "pack"} <= set(FIXED)  # these would make the place in the data meaningless
 
