@@ -33,6 +33,7 @@ from nanoocr.model.folder import save_model
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.distributed import World
 from nanoocr.train.recipes import recipe
+from nanoocr.train.run import Run
 from nanoocr.train.state import build_state
 from nanoocr.train.step import Totals, compute_losses
 
@@ -192,7 +193,7 @@ def test_modes_mix_in_one_batch_and_train(make_model, byte_tokenizer, make_row):
     ]
     batch = collate(examples, 0)
     assert batch.num_pictures == 3 and batch.num_views == 3 + sum(r * k for r, k in batch.grids)
-    state = build_state(model, recipe("scratch", 1), TrainConfig())
+    state = build_state(Run(TrainConfig(), recipe("scratch", 1)), model)
     losses = compute_losses(state, batch, recipe("scratch", 1), Totals.of([batch], World()))
     views = [normalised(picture) for example in examples for picture in example.pixels]
     torch.testing.assert_close(losses["loss"], model(batch.ids, batch.targets, views).mean)

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from pdf_files import form, one_page, scan, stream, text
 from PIL import Image
 
 from nanoocr.pages import open_source
+from tests.pdf_files import form, one_page, scan, stream, text
 
 PLAIN = 2524  # dark pixels of the label alone
 DRAWN = (  # an appearance, as a viewer stores it beside a value

@@ -8,9 +8,9 @@ Letters: B batch, T tokens, C width, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,8 +22,6 @@ from nanoocr.errors import UsageError
 from nanoocr.image_process import PictureViews, as_picture, normalised
 from nanoocr.model.deepencoder import DeepEncoder, Groups
 from nanoocr.model.gpt import GPT, KVCache
-
-T = TypeVar("T")
 
 IGNORE = -1  # target of a position that is not supervised (nanochat's value)
 
@@ -135,10 +133,6 @@ class VLM(nn.Module):
         return KVCache(
             self.config.gpt, batch=batch, capacity=capacity, dtype=self.compute_dtype, device=self.device
         )
-
-    def around(self, compute: Callable[[], T]) -> T:
-        """`compute()`, which uses this model part by part: the ends of a split one are whole within."""
-        return compute()
 
     def blocks(self) -> list[nn.Module]:
         """All transformer blocks, in the order in which the data goes through them."""

@@ -7,16 +7,14 @@ the run: on a CPU before every update, elsewhere with each log line and before e
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nanoocr.errors import DivergedError
 from nanoocr.model.components import component_of
 from nanoocr.model.folder import complete_steps
-from nanoocr.train.config import TrainConfig
-from nanoocr.train.distributed import World
+from nanoocr.train.run import Run
 from nanoocr.train.sharding import own_part
 from nanoocr.train.state import TrainState
 
@@ -31,7 +29,7 @@ def some_are_not_finite(tensors: Iterable[Tensor]) -> Tensor:
     return ~torch.stack(list(largest)).isfinite().all()
 
 
-def trained(state: TrainState) -> list[Tensor]:
+def trained(state: TrainState) -> list[nn.Parameter]:
     """All parameters that an optimiser moves."""
     return [p for o in state.optimizers for group in o.param_groups for p in group["params"]]
 
@@ -44,12 +42,7 @@ def notice(state: TrainState, losses: Mapping[str, Tensor]) -> None:
 
 
 def stop_if_diverged(
-    state: TrainState,
-    losses: Mapping[str, Tensor],
-    config: TrainConfig,
-    world: World,
-    *,
-    weights: bool = True,
+    run: Run, state: TrainState, losses: Mapping[str, Tensor], *, weights: bool = True
 ) -> None:
     """Look at the flag and, with `weights`, at the weights; all ranks call.
 
@@ -59,10 +52,10 @@ def stop_if_diverged(
     broken = state.broken is not None and bool(state.broken)
     if weights:
         broken = broken or bool(some_are_not_finite(trained(state)))
-    if not world.sum([float(broken)])[0]:
+    if not run.world.sum([float(broken)])[0]:
         return
-    culprits = list(dict.fromkeys(name for names in world.gather(named(state, losses)) for name in names))
-    steps = complete_steps(Path(config.out) / config.run_name)
+    culprits = list(dict.fromkeys(name for names in run.world.gather(named(state, losses)) for name in names))
+    steps = complete_steps(run.folder)
     mend = (
         f"the last good step is {steps[-1]}: go on with --resume=True and lower rates (--lr, --muon_lr)"
         if steps

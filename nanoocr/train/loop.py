@@ -8,15 +8,13 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 
-from nanoocr.bpe import Tokenizer
 from nanoocr.data.loader import DataPlan, Delivery, multimodal_data_generator
 from nanoocr.data.processes import shared_by
 from nanoocr.data.rows import Row
@@ -24,77 +22,66 @@ from nanoocr.data.source import Mixture
 from nanoocr.errors import UsageError
 from nanoocr.eval.reading import ReadingReport
 from nanoocr.files import drop_unfinished
-from nanoocr.image_process import Mode
 from nanoocr.machine import peak_resident
 from nanoocr.model.components import COMPONENTS
 from nanoocr.model.folder import step_folder
-from nanoocr.train.config import TrainConfig
 from nanoocr.train.data import first_prompt
-from nanoocr.train.distributed import World
 from nanoocr.train.finite import stop_if_diverged
 from nanoocr.train.log import RunLog
-from nanoocr.train.recipes import Recipe, describe
+from nanoocr.train.recipes import describe
 from nanoocr.train.resume import save, warn_of_other_data
+from nanoocr.train.run import Run
 from nanoocr.train.state import TrainState, gathered
 from nanoocr.train.step import StepStats, train_step
 from nanoocr.train.validate import check_collapse, past_validations, validate, write_best
 
 
-def train(
-    state: TrainState,
-    tokenizer: Tokenizer,
-    data: DataPlan,
-    validation: list[Row],
-    chosen: Recipe,
-    config: TrainConfig,
-    stage: int,
-    world: World,
-) -> ReadingReport | None:
-    """Run from `state.step` to `config.steps`; returns the last validation report (on rank 0).
+def train(run: Run, state: TrainState, data: DataPlan, rows: list[Row]) -> ReadingReport | None:
+    """Run from `state.step` to --steps; returns the last validation report (on rank 0).
+
+    `rows` are the held-out rows of a validation; where there are none, none is made.
 
     Raises:
         KeyboardInterrupt: the run was asked to stop; its last step is saved.
         DivergedError: a loss, gradient or weight is no finite number; its last good step is saved.
     """
-    run = Path(config.out) / config.run_name
-    report = None
+    config, world, report = run.config, run.world, None
     if world.is_main:
-        drop_unfinished(run)
-        write_best(run, state.step)
-    fingerprint, prompt = data.source.fingerprint(), first_prompt(data.source)
+        drop_unfinished(run.folder)
+        write_best(run.folder, state.step)
+    about: dict[str, Any] = {"prompt": first_prompt(data.source), "data": data.source.fingerprint()}
     if state.step:
-        warn_of_other_data(step_folder(run, state.step), fingerprint, world)
-    modes = [data.mode_of(i) for i in range(len(validation))]
+        warn_of_other_data(run, step_folder(run.folder, state.step), about["data"])
     batches = multimodal_data_generator(
         data, start=state.step, states=state.readers, workers=config.workers,
         rank=world.rank, ranks=world.size, pin_memory=world.device.startswith("cuda"),
     )  # fmt: skip
-    with RunLog(run, config, start=state.step, main=world.is_main) as log:
-        log.table(describe(state.model, chosen))
-        for line in [*idle_workers(data, config, world), *left_out(data)]:
+    with RunLog(run.folder, config, start=state.step, main=world.is_main) as log:
+        log.table(describe(state.model, run.recipe))
+        for line in [*idle_workers(run, data), *left_out(data)]:
             log.say(line)
-        if validation and validation_is_due(state.step, run, config, world):
-            report = look(log, state, tokenizer, validation, modes, config, world)
+        if rows and validation_is_due(run, state.step):
+            report = look(run, log, state, data, rows)
         with interruptible() as asked, closing(batches):
             clock = Clock()
-            for deliveries in while_it_helps(batches, log, state, config, world):
+            for deliveries in while_it_helps(run, log, state, batches):
                 clock.waited()
-                stats = train_step(state, deliveries, chosen, config, world, stop=asked[0])
+                stats = train_step(run, state, deliveries, stop=asked[0])
                 clock.stepped(stats)
                 log.advance(state.step)
                 last, stop = state.step == config.steps, stats.totals.stops > 0
                 logs = state.step % config.log_every == 0 or last
                 saves = state.step % config.save_every == 0 or last or stop
                 if logs or saves:
-                    stop_if_diverged(state, stats.losses, config, world)
+                    stop_if_diverged(run, state, stats.losses)
                 if logs:
-                    log_step(log, state, stats, clock, world)
+                    log_step(run, log, state, stats, clock)
                 # Save first: nothing that goes wrong in a validation may cost the steps before it.
                 if saves:
-                    save(run, state, tokenizer, config, stage, world, fingerprint, prompt)
+                    save(run, state, data.tokenizer, about)
                     clock.restart()
-                if (state.step % config.eval_every == 0 or last) and validation and not stop:
-                    report = look(log, state, tokenizer, validation, modes, config, world)
+                if (state.step % config.eval_every == 0 or last) and rows and not stop:
+                    report = look(run, log, state, data, rows)
                     clock.restart()
                 if stop:
                     log.say(f"stopped at step {state.step}; go on with --resume=True")
@@ -102,67 +89,60 @@ def train(
     return report
 
 
-def validation_is_due(step: int, run: Path, config: TrainConfig, world: World) -> bool:
+def validation_is_due(run: Run, step: int) -> bool:
     """Before the first step with --eval_first; later where a kill came between a step and its validation."""
     if step == 0:
-        return config.eval_first
-    planned = step % config.eval_every == 0 or step == config.steps
-    missing = world.is_main and planned and step not in past_validations(run)
-    return world.sum([float(missing)])[0] > 0
+        return run.config.eval_first
+    planned = step % run.config.eval_every == 0 or step == run.config.steps
+    missing = run.world.is_main and planned and step not in past_validations(run.folder)
+    return run.world.sum([float(missing)])[0] > 0
 
 
 def while_it_helps(
-    batches: Iterable[list[Delivery]], log: RunLog, state: TrainState, config: TrainConfig, world: World
+    run: Run, log: RunLog, state: TrainState, batches: Iterable[list[Delivery]]
 ) -> Iterator[list[Delivery]]:
     """The batches, until the last `--patience` validations have brought nothing."""
     for deliveries in batches:
-        validated = state.step and state.step % config.eval_every == 0
-        if validated and out_of_patience(log.run, state.step, config, world):
-            log.say(f"stopped at step {state.step}: no better for {config.patience} validations")
+        validated = state.step and state.step % run.config.eval_every == 0
+        if validated and out_of_patience(run, state.step):
+            log.say(f"stopped at step {state.step}: no better for {run.config.patience} validations")
             return
         yield deliveries
 
 
-def out_of_patience(run: Path, step: int, config: TrainConfig, world: World) -> bool:
+def out_of_patience(run: Run, step: int) -> bool:
     """Have the last `--patience` validations all been no better than one before them?"""
-    if not config.patience:
+    patience = run.config.patience
+    if not patience:
         return False
-    losses = [loss for at, loss in sorted(past_validations(run).items()) if at <= step]
-    late = world.is_main and len(losses) > config.patience
-    stale = late and min(losses[-config.patience :]) >= min(losses[: -config.patience])
-    return world.sum([float(stale)])[0] > 0
+    losses = [loss for at, loss in sorted(past_validations(run.folder).items()) if at <= step]
+    late = run.world.is_main and len(losses) > patience
+    stale = late and min(losses[-patience:]) >= min(losses[:-patience])
+    return run.world.sum([float(stale)])[0] > 0
 
 
-def look(
-    log: RunLog,
-    state: TrainState,
-    tokenizer: Tokenizer,
-    validation: list[Row],
-    modes: Sequence[Mode | None],
-    config: TrainConfig,
-    world: World,
-) -> ReadingReport | None:
+def look(run: Run, log: RunLog, state: TrainState, data: DataPlan, rows: list[Row]) -> ReadingReport | None:
     """Validate on rank 0, which alone gets the report, while the others wait.
 
     Raises:
         UsageError: the features have collapsed, and --stop_on_collapse was given.
     """
-    reading, report = gathered(state, world, world.device), None
-    if world.is_main:
-        report = validate(log, reading, tokenizer, validation, modes, config.eval_tokens)
-    world.wait()  # a validation may take longer than --timeout_s
-    collapsed = world.sum([float(check_collapse(log, report))])[0] > 0
-    if collapsed and config.stop_on_collapse and state.step:
+    reading, report = gathered(state, run.world, run.world.device), None
+    if run.world.is_main:
+        report = validate(run, log, reading, data, rows)
+    run.world.wait()  # a validation may take longer than --timeout_s
+    collapsed = run.world.sum([float(check_collapse(log, report))])[0] > 0
+    if collapsed and run.config.stop_on_collapse and state.step:
         raise UsageError(f"stopped at step {state.step}: the features have collapsed")
     return report
 
 
-def idle_workers(data: DataPlan, config: TrainConfig, world: World) -> list[str]:
+def idle_workers(run: Run, data: DataPlan) -> list[str]:
     """A line where fewer processes than --workers find work in a micro-batch of this rank."""
-    workers = shared_by(data.slots // world.size * data.turns, config.workers)
-    if workers == config.workers:
+    workers = shared_by(data.slots // run.world.size * data.turns, run.config.workers)
+    if workers == run.config.workers:
         return []
-    return [f"workers: {workers} of {config.workers} (give more --turns to use them)"]
+    return [f"workers: {workers} of {run.config.workers} (give more --turns to use them)"]
 
 
 def left_out(data: DataPlan) -> list[str]:
@@ -212,8 +192,9 @@ class Clock:
         self.shrunk += stats.shrunk
 
 
-def log_step(log: RunLog, state: TrainState, stats: StepStats, clock: Clock, world: World) -> None:
+def log_step(run: Run, log: RunLog, state: TrainState, stats: StepStats, clock: Clock) -> None:
     """One line: step, losses as moving averages, rate, throughput, share of waiting, time left."""
+    world = run.world
     ema = world.sum_by_name(state.ema)  # waits for what a GPU still has to do
     clock.busy += time.monotonic() - clock.mark
     seconds = max(1e-9, clock.wait + clock.busy)

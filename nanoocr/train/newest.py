@@ -14,6 +14,7 @@ from nanoocr.model.folder import CONFIG, STATE, TOKENIZER, WEIGHTS, step_number
 from nanoocr.train.checkpoint import load_state, read_about
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.distributed import World
+from nanoocr.train.run import run_folder
 
 
 def newest_whole_step(config: TrainConfig, world: World) -> Path | None:
@@ -26,7 +27,7 @@ def newest_whole_step(config: TrainConfig, world: World) -> Path | None:
         UsageError: the run exists and --resume was not given, or the nodes see different folders.
         CheckpointError: the run exists, and none of its steps is whole.
     """
-    run = Path(config.out) / config.run_name
+    run = run_folder(config)
     steps = numbered(run)
     if len(set(world.gather(steps[-1].name if steps else ""))) > 1:
         raise UsageError(

@@ -74,7 +74,7 @@ class AdamW(Keeping):
     of its distance to the squared gradient, so that it may stop within 8 % of where it belongs, which is 4 %
     of an update; where gradients vary it does not stop, and updates are off by less than 0.5 %. Kept as its
     root it is farther off; random rounding would need random numbers that a checkpoint keeps. With 0.99 the
-    error is above 1.5 %: refused (tests/test_moments.py measures all three).
+    error is above 1.5 %: refused (tests/train/test_moments.py measures all three).
     """
 
     def __init__(

@@ -18,28 +18,22 @@ from nanoocr.model.folder import deepencoder_file, load_model, save_deepencoder
 from nanoocr.train.average import restore_raw
 from nanoocr.train.checkpoint import drop_old_steps, load_state, read_about, save_step
 from nanoocr.train.config import TrainConfig
-from nanoocr.train.distributed import World
-from nanoocr.train.recipes import Recipe
+from nanoocr.train.run import Run
 from nanoocr.train.sharding import is_sharded, read_parts, split_like, write_parts
 from nanoocr.train.state import TrainState, build_state, gathered
 from nanoocr.train.step import to_device
 
 
-def save(
-    run: Path,
-    state: TrainState,
-    tokenizer: Tokenizer,
-    config: TrainConfig,
-    stage: int,
-    world: World,
-    fingerprint: Mapping[str, str],
-    prompt: str,
-) -> None:
+def save(run: Run, state: TrainState, tokenizer: Tokenizer, about: Mapping[str, Any]) -> None:
     """A whole checkpoint of this step, and in stage 1 the DeepEncoder beside it; rank 0 writes it.
 
-    `fingerprint` is that of the data: a place in it means nothing in other data. `prompt` is what reading
-    asks this model.
+    `about` is written into the model's config.json: "prompt" is what reading asks this model, and "data" is
+    the fingerprint of the data sets, since a place in the data means nothing in other data.
+
+    Raises:
+        OutputError: the folder is not writable, or the disk is full.
     """
+    world = run.world
     readers = {
         number: reader for of_rank in world.gather(state.readers) for number, reader in of_rank.items()
     }
@@ -57,17 +51,16 @@ def save(
         "average": None if state.average is None else state.average.saved(),
         "torch_rng": torch.get_rng_state(),
     }
-    content, ready = write_parts(run, content, world) if split else (content, [])
+    content, ready = write_parts(run.folder, content, world) if split else (content, [])
     reading = gathered(state, world)
     if not world.is_main:
         return world.wait()
-    about = {"stage": stage, "step": state.step, "prompt": prompt, "run": asdict(config)}
-    about["data"] = dict(fingerprint)
+    about = {"stage": run.stage, "step": state.step, "run": asdict(run.config), **about}
     with reading.for_reading():
-        if stage == 1:  # first, so that a complete step always has its DeepEncoder
-            save_deepencoder(deepencoder_file(run, state.step), reading.model)
-        save_step(run, state.step, reading.model, tokenizer, about, content, ready)
-    drop_old_steps(run, config.keep_last)
+        if run.stage == 1:  # first, so that a complete step always has its DeepEncoder
+            save_deepencoder(deepencoder_file(run.folder, state.step), reading.model)
+        save_step(run.folder, state.step, reading.model, tokenizer, about, content, ready)
+    drop_old_steps(run.folder, run.config.keep_last)
     world.wait()
 
 
@@ -84,40 +77,48 @@ FIXED = (
 RESHAPING = ("curriculum", "on_bad_row", "too_long")
 
 
-def warn_of_changes(folder: Path, before: dict[str, Any], config: TrainConfig, world: World) -> None:
-    """One line about the flags of RESHAPING that are not what they were, with both values."""
+def warn_of_changes(run: Run, before: Mapping[str, Any]) -> None:
+    """One line about the flags of RESHAPING that are not what they were, with both values.
+
+    `before` are the flags that the step `run.newest` was trained with.
+    """
     pairs = [
-        (name, before.get(name, getattr(TrainConfig, name)), getattr(config, name)) for name in RESHAPING
+        (name, before.get(name, getattr(TrainConfig, name)), getattr(run.config, name)) for name in RESHAPING
     ]
     changed = [
         f"--{name}={now or repr(now)} (was {old or repr(old)})" for name, old, now in pairs if old != now
     ]
-    if changed and world.is_main:
-        print(f"warning: {folder} goes on with {', '.join(changed)}: its rows are others", file=sys.stderr)
+    if changed and run.world.is_main:
+        flags = ", ".join(changed)
+        print(
+            f"warning: {run.newest} goes on with {flags}: it draws other rows from here on", file=sys.stderr
+        )
 
 
-def warn_of_other_data(folder: Path, fingerprint: Mapping[str, str], world: World) -> None:
+def warn_of_other_data(run: Run, folder: Path, fingerprint: Mapping[str, str]) -> None:
     """One line about the data sets that are not what they were when `folder` was saved."""
     before = read_about(folder).get("data", fingerprint)
     changed = [
         name for name in before.keys() | fingerprint.keys() if before.get(name) != fingerprint.get(name)
     ]
-    if changed and world.is_main:
+    if changed and run.world.is_main:
         names = ", ".join(sorted(changed))
-        print(f"warning: {folder} goes on with other data of {names}: its rows are others", file=sys.stderr)
+        print(
+            f"warning: {folder} goes on with other data of {names}: it draws other rows from here on",
+            file=sys.stderr,
+        )
 
 
-def resume(
-    folder: Path, chosen: Recipe, config: TrainConfig, stage: int, world: World
-) -> tuple[TrainState, Tokenizer]:
+def resume(run: Run, folder: Path) -> tuple[TrainState, Tokenizer]:
     """The state that `save` left in `folder`; rates and schedule follow the flags of today.
 
     Raises:
         UsageError: the run is of another stage, or a flag of FIXED has changed.
         CheckpointError: the step is damaged.
     """
+    config, world = run.config, run.world
     about = read_about(folder)
-    if about.get("stage") != stage:
+    if about.get("stage") != run.stage:
         raise UsageError(f"{folder}: a run of stage {about.get('stage')}; start a new --run_name")
     for name in FIXED:
         before, now = about.get("run", {}).get(name, getattr(TrainConfig, name)), getattr(config, name)
@@ -125,13 +126,12 @@ def resume(
             raise UsageError(
                 f"{folder}: was trained with --{name}={before}, not {now}; start a new --run_name"
             )
-    warn_of_changes(folder, about.get("run", {}), config, world)
+    warn_of_changes(run, about.get("run", {}))
     content = load_state(folder)
     if "readers" not in content:
         raise CheckpointError(f"{folder}: of an older version that did not keep its place in the data")
-    home = first_home(config, world)
-    model, tokenizer = load_model(folder, device=home, compute_dtype=config.compute_dtype)
-    state = build_state(model, chosen, config, world)
+    model, tokenizer = load_model(folder, device=run.first_home, compute_dtype=config.compute_dtype)
+    state = build_state(run, model)
     content = read_parts(folder, content, model)
     if state.heads is not None:
         state.heads.load_state_dict(content["heads"])
@@ -165,8 +165,3 @@ def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> N
     }
     today = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": remembered, "param_groups": today})
-
-
-def first_home(config: TrainConfig, world: World) -> str:
-    """Where a model is built or read: with --shard in host memory, from where its parts go to the device."""
-    return "cpu" if config.shard else world.device

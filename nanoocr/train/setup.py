@@ -30,7 +30,8 @@ from nanoocr.train.lock import locked
 from nanoocr.train.loop import train, validation_is_due
 from nanoocr.train.newest import newest_whole_step
 from nanoocr.train.recipes import ENDS, Recipe, recipe
-from nanoocr.train.resume import first_home, resume
+from nanoocr.train.resume import resume
+from nanoocr.train.run import Run, run_folder
 from nanoocr.train.sharding import check_shard
 from nanoocr.train.state import TrainState, build_state
 
@@ -46,38 +47,47 @@ def run_stage(
     `make_task` turns the words of --tasks into data sets. `load_encoder` may put weights into the encoder of
     a fresh run, since stage 2 starts from what stage 1 left; it says whether it did.
     """
-    run = Path(config.out) / config.run_name
+    folder = run_folder(config)
     with (
         member(config.device, config.timeout_s) as world,
-        in_one_sentence(run, world),
-        locked(run, world),
+        in_one_sentence(folder, world),
+        locked(folder, world),
     ):
         prepare_machine(config, world)
-        newest = newest_whole_step(config, world)
-        config = settle_micro_batch(config, newest, world)
-        chosen = resolve_recipe(config, stage)
-        if newest is None:
-            state, tokenizer = fresh_start(config, chosen, world, load_encoder)
+        run = settle(config, stage, world)
+        if run.newest is None:
+            state, tokenizer = fresh_start(run, load_encoder)
         else:
-            check_unfinished(newest, config, world)
-            state, tokenizer = resume(newest, chosen, config, stage, world)
-        data = plan_data(config, state.model.config, tokenizer, make_task)
-        rows = validation_rows(config, make_task)
+            check_unfinished(run, run.newest)
+            state, tokenizer = resume(run, run.newest)
+        data = plan_data(run.config, state.model.config, tokenizer, make_task)
+        rows = validation_rows(run.config, make_task)
         check_validation(rows, data, state.model.config)
-        train(state, tokenizer, data, rows, chosen, config, stage, world)
+        train(run, state, data, rows)
 
 
-def fresh_start(
-    config: TrainConfig, chosen: Recipe, world: World, load_encoder: Callable[[VLM], bool] | None
-) -> tuple[TrainState, Tokenizer]:
+def settle(config: TrainConfig, stage: int, world: World) -> Run:
+    """Everything about the run that is known before its model is read or made.
+
+    Raises:
+        UsageError: flags that do not go together, or a run that exists although --resume was not given.
+        CheckpointError: the run exists, and none of its steps is whole.
+    """
+    newest = newest_whole_step(config, world)
+    config = settle_micro_batch(config, newest, world)
+    return Run(config, resolve_recipe(config, stage), stage, world, newest)
+
+
+def fresh_start(run: Run, load_encoder: Callable[[VLM], bool] | None) -> tuple[TrainState, Tokenizer]:
     """The state before the first step."""
-    model, tokenizer = starting_model(config, world)
-    lengthen(model, config.max_length)
+    model, tokenizer = starting_model(run)
+    lengthen(model, run.config.max_length)
     other_encoder = load_encoder is not None and load_encoder(model)
-    state = build_state(model, chosen, config, world)
-    if config.init and state.heads is not None and not other_encoder:
-        said = take_over_heads(state.heads, model_folder(config.init))
-        if world.is_main:
+    state = build_state(run, model)
+    # Heads name what one encoder shows them: those of --init are of no use to an encoder from elsewhere.
+    if run.config.init and state.heads is not None and not other_encoder:
+        said = take_over_heads(state.heads, model_folder(run.config.init))
+        if run.world.is_main:
             print(said, file=sys.stderr)
     return state, tokenizer
 
@@ -93,21 +103,21 @@ def settle_micro_batch(config: TrainConfig, newest: Path | None, world: World) -
     return replace(config, micro_batch=before or max(1, config.batch_size // world.size))
 
 
-def starting_model(config: TrainConfig, world: World) -> tuple[VLM, Tokenizer]:
+def starting_model(run: Run) -> tuple[VLM, Tokenizer]:
     """The model folder that --init names, or fresh weights of the preset, for the sizes of --views.
 
     Raises:
         UsageError: the folder holds another preset, --tokenizer was given too, or --views is unusable.
     """
+    config = run.config
     views = parse_views(config.views)
     if not config.init:
         tokenizer = load_tokenizer(config)
         sizes = preset(config.preset, tokenizer.vocab_size)
-        return new_model(config, resized_config(sizes, views), tokenizer, world), tokenizer
+        return new_model(run, resized_config(sizes, views), tokenizer), tokenizer
     if config.tokenizer:
         raise UsageError("--init brings its own tokenizer: leave --tokenizer out")
-    home = first_home(config, world)
-    model, tokenizer = load_model(config.init, device=home, compute_dtype=config.compute_dtype)
+    model, tokenizer = load_model(config.init, device=run.first_home, compute_dtype=config.compute_dtype)
     if model.config.name != config.preset:
         raise UsageError(
             f"--init={config.init} is of preset {model.config.name}: give --preset={model.config.name}"
@@ -208,21 +218,21 @@ def load_tokenizer(config: TrainConfig) -> Tokenizer:
     return Tokenizer.from_file(config.tokenizer) if config.tokenizer else Tokenizer.bytes()
 
 
-def check_unfinished(newest: Path, config: TrainConfig, world: World) -> None:
-    """Refuse to go on where nothing is left to do.
+def check_unfinished(run: Run, newest: Path) -> None:
+    """Refuse to continue where nothing is left to do.
 
     Raises:
         UsageError: the newest step is the last one, and its validation was made.
     """
-    run, step = newest.parent, step_number(newest)
+    step, steps = step_number(newest), run.config.steps
     # At its last step a run may still lack the validation that a kill took from it.
-    only_look = step == config.steps and config.eval_samples and validation_is_due(step, run, config, world)
-    if step >= config.steps and not only_look:
-        raise UsageError(f"{run} is at step {step} already: give more --steps to go on")
+    only_look = step == steps and run.config.eval_samples and validation_is_due(run, step)
+    if step >= steps and not only_look:
+        raise UsageError(f"{run.folder} is at step {step} already: give more --steps to go on")
 
 
-def new_model(config: TrainConfig, sizes: ModelConfig, tokenizer: Tokenizer, world: World) -> VLM:
-    """A model with fresh weights on the run's device."""
-    model = VLM(sizes, image_id=tokenizer.image_id, compute_dtype=config.compute_dtype)
-    model.init_weights(config.seed)
-    return model.to(first_home(config, world))
+def new_model(run: Run, sizes: ModelConfig, tokenizer: Tokenizer) -> VLM:
+    """A model with fresh weights, the same for the same --seed, on the run's device."""
+    model = VLM(sizes, image_id=tokenizer.image_id, compute_dtype=run.config.compute_dtype)
+    model.init_weights(run.config.seed)
+    return model.to(run.first_home)

@@ -17,7 +17,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -36,6 +36,8 @@ from nanoocr.model.folder import SHARDS
 from nanoocr.model.glyph_heads import SLOTS
 from nanoocr.model.vlm import VLM
 from nanoocr.train.distributed import World
+
+T = TypeVar("T")
 
 # ---------------------------------------------------------------------------------------------------------
 # the model
@@ -65,7 +67,9 @@ def shard(model: VLM, world: World) -> None:
         # Losses are already divided by the count over all ranks: gradients are added up, never averaged.
         part.set_gradient_divide_factor(1.0)
         part.set_force_sum_reduction_for_comms(True)
-    register_fsdp_forward_method(model, "around")
+    # See `as_one_forward`. FSDP can only register a method, so the model gets one here, and nowhere else.
+    model.call = lambda compute: compute()  # type: ignore[assignment]
+    register_fsdp_forward_method(model, "call")
 
 
 def is_sharded(model: nn.Module) -> bool:
@@ -99,7 +103,9 @@ def split_like(tensor: Tensor, model: Tensor) -> Tensor:
 def same_calls(batches: Sequence[Batch], world: World) -> list[Batch]:
     """The batches with as many groups of views each as the largest of the step, on any rank, has.
 
-    The groups added are one blank cell of no picture: the encoder runs, and nothing looks at what it says.
+    FSDP waits for every rank at every block, so a rank with fewer groups would stop the others for ever. It
+    is padded with dummy views of one blank cell, which belong to no picture: the encoder runs, and its output
+    is multiplied by zero.
     """
     most = max(world.gather(max(len(batch.views) for batch in batches)))
     pixels = torch.zeros((1, CELL, CELL, 3), dtype=torch.uint8)
@@ -111,6 +117,18 @@ def same_calls(batches: Sequence[Batch], world: World) -> list[Batch]:
 def loss_of_nothing(model: VLM, hidden: Tensor) -> Tensor:
     """Zero, by way of the output matrix: for a batch without a supervised token."""
     return 0.0 * model.gpt.logits(hidden[:1, :1]).sum()
+
+
+def as_one_forward(model: nn.Module, compute: Callable[[], T]) -> T:
+    """Run `compute`, which uses the model part by part, as one forward pass in FSDP's eyes.
+
+    FSDP gathers the parameters outside the blocks, such as embeddings and norms, only while a forward of the
+    whole model runs. A training step never calls that forward: it encodes, names glyphs and decodes one after
+    the other. Where the model is not split there is nothing to gather, and `compute` is simply called.
+    """
+    if not isinstance(model, FSDPModule):
+        return compute()
+    return model.call(compute)  # type: ignore[operator]
 
 
 def exchange_gradients(model: nn.Module, *, now: bool) -> None:

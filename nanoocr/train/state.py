@@ -16,10 +16,10 @@ from nanoocr.model.components import freeze
 from nanoocr.model.deepencoder import VisionFeatures
 from nanoocr.model.vlm import VLM
 from nanoocr.train.average import WeightAverage
-from nanoocr.train.config import TrainConfig
 from nanoocr.train.distributed import World
 from nanoocr.train.glyph import GlyphHeads
-from nanoocr.train.recipes import Recipe, make_optimizers
+from nanoocr.train.recipes import make_optimizers
+from nanoocr.train.run import Run
 from nanoocr.train.sharding import is_sharded, shard
 
 
@@ -44,24 +44,22 @@ class TrainState:
         return nullcontext() if self.average is None else self.average.in_model()
 
 
-def build_state(
-    model: VLM,
-    chosen: Recipe,
-    config: TrainConfig,
-    world: World = World(),  # noqa: B008 (frozen)
-) -> TrainState:
-    """Freeze what the recipe freezes, make glyph heads where it wants them, and the optimisers.
+def build_state(run: Run, model: VLM) -> TrainState:
+    """The state before the first step: freezes what the recipe freezes, and makes heads and optimisers.
 
-    All ranks then hold what rank 0 had, whole or, with `--shard`, a part each.
+    All ranks then hold what rank 0 had, whole or, with `--shard`, a part each. The glyph heads exist only
+    where the recipe gives the glyph loss a weight.
     """
-    freeze(model, chosen.trained)
+    config, recipe, world = run.config, run.recipe, run.world
+    freeze(model, recipe.trained)
     if config.recompute:
         recompute_blocks(model)
     world.same_weights([model])
     if config.shard:
         shard(model, world)
     heads = None
-    if chosen.glyph_weight > 0:
+    if recipe.glyph_weight > 0:
+        # A fork, so that a run with heads draws the same numbers elsewhere as one without.
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             heads = GlyphHeads(model.config).to(model.device)
@@ -72,7 +70,7 @@ def build_state(
         if model.device.type != "cpu":  # there the encoder gains nothing from it (docs/log.md)
             encode = torch.compile(encode)
     moments = torch.bfloat16 if config.moments == "bfloat16" else torch.float32
-    optimizers = make_optimizers(model, heads, chosen, config.weight_decay, moments, config.polar_steps)
+    optimizers = make_optimizers(model, heads, recipe, config.weight_decay, moments, config.polar_steps)
     average = WeightAverage(model, config.average) if config.average else None
     glyph_steps = round(config.glyph_only * config.steps)
     return TrainState(model, heads, optimizers, encode, decode, average, glyph_steps)

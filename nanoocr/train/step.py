@@ -23,13 +23,20 @@ from nanoocr.model.deepencoder import VisionFeatures
 from nanoocr.model.flops import training_flops
 from nanoocr.model.gpt import Documents
 from nanoocr.model.vlm import VLM
-from nanoocr.train.config import TrainConfig
 from nanoocr.train.distributed import World
-from nanoocr.train.finite import notice, stop_if_diverged
+from nanoocr.train.finite import notice, stop_if_diverged, trained
 from nanoocr.train.glyph import GlyphHeads, GlyphSums
 from nanoocr.train.optim import learning_rate_factor
 from nanoocr.train.recipes import Recipe
-from nanoocr.train.sharding import exchange_gradients, is_sharded, is_split, loss_of_nothing, same_calls
+from nanoocr.train.run import Run
+from nanoocr.train.sharding import (
+    as_one_forward,
+    exchange_gradients,
+    is_sharded,
+    is_split,
+    loss_of_nothing,
+    same_calls,
+)
 from nanoocr.train.state import TrainState
 from nanoocr.train.vicreg import compared_pictures, feature_sum
 
@@ -87,50 +94,31 @@ class StepStats:
 
 
 def train_step(
-    state: TrainState,
-    deliveries: Sequence[Delivery],
-    chosen: Recipe,
-    config: TrainConfig,
-    world: World,
-    *,
-    stop: bool = False,
+    run: Run, state: TrainState, deliveries: Sequence[Delivery], *, stop: bool = False
 ) -> StepStats:
     """Forward and backward of this rank's micro-batches, and one update of every optimiser.
+
+    `deliveries` are this rank's micro-batches of the step. `stop` says that this rank was asked to end; the
+    totals tell every rank whether one was.
 
     Raises:
         UsageError: no token of the whole step is supervised.
         DivergedError: on a CPU, a loss or gradient is no finite number; no weight has changed.
     """
-    model = state.model
     batches = [delivery.batch for delivery in deliveries]
-    if is_sharded(model):
-        batches = same_calls(batches, world)
-    of_batches = [batch_flops(batch, model, chosen, config) for batch in batches]
-    flops = {name: sum(of_batch[name] for of_batch in of_batches) for name in COMPONENTS}
-    totals = Totals.of(batches, world, sum(flops.values()), stop)
-    glyph_only = state.step < state.glyph_steps
-    if not totals.supervised and not glyph_only:
+    if is_sharded(state.model):
+        batches = same_calls(batches, run.world)
+    per_batch = [batch_flops(run, state.model, batch) for batch in batches]
+    flops = {name: sum(of_batch[name] for of_batch in per_batch) for name in COMPONENTS}
+    totals = Totals.of(batches, run.world, sum(flops.values()), stop)
+    if not totals.supervised and not is_glyph_only(state):
         raise UsageError("no token of this step is supervised: every answer in it is empty")
-    sums: dict[str, Tensor] = {}
-    for number, batch in enumerate(batches, start=1):
-        exchange_gradients(model, now=number == len(batches))
-        losses = model.around(partial(compute_losses, state, batch, chosen, totals, glyph_only=glyph_only))
-        if losses["total"].requires_grad:  # not where all rows are text and the GPT does not train
-            losses["total"].backward()
-        for name, loss in losses.items():
-            sums[name] = sums.get(name, 0.0) + loss.detach()
-    trained = [p for o in state.optimizers for group in o.param_groups for p in group["params"]]
-    world.sum_gradients(p for p in trained if not is_split(p))
-    notice(state, sums)
-    if model.device.type == "cpu":  # a GPU would be waited for: there the loop looks now and then
-        stop_if_diverged(state, sums, config, world, weights=False)
-    update(state, chosen, config)
-    for name in sums.keys() | state.ema.keys():
-        # What another rank saw and this one did not has a share of nothing here, which counts as well.
-        counts = {"loss": totals.supervised, "feature": totals.compared}
-        if name in sums or (world.size > 1 and counts.get(name, totals.glyph_weight)):
-            share = sums.get(name, torch.zeros((), device=model.device))
-            state.ema[name] = torch.lerp(share, state.ema.get(name, share), EMA)
+    losses = backward_all(run, state, batches, totals)
+    notice(state, losses)
+    if state.model.device.type == "cpu":  # a GPU would be waited for: there the loop looks now and then
+        stop_if_diverged(run, state, losses, weights=False)
+    update(run, state)
+    average_losses(run, state, losses, totals)
     state.readers.update({delivery.reader: delivery.state for delivery in deliveries})
     skipped, taken, samples = Counter[str](), Counter[str](), Counter[str]()
     for delivery in deliveries:
@@ -138,16 +126,51 @@ def train_step(
         taken.update(delivery.taken)
         samples.update(delivery.samples_by_task)
     shrunk = sum(delivery.shrunk for delivery in deliveries)
-    return StepStats(sums, totals, skipped, taken, samples, shrunk, flops)
+    return StepStats(losses, totals, skipped, taken, samples, shrunk, flops)
 
 
-def update(state: TrainState, chosen: Recipe, config: TrainConfig) -> None:
+def is_glyph_only(state: TrainState) -> bool:
+    """Is this still one of the first steps, which train by the glyph loss alone (--glyph_only)?"""
+    return state.step < state.glyph_steps
+
+
+def backward_all(run: Run, state: TrainState, batches: Sequence[Batch], totals: Totals) -> dict[str, Tensor]:
+    """The gradients of the whole step, added up over micro-batches and ranks; returns this rank's losses."""
+    sums: dict[str, Tensor] = {}
+    for number, batch in enumerate(batches, start=1):
+        exchange_gradients(state.model, now=number == len(batches))
+        losses = as_one_forward(
+            state.model,
+            partial(compute_losses, state, batch, run.recipe, totals, glyph_only=is_glyph_only(state)),
+        )
+        if losses["total"].requires_grad:  # not where all rows are text and the GPT does not train
+            losses["total"].backward()
+        for name, loss in losses.items():
+            sums[name] = sums.get(name, 0.0) + loss.detach()
+    # FSDP has already summed the gradients of the parameters that it splits.
+    run.world.sum_gradients(p for p in trained(state) if not is_split(p))
+    return sums
+
+
+def average_losses(run: Run, state: TrainState, losses: Mapping[str, Tensor], totals: Totals) -> None:
+    """Take this rank's losses of the step into the moving averages that the log shows."""
+    # How much of a loss there was on any rank; of the glyph losses, the weight of their slots.
+    counts = {"loss": totals.supervised, "feature": totals.compared}
+    for name in losses.keys() | state.ema.keys():
+        # A rank without this loss contributes zero to its average; the average is a sum over the ranks.
+        if name in losses or (run.world.size > 1 and counts.get(name, totals.glyph_weight)):
+            share = losses.get(name, torch.zeros((), device=state.model.device))
+            state.ema[name] = torch.lerp(share, state.ema.get(name, share), EMA)
+
+
+def update(run: Run, state: TrainState) -> None:
     """Every optimiser takes its step at the scheduled rate, the average follows, and the step is counted."""
+    config, recipe = run.config, run.recipe
     factor = learning_rate_factor(
         state.step,
         config.steps,
-        schedule=chosen.schedule,
-        warmup=round(chosen.warmup * config.steps),
+        schedule=recipe.schedule,
+        warmup=round(recipe.warmup * config.steps),
         cooldown=config.cooldown,
         step_every=config.lr_step_every,
         step_factor=config.lr_step_factor,
@@ -163,7 +186,7 @@ def update(state: TrainState, chosen: Recipe, config: TrainConfig) -> None:
 
 
 def compute_losses(
-    state: TrainState, batch: Batch, chosen: Recipe, totals: Totals, *, glyph_only: bool = False
+    state: TrainState, batch: Batch, recipe: Recipe, totals: Totals, *, glyph_only: bool = False
 ) -> dict[str, Tensor]:
     """A micro-batch's share of the losses of its step, by name; `total` is what is minimised.
 
@@ -178,31 +201,31 @@ def compute_losses(
         (views.indices, state.encode(normalise(to_device(views.pixels, model)).to(model.compute_dtype)))
         for views in batch.views
     ]
-    for name, sums in glyphs_of(state, batch, encoded, chosen).items():
+    for name, sums in glyphs_of(state, batch, encoded, recipe).items():
         losses[name] = sums.nats / max(1.0, totals.glyph_weight)
         # Of the characters named, each micro-batch counts by its share of the weight.
         losses[f"{name}_accuracy"] = sums.accuracy * (sums.weight / max(1.0, totals.glyph_weight))
-        total = total + chosen.glyph_weight * losses[name]
-    if chosen.feature_weight and totals.compared:
+        total = total + recipe.glyph_weight * losses[name]
+    if recipe.feature_weight and totals.compared:
         pairs = zip(encoded, compared_pictures(batch), strict=True)
         apart = [feature_sum(features, places) for (_, features), places in pairs if places]
         if apart:
             losses["feature"] = torch.stack(apart).sum() / totals.compared
-            total = total + chosen.feature_weight * losses["feature"]
+            total = total + recipe.feature_weight * losses["feature"]
     if not glyph_only and (batch.num_supervised or is_sharded(model)):
         losses["loss"] = next_token_nats(state, batch, encoded) / totals.supervised
         total = total + losses["loss"]
     return {**losses, "total": total}
 
 
-def glyphs_of(state: TrainState, batch: Batch, encoded: Encoded, chosen: Recipe) -> dict[str, GlyphSums]:
+def glyphs_of(state: TrainState, batch: Batch, encoded: Encoded, recipe: Recipe) -> dict[str, GlyphSums]:
     """What the glyph heads say of all views, added up by head."""
     added: dict[str, GlyphSums] = {}
     if state.heads is None:
         return added
     for (_, features), views in zip(encoded, batch.views, strict=True):
         targets = to_device(views.glyphs, state.model)
-        for name, sums in sums_of_heads(state.heads, features, targets, chosen).items():
+        for name, sums in sums_of_heads(state.heads, features, targets, recipe).items():
             added[name] = added[name].plus(sums) if name in added else sums
     return added
 
@@ -222,19 +245,19 @@ def next_token_nats(state: TrainState, batch: Batch, encoded: Encoded) -> Tensor
     return model.loss(hidden, to_device(batch.targets, model)).total
 
 
-def batch_flops(batch: Batch, model: VLM, chosen: Recipe, config: TrainConfig) -> dict[str, float]:
+def batch_flops(run: Run, model: VLM, batch: Batch) -> dict[str, float]:
     """Operations of a micro-batch by component, padding not counted."""
     views: Counter[tuple[int, int]] = Counter()
     for group in batch.views:
         views[group.pixels.size(1), group.pixels.size(2)] += len(group.indices)
     return training_flops(
         model.config,
-        chosen.trained,
+        run.recipe.trained,
         views,
         tokens=batch.num_positions,
         pairs=batch.num_pairs,
         logits=batch.num_supervised,
-        recompute=config.recompute,
+        recompute=run.config.recompute,
     )
 
 
@@ -250,8 +273,8 @@ def documents_to_device(documents: Documents, model: VLM) -> Documents:
 
 
 def sums_of_heads(
-    heads: GlyphHeads, features: VisionFeatures, targets: Tensor, chosen: Recipe
+    heads: GlyphHeads, features: VisionFeatures, targets: Tensor, recipe: Recipe
 ) -> dict[str, GlyphSums]:
     """What the heads say; that on SAM's patches only while SAM trains."""
-    on_patches = {"glyph_patch": heads.of_patches(features, targets)} if "sam" in chosen.trained else {}
+    on_patches = {"glyph_patch": heads.of_patches(features, targets)} if "sam" in recipe.trained else {}
     return {**on_patches, "glyph_token": heads.of_tokens(features, targets)}

@@ -10,16 +10,17 @@ from typing import Any
 
 from nanoocr.bpe import Tokenizer
 from nanoocr.data.example import prepare
+from nanoocr.data.loader import DataPlan
 from nanoocr.data.rows import Row
 from nanoocr.errors import UsageError
 from nanoocr.eval.reading import ReadingReport, evaluate_reading, row_losses
 from nanoocr.eval.run_log import read_run
 from nanoocr.files import write_file
-from nanoocr.image_process import Mode
 from nanoocr.model.folder import complete_steps, step_number
 from nanoocr.model.vlm import VLM
 from nanoocr.train.checkpoint import BEST
 from nanoocr.train.log import RunLog
+from nanoocr.train.run import Run
 from nanoocr.train.state import TrainState
 
 ROWS_SHOWN = 10  # pictures that a validation prints, worst first; metrics.jsonl has all of them
@@ -30,18 +31,14 @@ FEWEST_FOR_COLLAPSE = 8  # pictures: the rank of fewer is low anyway
 
 
 def validate(
-    log: RunLog,
-    state: TrainState,
-    tokenizer: Tokenizer,
-    rows: Sequence[Row],
-    modes: Sequence[Mode | None],
-    max_tokens: int = 512,
+    run: Run, log: RunLog, state: TrainState, data: DataPlan, rows: Sequence[Row]
 ) -> ReadingReport | None:
     """Read the held-out rows and print what proves that it looks; rows of text alone give their loss.
 
     Returns the report on the rows with pictures; None where there are none.
     """
-    seen = [(row, mode) for row, mode in zip(rows, modes, strict=True) if row.pictures]
+    tokenizer = data.tokenizer
+    seen = [(row, data.mode_of(i)) for i, row in enumerate(rows) if row.pictures]
     texts = [row for row in rows if not row.pictures]
     state.model.eval()
     with state.for_reading():
@@ -51,14 +48,14 @@ def validate(
                 state.model,
                 tokenizer,
                 [r for r, _ in seen],
-                max_tokens=max_tokens,
+                max_tokens=run.config.eval_tokens,
                 modes=[m for _, m in seen],
             )
             values = report_values(report)
         if texts:
             values["text_loss"] = text_loss(state.model, tokenizer, texts)
     state.model.train()
-    best_step, best_loss = keep_best(log.run, state.step, float(values["loss" if seen else "text_loss"]))
+    best_step, best_loss = keep_best(run.folder, state.step, float(values["loss" if seen else "text_loss"]))
     values |= {"best_step": best_step, "best_loss": best_loss}
     log.record(state.step, "validation", values)
     if texts:
@@ -69,37 +66,37 @@ def validate(
     return report
 
 
-def keep_best(run: Path, step: int, loss: float) -> tuple[int, float]:
+def keep_best(folder: Path, step: int, loss: float) -> tuple[int, float]:
     """Step and loss of the best validation up to `step`, this one taken in; best.json follows.
 
     The log knows all of them. What a run found and then went back behind does not count.
     """
-    losses = {earlier: old for earlier, old in past_validations(run).items() if earlier < step}
+    losses = {earlier: old for earlier, old in past_validations(folder).items() if earlier < step}
     losses[step] = loss
-    write_best(run, step, losses)
+    write_best(folder, step, losses)
     finite = {at: value for at, value in losses.items() if math.isfinite(value)}
     return min(finite.items(), key=lambda pair: pair[1]) if finite else (step, loss)
 
 
-def write_best(run: Path, step: int, losses: Mapping[int, float] | None = None) -> None:
+def write_best(folder: Path, step: int, losses: Mapping[int, float] | None = None) -> None:
     """best.json: the best validation up to `step` among those whose step is on the disk; no file if none is.
 
     `losses` is by step; None takes them from the log.
     """
-    losses = past_validations(run) if losses is None else losses
-    saved = {step_number(folder) for folder in complete_steps(run)}
+    losses = past_validations(folder) if losses is None else losses
+    saved = {step_number(step_dir) for step_dir in complete_steps(folder)}
     kept = {at: loss for at, loss in losses.items() if at in saved and at <= step and math.isfinite(loss)}
     if not kept:
-        (run / BEST).unlink(missing_ok=True)
+        (folder / BEST).unlink(missing_ok=True)
         return
     best = min(kept, key=kept.__getitem__)
-    write_file(run / BEST, json.dumps({"step": best, "loss": kept[best]}).encode())
+    write_file(folder / BEST, json.dumps({"step": best, "loss": kept[best]}).encode())
 
 
-def past_validations(run: Path) -> dict[int, float]:
+def past_validations(folder: Path) -> dict[int, float]:
     """Step -> loss of every validation in the log of a run; {} where it has none yet."""
     try:
-        records = read_run(run).records.get("validation", [])
+        records = read_run(folder).records.get("validation", [])
     except UsageError:
         return {}
     losses = ((record["step"], record.get("loss", record.get("text_loss"))) for record in records)

@@ -34,7 +34,7 @@ from nanoocr.machine import machine
 from nanoocr.tasks.choose import make_task
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.data import plan_data
-from nanoocr.train.distributed import World
+from nanoocr.train.run import Run
 from nanoocr.train.setup import new_model, resolve_recipe
 from nanoocr.train.state import build_state
 from nanoocr.train.step import train_step
@@ -120,20 +120,20 @@ def real_share(batches: Batches) -> float:
 
 def measure(config: PackingConfig) -> dict[str, dict[str, float]]:
     """Rows per second and share of real positions of every way."""
-    flags, tokenizer, world = config.train_config(), Tokenizer.bytes(), World()
+    flags, tokenizer = config.train_config(), Tokenizer.bytes()
     torch.set_num_threads(flags.num_threads)
-    chosen = resolve_recipe(flags, config.stage)
+    run = Run(flags, resolve_recipe(flags, config.stage), config.stage)
     sizes = preset(config.preset, tokenizer.vocab_size)
     examples = draw_examples(flags, sizes, tokenizer, config.rows)
     batches = ways(examples, config.batch_size, sizes.gpt.sequence_len)
-    states = {name: build_state(new_model(flags, sizes, tokenizer, world), chosen, flags) for name in batches}
+    states = {name: build_state(run, new_model(run, sizes, tokenizer)) for name in batches}
     rates: dict[str, list[float]] = {name: [] for name in batches}
     for turn in range(config.rounds + 1):
         for name, state in states.items():
             started = time.perf_counter()
             for batch in batches[name]:
                 delivery = Delivery(batch, 0, ReaderState(0, ()), {}, {})
-                train_step(state, [delivery], chosen, flags, world)
+                train_step(run, state, [delivery])
             if turn:  # the first round allocates
                 rates[name].append(config.rows / (time.perf_counter() - started))
     padded = median(rates["padded"])

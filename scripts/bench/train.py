@@ -39,6 +39,7 @@ from nanoocr.train.config import TrainConfig
 from nanoocr.train.data import plan_data
 from nanoocr.train.distributed import World
 from nanoocr.train.recipes import Recipe
+from nanoocr.train.run import Run
 from nanoocr.train.setup import load_tokenizer, new_model, prepare_machine, resolve_recipe
 from nanoocr.train.state import TrainState, build_state
 from nanoocr.train.step import Totals, compute_losses
@@ -338,13 +339,13 @@ def main(argv: list[str] | None = None) -> None:
     flags = config.train_config()
     world = World(device=config.device)
     prepare_machine(flags, world)
-    chosen = resolve_recipe(flags, config.stage)
+    run = Run(flags, resolve_recipe(flags, config.stage), config.stage, world)
     tokenizer = load_tokenizer(flags)
     sizes = preset(config.preset, tokenizer.vocab_size)
     data = plan_data(flags, sizes, tokenizer, make_task)
     data_seconds = time_data(data, DATA_SAMPLES)
-    state = build_state(new_model(flags, sizes, tokenizer, world), chosen, flags)
-    seconds, memory = time_steps(state, data, chosen, config.workers)
+    state = build_state(run, new_model(run, sizes, tokenizer))
+    seconds, memory = time_steps(state, data, run.recipe, config.workers)
     result: dict[str, Any] = {
         **machine(),
         "dtype": dtype_name(flags.compute_dtype),

@@ -31,6 +31,7 @@ from nanoocr.train.config import TrainConfig
 from nanoocr.train.data import plan_data
 from nanoocr.train.distributed import World
 from nanoocr.train.recipes import recipe
+from nanoocr.train.run import Run
 from nanoocr.train.setup import load_tokenizer, new_model
 from nanoocr.train.state import build_state
 from nanoocr.train.step import Totals, compute_losses
@@ -175,15 +176,15 @@ def packed_batch(flags: TrainConfig) -> Batch:
 
 def gradients(flags: TrainConfig, batch: Batch, device: str) -> dict[str, Tensor]:
     """The gradients of one step by component, each as one vector on the CPU."""
-    flags, chosen = replace(flags, device=device), recipe("scratch", 1)
+    flags = replace(flags, device=device)
     tokenizer = load_tokenizer(flags)
-    world = World(device=device)
-    model = new_model(flags, preset("nano", tokenizer.vocab_size), tokenizer, world)
+    run = Run(flags, recipe("scratch", 1), world=World(device=device))
+    model = new_model(run, preset("nano", tokenizer.vocab_size), tokenizer)
     with torch.no_grad():
         model.gpt.lm_head.weight.fill_(0.01).mul_(torch.arange(1.0, 257.0, device=device).cos())
-    state = build_state(model, chosen, flags, world)
+    state = build_state(run, model)
     with without_tf32():
-        compute_losses(state, batch, chosen, Totals.of([batch], world))["total"].backward()
+        compute_losses(state, batch, run.recipe, Totals.of([batch], run.world))["total"].backward()
     parts: dict[str, list[Tensor]] = {}
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:

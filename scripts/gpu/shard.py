@@ -35,8 +35,9 @@ from nanoocr.train.config import TrainConfig
 from nanoocr.train.data import plan_data
 from nanoocr.train.distributed import World
 from nanoocr.train.recipes import Recipe, recipe
+from nanoocr.train.run import Run
 from nanoocr.train.setup import load_tokenizer
-from nanoocr.train.sharding import is_split, read_parts, write_parts
+from nanoocr.train.sharding import as_one_forward, is_split, read_parts, write_parts
 from nanoocr.train.state import TrainState, build_state
 from nanoocr.train.step import Totals, compute_losses, train_step
 from scripts.gpu.part import PartConfig, Results, peak_gb, random_model, release, start_peak
@@ -99,7 +100,7 @@ def state_of(flags: TrainConfig, chosen: Recipe, world: World) -> TrainState:
     """The same random weights for either way."""
     model = random_model(preset(flags.preset), torch.device(flags.device), flags.compute_dtype)
     model.image_id = load_tokenizer(flags).image_id
-    return build_state(model, chosen, flags, world)
+    return build_state(Run(flags, chosen, world=world), model)
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -118,7 +119,7 @@ def take_steps(
     seconds = []
     for _ in range(config.steps + 1):
         started = time.perf_counter()
-        stats = train_step(state, [batch], chosen, flags, world)
+        stats = train_step(Run(flags, chosen, world=world), state, [batch])
         loss = float(stats.losses["loss"])  # waits for the step
         seconds.append(time.perf_counter() - started)
     if split:
@@ -139,7 +140,7 @@ def way(split: bool) -> str:
 def gradients(state: TrainState, batch: Delivery, chosen: Recipe, world: World) -> dict[str, Tensor]:
     """The gradient of every parameter, whole and on the CPU."""
     totals = Totals.of([batch.batch], world)
-    losses = state.model.around(partial(compute_losses, state, batch.batch, chosen, totals))
+    losses = as_one_forward(state.model, partial(compute_losses, state, batch.batch, chosen, totals))
     losses["total"].backward()
     found = {name: whole(p.grad) for name, p in state.model.named_parameters() if p.grad is not None}
     for optimizer in state.optimizers:

@@ -31,6 +31,7 @@ from nanoocr.train.config import TrainConfig
 from nanoocr.train.data import plan_data
 from nanoocr.train.distributed import World
 from nanoocr.train.recipes import Recipe, recipe
+from nanoocr.train.run import Run
 from nanoocr.train.setup import load_tokenizer
 from nanoocr.train.state import TrainState, build_state
 from nanoocr.train.step import train_step
@@ -145,7 +146,7 @@ def new_state(flags: TrainConfig, sizes: ModelConfig, chosen: Recipe) -> TrainSt
     device, tokenizer = torch.device(flags.device), load_tokenizer(flags)
     model = random_model(sizes, device, flags.compute_dtype)
     model.image_id = tokenizer.image_id
-    return build_state(model, chosen, flags, World(device=flags.device))
+    return build_state(Run(flags, chosen, world=World(device=flags.device)), model)
 
 
 Made = dict[tuple[int, int], tuple[list[Delivery], float]]  # by length and number of lines
@@ -180,7 +181,7 @@ def measure_lines(
         found: list[Any] = []
 
         def step(delivery: Delivery = delivery, found: list[Any] = found) -> None:
-            found.append(train_step(state, [delivery], chosen, flags, world))
+            found.append(train_step(Run(flags, chosen, world=world), state, [delivery]))
 
         took = timed(step, device)
         if number >= WARM_UP:
@@ -237,7 +238,7 @@ def count_waits(state: TrainState, delivery: Delivery, chosen: Recipe, flags: Tr
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
         try:
-            train_step(state, [delivery], chosen, flags, World(device=flags.device))
+            train_step(Run(flags, chosen, world=World(device=flags.device)), state, [delivery])
         finally:
             torch.cuda.set_sync_debug_mode("default")
     return sum("synchroniz" in str(warning.message) for warning in caught)

@@ -203,6 +203,7 @@ PUBLISHED = {  # word-set precision: rendered and random, with case, then withou
 }
 
 
+@pytest.mark.real_data
 @pytest.mark.skipif(
     not (SHARED / "fox_pages" / "answers").is_dir(), reason="the published answers are not here"
 )

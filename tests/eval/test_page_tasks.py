@@ -52,6 +52,7 @@ def test_the_drop_is_the_difference_of_mean_precisions(tmp_path):
     assert fox_drops(samples[:2], texts) == {}  # of one kind alone there is no drop
 
 
+@pytest.mark.real_data
 @pytest.mark.skipif(not (FOX / "fox_pages").is_dir(), reason="Fox's pages are not here")
 @pytest.mark.parametrize("system", PUBLISHED_DROPS)
 def test_published_answers_give_the_published_drops(system):

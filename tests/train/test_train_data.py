@@ -1,0 +1,110 @@
+"""What a run trains on, and what it says about it: weights by tokens, lengths, files that were left out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from nanoocr.data.rows import BadRowError, Row, Turn
+from nanoocr.data.source import Mixture, RowsTask
+from nanoocr.data.task import Task
+from nanoocr.errors import UsageError
+from nanoocr.tasks.choose import make_task
+from nanoocr.train.config import TrainConfig
+from nanoocr.train.data import MAX_TRIED, PROBE, mean_tokens, plan_data, split_tasks
+from nanoocr.train.loop import left_out
+from nanoocr.train.recipes import recipe
+from nanoocr.train.resume import FIXED, warn_of_changes
+from nanoocr.train.run import Run
+
+
+class Noted(Task):
+    """10,000 rows of three letters; notes which were read, and some cannot be."""
+
+    def __init__(self, bad: range) -> None:
+        super().__init__()
+        self.bad, self.seen = bad, []
+
+    def num_rows(self) -> int:
+        return 10_000
+
+    def read(self, index: int) -> Row:
+        self.seen.append(index)
+        if index in self.bad:
+            raise BadRowError(f"file: row {index}: torn")
+        return Row(str(index), (), (Turn("q", "abc"), Turn("q", "d")), "test")
+
+
+def test_tokens_are_counted_on_the_first_rows_alone(byte_tokenizer):
+    """So that no shard but the first is fetched; unreadable rows give way to the next."""
+    task = Noted(bad=range(2, 7))
+    assert mean_tokens("a", task, byte_tokenizer) == 6  # four letters and two ends
+    assert task.seen == list(range(PROBE + 5))
+
+
+def test_a_task_of_unreadable_rows_is_named(byte_tokenizer):
+    task = Noted(bad=range(10_000))
+    with pytest.raises(UsageError, match=rf"cannot weigh scans: none of its first {MAX_TRIED} rows.*torn"):
+        mean_tokens("scans", task, byte_tokenizer)
+    assert len(task.seen) == MAX_TRIED
+
+
+def test_a_line_longer_than_the_model_is_refused(byte_tokenizer, tiny_config):
+    with pytest.raises(UsageError, match=r"--max_length=129: the model has 128 positions"):
+        plan_data(TrainConfig(max_length=129), tiny_config, byte_tokenizer, make_task)
+    assert plan_data(TrainConfig(max_length=128), tiny_config, byte_tokenizer, make_task).max_length == 128
+
+
+@pytest.mark.parametrize(
+    ("flags", "skips", "shrinks"),
+    [({}, True, False), ({"too_long": "fail"}, False, False), ({"too_long": "shrink"}, True, True)],
+)
+def test_what_happens_to_long_rows(byte_tokenizer, tiny_config, flags, skips, shrinks):
+    data = plan_data(TrainConfig(**flags), tiny_config, byte_tokenizer, make_task)
+    assert (data.skip_long, data.shrink_long) == (skips, shrinks)
+
+
+def test_files_without_a_partner_are_said(byte_tokenizer, tiny_config, make_row, tmp_path):
+    for name in ("one", "two"):
+        make_row(1).image.save(tmp_path / f"{name}.png")
+    (tmp_path / "one.txt").write_text("one")
+    config = TrainConfig(tasks=f"scans=folder:{tmp_path}")
+    data = plan_data(config, tiny_config, byte_tokenizer, make_task)
+    (line,) = left_out(data)
+    assert line.startswith("scans: left out 1 files") and "two.png" in line
+    whole = Mixture((("rows", RowsTask([make_row(0)])),), (1.0,), 0)
+    assert left_out(replace(data, source=whole)) == []
+
+
+def test_flags_that_change_the_rows_of_a_resumed_run_are_said_in_one_line(capsys):
+    before = asdict(TrainConfig(curriculum="0:1"))
+    del before["too_long"]  # a run of before that flag
+    now = TrainConfig(curriculum="0:2", on_bad_row="fail")
+    run = Run(now, recipe("scratch", 1), newest=Path("runs/step_000002"))
+    warn_of_changes(run, before)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "runs/step_000002" in line
+    assert "--curriculum=0:2 (was 0:1)" in line and "--on_bad_row=fail (was skip)" in line
+    assert "too_long" not in line
+    warn_of_changes(run, asdict(now))
+    assert capsys.readouterr().err == ""
+    assert {"mix", "tasks", "pack"} <= set(FIXED)  # these would make the place in the data meaningless
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a=folder:x b=gsm8k", ["a=folder:x", "b=gsm8k"]),
+        ("a='folder:/data/my scans' b=gsm8k", ["a=folder:/data/my scans", "b=gsm8k"]),
+        ('"a=folder:my scans"', ["a=folder:my scans"]),
+    ],
+)
+def test_a_shells_quotes_hold_blanks_of_tasks_together(text, words):
+    assert split_tasks(text) == words
+
+
+def test_a_quotation_mark_without_an_end_is_a_sentence():
+    with pytest.raises(UsageError, match="a quotation mark is not closed"):
+        split_tasks("a='folder:x")
