@@ -87,8 +87,7 @@ class Ledger:
             # A transaction may be lost when the power goes, but never half of one, and no shard needs it.
             self.db.execute("PRAGMA journal_mode=WAL")
             self.db.execute("PRAGMA synchronous=NORMAL")
-            self.is_new = not self.db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            if self.is_new:
+            if not self.db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 self.db.executescript(f"BEGIN; {TABLES} PRAGMA user_version={VERSION}; COMMIT;")
             found = self.db.execute("PRAGMA user_version").fetchone()[0]
         if found != VERSION:
@@ -133,6 +132,10 @@ class Ledger:
     # ---------------------------------------------------------------------------------------------------
     # Options and documents
 
+    def is_empty(self) -> bool:
+        """Whether no document is noted: a run that was refused before it began leaves such a ledger."""
+        return self.db.execute("SELECT 1 FROM documents LIMIT 1").fetchone() is None
+
     def agree(self, options: Mapping[str, Any]) -> None:
         """Keep what the texts hang on, or compare it with what is kept.
 
@@ -140,6 +143,8 @@ class Ledger:
             UsageError: the ledger is of a run with other options.
         """
         with self.changing() as db:
+            if self.is_empty():
+                db.execute("DELETE FROM meta WHERE key = 'options'")
             db.execute("INSERT OR IGNORE INTO meta VALUES ('options', ?)", (json.dumps(options),))
             kept = json.loads(db.execute("SELECT value FROM meta WHERE key = 'options'").fetchone()[0])
         for key in sorted(kept.keys() | options.keys()):

@@ -15,7 +15,7 @@ from nanoocr.pages import Picture
 
 if TYPE_CHECKING:
     from nanoocr.inference.page import Page
-    from nanoocr.inference.reader import Reader
+    from nanoocr.inference.reader import Reader, ReaderChoice
 
 FILES = "files"  # the folder, in the output, of the files beside
 
@@ -25,17 +25,12 @@ class Settings:
     """How pages are read and what is written of them: everything that a text hangs on."""
 
     out: Path
-    model: Path
+    choice: ReaderChoice
     model_name: str  # of the column `model`: the folder's name and the beginning of its weights' sha256
     version: str
     formats: tuple[str, ...] = ()
-    prompt: str = "Read."
-    mode: str | None = None
-    min_confidence: float | None = None
+    prompt: str | None = None  # None is what the model was trained to be asked
     max_tokens: int | None = None
-    max_batch: int = 32
-    device: str | None = None
-    dtype: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -64,31 +59,14 @@ class ModelReading:
         return write_document(pages, self.settings.formats, stem, sources).notes
 
 
-def model_reading(settings: Settings) -> ModelReading:
-    """Load the model; with one thread where OMP_NUM_THREADS says so.
+def model_reading(settings: Settings, threads: int) -> ModelReading:
+    """Load the model, on so many threads.
 
     Raises:
         CheckpointError: the model cannot be loaded.
         UsageError: as `Reader`.
     """
-    import os
-
-    import torch
-
-    from nanoocr.inference.lines import LEAST_CONFIDENCE
-    from nanoocr.inference.reader import Reader
-
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
-    least = settings.min_confidence
-    reader = Reader(
-        settings.model,
-        device=settings.device,
-        dtype=settings.dtype,
-        max_batch=settings.max_batch,
-        mode=settings.mode,
-        min_confidence=LEAST_CONFIDENCE if least is None else least,
-    )
-    return ModelReading(settings, reader)
+    return ModelReading(settings, settings.choice.load(threads))
 
 
 def page_of(record: dict[str, Any]) -> Page:
