@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,12 +34,25 @@ class Settings:
     max_tokens: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class ModelReading:
-    """A loaded model and its settings; see `worker.Reading`."""
+    """A model, its settings, and the threads it reads with; see `worker.Reading`."""
 
     settings: Settings
-    reader: Reader
+    threads: int
+
+    @cached_property
+    def reader(self) -> Reader:
+        """The loaded model."""
+        return self.settings.choice.load(self.threads)
+
+    def load(self) -> None:
+        """Load the model.
+
+        Raises:
+            CheckpointError, UsageError: as `Reader`.
+        """
+        _ = self.reader
 
     def read(self, pictures: Iterable[Picture]) -> Iterator[dict[str, Any]]:
         """A record for each picture, in order."""
@@ -57,16 +71,6 @@ class ModelReading:
         sources = {document.name: read_place(document.place)} if "pdf" in self.settings.formats else None
         stem = self.settings.out / FILES / document.stem
         return write_document(pages, self.settings.formats, stem, sources).notes
-
-
-def model_reading(settings: Settings, threads: int) -> ModelReading:
-    """Load the model, on so many threads.
-
-    Raises:
-        CheckpointError: the model cannot be loaded.
-        UsageError: as `Reader`.
-    """
-    return ModelReading(settings, settings.choice.load(threads))
 
 
 def page_of(record: dict[str, Any]) -> Page:

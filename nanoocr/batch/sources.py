@@ -171,7 +171,7 @@ def picture_column(schema: pa.Schema, name: str) -> str:
 
 def _cell(where: Where) -> bytes:
     """The encoded picture of a row."""
-    file = {key: where[key] for key in ("path", "uri", "inside") if key in where}
+    file: Where = {key: where[key] for key in ("path", "uri", "inside") if key in where}
     value = _rows(place_of(file), where["group"], where["column"]).get(where["row"])
     if isinstance(value, list):
         value = value[where["item"]] if len(value) > where["item"] else None

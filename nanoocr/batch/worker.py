@@ -25,6 +25,9 @@ from nanoocr.pages import PageRanges, Picture, open_source
 class Reading(Protocol):
     """What a worker keeps: reads pictures, and writes the files beside a document."""
 
+    def load(self) -> None:
+        """Load the model, before the first page; the other two kinds of tasks need none."""
+
     def read(self, pictures: Iterable[Picture]) -> Iterator[dict[str, Any]]:
         """A record for each picture, in order: the fields of `inference.page.Page`, plain values."""
 
@@ -55,6 +58,7 @@ def work(pipe: Connection, make: MakeReading, threads: int) -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)  # before whatever brings torch
     try:
         reading = make()
+        reading.load()
         pipe.send(("ready", 0, 0, None))
         while True:
             for answer in answers(pipe.recv(), reading):

@@ -90,7 +90,7 @@ def batch_command(arguments: argparse.Namespace) -> int:
     """Read all that is left, and say in the exit code how it went."""
     from nanoocr.batch.drive import drive
     from nanoocr.batch.pace import watch
-    from nanoocr.batch.readings import FILES, model_reading
+    from nanoocr.batch.readings import FILES, ModelReading
     from nanoocr.batch.twins import copy_twins
     from nanoocr.cli.batch_inputs import documents
 
@@ -107,7 +107,7 @@ def batch_command(arguments: argparse.Namespace) -> int:
             ledger, PAUSE_ON_SCREEN if on_screen else PAUSE, partial(_say, quiet=arguments.quiet, kind="")
         )
         tell = partial(_say, quiet=arguments.quiet)
-        make = partial(model_reading, settings, plan.threads)
+        make = partial(ModelReading, settings, plan.threads)
         if arguments.engine == "ray":
             from nanoocr.batch.ray_engine import drive_ray
 
@@ -240,6 +240,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         pages_at_once=arguments.pages_at_once,
         page_limit=float(arguments.page_limit),
         beside=bool(arguments.format),
+        gpus=float((arguments.device or "").startswith("cuda")),
     )
 
 
