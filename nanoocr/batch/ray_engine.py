@@ -54,7 +54,7 @@ def drive_ray(
     try:
         while (job := next_round(ledger)).items:
             for answer in run_round(job, make, plan):
-                _note(ledger, answer, plan.beside, tell)
+                note_answer(ledger, answer, plan.beside, tell)
                 shards.flush(folder, ledger, plan.rows, plan.rows)
                 look()
     except ray.exceptions.RayError as error:
@@ -80,7 +80,7 @@ def _connect(workers: int, address: str | None) -> Any:
             log_to_driver=False,
             **({} if address else local),
         )
-    except Exception as error:  # noqa: BLE001 - Ray raises plain ones, too
+    except Exception as error:  # Ray raises plain ones, too
         reason = " ".join(str(error).split())[:300]
         if address:
             raise UsageError(f"--address={address}: no Ray answers there ({reason})") from error
@@ -99,7 +99,8 @@ def _connect(workers: int, address: str | None) -> Any:
     return ray
 
 
-def _note(ledger: Ledger, answer: dict[str, Any], beside: bool, tell: Tell) -> None:
+def note_answer(ledger: Ledger, answer: dict[str, Any], beside: bool, tell: Tell) -> None:
+    """Write into the ledger what an actor has answered, in one transaction."""
     what, number, page, value = (answer[key] for key in ("what", "document", "page", "value"))
     with ledger.changing() as db:
         if what != "died":
