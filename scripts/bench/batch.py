@@ -91,7 +91,7 @@ def compare(options: Compare) -> None:
             count = len(options.files) - 1
             costs.append(Cost((whole.wall - first.wall) / count, (whole.cpu - first.cpu) / count))
             print(
-                f"{name}: {costs[-1].wall:.3f} s and {costs[-1].cpu:.3f} CPU s a page, start {first.wall:.1f} s, "
+                f"{name}: {costs[-1].wall:.3f} s a page, {costs[-1].cpu:.3f} CPU s, start {first.wall:.1f} s, "
                 f"load {os.getloadavg()[0]:.1f}",
                 flush=True,
             )
