@@ -90,11 +90,8 @@ def compare(options: Compare) -> None:
             first, whole = run_once(name, options.files[:1]), run_once(name, options.files)
             count = len(options.files) - 1
             costs.append(Cost((whole.wall - first.wall) / count, (whole.cpu - first.cpu) / count))
-            print(
-                f"{name}: {costs[-1].wall:.3f} s a page, {costs[-1].cpu:.3f} CPU s, start {first.wall:.1f} s, "
-                f"load {os.getloadavg()[0]:.1f}",
-                flush=True,
-            )
+            load = os.getloadavg()[0]
+            print(f"{name}: {costs[-1]}, start {first.wall:.1f} s, load {load:.1f}", flush=True)
     for name, costs in pages.items():
         wall, cpu = (statistics.median(values) for values in zip(*costs, strict=True))
         print(f"median {name}: {wall:.3f} s a page, {cpu:.3f} CPU s")
