@@ -136,8 +136,8 @@ class Ledger:
         """Whether no document is noted: a run that was refused before it began leaves such a ledger."""
         return self.db.execute("SELECT 1 FROM documents LIMIT 1").fetchone() is None
 
-    def agree(self, options: Mapping[str, Any]) -> None:
-        """Keep what the texts hang on, or compare it with what is kept.
+    def agree(self, options: Mapping[str, Any], hints: Mapping[str, Any] | None = None) -> None:
+        """Keep what the texts hang on, or compare it with what is kept; `hints` are kept and may change.
 
         Raises:
             UsageError: the ledger is of a run with other options.
@@ -146,13 +146,24 @@ class Ledger:
             if self.is_empty():
                 db.execute("DELETE FROM meta WHERE key = 'options'")
             db.execute("INSERT OR IGNORE INTO meta VALUES ('options', ?)", (json.dumps(options),))
-            kept = json.loads(db.execute("SELECT value FROM meta WHERE key = 'options'").fetchone()[0])
+            if hints is not None:
+                db.execute("INSERT OR REPLACE INTO meta VALUES ('hints', ?)", (json.dumps(hints),))
+            kept = self._meta("options")
         for key in sorted(kept.keys() | options.keys()):
-            if kept.get(key) != json.loads(json.dumps(options.get(key))):
+            then, now = kept.get(key), json.loads(json.dumps(options.get(key)))
+            if then != now:
                 raise UsageError(
-                    f"{self.path} is of a run with {key}={kept.get(key)}, not {options.get(key)}: "
+                    f"{self.path} is of a run with {key}={_shown(then)}, not {_shown(now)}: "
                     "go on with the same, or name another --out"
                 )
+
+    def options(self) -> dict[str, Any]:
+        """What `agree` has kept, hints and all; empty where nothing is."""
+        return {**self._meta("options"), **self._meta("hints")}
+
+    def _meta(self, key: str) -> dict[str, Any]:
+        kept = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return json.loads(kept[0]) if kept else {}
 
     def add(self, found: Iterable[Found]) -> None:
         """Note documents; one that is already noted stays as it is."""
@@ -359,6 +370,10 @@ class Ledger:
             "SELECT first.stem, same.stem FROM documents AS same JOIN documents AS first "
             "ON first.id = same.same_as WHERE same.status = 'same' ORDER BY same.id"
         )
+
+
+def _shown(value: Any) -> str:
+    return "(nothing)" if value in (None, "") else str(value)
 
 
 def records_of(path: Path, number: int) -> list[dict[str, Any]]:

@@ -33,6 +33,7 @@ Reads files, folders, patterns, .tar archives (WebDataset's too) and .parquet fi
 folder gets pages-NNNNNN.parquet, one row for each page, and a ledger: after a kill or a full disk
 the same command with --resume goes on. At the end a summary in JSON goes to stdout.
 """
+RECALLED = ("format", "prompt", "mode", "min_confidence", "max_tokens")
 PAUSE, PAUSE_ON_SCREEN = 30.0, 2.0  # seconds between two lines about how far it is
 
 
@@ -95,10 +96,13 @@ def batch_command(arguments: argparse.Namespace) -> int:
     from nanoocr.cli.batch_inputs import documents
 
     _check(arguments)
-    settings, plan = _settings(arguments), _plan(arguments)
+    settings, plan = _settings(arguments), _plan(arguments)  # before anything is made of a mistyped command
     with _held(arguments.out):
         ledger = _open_ledger(arguments)
-        ledger.agree(_options(settings))
+        if arguments.resume:
+            _recall(arguments, ledger)
+            settings, plan = _settings(arguments), _plan(arguments)
+        ledger.agree(_options(settings), {"model": str(settings.choice.model)})
         ledger.add(documents(arguments.inputs, arguments.list, ledger.known(), arguments.quiet))
         if arguments.retry_failed:
             ledger.forget_failures()
@@ -143,6 +147,18 @@ def _open_ledger(arguments: argparse.Namespace) -> Ledger:
         ledger.close()
         raise UsageError(f"{arguments.out} holds a batch: go on with --resume, or name another --out")
     return ledger
+
+
+def _recall(arguments: argparse.Namespace, ledger: Ledger) -> None:
+    """What a resumed command does not say is as in the first run."""
+    kept = ledger.options()
+    for name in RECALLED:
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, kept.get(name))
+    if arguments.dtype == "auto":
+        arguments.dtype = kept.get("dtype", "auto")
+    if arguments.model is None and kept.get("model"):
+        arguments.model = Path(kept["model"])
 
 
 @contextmanager

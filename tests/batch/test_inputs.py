@@ -201,3 +201,12 @@ def test_nothing_but_a_missing_file(tmp_path, capsys):
     summary = json.loads(capsys.readouterr().out)
     assert (summary["done"], summary["failed"]) == (0, 1)
     assert "holds no pictures" in pq.read_table(out / "failed.parquet").to_pylist()[0]["error"]
+
+
+def test_a_resumed_command_need_not_say_again_what_the_first_said(tmp_path, capsys):
+    out = tmp_path / "out"
+    first = ["batch", str(tmp_path / "no.png"), f"--out={out}", "--max_tokens=9", "--format=json", "-q"]
+    assert main(first) == 3
+    assert main(["batch", f"--out={out}", "--resume", "-q"]) == 3
+    assert main(["batch", f"--out={out}", "--resume", "--max_tokens=8"]) == 2
+    assert "is of a run with max_tokens=9, not 8" in capsys.readouterr().err
