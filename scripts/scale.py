@@ -55,7 +55,8 @@ class Cluster:
     round_per_worker: int = 1000
     worker_bandwidth: float = 125e6  # bytes/s
     storage_bandwidth: float = 2.5e9  # bytes/s, of all workers together
-    tasks_per_document: int = 0  # most; 0: any number, each of which fetches the whole document
+    tasks_per_document: int = 0  # most; 0: any number
+    fetch_ranges: bool = False  # of a document only the pages of the task, not all of it
     backlog_seconds: float = 30.0  # of the driver's work that may wait before workers do
     single_pages: bool = False  # each document is one page
     dollars_per_hour: float = 0.04  # of one worker
@@ -108,24 +109,26 @@ def draw_lengths(total: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def draw_work(cluster: Cluster, measured: Measured, rng: np.random.Generator) -> list[Work]:
-    """The tasks of all documents in order; each fetches every document it has a page of as a whole."""
+    """The tasks of all documents in order; each fetches every document it has a page of."""
     lengths = np.ones(cluster.pages, np.int64) if cluster.single_pages else draw_lengths(cluster.pages, rng)
     seconds = rng.choice(np.array(measured.page_seconds), size=cluster.pages)
     until = np.concatenate([[0.0], np.cumsum(seconds)])
-    work, first, pending = [], 0, 0.0
-    place = 0
+    work, first, place, pending = [], 0, 0, 0.0
     for length in lengths.tolist():
         step = cluster.pages_per_task
         if cluster.tasks_per_document:
             step = max(step, -(-length // cluster.tasks_per_document))
-        end, pending = place + length, pending + length * measured.page_bytes
+        whole = 0.0 if cluster.fetch_ranges else length * measured.page_bytes
+        end, pending = place + length, pending + whole
         while end - first >= step:
             work.append(Work(step, float(until[first + step] - until[first]), pending))
             first += step
-            pending = length * measured.page_bytes if first < end else 0.0
+            pending = whole if first < end else 0.0
         place = end
     if first < place:
         work.append(Work(place - first, float(until[place] - until[first]), pending))
+    if cluster.fetch_ranges:
+        return [task._replace(bytes=task.pages * measured.page_bytes) for task in work]
     return work
 
 
@@ -291,13 +294,15 @@ HAPPENS = {"is free": _is_free, "is done": _is_done, "died": _died, "driver died
 
 def scenarios(base: Cluster) -> dict[str, Cluster]:
     """One thing after the other made worse, or mended."""
-    mended = replace(base, tasks_per_document=16)
+    mended = replace(base, fetch_ranges=True)
     calm = {"deaths_per_day": 0.0, "driver_deaths_per_day": 0.0, "slow_share": 0.0}
     return {
         "as the code is": base,
         "nothing dies, none is slow": replace(base, **calm),
         "each document is one page": replace(base, single_pages=True),
-        "a document is cut into 16 tasks at most": mended,
+        "storage of 250 MB/s": replace(base, storage_bandwidth=250e6),
+        "a document is cut into 16 tasks at most": replace(base, tasks_per_document=16),
+        "of a document only the task's pages are fetched": mended,
         "... workers die 24 times a day": replace(mended, deaths_per_day=24.0),
         "... the driver dies 24 times a day": replace(mended, driver_deaths_per_day=24.0),
         "... a tenth of the workers is slow": replace(mended, slow_share=0.1),

@@ -104,6 +104,8 @@ def batch_command(arguments: argparse.Namespace) -> int:
             settings, plan = _settings(arguments), _plan(arguments)
         ledger.agree(_options(settings), {"model": str(settings.choice.model)})
         ledger.add(documents(arguments.inputs, arguments.list, ledger.known(), arguments.quiet))
+        if ledger.is_empty():
+            raise UsageError(f"{arguments.out} holds no documents yet: name the inputs again")
         if arguments.retry_failed:
             ledger.forget_failures()
         on_screen = sys.stderr.isatty() and not arguments.quiet

@@ -210,3 +210,9 @@ def test_a_resumed_command_need_not_say_again_what_the_first_said(tmp_path, caps
     assert main(["batch", f"--out={out}", "--resume", "-q"]) == 3
     assert main(["batch", f"--out={out}", "--resume", "--max_tokens=8"]) == 2
     assert "is of a run with max_tokens=9, not 8" in capsys.readouterr().err
+
+
+def test_a_batch_whose_inputs_were_never_noted_is_not_done(tmp_path, capsys):
+    Ledger(tmp_path).close()  # as where the disk was full before the first document was noted
+    assert main(["batch", f"--out={tmp_path}", "--resume"]) == 2
+    assert "name the inputs again" in capsys.readouterr().err

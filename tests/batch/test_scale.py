@@ -76,5 +76,7 @@ def test_long_documents_are_fetched_again_and_again():
     cut = draw_work(replace(skewed, tasks_per_document=4), measured, np.random.default_rng(0))
     assert sum(task.pages for task in whole) == sum(task.pages for task in cut) == 50_000
     assert sum(t.bytes for t in whole) > 2 * sum(t.bytes for t in cut) > 100_000
+    ranges = draw_work(replace(skewed, fetch_ranges=True), measured, np.random.default_rng(0))
+    assert sum(task.bytes for task in ranges) == 50_000
     singles = draw_work(CALM, measured, np.random.default_rng(0))
     assert sum(task.bytes for task in singles) == 16_000
