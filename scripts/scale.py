@@ -56,7 +56,7 @@ class Cluster:
     worker_bandwidth: float = 125e6  # bytes/s
     storage_bandwidth: float = 2.5e9  # bytes/s, of all workers together
     tasks_per_document: int = 0  # most; 0: any number
-    fetch_ranges: bool = False  # of a document only the pages of the task, not all of it
+    fetch_ranges: bool = True  # of a document only the pages of the task, as from a file system
     backlog_seconds: float = 30.0  # of the driver's work that may wait before workers do
     single_pages: bool = False  # each document is one page
     dollars_per_hour: float = 0.04  # of one worker
@@ -294,21 +294,20 @@ HAPPENS = {"is free": _is_free, "is done": _is_done, "died": _died, "driver died
 
 def scenarios(base: Cluster) -> dict[str, Cluster]:
     """One thing after the other made worse, or mended."""
-    mended = replace(base, fetch_ranges=True)
+    whole = replace(base, fetch_ranges=False)  # as from an archive, a table or S3
     calm = {"deaths_per_day": 0.0, "driver_deaths_per_day": 0.0, "slow_share": 0.0}
     return {
         "as the code is": base,
         "nothing dies, none is slow": replace(base, **calm),
-        "each document is one page": replace(base, single_pages=True),
+        "workers die 24 times a day": replace(base, deaths_per_day=24.0),
+        "the driver dies 24 times a day": replace(base, driver_deaths_per_day=24.0),
+        "a tenth of the workers is slow": replace(base, slow_share=0.1),
+        "rounds of 20,000 pages, whatever the workers": replace(base, round_per_worker=0),
         "storage of 250 MB/s": replace(base, storage_bandwidth=250e6),
-        "a document is cut into 16 tasks at most": replace(base, tasks_per_document=16),
-        "of a document only the task's pages are fetched": mended,
-        "... workers die 24 times a day": replace(mended, deaths_per_day=24.0),
-        "... the driver dies 24 times a day": replace(mended, driver_deaths_per_day=24.0),
-        "... a tenth of the workers is slow": replace(mended, slow_share=0.1),
-        "... rounds of 20,000 pages, whatever the workers": replace(mended, round_per_worker=0),
-        "... storage of 250 MB/s": replace(mended, storage_bandwidth=250e6),
-        "... ten times the workers": replace(mended, workers=10 * base.workers, pages=4 * base.pages),
+        "each task fetches whole documents": whole,
+        "... and a document is cut into 16 tasks at most": replace(whole, tasks_per_document=16),
+        "... and each document is one page": replace(whole, single_pages=True),
+        "ten times the workers": replace(base, workers=10 * base.workers, pages=4 * base.pages),
     }
 
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from nanoocr.errors import OutputError, UsageError
 
 LEDGER = "ledger.sqlite"
-VERSION = 1
+VERSION = 2
 # A page that takes its worker down so often may be the reason: it waits until all others are done.
 DOUBTED = 2
 
@@ -26,7 +26,8 @@ TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT);
 CREATE TABLE documents (
     id INTEGER PRIMARY KEY, place TEXT UNIQUE, name TEXT, stem TEXT, status TEXT DEFAULT 'pending',
-    sha256 TEXT, pages INTEGER, left INTEGER, error TEXT, deaths INTEGER DEFAULT 0, same_as INTEGER);
+    sha256 TEXT, stamp TEXT DEFAULT '', pages INTEGER, left INTEGER, error TEXT,
+    deaths INTEGER DEFAULT 0, same_as INTEGER);
 CREATE INDEX by_status ON documents (status, id);
 CREATE INDEX by_content ON documents (sha256);
 CREATE TABLE pages (
@@ -40,6 +41,9 @@ CREATE TABLE shards (number INTEGER PRIMARY KEY, rows INTEGER);
 """
 
 
+COLUMNS = "id, place, name, stem, ifnull(sha256, ''), ifnull(pages, 0), stamp"  # of Document
+
+
 class Found(NamedTuple):
     """A document as it is listed: how to get at it, what messages call it, where its files go."""
 
@@ -50,7 +54,10 @@ class Found(NamedTuple):
 
 
 class Document(NamedTuple):
-    """A document of the ledger; `sha256` is empty until somebody has looked into it."""
+    """A document of the ledger; `sha256` is empty until somebody has looked into it.
+
+    `stamp` is of a file of this machine; see `streams.stamp_of`.
+    """
 
     id: int
     place: str
@@ -58,6 +65,7 @@ class Document(NamedTuple):
     stem: str
     sha256: str
     pages: int
+    stamp: str = ""
 
 
 class Counts(NamedTuple):
@@ -182,7 +190,7 @@ class Ledger:
         """Up to `limit` documents of this status with an id above `after`, in the order of their ids."""
         sign = ">=" if doubted else "<"
         rows = self.db.execute(
-            f"SELECT id, place, name, stem, ifnull(sha256, ''), ifnull(pages, 0) FROM documents "
+            f"SELECT {COLUMNS} FROM documents "
             f"WHERE status = ? AND id > ? AND deaths {sign} ? ORDER BY id LIMIT ?",
             (status, after, DOUBTED, limit),
         )
@@ -190,12 +198,10 @@ class Ledger:
 
     def document(self, number: int) -> Document:
         """One document by its id."""
-        columns = "id, place, name, stem, ifnull(sha256, ''), ifnull(pages, 0)"
-        return Document(
-            *self.db.execute(f"SELECT {columns} FROM documents WHERE id = ?", (number,)).fetchone()
-        )
+        rows = self.db.execute(f"SELECT {COLUMNS} FROM documents WHERE id = ?", (number,))
+        return Document(*rows.fetchone())
 
-    def opened(self, db: sqlite3.Connection, number: int, sha256: str, pages: int) -> bool:
+    def opened(self, db: sqlite3.Connection, number: int, sha256: str, pages: int, stamp: str = "") -> bool:
         """Note what is in a document. False where another has the same content, and nothing is to do."""
         twin = db.execute(
             "SELECT id FROM documents WHERE sha256 = ? AND id != ? AND status != 'same'", (sha256, number)
@@ -207,8 +213,8 @@ class Ledger:
             )
             return False
         db.execute(
-            "UPDATE documents SET status = 'open', sha256 = ?, pages = ?, left = ? WHERE id = ?",
-            (sha256, pages, pages, number),
+            "UPDATE documents SET status = 'open', sha256 = ?, pages = ?, left = ?, stamp = ? WHERE id = ?",
+            (sha256, pages, pages, stamp, number),
         )
         db.executemany(
             "INSERT OR IGNORE INTO pages (document, page) VALUES (?, ?)",

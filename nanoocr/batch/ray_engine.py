@@ -20,7 +20,9 @@ from nanoocr.batch.ray_actor import Actor, Attempts
 from nanoocr.batch.worker import MakeReading
 from nanoocr.errors import BrokenRunError, UsageError
 
-ROUND = 20_000  # items of one job of Ray, after which its actors end and load the model anew
+# Pages of one job of Ray, after which its actors end and load the model anew. With many workers a round of
+# 20,000 is over before all have begun, and half their time is waiting (docs/scale.md).
+ROUND, ROUND_PER_WORKER = 20_000, 1000
 BATCHES_PER_TASK = 4  # a task's results come when all of it is read, and are lost with it
 CPUS = 0.5  # of an actor: a pool that takes all processors leaves none to bring it rows
 
@@ -52,7 +54,7 @@ def drive_ray(
     ray = _connect(plan.workers, address)
     shards.begin(folder, ledger)
     try:
-        while (job := next_round(ledger)).items:
+        while (job := next_round(ledger, max(ROUND, ROUND_PER_WORKER * plan.workers))).items:
             for answer in run_round(job, make, plan):
                 note_answer(ledger, answer, plan.beside, tell)
                 shards.flush(folder, ledger, plan.rows, plan.rows)
@@ -110,15 +112,15 @@ def note_answer(ledger: Ledger, answer: dict[str, Any], beside: bool, tell: Tell
             note_death(ledger, db, number, page, beside, tell)
 
 
-def next_round(ledger: Ledger) -> Round:
-    """What the ledger has to do next, at most ROUND items: files beside, then pages, then documents."""
+def next_round(ledger: Ledger, most: int = ROUND) -> Round:
+    """What the ledger has to do next, at most so many items: files beside, then pages, then documents."""
     for alone in (False, True):
-        if found := ledger.documents("read", 0, ROUND, alone):
+        if found := ledger.documents("read", 0, most, alone):
             return Round([_item("beside", one, 0) for one in found], alone)
-        if pages := ledger.waiting((0, 0), ROUND, alone):
+        if pages := ledger.waiting((0, 0), most, alone):
             known = {number: ledger.document(number) for number in dict(pages)}
             return Round([_item("read", known[number], page) for number, page in pages], alone)
-        if found := ledger.documents("pending", 0, ROUND, alone):
+        if found := ledger.documents("pending", 0, most, alone):
             return Round([_item("survey", one, 0) for one in found], alone)
     return Round([], False)
 

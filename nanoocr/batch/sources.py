@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nanoocr.batch.ledger import Found
-from nanoocr.batch.streams import Where, first_line, local_file, name_of, open_stream, place_of
+from nanoocr.batch.streams import Where, first_line, local_file, name_of, open_stream, place_of, stamp_of
 from nanoocr.errors import PictureError
 from nanoocr.pages import MAX_BYTES, count_pages
 
@@ -80,14 +80,25 @@ def _read(where: Where) -> bytes:
         return file.read(min(where.get("size", MAX_BYTES + 1), MAX_BYTES + 1))
 
 
-def survey(place: str, name: str) -> tuple[str, int]:
-    """sha256 and number of pages of a document.
+def survey(place: str, name: str) -> tuple[str, int, str]:
+    """sha256, number of pages and stamp of a document.
 
     Raises:
         PictureError: it cannot be opened.
     """
+    stamp = stamp_of(json.loads(place))  # before the reading, so that a change during it shows
     content = read_place(place)
-    return hashlib.sha256(content).hexdigest(), count_pages(content, name)
+    return hashlib.sha256(content).hexdigest(), count_pages(content, name), stamp
+
+
+def unchanged_file(place: str, stamp: str) -> Path | None:
+    """The path of a file that is as it was surveyed; None where only its content can tell.
+
+    So a worker that has some pages of a large PDF reads those, and not all of it: a PDF of 3,000 pages is
+    read by 200 tasks.
+    """
+    where = json.loads(place)
+    return Path(where["path"]) if stamp and stamp_of(where) == stamp else None
 
 
 # ---------------------------------------------------------------------------------------------------

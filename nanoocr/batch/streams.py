@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -69,6 +70,17 @@ def remote_file(uri: str) -> Where:
 def local_file(path: Path) -> Where:
     """Where a file is, the same from whatever folder a run is started."""
     return {"path": str(path.absolute())}
+
+
+def stamp_of(where: Where) -> str:
+    """Size and time of change of a file of this machine, which tell that it is still the same; else ""."""
+    if "path" not in where or len(where) > 1:
+        return ""
+    try:
+        about = os.stat(where["path"])
+    except OSError:
+        return ""
+    return f"{about.st_size} {about.st_mtime_ns}"
 
 
 def first_line(error: Exception) -> str:

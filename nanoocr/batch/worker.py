@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, Protocol
 
 from nanoocr.batch.ledger import Document
-from nanoocr.batch.sources import read_place, survey
+from nanoocr.batch.sources import read_place, survey, unchanged_file
 from nanoocr.errors import NanoOCRError, PictureError
 from nanoocr.pages import PageRanges, Picture, open_source
 
@@ -127,7 +127,8 @@ def _read(task: Task, reading: Reading) -> Iterator[tuple[str, int, int, Any]]:
 def picture_of(document: Document, page: int) -> Picture:
     """One page, opened; or the reason why it cannot be."""
     try:
-        content = _content(document.place, document.name, document.sha256)
+        path = unchanged_file(document.place, document.stamp)
+        content = _content(document.place, document.name, document.sha256) if path is None else path
         picture = next(open_source(content, document.name, PageRanges(((page, page),))))
         return picture._replace(page=page)
     except PictureError as error:

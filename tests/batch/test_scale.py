@@ -15,6 +15,7 @@ CALM = Cluster(
     driver_deaths_per_day=0.0,
     slow_share=0.0,
     single_pages=True,
+    fetch_ranges=False,
     round_per_worker=10**6,
 )
 
