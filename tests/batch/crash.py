@@ -1,6 +1,7 @@
 """The crash test: a driver and its workers are killed at random, again and again, and nothing may be lost.
 
 Usage: python -m tests.batch.crash [--pages=2000] [--kills=100] [--seed=0] [--engine=ray] [--reader=model]
+       [--longest=SECONDS]
 
 Many small TIFFs of several pages are read by the fake reader, or by the packaged model. As a program of its
 own it is also the driver that is killed: python -m tests.batch.crash run FOLDER OUT ENGINE READER.
@@ -137,7 +138,8 @@ def main():
     asked = dict(word.lstrip("-").split("=") for word in sys.argv[1:])
     pages, kills = int(asked.get("pages", 2000)), int(asked.get("kills", 100))
     engine, reader = asked.get("engine", "pool"), asked.get("reader", "fake")
-    longest = 1.0 if (engine, reader) == ("pool", "fake") else 20.0
+    # Seconds between two kills: longer than a start takes, or nothing is ever read.
+    longest = float(asked.get("longest", 1.0 if (engine, reader) == ("pool", "fake") else 20.0))
     with tempfile.TemporaryDirectory() as name:
         folder, out, whole = (Path(name, part) for part in ("in", "out", "whole"))
         make_pages(folder, pages, lettered if reader == "model" else None)
