@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nanoocr.batch import shards
-from nanoocr.batch.ledger import DOUBTED, Document, Ledger
+from nanoocr.batch.ledger import DOUBTED, Ledger
 from nanoocr.batch.pool import Message, Worker, bury, listen, start
 from nanoocr.batch.worker import MakeReading, Task, error_record
 from nanoocr.errors import BrokenRunError
@@ -36,6 +36,7 @@ class Plan:
     page_limit: float = 900.0  # seconds for one page, after which its worker is ended
     rows: int = shards.ROWS
     beside: bool = False
+    gpus: float = 0.0  # of each actor on Ray
 
 
 @dataclass
@@ -192,31 +193,26 @@ def _mourn(batch: Batch, db: sqlite3.Connection, worker: Worker) -> None:
             )
     if worker.begun is None:
         return
-    number, page = worker.begun
-    deaths = batch.ledger.died(db, number, page)
-    one = batch.ledger.document(number)
+    note_death(batch.ledger, db, *worker.begun, batch.plan.beside, batch.tell)
+
+
+def note_death(
+    ledger: Ledger, db: sqlite3.Connection, number: int, page: int, beside: bool, tell: Tell
+) -> None:
+    """Count a worker's death against the page it had begun (0: the document), and give up what kills."""
+    deaths = ledger.died(db, number, page)
+    one = ledger.document(number)
     name = f"{one.name}, page {page}" if page else one.name
-    if deaths > DOUBTED:
-        _set_aside(batch, db, one, page, f"{name} was given up: {deaths} workers died or hung over it.")
-    elif deaths == DOUBTED:
-        batch.tell(f"warning: {name}: {deaths} workers died over it; it waits until all else is read")
-
-
-def _set_aside(batch: Batch, db: sqlite3.Connection, one: Document, page: int, sentence: str) -> None:
-    """Give up a page or a document. Where only its files could not be written, its pages still count."""
-    if page:
-        _note_page(
-            batch.ledger,
-            db,
-            one.id,
-            page,
-            error_record(one.name, page, sentence),
-            batch.plan.beside,
-            batch.tell,
-        )
+    if deaths == DOUBTED:
+        tell(f"warning: {name}: {deaths} workers died over it; it waits until all else is read")
+    if deaths <= DOUBTED:
         return
-    batch.tell(f"error: {sentence}")
+    sentence = f"{name} was given up: {deaths} workers died or hung over it."
+    if page:
+        _note_page(ledger, db, number, page, error_record(one.name, page, sentence), beside, tell)
+        return
+    tell(f"error: {sentence}")
     if one.pages:
-        batch.ledger.finished(db, one.id)
+        ledger.finished(db, number)  # only its files could not be written, so its pages still count
     else:
-        batch.ledger.failed(db, one.id, None, sentence)
+        ledger.failed(db, number, None, sentence)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from nanoocr.errors import OutputError, UsageError
 
 LEDGER = "ledger.sqlite"
-VERSION = 1
+VERSION = 2
 # A page that takes its worker down so often may be the reason: it waits until all others are done.
 DOUBTED = 2
 
@@ -26,7 +26,8 @@ TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT);
 CREATE TABLE documents (
     id INTEGER PRIMARY KEY, place TEXT UNIQUE, name TEXT, stem TEXT, status TEXT DEFAULT 'pending',
-    sha256 TEXT, pages INTEGER, left INTEGER, error TEXT, deaths INTEGER DEFAULT 0, same_as INTEGER);
+    sha256 TEXT, stamp TEXT DEFAULT '', pages INTEGER, left INTEGER, error TEXT,
+    deaths INTEGER DEFAULT 0, same_as INTEGER);
 CREATE INDEX by_status ON documents (status, id);
 CREATE INDEX by_content ON documents (sha256);
 CREATE TABLE pages (
@@ -40,6 +41,9 @@ CREATE TABLE shards (number INTEGER PRIMARY KEY, rows INTEGER);
 """
 
 
+COLUMNS = "id, place, name, stem, ifnull(sha256, ''), ifnull(pages, 0), stamp"  # of Document
+
+
 class Found(NamedTuple):
     """A document as it is listed: how to get at it, what messages call it, where its files go."""
 
@@ -50,7 +54,10 @@ class Found(NamedTuple):
 
 
 class Document(NamedTuple):
-    """A document of the ledger; `sha256` is empty until somebody has looked into it."""
+    """A document of the ledger; `sha256` is empty until somebody has looked into it.
+
+    `stamp` is of a file of this machine; see `streams.stamp_of`.
+    """
 
     id: int
     place: str
@@ -58,6 +65,7 @@ class Document(NamedTuple):
     stem: str
     sha256: str
     pages: int
+    stamp: str = ""
 
 
 class Counts(NamedTuple):
@@ -87,8 +95,7 @@ class Ledger:
             # A transaction may be lost when the power goes, but never half of one, and no shard needs it.
             self.db.execute("PRAGMA journal_mode=WAL")
             self.db.execute("PRAGMA synchronous=NORMAL")
-            self.is_new = not self.db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            if self.is_new:
+            if not self.db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 self.db.executescript(f"BEGIN; {TABLES} PRAGMA user_version={VERSION}; COMMIT;")
             found = self.db.execute("PRAGMA user_version").fetchone()[0]
         if found != VERSION:
@@ -133,21 +140,38 @@ class Ledger:
     # ---------------------------------------------------------------------------------------------------
     # Options and documents
 
-    def agree(self, options: Mapping[str, Any]) -> None:
-        """Keep what the texts hang on, or compare it with what is kept.
+    def is_empty(self) -> bool:
+        """Whether no document is noted: a run that was refused before it began leaves such a ledger."""
+        return self.db.execute("SELECT 1 FROM documents LIMIT 1").fetchone() is None
+
+    def agree(self, options: Mapping[str, Any], hints: Mapping[str, Any] | None = None) -> None:
+        """Keep what the texts hang on, or compare it with what is kept; `hints` are kept and may change.
 
         Raises:
             UsageError: the ledger is of a run with other options.
         """
         with self.changing() as db:
+            if self.is_empty():
+                db.execute("DELETE FROM meta WHERE key = 'options'")
             db.execute("INSERT OR IGNORE INTO meta VALUES ('options', ?)", (json.dumps(options),))
-            kept = json.loads(db.execute("SELECT value FROM meta WHERE key = 'options'").fetchone()[0])
+            if hints is not None:
+                db.execute("INSERT OR REPLACE INTO meta VALUES ('hints', ?)", (json.dumps(hints),))
+            kept = self._meta("options")
         for key in sorted(kept.keys() | options.keys()):
-            if kept.get(key) != json.loads(json.dumps(options.get(key))):
+            then, now = kept.get(key), json.loads(json.dumps(options.get(key)))
+            if then != now:
                 raise UsageError(
-                    f"{self.path} is of a run with {key}={kept.get(key)}, not {options.get(key)}: "
+                    f"{self.path} is of a run with {key}={_shown(then)}, not {_shown(now)}: "
                     "go on with the same, or name another --out"
                 )
+
+    def options(self) -> dict[str, Any]:
+        """What `agree` has kept, hints and all; empty where nothing is."""
+        return {**self._meta("options"), **self._meta("hints")}
+
+    def _meta(self, key: str) -> dict[str, Any]:
+        kept = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return json.loads(kept[0]) if kept else {}
 
     def add(self, found: Iterable[Found]) -> None:
         """Note documents; one that is already noted stays as it is."""
@@ -166,7 +190,7 @@ class Ledger:
         """Up to `limit` documents of this status with an id above `after`, in the order of their ids."""
         sign = ">=" if doubted else "<"
         rows = self.db.execute(
-            f"SELECT id, place, name, stem, ifnull(sha256, ''), ifnull(pages, 0) FROM documents "
+            f"SELECT {COLUMNS} FROM documents "
             f"WHERE status = ? AND id > ? AND deaths {sign} ? ORDER BY id LIMIT ?",
             (status, after, DOUBTED, limit),
         )
@@ -174,12 +198,10 @@ class Ledger:
 
     def document(self, number: int) -> Document:
         """One document by its id."""
-        columns = "id, place, name, stem, ifnull(sha256, ''), ifnull(pages, 0)"
-        return Document(
-            *self.db.execute(f"SELECT {columns} FROM documents WHERE id = ?", (number,)).fetchone()
-        )
+        rows = self.db.execute(f"SELECT {COLUMNS} FROM documents WHERE id = ?", (number,))
+        return Document(*rows.fetchone())
 
-    def opened(self, db: sqlite3.Connection, number: int, sha256: str, pages: int) -> bool:
+    def opened(self, db: sqlite3.Connection, number: int, sha256: str, pages: int, stamp: str = "") -> bool:
         """Note what is in a document. False where another has the same content, and nothing is to do."""
         twin = db.execute(
             "SELECT id FROM documents WHERE sha256 = ? AND id != ? AND status != 'same'", (sha256, number)
@@ -191,8 +213,8 @@ class Ledger:
             )
             return False
         db.execute(
-            "UPDATE documents SET status = 'open', sha256 = ?, pages = ?, left = ? WHERE id = ?",
-            (sha256, pages, pages, number),
+            "UPDATE documents SET status = 'open', sha256 = ?, pages = ?, left = ?, stamp = ? WHERE id = ?",
+            (sha256, pages, pages, stamp, number),
         )
         db.executemany(
             "INSERT OR IGNORE INTO pages (document, page) VALUES (?, ?)",
@@ -354,6 +376,10 @@ class Ledger:
             "SELECT first.stem, same.stem FROM documents AS same JOIN documents AS first "
             "ON first.id = same.same_as WHERE same.status = 'same' ORDER BY same.id"
         )
+
+
+def _shown(value: Any) -> str:
+    return "(nothing)" if value in (None, "") else str(value)
 
 
 def records_of(path: Path, number: int) -> list[dict[str, Any]]:

@@ -8,51 +8,30 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
+from typing import Any, NamedTuple
 
 from nanoocr.batch import shards
-from nanoocr.batch.drive import Plan, Tell, note
-from nanoocr.batch.ledger import Document, Ledger
-from nanoocr.batch.worker import MakeReading, Task, answers
+from nanoocr.batch.drive import Plan, Tell, note, note_death
+from nanoocr.batch.ledger import DOUBTED, Document, Ledger
+from nanoocr.batch.ray_actor import Actor, Attempts
+from nanoocr.batch.worker import MakeReading
 from nanoocr.errors import BrokenRunError, UsageError
 
-ROUND = 5000  # tasks' items in one job of Ray
-# Plain strings: Ray guesses the types of lists from each block, and then blocks do not fit together.
-ANSWER = pa.schema(
-    [("what", pa.string()), ("document", pa.int64()), ("page", pa.int64()), ("value", pa.string())]
-)
+# Pages of one job of Ray, after which its actors end and load the model anew. With many workers a round of
+# 20,000 is over before all have begun, and half their time is waiting (docs/scale.md).
+ROUND, ROUND_PER_WORKER = 20_000, 1000
+BATCHES_PER_TASK = 4  # a task's results come when all of it is read, and are lost with it
+CPUS = 0.5  # of an actor: a pool that takes all processors leaves none to bring it rows
 
 
-class Actor:
-    """What Ray keeps on a processor: one reader, made when it is first needed."""
+class Round(NamedTuple):
+    """What one job of Ray has to do; `alone`: all else is done, and the doubted are tried one by one."""
 
-    def __init__(self, make: MakeReading) -> None:
-        self.reading = make()
-
-    def __call__(self, rows: pa.Table) -> pa.Table:
-        """Answers to a block of (kind, document as JSON, page), each as plain strings."""
-        said = []
-        items = rows.to_pylist()
-        for kind in dict.fromkeys(item["kind"] for item in items):
-            own = [item for item in items if item["kind"] == kind]
-            documents = [Document(*json.loads(item["document"])) for item in own]
-            pages = tuple(item["page"] for item in own) if kind == "read" else ()
-            tasks = (
-                [Task(kind, [one]) for one in documents]
-                if kind == "beside"
-                else [Task(kind, documents, pages)]
-            )
-            for task in tasks:
-                said += [
-                    {"what": what, "document": number, "page": page, "value": json.dumps(value)}
-                    for what, number, page, value in answers(task, self.reading)
-                    if what != "begun"
-                ]
-        return pa.Table.from_pylist(said, schema=ANSWER)
+    items: list[dict[str, Any]]
+    alone: bool
 
 
 def drive_ray(
@@ -69,30 +48,15 @@ def drive_ray(
     Files beside need the ledger, so actors on other machines need the output folder on a shared file system.
 
     Raises:
-        UsageError: Ray is not installed, or the cluster does not answer.
+        UsageError: Ray is not installed, or the cluster does not answer or is too small.
         BrokenRunError: an actor cannot be made, or the cluster is lost.
     """
-    try:
-        import ray
-    except ModuleNotFoundError as error:
-        raise UsageError("--engine=ray needs Ray: pip install 'nano-deepseek-ocr[batch]'") from error
-    try:
-        ray.init(address=address, ignore_reinit_error=True, logging_level=logging.ERROR, log_to_driver=False)
-    except (ConnectionError, ValueError) as error:
-        raise UsageError(f"--address={address}: no Ray answers there ({error})") from error
+    ray = _connect(plan.workers, address)
     shards.begin(folder, ledger)
     try:
-        while items := next_round(ledger):
-            for answer in run_round(items, make, plan):
-                with ledger.changing() as db:
-                    value = json.loads(answer["value"])
-                    note(
-                        ledger,
-                        db,
-                        (answer["what"], answer["document"], answer["page"], value),
-                        plan.beside,
-                        tell,
-                    )
+        while (job := next_round(ledger, max(ROUND, ROUND_PER_WORKER * plan.workers))).items:
+            for answer in run_round(job, make, plan):
+                note_answer(ledger, answer, plan.beside, tell)
                 shards.flush(folder, ledger, plan.rows, plan.rows)
                 look()
     except ray.exceptions.RayError as error:
@@ -103,32 +67,83 @@ def drive_ray(
     shards.finish(folder, ledger)
 
 
-def next_round(ledger: Ledger) -> list[dict[str, Any]]:
-    """What the ledger has to do next, at most ROUND items: files beside, then pages, then documents."""
-    for doubted in (False, True):
-        if found := ledger.documents("read", 0, ROUND, doubted):
-            return [_item("beside", one, 0) for one in found]
-        if pages := ledger.waiting((0, 0), ROUND, doubted):
+def _connect(workers: int, address: str | None) -> Any:
+    """Ray, connected to a cluster, or to one of this machine with room for so many actors."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else it tells its makers of each run
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise UsageError("--engine=ray needs Ray: pip install 'nano-deepseek-ocr[batch]'") from error
+    local: dict[str, Any] = {"num_cpus": max(workers, os.cpu_count() or 1), "include_dashboard": False}
+    try:
+        ray.init(
+            address=address,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            **({} if address else local),
+        )
+    except Exception as error:  # Ray raises plain ones, too
+        reason = " ".join(str(error).split())[:300]
+        if address:
+            raise UsageError(f"--address={address}: no Ray answers there ({reason})") from error
+        raise BrokenRunError(
+            f"Ray does not start here ({reason}): go on with --resume, or without Ray"
+        ) from error
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    there = ray.cluster_resources().get("CPU", 0)
+    if workers * CPUS >= there:
+        ray.shutdown()
+        # Actors that find no place would be waited for without end.
+        raise UsageError(
+            f"--workers={workers} needs more than {workers * CPUS:g} processors, and the cluster has "
+            f"{there:g}: name fewer --workers, or add machines"
+        )
+    return ray
+
+
+def note_answer(ledger: Ledger, answer: dict[str, Any], beside: bool, tell: Tell) -> None:
+    """Write into the ledger what an actor has answered, in one transaction."""
+    what, number, page, value = (answer[key] for key in ("what", "document", "page", "value"))
+    with ledger.changing() as db:
+        if what != "died":
+            note(ledger, db, (what, number, page, json.loads(value)), beside, tell)
+            return
+        for _ in range(json.loads(value)):
+            note_death(ledger, db, number, page, beside, tell)
+
+
+def next_round(ledger: Ledger, most: int = ROUND) -> Round:
+    """What the ledger has to do next, at most so many items: files beside, then pages, then documents."""
+    for alone in (False, True):
+        if found := ledger.documents("read", 0, most, alone):
+            return Round([_item("beside", one, 0) for one in found], alone)
+        if pages := ledger.waiting((0, 0), most, alone):
             known = {number: ledger.document(number) for number in dict(pages)}
-            return [_item("read", known[number], page) for number, page in pages]
-        if found := ledger.documents("pending", 0, ROUND, doubted):
-            return [_item("survey", one, 0) for one in found]
-    return []
+            return Round([_item("read", known[number], page) for number, page in pages], alone)
+        if found := ledger.documents("pending", 0, most, alone):
+            return Round([_item("survey", one, 0) for one in found], alone)
+    return Round([], False)
 
 
-def run_round(items: list[dict[str, Any]], make: MakeReading, plan: Plan) -> Iterable[dict[str, Any]]:
+def run_round(job: Round, make: MakeReading, plan: Plan) -> Iterable[dict[str, Any]]:
     """The answers to the items, in whatever order they come."""
     import ray
 
-    blocks = max(1, min(len(items) // plan.pages_at_once, 4 * plan.workers))
-    data = ray.data.from_items(items, override_num_blocks=blocks).map_batches(
+    at_once = 1 if job.alone else plan.pages_at_once
+    workers = 1 if job.alone else plan.workers
+    # It must outlive the actors whose deaths it counts, so it is one of its own.
+    attempts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Attempts).remote()
+    deaths = 1 if job.alone else DOUBTED
+    data = ray.data.from_items(
+        job.items, override_num_blocks=-(-len(job.items) // (at_once * BATCHES_PER_TASK))
+    ).map_batches(
         Actor,
-        fn_constructor_args=(make,),
+        fn_constructor_args=(make, attempts, deaths, plan.threads, plan.page_limit),
         batch_format="pyarrow",
-        batch_size=plan.pages_at_once,
-        # Half a processor: a pool that takes all of them leaves none to bring it rows.
-        num_cpus=0.5,
-        compute=ray.data.ActorPoolStrategy(size=plan.workers),
+        batch_size=at_once,
+        num_cpus=CPUS,
+        num_gpus=plan.gpus or None,
+        compute=ray.data.ActorPoolStrategy(size=workers),
     )
     return data.iter_rows()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from nanoocr.pages import Picture
 
 if TYPE_CHECKING:
     from nanoocr.inference.page import Page
-    from nanoocr.inference.reader import Reader
+    from nanoocr.inference.reader import Reader, ReaderChoice
 
 FILES = "files"  # the folder, in the output, of the files beside
 
@@ -25,25 +26,33 @@ class Settings:
     """How pages are read and what is written of them: everything that a text hangs on."""
 
     out: Path
-    model: Path
+    choice: ReaderChoice
     model_name: str  # of the column `model`: the folder's name and the beginning of its weights' sha256
     version: str
     formats: tuple[str, ...] = ()
-    prompt: str = "Read."
-    mode: str | None = None
-    min_confidence: float | None = None
+    prompt: str | None = None  # None is what the model was trained to be asked
     max_tokens: int | None = None
-    max_batch: int = 32
-    device: str | None = None
-    dtype: str = "auto"
 
 
-@dataclass(frozen=True)
+@dataclass
 class ModelReading:
-    """A loaded model and its settings; see `worker.Reading`."""
+    """A model, its settings, and the threads it reads with; see `worker.Reading`."""
 
     settings: Settings
-    reader: Reader
+    threads: int
+
+    @cached_property
+    def reader(self) -> Reader:
+        """The loaded model."""
+        return self.settings.choice.load(self.threads)
+
+    def load(self) -> None:
+        """Load the model.
+
+        Raises:
+            CheckpointError, UsageError: as `Reader`.
+        """
+        _ = self.reader
 
     def read(self, pictures: Iterable[Picture]) -> Iterator[dict[str, Any]]:
         """A record for each picture, in order."""
@@ -62,33 +71,6 @@ class ModelReading:
         sources = {document.name: read_place(document.place)} if "pdf" in self.settings.formats else None
         stem = self.settings.out / FILES / document.stem
         return write_document(pages, self.settings.formats, stem, sources).notes
-
-
-def model_reading(settings: Settings) -> ModelReading:
-    """Load the model; with one thread where OMP_NUM_THREADS says so.
-
-    Raises:
-        CheckpointError: the model cannot be loaded.
-        UsageError: as `Reader`.
-    """
-    import os
-
-    import torch
-
-    from nanoocr.inference.lines import LEAST_CONFIDENCE
-    from nanoocr.inference.reader import Reader
-
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
-    least = settings.min_confidence
-    reader = Reader(
-        settings.model,
-        device=settings.device,
-        dtype=settings.dtype,
-        max_batch=settings.max_batch,
-        mode=settings.mode,
-        min_confidence=LEAST_CONFIDENCE if least is None else least,
-    )
-    return ModelReading(settings, reader)
 
 
 def page_of(record: dict[str, Any]) -> Page:

@@ -14,39 +14,45 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.fs as pafs
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nanoocr.batch.ledger import Found
-from nanoocr.errors import PictureError, UsageError
+from nanoocr.batch.streams import Where, first_line, local_file, name_of, open_stream, place_of, stamp_of
+from nanoocr.errors import PictureError
 from nanoocr.pages import MAX_BYTES, count_pages
 
 ARCHIVES = (".tar",)
 PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
-TABLES = (".parquet",)
+CONTAINERS = (*ARCHIVES, *PACKED, ".parquet")
 # A member of such a name is a picture; WebDataset puts labels (.json, .txt, .cls) beside them.
-PICTURES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".pdf"))
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".pdf")
 ROWS_AT_ONCE = 8  # of a row group: `read_row_group` fails on groups above 2 GiB, small batches do not
 
 
 def is_container(name: str) -> bool:
     """Whether a file holds many documents, by the end of its name."""
-    return name.lower().endswith((*ARCHIVES, *PACKED, *TABLES))
+    return name.lower().endswith(CONTAINERS)
 
 
 def file_place(path: Path) -> str:
-    """The place of a file, the same from whatever folder a run is started."""
-    return _place(path=str(path.absolute()))
+    """The place of a file of this machine."""
+    return place_of(local_file(path))
 
 
-def open_container(path: Path) -> Iterator[Found]:
-    """The documents of an archive or a table; what cannot be opened is one document with an error."""
-    name = str(path)
+def open_container(where: Where, name: str, stem: str) -> Iterator[Found]:
+    """The documents of an archive or a table, whose files go below `stem`.
+
+    What cannot be opened, or only up to some point, gives one document more, with the error.
+    """
     try:
-        yield from _tar(path) if name.lower().endswith((*ARCHIVES, *PACKED)) else _parquet(path)
+        yield from (
+            _parquet(where, name, stem) if name.lower().endswith(".parquet") else _tar(where, name, stem)
+        )
+    except PictureError as error:
+        yield Found(place_of(where), name, stem, str(error))
     except (OSError, tarfile.TarError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        yield Found(file_place(path), name, path.name, f"{name} cannot be opened: {reason}.")
+        yield Found(place_of(where), name, stem, f"{name} cannot be opened: {first_line(error)}.")
 
 
 def read_place(place: str) -> bytes:
@@ -57,143 +63,146 @@ def read_place(place: str) -> bytes:
     """
     where = json.loads(place)
     try:
-        if "group" in where:
-            return _cell(where)
-        return _from_tar(where) if "offset" in where else _from_file(where)
+        content = _cell(where) if "group" in where else _read(where)
     except FileNotFoundError:
-        raise PictureError(f"{_name(where)} does not exist.", kind="missing") from None
+        raise PictureError(f"{name_of(where)} does not exist.", kind="missing") from None
     except (OSError, ValueError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise PictureError(f"{_name(where)} cannot be opened: {reason}.") from error
+        raise PictureError(f"{name_of(where)} cannot be opened: {first_line(error)}.") from error
+    if len(content) > MAX_BYTES:
+        raise PictureError(f"{name_of(where)} is larger than {MAX_BYTES // 2**20} MiB.", kind="too_large")
+    return content
 
 
-def survey(place: str, name: str) -> tuple[str, int]:
-    """sha256 and number of pages of a document.
+def _read(where: Where) -> bytes:
+    """A file, or of an archive the bytes of one member; never more than just above the limit."""
+    with open_stream(where) as file:
+        file.seek(where.get("offset", 0))
+        return file.read(min(where.get("size", MAX_BYTES + 1), MAX_BYTES + 1))
+
+
+def survey(place: str, name: str) -> tuple[str, int, str]:
+    """sha256, number of pages and stamp of a document.
 
     Raises:
         PictureError: it cannot be opened.
     """
+    stamp = stamp_of(json.loads(place))  # before the reading, so that a change during it shows
     content = read_place(place)
-    return hashlib.sha256(content).hexdigest(), count_pages(content, name)
+    return hashlib.sha256(content).hexdigest(), count_pages(content, name), stamp
 
 
-def _place(**where: Any) -> str:
-    return json.dumps(where, sort_keys=True)
+def unchanged_file(place: str, stamp: str) -> Path | None:
+    """The path of a file that is as it was surveyed; None where only its content can tell.
 
-
-def _name(where: dict[str, Any]) -> str:
-    return str(where.get("path") or where.get("uri"))
-
-
-def _from_file(where: dict[str, Any]) -> bytes:
-    if "uri" in where:
-        system, path = pafs.FileSystem.from_uri(where["uri"])
-        with system.open_input_stream(path) as stream:
-            return _limited(stream.read(MAX_BYTES + 1), where)
-    with open(where["path"], "rb") as file:
-        return _limited(file.read(MAX_BYTES + 1), where)
-
-
-def _limited(content: bytes, where: dict[str, Any]) -> bytes:
-    if len(content) > MAX_BYTES:
-        raise PictureError(f"{_name(where)} is larger than {MAX_BYTES // 2**20} MiB.", kind="too_large")
-    return content
-
-
-def uri_document(uri: str) -> Found:
-    """A file of a remote system that pyarrow knows, as s3://bucket/scan.png."""
-    name = PurePath(uri.partition("://")[2])
-    return Found(_place(uri=uri), uri, str(name))
+    So a worker that has some pages of a large PDF reads those, and not all of it: a PDF of 3,000 pages is
+    read by 200 tasks.
+    """
+    where = json.loads(place)
+    return Path(where["path"]) if stamp and stamp_of(where) == stamp else None
 
 
 # ---------------------------------------------------------------------------------------------------
 # Archives
 
 
-def _tar(path: Path) -> Iterator[Found]:
+def _tar(where: Where, name: str, stem: str) -> Iterator[Found]:
     """The pictures of an archive, by where their bytes begin, so that a worker need not walk along it."""
-    if path.name.lower().endswith(PACKED):
-        raise UsageError(f"{path} is compressed, so its members cannot be found: unpack it to .tar first")
-    with tarfile.open(path, "r:") as archive:
+    if name.lower().endswith(PACKED):
+        raise PictureError(f"{name} is compressed, so its members cannot be found: unpack it to .tar first.")
+    found = 0
+    with open_stream(where) as file, tarfile.open(fileobj=file, mode="r:") as archive:
         while (member := archive.next()) is not None:
             archive.members.clear()  # type: ignore[attr-defined]  # else tarfile keeps every header for the sake of getmembers()
             inside = PurePath(member.name)
             if member.isfile() and inside.suffix.lower() in PICTURES and not inside.name.startswith("."):
-                place = _place(path=str(path.absolute()), offset=member.offset_data, size=member.size)
-                yield Found(place, f"{path}/{member.name}", _inside(path, member.name))
+                found += 1
+                place = place_of(where, offset=member.offset_data, size=member.size)
+                yield Found(place, f"{name}/{member.name}", _inside(stem, member.name))
+    if not found:
+        raise PictureError(f"{name} holds no pictures or PDFs.", kind="empty")
 
 
-def _from_tar(where: dict[str, Any]) -> bytes:
-    if where["size"] > MAX_BYTES:
-        raise PictureError(f"{_name(where)} is larger than {MAX_BYTES // 2**20} MiB.", kind="too_large")
-    with open(where["path"], "rb") as file:
-        file.seek(where["offset"])
-        return file.read(where["size"])
-
-
-def _inside(container: Path, name: str) -> str:
+def _inside(stem: str, name: str) -> str:
     """Where a member's files go; `..` and a leading slash would lead out of the output folder."""
-    parts = [part for part in PurePath(name).parts if part not in ("..", "/", ".")]
-    return str(PurePath(container.stem, *parts))
+    parts = [part for part in PurePath(name).with_suffix("").parts if part not in ("..", "/", ".")]
+    return str(PurePath(stem, *parts))
 
 
 # ---------------------------------------------------------------------------------------------------
 # Tables
 
 
-def _parquet(path: Path) -> Iterator[Found]:
-    """A document for each row of the column that holds pictures; only the numbers of rows are read."""
-    table = pq.ParquetFile(path)
-    column = picture_column(table.schema_arrow, path)
+def _parquet(where: Where, name: str, stem: str) -> Iterator[Found]:
+    """A document for each picture of the column that holds pictures."""
     number = 0
-    for group in range(table.num_row_groups):
-        for row in range(table.metadata.row_group(group).num_rows):
-            place = _place(path=str(path.absolute()), group=group, row=row, column=column)
-            yield Found(place, f"{path}, row {number}", str(PurePath(path.stem, f"{number:08d}")))
-            number += 1
+    with open_stream(where) as file:
+        table = pq.ParquetFile(file)
+        column = picture_column(table.schema_arrow, name)
+        for group in range(table.num_row_groups):
+            for row, count in enumerate(_pictures_in_rows(table, group, column)):
+                for item in range(max(count, 1)):
+                    place = place_of(where, group=group, row=row, column=column, item=item)
+                    part = f"-{item + 1}" if count > 1 else ""
+                    yield Found(place, f"{name}, row {number}{part}", f"{stem}/{number:08d}{part}")
+                number += 1
+    if not number:
+        raise PictureError(f"{name} holds no rows.", kind="empty")
 
 
-def picture_column(schema: pa.Schema, path: Path) -> str:
-    """The column with pictures: encoded bytes, or a struct with a field `bytes`.
+def _pictures_in_rows(table: pq.ParquetFile, group: int, column: str) -> Iterator[int]:
+    """How many pictures each row of a group holds; only lists have to be read for that."""
+    if not _is_list(table.schema_arrow.field(column).type):
+        yield from (1 for _ in range(table.metadata.row_group(group).num_rows))
+        return
+    for part in table.iter_batches(batch_size=ROWS_AT_ONCE, row_groups=[group], columns=[column]):
+        yield from (length or 0 for length in pc.list_value_length(part.column(0)).to_pylist())
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind)
+
+
+def picture_column(schema: pa.Schema, name: str) -> str:
+    """The column with pictures: encoded bytes, or a struct with a field `bytes`, or a list of one of these.
 
     Raises:
-        UsageError: there is none, or it holds paths alone.
+        PictureError: there is none, or it holds paths alone.
     """
     for field in schema:
-        kind = field.type
-        if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-            kind = kind.value_type
+        kind = field.type.value_type if _is_list(field.type) else field.type
         if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
             return field.name
         if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
             return field.name
-    raise UsageError(
-        f"{path} has no column with pictures, which are bytes or a struct with bytes: its columns are "
-        f"{', '.join(schema.names)}"
+    raise PictureError(
+        f"{name} has no column with pictures, which are bytes or a struct with bytes: its columns are "
+        f"{', '.join(schema.names)}."
     )
 
 
-def _cell(where: dict[str, Any]) -> bytes:
-    value = _rows(where["path"], where["group"], where["column"]).get(where["row"])
+def _cell(where: Where) -> bytes:
+    """The encoded picture of a row."""
+    file: Where = {key: where[key] for key in ("path", "uri", "inside") if key in where}
+    value = _rows(place_of(file), where["group"], where["column"]).get(where["row"])
     if isinstance(value, list):
-        value = value[0] if value else None
+        value = value[where["item"]] if len(value) > where["item"] else None
     if isinstance(value, dict):
         value = value.get("bytes")
     if not value:
-        raise PictureError(f"{_name(where)} holds no picture in row {where['row']}.", kind="empty")
-    return _limited(value, where)
+        raise PictureError(f"{name_of(where)} holds no picture in row {where['row']}.", kind="empty")
+    return value
 
 
 class _Rows:
     """The cells of a column in one row group, read along: rows are asked for nearly in order."""
 
-    def __init__(self, path: str, group: int, column: str) -> None:
-        self.key = (path, group, column)
+    def __init__(self, file: str, group: int, column: str) -> None:
+        self.key = (file, group, column)
         self._begin()
 
     def _begin(self) -> None:
-        path, group, column = self.key
-        table = pq.ParquetFile(path)
+        file, group, column = self.key
+        table = pq.ParquetFile(open_stream(json.loads(file)))
         self.parts = table.iter_batches(batch_size=ROWS_AT_ONCE, row_groups=[group], columns=[column])
         self.first, self.values = 0, list[Any]()
 
@@ -211,8 +220,8 @@ class _Rows:
 
 
 @lru_cache(maxsize=1)
-def _rows(path: str, group: int, column: str) -> _Rows:
-    return _Rows(path, group, column)
+def _rows(file: str, group: int, column: str) -> _Rows:
+    return _Rows(file, group, column)
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -220,7 +229,7 @@ def _rows(path: str, group: int, column: str) -> _Rows:
 
 
 def unique_stems(found: Iterable[Found], taken: set[str]) -> Iterator[Found]:
-    """Documents with their files' names made different: a suffix is kept, then a number is put behind."""
+    """Documents with their files' names made different by a number behind them."""
     for one in found:
         stem, number = one.stem, 1
         while stem in taken:

@@ -17,13 +17,16 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, Protocol
 
 from nanoocr.batch.ledger import Document
-from nanoocr.batch.sources import read_place, survey
+from nanoocr.batch.sources import read_place, survey, unchanged_file
 from nanoocr.errors import NanoOCRError, PictureError
 from nanoocr.pages import PageRanges, Picture, open_source
 
 
 class Reading(Protocol):
     """What a worker keeps: reads pictures, and writes the files beside a document."""
+
+    def load(self) -> None:
+        """Load the model, before the first page; the other two kinds of tasks need none."""
 
     def read(self, pictures: Iterable[Picture]) -> Iterator[dict[str, Any]]:
         """A record for each picture, in order: the fields of `inference.page.Page`, plain values."""
@@ -55,6 +58,7 @@ def work(pipe: Connection, make: MakeReading, threads: int) -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)  # before whatever brings torch
     try:
         reading = make()
+        reading.load()
         pipe.send(("ready", 0, 0, None))
         while True:
             for answer in answers(pipe.recv(), reading):
@@ -123,7 +127,8 @@ def _read(task: Task, reading: Reading) -> Iterator[tuple[str, int, int, Any]]:
 def picture_of(document: Document, page: int) -> Picture:
     """One page, opened; or the reason why it cannot be."""
     try:
-        content = _content(document.place, document.name, document.sha256)
+        path = unchanged_file(document.place, document.stamp)
+        content = _content(document.place, document.name, document.sha256) if path is None else path
         picture = next(open_source(content, document.name, PageRanges(((page, page),))))
         return picture._replace(page=page)
     except PictureError as error:

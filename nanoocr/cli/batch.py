@@ -6,26 +6,25 @@ Heavy imports stand inside the functions, so that --help and a mistyped flag ans
 from __future__ import annotations
 
 import argparse
-import glob
 import json
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nanoocr.cli.flags import Parser, positive, share
-from nanoocr.cli.inputs import find_inputs, shown
+from nanoocr.cli.flags import Parser, add_model_flags, positive, reader_choice
 from nanoocr.cli.output import opened, write
 from nanoocr.cli.read import NOTHING_READ, SOME_FAILED
 from nanoocr.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from nanoocr.batch.drive import Plan
-    from nanoocr.batch.ledger import Found, Ledger
+    from nanoocr.batch.ledger import Ledger
     from nanoocr.batch.pace import Watch
     from nanoocr.batch.readings import Settings
 
@@ -34,6 +33,7 @@ Reads files, folders, patterns, .tar archives (WebDataset's too) and .parquet fi
 folder gets pages-NNNNNN.parquet, one row for each page, and a ledger: after a kill or a full disk
 the same command with --resume goes on. At the end a summary in JSON goes to stdout.
 """
+RECALLED = ("format", "prompt", "mode", "min_confidence", "max_tokens")
 PAUSE, PAUSE_ON_SCREEN = 30.0, 2.0  # seconds between two lines about how far it is
 
 
@@ -83,36 +83,29 @@ def add_batch_flags(batch: Parser) -> None:
     batch.add_argument(
         "--address", metavar="NAME", help="with --engine=ray: the cluster (default: a local one)"
     )
-    _add_reading_flags(batch)
+    add_model_flags(batch)
     batch.add_argument("-q", "--quiet", action="store_true", help="say nothing on stderr but errors")
-
-
-def _add_reading_flags(batch: Parser) -> None:
-    batch.add_argument("--model", metavar="DIR", type=Path, help="model folder (default: the package's)")
-    batch.add_argument("--prompt", metavar="TEXT", default="Read.", help="what to ask (default: %(default)s)")
-    batch.add_argument("--mode", metavar="NAME", help="as of nanoocr read")
-    batch.add_argument(
-        "--min_confidence", "--min-confidence", metavar="P", type=share, help="as of nanoocr read"
-    )
-    batch.add_argument("--max_tokens", "--max-tokens", metavar="N", type=positive, help="as of nanoocr read")
-    batch.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: cuda if there is one)")
-    batch.add_argument("--dtype", metavar="NAME", default="auto", help="auto, float32 or bfloat16")
 
 
 def batch_command(arguments: argparse.Namespace) -> int:
     """Read all that is left, and say in the exit code how it went."""
     from nanoocr.batch.drive import drive
-    from nanoocr.batch.ledger import LEDGER, Ledger
     from nanoocr.batch.pace import watch
-    from nanoocr.batch.readings import FILES, model_reading
+    from nanoocr.batch.readings import FILES, ModelReading
     from nanoocr.batch.twins import copy_twins
+    from nanoocr.cli.batch_inputs import documents
 
-    _check(arguments, (arguments.out / LEDGER).exists())
-    settings, plan = _settings(arguments), _plan(arguments)
+    _check(arguments)
+    settings, plan = _settings(arguments), _plan(arguments)  # before anything is made of a mistyped command
     with _held(arguments.out):
-        ledger = Ledger(arguments.out)
-        ledger.agree(_options(settings))
-        ledger.add(_documents(arguments, ledger))
+        ledger = _open_ledger(arguments)
+        if arguments.resume:
+            _recall(arguments, ledger)
+            settings, plan = _settings(arguments), _plan(arguments)
+        ledger.agree(_options(settings), {"model": str(settings.choice.model)})
+        ledger.add(documents(arguments.inputs, arguments.list, ledger.known(), arguments.quiet))
+        if ledger.is_empty():
+            raise UsageError(f"{arguments.out} holds no documents yet: name the inputs again")
         if arguments.retry_failed:
             ledger.forget_failures()
         on_screen = sys.stderr.isatty() and not arguments.quiet
@@ -120,7 +113,7 @@ def batch_command(arguments: argparse.Namespace) -> int:
             ledger, PAUSE_ON_SCREEN if on_screen else PAUSE, partial(_say, quiet=arguments.quiet, kind="")
         )
         tell = partial(_say, quiet=arguments.quiet)
-        make = partial(model_reading, settings)
+        make = partial(ModelReading, settings, plan.threads)
         if arguments.engine == "ray":
             from nanoocr.batch.ray_engine import drive_ray
 
@@ -133,11 +126,11 @@ def batch_command(arguments: argparse.Namespace) -> int:
     return code
 
 
-def _check(arguments: argparse.Namespace, exists: bool) -> None:
-    """Refuse a folder that holds another batch, and flags that do not go together."""
-    if exists and not arguments.resume:
-        raise UsageError(f"{arguments.out} holds a batch: go on with --resume, or name another --out")
-    if arguments.resume and not exists:
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse flags that do not go together."""
+    from nanoocr.batch.ledger import LEDGER
+
+    if arguments.resume and not (arguments.out / LEDGER).exists():
         raise UsageError(f"{arguments.out} holds no batch to go on with: leave --resume out")
     if arguments.retry_failed and not arguments.resume:
         raise UsageError("--retry_failed tries again what failed before, so it goes with --resume")
@@ -145,6 +138,29 @@ def _check(arguments: argparse.Namespace, exists: bool) -> None:
         raise UsageError("there is nothing to read: name files or folders, or --list=FILE")
     if arguments.address and arguments.engine != "ray":
         raise UsageError("--address names a cluster of Ray, so it goes with --engine=ray")
+
+
+def _open_ledger(arguments: argparse.Namespace) -> Ledger:
+    """The ledger; one in which no document is noted yet is nobody's batch, and is begun anew."""
+    from nanoocr.batch.ledger import Ledger
+
+    ledger = Ledger(arguments.out)
+    if not ledger.is_empty() and not arguments.resume:
+        ledger.close()
+        raise UsageError(f"{arguments.out} holds a batch: go on with --resume, or name another --out")
+    return ledger
+
+
+def _recall(arguments: argparse.Namespace, ledger: Ledger) -> None:
+    """What a resumed command does not say is as in the first run."""
+    kept = ledger.options()
+    for name in RECALLED:
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, kept.get(name))
+    if arguments.dtype == "auto":
+        arguments.dtype = kept.get("dtype", "auto")
+    if arguments.model is None and kept.get("model"):
+        arguments.model = Path(kept["model"])
 
 
 @contextmanager
@@ -201,40 +217,34 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     from nanoocr.batch.readings import Settings
     from nanoocr.files import read_manifest
     from nanoocr.formats import find_format
+    from nanoocr.inference.reader import default_model_folder
+    from nanoocr.model.folder import model_folder
 
     names = (arguments.format or "").split(",")
     formats = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
     for name in formats:
         find_format(name)
-    model = (arguments.model or _packaged_model()).absolute()
+    choice = reader_choice(arguments, arguments.pages_at_once)
+    # Workers get the folder itself: a run's newest step may be another one by the time that a worker starts.
+    model = model_folder(choice.model or default_model_folder()).absolute()
     files = read_manifest(model)["files"]
     weights = next((entry["sha256"] for name, entry in files.items() if name.endswith(".safetensors")), "")
     return Settings(
         out=arguments.out,
-        model=model,
+        choice=replace(choice, model=model),
         model_name=f"{model.name} {weights[:12]}".strip(),
         version=version("nano-deepseek-ocr"),
         formats=formats,
         prompt=arguments.prompt,
-        mode=arguments.mode,
-        min_confidence=arguments.min_confidence,
         max_tokens=arguments.max_tokens,
-        max_batch=max(arguments.pages_at_once, 1),
-        device=arguments.device,
-        dtype=arguments.dtype,
     )
-
-
-def _packaged_model() -> Path:
-    from nanoocr.inference.reader import default_model_folder
-
-    return default_model_folder()
 
 
 def _options(settings: Settings) -> dict[str, Any]:
     """What the texts and the files hang on, which a resumed batch must not change."""
-    kept = ("model_name", "version", "prompt", "mode", "min_confidence", "max_tokens", "dtype")
-    return {**{name: getattr(settings, name) for name in kept}, "format": ",".join(settings.formats)}
+    kept = {name: getattr(settings, name) for name in ("model_name", "version", "prompt", "max_tokens")}
+    chosen = {name: getattr(settings.choice, name) for name in ("mode", "min_confidence", "dtype")}
+    return {**kept, **chosen, "format": ",".join(settings.formats)}
 
 
 def _plan(arguments: argparse.Namespace) -> Plan:
@@ -248,6 +258,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         pages_at_once=arguments.pages_at_once,
         page_limit=float(arguments.page_limit),
         beside=bool(arguments.format),
+        gpus=float((arguments.device or "").startswith("cuda")),
     )
 
 
@@ -257,76 +268,3 @@ def _share_of_threads(processors: int, workers: int) -> int:
         return max(1, int(os.environ["OMP_NUM_THREADS"]))
     idle = processors - round(os.getloadavg()[0]) if hasattr(os, "getloadavg") else processors
     return max(1, idle // workers)
-
-
-# ---------------------------------------------------------------------------------------------------
-# Inputs
-
-
-def _documents(arguments: argparse.Namespace, ledger: Ledger) -> Iterator[Found]:
-    """Every document that the inputs name, once."""
-    from nanoocr.batch.sources import unique_stems
-
-    names = [*arguments.inputs, *_listed(arguments.list)]
-    if not names:
-        return
-    known = ledger.known()
-    fresh = (found for found in _found(names, arguments.quiet) if found.place not in known)
-    yield from unique_stems(fresh, set(known.values()))
-
-
-def _listed(name: str | None) -> list[str]:
-    """The lines of a list that are not empty.
-
-    Raises:
-        UsageError: the list cannot be read.
-    """
-    if name is None:
-        return []
-    try:
-        text = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-    except OSError as error:
-        raise UsageError(f"--list={name} cannot be read: {error.strerror}") from error
-    return [os.fsdecode(line) for line in text.splitlines() if line.strip()]
-
-
-def _found(names: Sequence[str], quiet: bool) -> Iterator[Found]:
-    from nanoocr.batch.sources import is_container, open_container, uri_document
-
-    plain: list[str] = []
-    for name in _expanded(names):
-        if "://" in name:
-            yield uri_document(name)
-        elif is_container(name) and os.path.isfile(name):
-            yield from open_container(Path(name))
-        else:
-            plain.append(name)
-    yield from _files(plain, quiet)
-
-
-def _expanded(names: Iterable[str]) -> Iterator[str]:
-    """Patterns replaced by what they fit; a name that exists is no pattern, whatever is in it."""
-    for name in names:
-        if "://" in name or os.path.exists(name) or not glob.has_magic(name):
-            yield name
-            continue
-        fitting = sorted(glob.glob(name, recursive=True))
-        if not fitting:
-            raise UsageError(f"nothing fits the pattern {name}: see whether the folder is right")
-        yield from fitting
-
-
-def _files(names: Sequence[str], quiet: bool) -> Iterator[Found]:
-    """Files by name and what is in folders."""
-    from nanoocr.batch.ledger import Found
-    from nanoocr.batch.sources import file_place
-
-    if "-" in names:
-        raise UsageError("a batch reads no picture from stdin: write --list=- for a list of files")
-    inputs = find_inputs(names)
-    if (told := inputs.told()) and not quiet:
-        print(told, file=sys.stderr)
-    for item in inputs.files:
-        place = file_place(item.source if item.source is not None else Path(item.name))
-        stem = shown(str(PurePath(item.place).with_suffix("")))
-        yield Found(place, item.name, stem, None if item.error is None else str(item.error))

@@ -7,10 +7,13 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from nanoocr.commandline import nearest
 from nanoocr.errors import UsageError
+
+if TYPE_CHECKING:
+    from nanoocr.inference.reader import ReaderChoice
 
 READ_HELP = """\
 Text goes to stdout. One input gives its text alone; several inputs, or a folder, give a line
@@ -74,7 +77,8 @@ def add_read_flags(read: Parser) -> None:
         "files", nargs="+", metavar="FILE", help="picture, PDF, folder (with its folders), or - for stdin"
     )
     _add_output_flags(read)
-    _add_model_flags(read)
+    add_model_flags(read)
+    _add_speed_flags(read)
     read.add_argument(
         "--pages", metavar="LIST", default="1-end", help="pages of PDFs and TIFFs, from 1, as in 1-3,7,end"
     )
@@ -108,7 +112,8 @@ def _add_output_flags(read: Parser) -> None:
     )
 
 
-def _add_model_flags(read: Parser) -> None:
+def add_model_flags(read: Parser) -> None:
+    """The flags that texts hang on, the same for whatever reads; see `reader_choice`."""
     read.add_argument(
         "--model", metavar="DIR", type=model_path, help="model or run folder (default: the package's)"
     )
@@ -134,6 +139,13 @@ def _add_model_flags(read: Parser) -> None:
         type=positive,
         help="most tokens of a page, or of a line with --mode=lines (default: what fits the model)",
     )
+    read.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: cuda if there is one)")
+    read.add_argument(
+        "--dtype", metavar="NAME", default="auto", help="auto, float32 or bfloat16 (default: auto)"
+    )
+
+
+def _add_speed_flags(read: Parser) -> None:
     read.add_argument(
         "--max_batch",
         "--max-batch",
@@ -142,15 +154,25 @@ def _add_model_flags(read: Parser) -> None:
         default=32,
         help="how many pages are read together with --mode=view (default: %(default)s)",
     )
-    read.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: cuda if there is one)")
-    read.add_argument(
-        "--dtype", metavar="NAME", default="auto", help="auto, float32 or bfloat16 (default: auto)"
-    )
     read.add_argument(
         "--threads",
         metavar="N",
         type=positive,
         help="processors to use (default: those that have nothing to do, or OMP_NUM_THREADS)",
+    )
+
+
+def reader_choice(arguments: argparse.Namespace, max_batch: int) -> ReaderChoice:
+    """The reader that `add_model_flags` names; `max_batch` pages are read together."""
+    from nanoocr.inference.reader import ReaderChoice
+
+    return ReaderChoice(
+        model=arguments.model,
+        device=arguments.device,
+        dtype=arguments.dtype,
+        max_batch=max_batch,
+        mode=arguments.mode,
+        min_confidence=arguments.min_confidence,
     )
 
 

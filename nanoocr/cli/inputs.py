@@ -54,8 +54,10 @@ class Inputs:
         return f"{count} file{'s' * (count > 1)} left out: {', '.join(self.left_out[:NAMED])}{rest}"
 
 
-def find_inputs(names: Sequence[str]) -> Inputs:
+def find_inputs(names: Sequence[str], endings: tuple[str, ...] = ()) -> Inputs:
     """Files in the order named, folders replaced by what is in them, in the order in which people count.
+
+    `endings` are of names that the caller can read beside pictures and PDFs.
 
     Raises:
         UsageError: `-` is named twice; stdin can be read once.
@@ -67,19 +69,20 @@ def find_inputs(names: Sequence[str]) -> Inputs:
         if name == "-":
             found.files.append(Input(name))
         elif os.path.isdir(name):
-            _search(Path(name), found)
+            _search(Path(name), found, endings)
         else:
             place = PurePath(os.path.basename(name) or "page")
             found.files.append(Input(shown(name), Path(name), place=place))
     return found
 
 
-def _search(folder: Path, found: Inputs) -> None:
+def _search(folder: Path, found: Inputs, endings: tuple[str, ...]) -> None:
     """Add what lies below a folder; hidden files and folders are left out, links followed once."""
     paths, failed = _walk(folder)
     readable, others = 0, []
     for path in sorted(paths, key=lambda path: tuple(map(counting_order, path.parts))):
-        if path.suffix.lower() in SUFFIXES or looks_readable(path):
+        is_asked = path.name.lower().endswith(endings)
+        if path.suffix.lower() in SUFFIXES or is_asked or looks_readable(path):
             name = shown(str(path))
             found.files.append(Input(name, path, place=path.relative_to(folder)))
             readable += 1

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nanoocr.cli.flags import reader_choice
 from nanoocr.cli.inputs import Input, find_inputs
 from nanoocr.cli.results import Overlays, choose_target, name_stems, open_results
 from nanoocr.commandline import on_one_line
@@ -99,22 +100,7 @@ def _read_pages(arguments: argparse.Namespace, job: Job) -> Iterator[Page]:
         # No model is needed to say that there is nothing to read.
         yield from (make_page(picture, None, 0.0) for picture in pictures)
         return
-    from nanoocr.inference.lines import LEAST_CONFIDENCE
-    from nanoocr.inference.reader import Reader
-    from nanoocr.machine import choose_threads, use_threads
-
-    least = arguments.min_confidence
-    use_threads(choose_threads(arguments.threads))
-    reader = Reader(
-        arguments.model,
-        device=arguments.device,
-        dtype=arguments.dtype,
-        max_batch=arguments.max_batch,
-        mode=arguments.mode,
-        min_confidence=LEAST_CONFIDENCE if least is None else least,
-    )
-    if least is not None and not reader.by_lines:
-        raise UsageError("--min_confidence is for models that read lines; this one reads whole pictures")
+    reader = reader_choice(arguments, arguments.max_batch).load(arguments.threads)
     yield from reader.read_pictures(pictures, arguments.prompt, max_tokens=arguments.max_tokens)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import overload
@@ -25,7 +26,7 @@ from nanoocr.inference.engine import MAX_BATCH, Engine, Request
 from nanoocr.inference.lines import LEAST_CONFIDENCE, LineReader, PageReading
 from nanoocr.inference.page import Page, error_page, make_page
 from nanoocr.inference.sampling import SamplingConfig
-from nanoocr.machine import check_device
+from nanoocr.machine import check_device, choose_threads, use_threads
 from nanoocr.model.folder import load_heads, load_model, load_prompt, model_folder
 from nanoocr.model.vlm import VLM
 from nanoocr.pages import ALL_PAGES, PageRanges, Picture, Source, check_source, open_source
@@ -48,7 +49,7 @@ class Reader:
         sampling: SamplingConfig | None = None,
         max_batch: int = MAX_BATCH,
         mode: str | None = None,
-        min_confidence: float = LEAST_CONFIDENCE,
+        min_confidence: float | None = None,
         drafts: bool = True,
     ) -> None:
         """Load a model folder; None is the model in the package.
@@ -62,17 +63,18 @@ class Reader:
                 model of whole pictures was made for, or its resolution mode (tiny, small, base, large,
                 gundam, gundam-m). None is what the model was made for.
             min_confidence: in `lines`, what the model is less sure of is left out as no text; 0 keeps all.
+                None is what was best on pages made for measuring.
             drafts: let the model's glyph head draft the text of a strip, where its folder has one. The text
                 is the same and is read faster.
 
         Raises:
             CheckpointError: the folder is missing, damaged, or of another format version.
             UsageError: an unknown device, dtype or mode, a mode that the model was not made for, `max_batch`
-                below 1, or `min_confidence` outside 0 to 1.
+                below 1, or `min_confidence` outside 0 to 1 or for a model of whole pictures.
         """
         if max_batch < 1:
             raise UsageError(f"max_batch must be at least 1, found {max_batch}")
-        if not 0 <= min_confidence <= 1:
+        if min_confidence is not None and not 0 <= min_confidence <= 1:
             raise UsageError(f"min_confidence is a number from 0 to 1, found {min_confidence}")
         self.mode = None if mode in (None, *WAYS) else find_mode(mode)
         self.device = choose_device(device)
@@ -86,7 +88,9 @@ class Reader:
         if mode is not None and (mode == LINES) != self.by_lines:
             made_for = f"strips of one line: use --mode={LINES}" if self.by_lines else "whole pictures"
             raise UsageError(f"--mode={mode}: this model reads {made_for}, or leave --mode out")
-        self.min_confidence = min_confidence
+        if min_confidence is not None and not self.by_lines:
+            raise UsageError("--min_confidence is for models that read lines; this one reads whole pictures")
+        self.min_confidence = LEAST_CONFIDENCE if min_confidence is None else min_confidence
         head = load_heads(folder, self.model.config) if drafts else None
         if head is not None:
             head = head.to(self.device, self.dtype)
@@ -257,6 +261,34 @@ class Reader:
                 yield event.text
             if event.completion is not None:
                 yield make_page(picture, event.completion, waited)
+
+
+@dataclass(frozen=True)
+class ReaderChoice:
+    """What a Reader is made of, in plain values that go to other processes; the fields are as of Reader."""
+
+    model: Path | None = None
+    device: str | None = None
+    dtype: str = "auto"
+    max_batch: int = MAX_BATCH
+    mode: str | None = None
+    min_confidence: float | None = None
+
+    def load(self, threads: int | None = None) -> Reader:
+        """The Reader, on so many torch threads in this process (None: see `machine.choose_threads`).
+
+        Raises:
+            CheckpointError, UsageError: as `Reader`.
+        """
+        use_threads(choose_threads(threads))
+        return Reader(
+            self.model,
+            device=self.device,
+            dtype=self.dtype,
+            max_batch=self.max_batch,
+            mode=self.mode,
+            min_confidence=self.min_confidence,
+        )
 
 
 def _demand(picture: Picture) -> Picture:

@@ -1,6 +1,9 @@
-"""How long a batch of many documents takes to go on: a ledger of generated entries, and one page to read.
+"""How long a batch of many documents takes to go on, and whether the driver's memory stays as it is.
 
 Usage: python -m scripts.bench.resume [--documents 100000]
+
+A ledger of generated entries is resumed; then all its pages are noted and written, as if a reader that takes
+no time had read them.
 """
 
 from __future__ import annotations
@@ -13,11 +16,12 @@ from pathlib import Path
 import tyro
 
 from nanoocr.batch import shards
-from nanoocr.batch.drive import Batch, Plan, next_task
+from nanoocr.batch.drive import Batch, Plan, next_task, note
 from nanoocr.batch.ledger import Found, Ledger
 from nanoocr.batch.pace import watch
 from nanoocr.batch.worker import Reading
 from nanoocr.machine import peak_resident
+from scripts.common import resident
 
 
 @dataclass(frozen=True)
@@ -25,35 +29,79 @@ class Options:
     """What is measured."""
 
     documents: int = 100_000
+    says: int = 5  # how often it tells its memory
 
 
 def _no_reader() -> Reading:
     raise AssertionError("nothing is read here")
 
 
+def fill(folder: Path, documents: int) -> None:
+    """A ledger of documents of one page, half of which somebody has looked into."""
+    ledger = Ledger(folder)
+    ledger.add(
+        Found(f'{{"path": "/scans/{number}.png"}}', f"{number}.png", str(number))
+        for number in range(1, documents + 1)
+    )
+    with ledger.changing() as db:
+        for number in range(1, documents // 2 + 1):
+            ledger.opened(db, number, f"{number:064x}", 1)
+    ledger.close()
+
+
+def resume(folder: Path) -> Ledger:
+    """Open the ledger and find the first task, as a resumed run does."""
+    ledger = Ledger(folder)
+    ledger.known()  # inputs that are named again are looked up in it
+    shards.begin(folder, ledger)
+    watch(ledger, 1.0, print)
+    task = next_task(Batch(ledger, folder, _no_reader, Plan(), print), set())
+    assert task is not None and task.kind == "read"
+    return ledger
+
+
+def read_all(folder: Path, ledger: Ledger, says: int) -> None:
+    """Note every page, and say every now and then how much memory the driver holds."""
+    batch = Batch(ledger, folder, _no_reader, Plan(), print)
+    every, done, said = ledger.counts().documents // says, 0, 0
+    record = {
+        "text": "a line of text " * 100,
+        "status": "ok",
+        "error": None,
+        "seconds": 1.0,
+        "confidence": 0.9,
+    }
+    while task := next_task(batch, set()):
+        with ledger.changing() as db:
+            for document, page in zip(task.documents, task.pages or (0,) * len(task.documents), strict=True):
+                value = (
+                    {"file": document.name, "page": page, **record} if page else (f"{document.id:064x}", 1)
+                )
+                note(ledger, db, ("read" if page else "opened", document.id, page, value), False, print)
+                done += bool(page)
+        shards.flush(folder, ledger)
+        if done // every > said:
+            said = done // every
+            print(f"{done} pages noted: {resident() / 2**20:.0f} MiB", flush=True)
+    shards.finish(folder, ledger)
+
+
 def main() -> None:
-    """Fill a ledger, close it, and time what a resumed run does before it reads."""
+    """Fill a ledger, time what a resumed run does before it reads, and read it to its end."""
     options = tyro.cli(Options)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        ledger = Ledger(folder)
-        found = [Found(f'{{"path": "/scans/{n}.png"}}', f"{n}.png", str(n)) for n in range(options.documents)]
-        ledger.add(found)
-        with ledger.changing() as db:
-            for number in range(1, options.documents // 2 + 1):
-                ledger.opened(db, number, f"{number:064x}", 1)
-        ledger.close()
-        before, started = peak_resident(), time.monotonic()
-        ledger = Ledger(folder)
-        ledger.add(found)  # the same inputs are named again
-        shards.begin(folder, ledger)
-        watch(ledger, 1.0, print)
-        task = next_task(Batch(ledger, folder, _no_reader, Plan(), print), set())
-        assert task is not None and task.kind == "read"
-        seconds, grown = time.monotonic() - started, peak_resident() - before
+        fill(folder, options.documents)
+        before, started, used = peak_resident(), time.monotonic(), time.process_time()
+        ledger = resume(folder)
+        seconds, used = time.monotonic() - started, time.process_time() - used
+        grown = (peak_resident() - before) / 2**20
         print(
-            f"{options.documents} documents: first task after {seconds:.2f} s, {grown / 2**20:.0f} MiB more"
+            f"{options.documents} documents: first task after {seconds:.2f} s, {used:.2f} of them on the "
+            f"processor; {grown:.0f} MiB more",
+            flush=True,
         )
+        read_all(folder, ledger, options.says)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """The crash test: a driver and its workers are killed at random, again and again, and nothing may be lost.
 
-Usage: python -m tests.batch.crash [--pages=2000] [--kills=100] [--seed=0]
+Usage: python -m tests.batch.crash [--pages=2000] [--kills=100] [--seed=0] [--engine=ray] [--reader=model]
+       [--longest=SECONDS]
 
-Many small TIFFs of several pages are read by the fake reader. As a program of its own it is also the driver
-that is killed: python -m tests.batch.crash run FOLDER OUT.
+Many small TIFFs of several pages are read by the fake reader, or by the packaged model. As a program of its
+own it is also the driver that is killed: python -m tests.batch.crash run FOLDER OUT ENGINE READER.
 """
 
 import os
@@ -17,44 +18,81 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from nanoocr.batch.drive import Plan, drive
 from nanoocr.batch.ledger import Found, Ledger
 from nanoocr.batch.sources import file_place
 from tests.batch.fake import FakeReading
 
-SECONDS = 0.02  # of a page
+SECONDS = 0.02  # of a page of the fake reader
+# Of kills, those of the driver; a cluster of Ray takes long to start.
+DRIVERS = {"pool": 0.33, "ray": 0.2}
+WORKERS = {"pool": b"spawn_main", "ray": b"ray::"}  # in the command line of a worker process
 
 
-def make_pages(folder, pages):
-    """TIFFs of 1 to 40 pages, each page of its own colour."""
+def make_pages(folder, pages, draw_page=None):
+    """TIFFs of 1 to 40 pages, each page of its own colour, or as it is drawn."""
     folder.mkdir()
     draw, made = random.Random(1), 0
     while made < pages:
         count = min(draw.choice((1, 1, 1, 2, 5, 40)), pages - made)
-        images = [Image.new("RGB", (8, 8), ((made + n) % 251, (made + n) // 251, 9)) for n in range(count)]
+        images = [(draw_page or coloured)(made + n) for n in range(count)]
         images[0].save(folder / f"{made:05d}.tif", save_all=True, append_images=images[1:])
         made += count
 
 
-def run(folder, out, seconds=SECONDS, rows=50):
+def coloured(number):
+    return Image.new("RGB", (8, 8), (number % 251, number // 251, 9))
+
+
+def lettered(number):
+    """A line of text, for the real reader."""
+    image = Image.new("RGB", (360, 60), "white")
+    ImageDraw.Draw(image).text((10, 14), f"Page {number * 7919} here", "black", ImageFont.load_default(28))
+    return image
+
+
+def reading(kind, out, seconds):
+    if kind == "fake":
+        return partial(FakeReading, seconds, str(out / "files"))
+    from nanoocr.batch.readings import ModelReading, Settings
+    from nanoocr.inference.reader import ReaderChoice
+
+    return partial(ModelReading, Settings(out, ReaderChoice(), "nano", "0", ("json",)), 1)
+
+
+def run(folder, out, seconds=SECONDS, rows=50, engine="pool", reader="fake"):
     """One run of the driver, from wherever the one before was killed."""
     out.mkdir(exist_ok=True)
     ledger = Ledger(out)
     ledger.add(Found(file_place(p), p.name, p.stem) for p in sorted(folder.iterdir()))
-    make = partial(FakeReading, seconds, str(out / "files"))
-    plan = Plan(workers=2, pages_at_once=4, rows=rows, beside=True)
-    drive(ledger, out, make, plan, lambda said: print(said, file=sys.stderr), lambda: None)
+    make, plan = reading(reader, out, seconds), Plan(workers=2, pages_at_once=4, rows=rows, beside=True)
+
+    def tell(said):
+        print(said, file=sys.stderr)
+
+    if engine == "ray":
+        from nanoocr.batch.ray_engine import drive_ray
+
+        drive_ray(ledger, out, make, plan, tell, lambda: None, None)
+    else:
+        drive(ledger, out, make, plan, tell, lambda: None)
     ledger.close()
 
 
-def children(pid):
-    """The worker processes of a driver; multiprocessing's own helper is none."""
-    found = []
-    for line in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        if b"spawn_main" in Path(f"/proc/{line}/cmdline").read_bytes():
-            found.append(int(line))
+def workers_of(pid, engine):
+    """The worker processes below a driver; helpers of multiprocessing and of Ray are none."""
+    below, found = [pid], []
+    while below:
+        one = below.pop()
+        try:
+            for task in Path(f"/proc/{one}/task").iterdir():
+                below += map(int, (task / "children").read_text().split())
+            if WORKERS[engine] in Path(f"/proc/{one}/cmdline").read_bytes() and one != pid:
+                found.append(one)
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended meanwhile
     return found
 
 
@@ -64,25 +102,26 @@ def read_out(out):
     return {(r["file"], r["page"]): r["text"] for r in rows}, Counter((r["file"], r["page"]) for r in rows)
 
 
-def crash(folder, out, kills, draw):
+def crash(folder, out, kills, draw, engine="pool", reader="fake", longest=1.0):
     """Run and kill until so many kills have hit, then run to the end; gives the kills by kind."""
-    command = [sys.executable, "-m", "tests.batch.crash", "run", str(folder), str(out)]
+    command = [sys.executable, "-m", "tests.batch.crash", "run", str(folder), str(out), engine, reader]
     hit = Counter()
     while hit.total() < kills:
         driver = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         kind = "worker"
         while driver.poll() is None and kind == "worker" and hit.total() < kills:
-            time.sleep(draw.uniform(0.05, 1.0))
-            kind = draw.choice(("worker", "worker", "driver"))
+            time.sleep(draw.uniform(0.05, longest))
+            kind = "driver" if draw.random() < DRIVERS[engine] else "worker"
             try:
-                victim = driver.pid if kind == "driver" else draw.choice(children(driver.pid))
-                os.kill(victim, signal.SIGKILL)
+                workers = workers_of(driver.pid, engine)
+                victim = draw.choice(workers)  # before any is up, the driver's death would be no test either
+                os.kill(driver.pid if kind == "driver" else victim, signal.SIGKILL)
                 hit[kind] += 1
             except (OSError, IndexError):
-                continue  # no worker was up yet
+                kind = "worker"
         if hit.total() < kills and driver.wait() == 0:
             break  # done before the kills were: the folder was too small
-        driver.kill() if kind == "driver" else None
+        driver.kill()
         driver.wait()
     subprocess.run(command, check=True)
     return hit
@@ -91,17 +130,22 @@ def crash(folder, out, kills, draw):
 def main():
     """Kill, compare with a run that nobody disturbed, and say what came of it."""
     if sys.argv[1:2] == ["run"]:
-        run(Path(sys.argv[2]), Path(sys.argv[3]))
+        folder, out, engine, reader = sys.argv[2:]
+        run(Path(folder), Path(out), engine=engine, reader=reader)
         return
     import tempfile
 
     asked = dict(word.lstrip("-").split("=") for word in sys.argv[1:])
     pages, kills = int(asked.get("pages", 2000)), int(asked.get("kills", 100))
+    engine, reader = asked.get("engine", "pool"), asked.get("reader", "fake")
+    # Seconds between two kills: longer than a start takes, or nothing is ever read.
+    longest = float(asked.get("longest", 1.0 if (engine, reader) == ("pool", "fake") else 20.0))
     with tempfile.TemporaryDirectory() as name:
         folder, out, whole = (Path(name, part) for part in ("in", "out", "whole"))
-        make_pages(folder, pages)
-        run(folder, whole, 0.0)
-        hit = crash(folder, out, kills, random.Random(int(asked.get("seed", 0))))
+        make_pages(folder, pages, lettered if reader == "model" else None)
+        run(folder, whole, 0.0, reader=reader)
+        draw = random.Random(int(asked.get("seed", 0)))
+        hit = crash(folder, out, kills, draw, engine, reader, longest)
         (texts, times), (expected, _) = read_out(out), read_out(whole)
         twice = sum(count > 1 for count in times.values())
         print(f"killed {dict(hit)}; {len(texts)} of {pages} pages, {twice} twice, equal: {texts == expected}")

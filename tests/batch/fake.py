@@ -14,6 +14,9 @@ class FakeReading:
     seconds: float = 0.0
     files: str = ""
 
+    def load(self):
+        pass
+
     def read(self, pictures):
         for picture in pictures:
             if picture.image is None:

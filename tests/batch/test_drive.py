@@ -1,5 +1,6 @@
 """A batch loses nothing and doubles nothing, whatever is killed; bad pages and killers are set aside."""
 
+import os
 import random
 from functools import partial
 
@@ -7,9 +8,10 @@ import pytest
 from PIL import Image
 
 from nanoocr.batch import shards
-from nanoocr.batch.drive import Plan, drive
-from nanoocr.batch.ledger import Found, Ledger
-from nanoocr.batch.sources import file_place
+from nanoocr.batch.drive import Batch, Plan, drive, next_task
+from nanoocr.batch.ledger import Document, Found, Ledger
+from nanoocr.batch.sources import file_place, survey, unchanged_file
+from nanoocr.batch.worker import picture_of
 from nanoocr.errors import OutputError, UsageError
 from tests.batch.crash import crash, make_pages, read_out, run
 from tests.batch.fake import FakeReading
@@ -92,8 +94,11 @@ def test_a_shard_that_the_ledger_does_not_know_is_written_anew(tmp_path, monkeyp
 
 def test_options_and_versions_of_ledgers(tmp_path):
     ledger = Ledger(tmp_path)
-    ledger.agree({"mode": None, "model": "abc"})
-    ledger.agree({"mode": None, "model": "abc"})
+    ledger.agree({"mode": None, "model": "of a run that noted nothing"})
+    ledger.agree({"mode": None, "model": "abc"}, {"folder": "a"})
+    ledger.add([Found("{}", "a", "a")])
+    ledger.agree({"mode": None, "model": "abc"}, {"folder": "b"})
+    assert ledger.options() == {"mode": None, "model": "abc", "folder": "b"}
     with pytest.raises(UsageError, match="model=abc, not def"):
         ledger.agree({"mode": None, "model": "def"})
     ledger.db.execute("PRAGMA user_version=7")
@@ -123,3 +128,34 @@ def test_a_full_disk_is_one_sentence_and_the_next_run_goes_on(tmp_path, monkeypa
             finish(ledger, tmp_path / "out", rows=3)
     finish(ledger, tmp_path / "out", rows=3)
     assert len(read_out(tmp_path / "out")[0]) == 6
+
+
+def test_a_large_document_is_spread_and_only_a_changed_one_is_read_whole(tmp_path):
+    make_pages(tmp_path / "in", 40)
+    paint(tmp_path / "a.png", (1, 1, 1))
+    place = file_place(tmp_path / "a.png")
+    sha256, pages, stamp = survey(place, "a.png")
+    assert unchanged_file(place, stamp) == tmp_path / "a.png"
+    document = Document(1, place, "a.png", "a", sha256, pages, stamp)
+    assert picture_of(document, 1).image.size == (4, 4)
+    paint(tmp_path / "a.png", (200, 1, 1))
+    os.utime(tmp_path / "a.png", ns=(1, 1))
+    assert unchanged_file(place, stamp) is None
+    assert "was changed while the batch ran" in str(picture_of(document, 1).error)
+
+
+def test_pages_of_different_documents_share_a_task_and_those_of_one_go_to_several(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a", "b"):
+        paint(folder / f"{name}.png", (ord(name), 1, 1))
+    images = [Image.new("RGB", (4, 4), (n, 2, 2)) for n in range(6)]
+    images[0].save(folder / "c.tif", save_all=True, append_images=images[1:])
+    ledger = start_ledger(folder, tmp_path / "out")
+    with ledger.changing() as db:
+        for number, pages in ((1, 1), (2, 1), (3, 6)):
+            ledger.opened(db, number, str(number), pages)
+    batch = Batch(ledger, tmp_path, None, Plan(pages_at_once=4), print)
+    first = next_task(batch, set())
+    assert list(first.items()) == [("read", 1, 1), ("read", 2, 1), ("read", 3, 1), ("read", 3, 2)]
+    assert next_task(batch, set(first.items())).pages == (3, 4, 5, 6)

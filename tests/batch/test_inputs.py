@@ -2,17 +2,21 @@
 
 import io
 import json
+import sys
 import tarfile
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from nanoocr.batch.ledger import Ledger
-from nanoocr.batch.sources import open_container, read_place, survey, unique_stems
+from nanoocr.batch.ledger import Found, Ledger
+from nanoocr.batch.remote import find_remote
+from nanoocr.batch.sources import open_container, read_place, survey
+from nanoocr.batch.streams import local_file
 from nanoocr.cli import main
-from nanoocr.cli.batch import _expanded, _found
+from nanoocr.cli.batch_inputs import _expanded, documents
 from nanoocr.errors import PictureError, UsageError
 from nanoocr.train.lock import give_back, take
 
@@ -31,21 +35,30 @@ def make_tar(path, members):
             archive.addfile(about, io.BytesIO(content))
 
 
+def opened(path):
+    return list(open_container(local_file(path), path.name, path.stem))
+
+
 def test_a_tar_gives_its_pictures_and_no_way_out(tmp_path):
     make_tar(tmp_path / "set.tar", {"a/1.png": png(1), "a/1.json": b"{}", "../../2.png": png(2)})
-    found = list(open_container(tmp_path / "set.tar"))
-    assert [one.stem for one in found] == ["set/a/1.png", "set/2.png"]
+    found = opened(tmp_path / "set.tar")
+    assert [one.stem for one in found] == ["set/a/1", "set/2"]
     assert [read_place(one.place) for one in found] == [png(1), png(2)]
     assert survey(found[0].place, "x")[1] == 1
 
 
-def test_broken_and_compressed_archives_are_named(tmp_path):
+def test_archives_that_are_broken_compressed_cut_off_or_empty_are_named(tmp_path):
     (tmp_path / "bad.tar").write_bytes(b"nonsense" * 99)
-    (one,) = open_container(tmp_path / "bad.tar")
+    (one,) = opened(tmp_path / "bad.tar")
     assert "bad.tar cannot be opened" in one.error
     (tmp_path / "set.tar.gz").write_bytes(b"")
-    with pytest.raises(UsageError, match=r"unpack it to \.tar"):
-        list(open_container(tmp_path / "set.tar.gz"))
+    assert "unpack it to .tar" in opened(tmp_path / "set.tar.gz")[0].error
+    make_tar(tmp_path / "labels.tar", {"a.json": b"{}"})
+    assert "holds no pictures" in opened(tmp_path / "labels.tar")[0].error
+    make_tar(tmp_path / "cut.tar", {"1.png": png(1), "2.png": bytes(2000)})
+    (tmp_path / "cut.tar").write_bytes((tmp_path / "cut.tar").read_bytes()[:2000])
+    found = opened(tmp_path / "cut.tar")
+    assert read_place(found[0].place) == png(1) and "cannot be opened" in found[-1].error
 
 
 @pytest.mark.parametrize("shape", ["bytes", "struct", "list"])
@@ -55,25 +68,82 @@ def test_a_table_gives_its_rows(tmp_path, shape):
     wrapped["list"] = [[cell] for cell in wrapped["struct"]]
     table = pa.table({"id": list(range(20)), "image": wrapped[shape]})
     pq.write_table(table, tmp_path / "t.parquet", row_group_size=12)
-    found = list(open_container(tmp_path / "t.parquet"))
+    found = opened(tmp_path / "t.parquet")
     assert [read_place(found[n].place) for n in (0, 11, 19, 3)] == [cells[n] for n in (0, 11, 19, 3)]
+    assert found[19].stem == "t/00000019" and len(found) == 20
+
+
+def test_every_picture_of_a_row_is_a_document_and_a_row_without_one_is_told(tmp_path):
+    pq.write_table(pa.table({"images": [[png(1), png(2)], [], None, [png(3)]]}), tmp_path / "t.parquet")
+    found = opened(tmp_path / "t.parquet")
+    assert [one.stem for one in found] == [f"t/0000000{n}" for n in ("0-1", "0-2", "1", "2", "3")]
+    assert [read_place(found[n].place) for n in (0, 1, 4)] == [png(1), png(2), png(3)]
+    with pytest.raises(PictureError, match="no picture in row 1"):
+        read_place(found[2].place)
 
 
 def test_a_table_without_pictures_is_named(tmp_path):
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "t.parquet")
-    with pytest.raises(UsageError, match="no column with pictures"):
-        list(open_container(tmp_path / "t.parquet"))
+    assert "no column with pictures" in opened(tmp_path / "t.parquet")[0].error
 
 
-def test_folders_patterns_and_names_that_look_like_patterns(tmp_path):
-    (tmp_path / "in").mkdir()
+def test_a_folder_gives_its_archives_too_and_a_tree_of_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("in/sub").mkdir(parents=True)
+    for name in ("in/a1.png", "in/a1.bmp", "in/[x].png", "in/sub/a1.png"):
+        Path(name).write_bytes(png(1))
+    make_tar("in/sub/set.tar", {"1.png": png(2)})
+    stems = {one.name: one.stem for one in documents(["in", "in/a1.png"], None, {}, True)}
+    assert stems["in/sub/a1.png"] == "sub/a1" and stems["in/sub/set.tar/1.png"] == "sub/set/1"
+    assert len(stems) == len(set(stems.values())) == 5
+
+
+def test_patterns_and_names_that_look_like_patterns(tmp_path):
     for name in ("a1.png", "a2.png", "[x].png"):
-        (tmp_path / "in" / name).write_bytes(png(1))
-    assert len(list(_expanded([str(tmp_path / "in" / "a*.png"), str(tmp_path / "in" / "[x].png")]))) == 3
+        (tmp_path / name).write_bytes(png(1))
+    assert len(list(_expanded([str(tmp_path / "a*.png"), str(tmp_path / "[x].png")]))) == 3
     with pytest.raises(UsageError, match="nothing fits the pattern"):
         list(_expanded([str(tmp_path / "no*")]))
-    found = list(unique_stems(_found([str(tmp_path / "in"), str(tmp_path / "in" / "a1.png")], True), set()))
-    assert len({one.stem for one in found}) == 4 and len({one.place for one in found}) == 3
+
+
+def test_a_list_from_stdin_and_what_the_ledger_knows(tmp_path, monkeypatch):
+    (tmp_path / "a.png").write_bytes(png(1))
+    (tmp_path / "b.png").write_bytes(png(2))
+
+    class Stdin:
+        buffer = io.BytesIO(f"{tmp_path}/a.png\r\n\n{tmp_path}/b.png\n{tmp_path}/a.png".encode())
+
+    monkeypatch.setattr(sys, "stdin", Stdin)
+    ledger = Ledger(tmp_path)
+    ledger.add([Found(local_place(tmp_path / "b.png"), "b", "b")])
+    ledger.add(documents([], "-", ledger.known(), True))
+    assert ledger.counts().documents == 2
+    with pytest.raises(UsageError, match="is empty"):
+        list(documents([], "-", {}, True))
+
+
+def local_place(path):
+    return json.dumps({"path": str(path)})
+
+
+def test_remote_files_folders_patterns_and_containers(tmp_path):
+    (tmp_path / "x" / "deep").mkdir(parents=True)
+    (tmp_path / "x" / "a b%20?.png").write_bytes(png(1))
+    (tmp_path / "x" / "deep" / "c.png").write_bytes(png(2))
+    (tmp_path / "x" / "notes.txt").write_text("none")
+    make_tar(tmp_path / "x" / "set.tar", {"1.png": png(3)})
+    pq.write_table(pa.table({"image": [png(4)]}), tmp_path / "x" / "t.parquet")
+    found = list(find_remote(f"file://{tmp_path}/x"))
+    assert [one.stem for one in found] == ["a b%20?", "deep/c", "set/1", "t/00000000"]
+    assert [read_place(one.place) for one in found] == [png(1), png(2), png(3), png(4)]
+    assert [one.stem for one in find_remote(f"file://{tmp_path}/*/deep/*.png")] == ["x/deep/c"]
+    assert [one.stem for one in find_remote(f"file://{tmp_path}/x/deep/c.png")] == ["c"]
+    with pytest.raises(UsageError, match="does not exist"):
+        list(find_remote(f"file://{tmp_path}/x/none.png"))
+    with pytest.raises(UsageError, match="cannot be reached"):
+        list(find_remote("gopher://x/none.png"))
+    with pytest.raises(UsageError, match="nothing fits"):
+        list(find_remote(f"file://{tmp_path}/x/*.gif"))
 
 
 def test_a_missing_file_is_a_sentence(tmp_path):
@@ -89,6 +159,7 @@ def test_a_missing_file_is_a_sentence(tmp_path):
         (["x.png", "--retry_failed"], "goes with --resume"),
         (["x.png", "--address=auto"], "goes with --engine=ray"),
         (["x.png", "--format=nonsense"], "unknown format"),
+        (["--list=nowhere.txt"], "--list=nowhere.txt cannot be read"),
     ],
 )
 def test_mistyped_batches(tmp_path, capsys, flags, said):
@@ -99,13 +170,22 @@ def test_mistyped_batches(tmp_path, capsys, flags, said):
 def test_an_older_batch_and_a_running_one_are_not_touched(tmp_path, capsys):
     out = tmp_path / "out"
     out.mkdir()
-    Ledger(out).close()
+    ledger = Ledger(out)
+    ledger.add([Found("{}", "a", "a", "it is broken")])
+    ledger.close()
     assert main(["batch", "x.png", f"--out={out}"]) == 2
     assert "go on with --resume" in capsys.readouterr().err
     assert take(out) == ""
     assert main(["batch", "--resume", f"--out={out}"]) == 2
     assert "is written by process" in capsys.readouterr().err
     give_back(out)
+
+
+def test_a_batch_that_was_refused_can_be_begun_again_with_other_words(tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["batch", str(tmp_path / "no*"), f"--out={out}"]) == 2
+    assert "nothing fits" in capsys.readouterr().err
+    assert main(["batch", str(tmp_path / "no.png"), f"--out={out}", "--max_tokens=9", "-q"]) == 3
 
 
 def test_an_output_that_cannot_be_written_is_told(tmp_path, capsys):
@@ -121,3 +201,18 @@ def test_nothing_but_a_missing_file(tmp_path, capsys):
     summary = json.loads(capsys.readouterr().out)
     assert (summary["done"], summary["failed"]) == (0, 1)
     assert "holds no pictures" in pq.read_table(out / "failed.parquet").to_pylist()[0]["error"]
+
+
+def test_a_resumed_command_need_not_say_again_what_the_first_said(tmp_path, capsys):
+    out = tmp_path / "out"
+    first = ["batch", str(tmp_path / "no.png"), f"--out={out}", "--max_tokens=9", "--format=json", "-q"]
+    assert main(first) == 3
+    assert main(["batch", f"--out={out}", "--resume", "-q"]) == 3
+    assert main(["batch", f"--out={out}", "--resume", "--max_tokens=8"]) == 2
+    assert "is of a run with max_tokens=9, not 8" in capsys.readouterr().err
+
+
+def test_a_batch_whose_inputs_were_never_noted_is_not_done(tmp_path, capsys):
+    Ledger(tmp_path).close()  # as where the disk was full before the first document was noted
+    assert main(["batch", f"--out={tmp_path}", "--resume"]) == 2
+    assert "name the inputs again" in capsys.readouterr().err

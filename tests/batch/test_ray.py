@@ -1,23 +1,48 @@
-"""The same batch on Ray gives the same pages, each once."""
+"""The same batch on Ray gives the same pages, each once, and a page that kills its actor is set aside."""
 
 from functools import partial
 
 import pytest
 
 from nanoocr.batch.drive import Plan
-from nanoocr.batch.ray_engine import drive_ray
+from nanoocr.batch.ledger import Document
+from nanoocr.batch.ray_actor import Attempts, tasks_of
 from tests.batch.crash import make_pages, read_out, run
 from tests.batch.fake import FakeReading
-from tests.batch.test_drive import start_ledger
+from tests.batch.test_drive import paint, start_ledger
+
+
+def test_the_pages_of_a_block_share_a_task_and_documents_do_not():
+    one, two = (Document(n, "", "", "", "", 9) for n in (1, 2))
+    tasks = tasks_of([("read", one, 3), ("beside", one, 0), ("read", two, 1), ("beside", two, 0)])
+    assert [list(task.items()) for task in tasks] == [
+        [("beside", 1, 0)],
+        [("beside", 2, 0)],
+        [("read", 1, 3), ("read", 2, 1)],
+    ]
+
+
+def test_what_was_begun_and_never_ended_counts():
+    attempts = Attempts()
+    for key in ((1, 1), (1, 1), (1, 2)):
+        attempts.begin(key)
+    attempts.end((1, 2))
+    assert attempts.deaths([(1, 1), (1, 2), (9, 9)]) == [2, 0, 0]
 
 
 @pytest.mark.slow
-def test_ray_reads_what_the_pool_reads(tmp_path):
+def test_ray_reads_what_the_pool_reads_and_gives_up_what_kills(tmp_path):
     pytest.importorskip("ray")
+    from nanoocr.batch.ray_engine import drive_ray
+
     make_pages(tmp_path / "in", 12)
     run(tmp_path / "in", tmp_path / "whole", 0.0)
+    paint(tmp_path / "in" / "killer.png", (6, 6, 6))
     ledger = start_ledger(tmp_path / "in", tmp_path / "out")
     make = partial(FakeReading, 0.0, str(tmp_path / "out"))
-    drive_ray(ledger, tmp_path / "out", make, Plan(rows=5), print, lambda: None, None)
+    said = []
+    drive_ray(ledger, tmp_path / "out", make, Plan(rows=5), said.append, lambda: None, None)
     texts, times = read_out(tmp_path / "out")
-    assert texts == read_out(tmp_path / "whole")[0] and set(times.values()) == {1}
+    failed = texts.pop(("killer.png", 1))
+    assert texts == read_out(tmp_path / "whole")[0] and set(times.values()) == {1} and failed == ""
+    assert "killer.png, page 1 was given up: 3 workers died" in said[-1]

@@ -1,0 +1,93 @@
+"""What `nanoocr batch` is asked to read: files, folders, patterns, lists, archives, tables, remote systems.
+
+Everything becomes documents of the ledger, one after another, so that a list may be as long as it likes.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
+
+from nanoocr.batch.ledger import Found
+from nanoocr.batch.remote import find_remote
+from nanoocr.batch.sources import CONTAINERS, file_place, is_container, open_container, unique_stems
+from nanoocr.batch.streams import local_file
+from nanoocr.cli.inputs import Input, find_inputs, shown
+from nanoocr.errors import UsageError
+
+
+def documents(
+    inputs: Sequence[str], listed: str | None, known: Mapping[str, str], quiet: bool
+) -> Iterator[Found]:
+    """Every document that the inputs and the list name and the ledger does not know, once.
+
+    Args:
+        listed: file with an input a line, `-` for stdin.
+        known: the stem of each document of the ledger by its place.
+
+    Raises:
+        UsageError: the list cannot be read, a pattern fits nothing, or a remote system does not answer.
+    """
+    names = [*inputs, *_lines(listed)]
+    if listed is not None and not names:
+        raise UsageError(f"--list={listed} is empty: there is nothing to read")
+    fresh = (found for found in _found(names, quiet) if found.place not in known)
+    yield from unique_stems(fresh, set(known.values()))
+
+
+def _lines(name: str | None) -> list[str]:
+    """The lines of a list that are not empty."""
+    if name is None:
+        return []
+    try:
+        text = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise UsageError(f"--list={name} cannot be read: {error.strerror}") from error
+    # Not splitlines, which also cuts at bytes that a file's name may hold.
+    lines = (line.removesuffix(b"\r") for line in text.split(b"\n"))
+    return [os.fsdecode(line) for line in lines if line.strip()]
+
+
+def _found(names: Sequence[str], quiet: bool) -> Iterator[Found]:
+    plain: list[str] = []
+    for name in _expanded(names):
+        if "://" in name:
+            yield from find_remote(name)
+        else:
+            plain.append(name)
+    yield from _files(plain, quiet)
+
+
+def _expanded(names: Iterable[str]) -> Iterator[str]:
+    """Patterns replaced by what they fit; a name that exists is no pattern, whatever is in it."""
+    for name in names:
+        if "://" in name or os.path.exists(name) or not glob.has_magic(name):
+            yield name
+            continue
+        fitting = sorted(glob.glob(name, recursive=True))
+        if not fitting:
+            raise UsageError(f"nothing fits the pattern {name}: see whether the folder is right")
+        yield from fitting
+
+
+def _files(names: Sequence[str], quiet: bool) -> Iterator[Found]:
+    """Files by name and what is in folders."""
+    if "-" in names:
+        raise UsageError("a batch reads no picture from stdin: write --list=- for a list of files")
+    inputs = find_inputs(names, CONTAINERS)
+    if (told := inputs.told()) and not quiet:
+        print(told, file=sys.stderr)
+    for item in inputs.files:
+        yield from _documents_of(item)
+
+
+def _documents_of(item: Input) -> Iterator[Found]:
+    stem = shown(str(PurePath(item.place).with_suffix("")))
+    if item.source is not None and is_container(item.name) and item.source.is_file():
+        yield from open_container(local_file(item.source), item.name, stem)
+        return
+    place = file_place(item.source if item.source is not None else Path(item.name))
+    yield Found(place, item.name, stem, None if item.error is None else str(item.error))

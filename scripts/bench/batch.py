@@ -1,0 +1,172 @@
+"""How fast batches are beside `nanoocr read`, and what scripts/scale.py needs to know.
+
+python -m scripts.bench.batch compare --files ../scans/*.png [--repeats=3] [--engines read pool1 pool2 ray2]
+python -m scripts.bench.batch measure --files ../scans/*.png [--out=docs/scale.json]
+
+`compare` runs the commands in turn, again and again, so that what else the machine does meets all of them.
+Beside the wall time it tells the processor's seconds, which other work hardly changes; those of Ray's
+processes, which are not our children, it cannot see. Every command is also run on the first file alone, and
+what a page costs is the difference: so the start, and the loading of the model, do not count as pages.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tyro
+
+from nanoocr.machine import machine
+
+BATCH = ("batch", "--threads=1", "-q")
+COMMANDS = {
+    "read": ("read", "--threads=1", "-q", "--format=json"),
+    "pool1": (*BATCH, "--workers=1"),
+    "pool2": (*BATCH, "--workers=2"),
+    "ray1": (*BATCH, "--workers=1", "--engine=ray"),
+    "ray2": (*BATCH, "--workers=2", "--engine=ray"),
+}
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Whole commands in turn."""
+
+    files: tuple[Path, ...]
+    engines: tuple[str, ...] = ("read", "pool1", "pool2")
+    repeats: int = 3
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The distribution of pages, and what a start and a note of the driver cost."""
+
+    files: tuple[Path, ...]
+    out: Path = Path("docs/scale.json")
+
+
+class Cost(NamedTuple):
+    """Of one command, in seconds."""
+
+    wall: float
+    cpu: float
+
+
+def run_once(name: str, files: Sequence[Path]) -> Cost:
+    """One command into a fresh folder.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        out = f"{folder}/out"
+        where = ["-o", f"{out}/"] if name == "read" else [f"--out={out}"]
+        command = [sys.executable, "-m", "nanoocr", *COMMANDS[name], *where, *map(str, files)]
+        before, started = _children(), time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        return Cost(time.perf_counter() - started, _children() - before)
+
+
+def _children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def compare(options: Compare) -> None:
+    """Print for each command what a page costs, in turn, and the medians."""
+    pages: dict[str, list[Cost]] = {name: [] for name in options.engines}
+    for _ in range(options.repeats):
+        for name, costs in pages.items():
+            first, whole = run_once(name, options.files[:1]), run_once(name, options.files)
+            count = len(options.files) - 1
+            costs.append(Cost((whole.wall - first.wall) / count, (whole.cpu - first.cpu) / count))
+            load = os.getloadavg()[0]
+            print(f"{name}: {costs[-1]}, start {first.wall:.1f} s, load {load:.1f}", flush=True)
+    for name, costs in pages.items():
+        wall, cpu = (statistics.median(values) for values in zip(*costs, strict=True))
+        print(f"median {name}: {wall:.3f} s a page, {cpu:.3f} CPU s")
+
+
+# ---------------------------------------------------------------------------------------------------
+# For the simulation
+
+
+def measure(options: Measure) -> None:
+    """Write what a processor was seen to do."""
+    seconds, records = page_costs(options.files)
+    about = {
+        **machine(),
+        "command": "python -m scripts.bench.batch measure",
+        "pages": len(seconds),
+        "page_seconds": [round(one, 4) for one in sorted(seconds)],
+        "page_bytes": round(statistics.mean(path.stat().st_size for path in options.files)),
+        "start_seconds": round(start_cost(), 2),
+        "note_seconds": round(note_cost(records), 6),
+    }
+    options.out.write_text(json.dumps(about, indent=1) + "\n")
+    print(json.dumps({key: value for key, value in about.items() if key != "page_seconds"}))
+    print(
+        f"a page: {statistics.mean(seconds):.3f} s of the processor, median {statistics.median(seconds):.3f}"
+    )
+
+
+def page_costs(files: Sequence[Path]) -> tuple[list[float], list[dict[str, Any]]]:
+    """Processor's seconds of each page, on one thread, and the records."""
+    import dataclasses
+
+    from nanoocr.inference.reader import ReaderChoice
+    from nanoocr.pages import open_source
+
+    reader = ReaderChoice().load(1)
+    seconds, records = [], []
+    for path in files:
+        for picture in open_source(path):
+            started = time.process_time()
+            (page,) = reader.read_pictures([picture])
+            seconds.append(time.process_time() - started)
+            records.append(dataclasses.asdict(page))
+    return seconds, records
+
+
+def start_cost() -> float:
+    """Processor's seconds from nothing to a loaded model."""
+    code = "from nanoocr.inference.reader import ReaderChoice; ReaderChoice().load(1)"
+    before = _children()
+    subprocess.run([sys.executable, "-c", code], check=True)
+    return _children() - before
+
+
+def note_cost(records: Sequence[dict[str, Any]], pages: int = 3000) -> float:
+    """Processor's seconds of the driver for each page: the ledger, a transaction each, and the shards."""
+    from nanoocr.batch import shards
+    from nanoocr.batch.ledger import Found, Ledger
+    from nanoocr.batch.ray_engine import note_answer
+
+    with tempfile.TemporaryDirectory() as name:
+        ledger = Ledger(Path(name))
+        ledger.add([Found("{}", "a.pdf", "a")])
+        with ledger.changing() as db:
+            ledger.opened(db, 1, "0" * 64, pages)
+        told = [json.dumps(record) for record in records]
+        started = time.process_time()
+        for page in range(1, pages + 1):
+            answer = {"what": "read", "document": 1, "page": page, "value": told[page % len(told)]}
+            note_answer(ledger, answer, False, print)
+            shards.flush(Path(name), ledger)
+        shards.finish(Path(name), ledger)
+        return (time.process_time() - started) / pages
+
+
+if __name__ == "__main__":
+    options = tyro.cli(Compare | Measure)
+    compare(options) if isinstance(options, Compare) else measure(options)

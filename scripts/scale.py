@@ -1,0 +1,338 @@
+"""What a thousand workers would do: a discrete-event simulation of a batch on a cluster.
+
+python -m scripts.scale [--workers=1000] [--pages=2000000]
+
+What was measured (seconds of pages, of a start, of the driver's notes; bytes of pages) is in docs/scale.json,
+which scripts/bench/batch.py writes; what is assumed (deaths, slow machines, storage, prices) is in `Cluster`.
+It follows batch/ray_engine.py: tasks of consecutive pages, rounds after which the actors end, a task that is
+done again from its beginning where its worker died, one driver that notes every page.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections import deque
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tyro
+
+HOUR, DAY = 3600.0, 86400.0
+# Lengths of 4,949 PDFs on one disk (https://ramanraj.blogspot.com/2010/12/analysis-of-4500-pdf-files.html):
+# files of 1 to 9 pages, of 10 to 100 (their mean is 33), and above; 280,777 pages in all, so a mean of 57.
+COUNTED = (893, 473, 332, 227, 192, 167, 146, 130, 78)
+TEN_TO_HUNDRED, FILES = 1650, 4949
+TAIL, LONGEST = 1.435, 5000  # a Pareto tail above 100 pages with the mean that the total leaves, 330 pages
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one processor was seen to do."""
+
+    page_seconds: tuple[float, ...]
+    page_bytes: float
+    start_seconds: float  # from nothing to a loaded model
+    note_seconds: float  # of the driver, for each page: the ledger and its shard
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What is assumed. Rates are per worker or driver; a worker is one processor."""
+
+    workers: int = 1000
+    pages: int = 2_000_000
+    deaths_per_day: float = 1.0  # of a worker: preemption, memory, hardware
+    replace_seconds: float = 60.0  # until another machine is there
+    driver_deaths_per_day: float = 1.0
+    driver_restart_seconds: float = 60.0
+    slow_share: float = 0.02  # of the workers
+    slow_factor: float = 3.0
+    pages_per_task: int = 16
+    pages_per_round: int = 20_000  # least; see `round_per_worker`
+    round_per_worker: int = 1000
+    worker_bandwidth: float = 125e6  # bytes/s
+    storage_bandwidth: float = 2.5e9  # bytes/s, of all workers together
+    tasks_per_document: int = 0  # most; 0: any number
+    fetch_ranges: bool = True  # of a document only the pages of the task, as from a file system
+    backlog_seconds: float = 30.0  # of the driver's work that may wait before workers do
+    single_pages: bool = False  # each document is one page
+    dollars_per_hour: float = 0.04  # of one worker
+
+
+class Outcome(NamedTuple):
+    """What came of a simulated batch. Shares are of all workers' time."""
+
+    hours: float
+    pages_per_day: float
+    reading: float
+    fetching: float
+    lost: float
+    driver_busy: float  # share of the driver's own time
+    terabytes: float  # fetched
+    dollars_per_million: float
+    pages: int
+
+    @property
+    def waiting(self) -> float:
+        """For a round's or the batch's end, a start, a machine, or the driver."""
+        return max(1 - self.reading - self.fetching - self.lost, 0.0)
+
+
+class Work(NamedTuple):
+    """A task: pages, seconds on a processor of ordinary speed, and what has to be fetched for it."""
+
+    pages: int
+    seconds: float
+    bytes: float
+
+
+# ---------------------------------------------------------------------------------------------------
+# What there is to do
+
+
+def draw_lengths(total: int, rng: np.random.Generator) -> np.ndarray:
+    """int64 pages of documents, (N,), that add up to `total`; the last one is cut."""
+    lengths, made = [], 0
+    shares = np.array([*COUNTED, TEN_TO_HUNDRED, FILES - sum(COUNTED) - TEN_TO_HUNDRED]) / FILES
+    while made < total:
+        kind = rng.choice(len(shares), size=4096, p=shares)
+        middle = 10 ** rng.uniform(1, 2, 4096)
+        long = np.minimum(100 * (1 + rng.pareto(TAIL, 4096)), LONGEST)
+        drawn = np.where(kind < 9, kind + 1, np.where(kind == 9, middle, long)).astype(np.int64)
+        lengths.append(drawn)
+        made += int(drawn.sum())
+    ends = np.minimum(np.cumsum(np.concatenate(lengths)), total)
+    return np.diff(ends[: int(np.searchsorted(ends, total)) + 1], prepend=0)
+
+
+def draw_work(cluster: Cluster, measured: Measured, rng: np.random.Generator) -> list[Work]:
+    """The tasks of all documents in order; each fetches every document it has a page of."""
+    lengths = np.ones(cluster.pages, np.int64) if cluster.single_pages else draw_lengths(cluster.pages, rng)
+    seconds = rng.choice(np.array(measured.page_seconds), size=cluster.pages)
+    until = np.concatenate([[0.0], np.cumsum(seconds)])
+    work, first, place, pending = [], 0, 0, 0.0
+    for length in lengths.tolist():
+        step = cluster.pages_per_task
+        if cluster.tasks_per_document:
+            step = max(step, -(-length // cluster.tasks_per_document))
+        whole = 0.0 if cluster.fetch_ranges else length * measured.page_bytes
+        end, pending = place + length, pending + whole
+        while end - first >= step:
+            work.append(Work(step, float(until[first + step] - until[first]), pending))
+            first += step
+            pending = whole if first < end else 0.0
+        place = end
+    if first < place:
+        work.append(Work(place - first, float(until[place] - until[first]), pending))
+    if cluster.fetch_ranges:
+        return [task._replace(bytes=task.pages * measured.page_bytes) for task in work]
+    return work
+
+
+# ---------------------------------------------------------------------------------------------------
+# Doing it
+
+
+class Running(NamedTuple):
+    """A task in a worker's hands."""
+
+    work: Work
+    since: float
+    fetched: float  # moment
+
+
+@dataclass
+class State:
+    """The cluster at a moment. `epoch` counts the driver's lives: what an earlier one ordered is void."""
+
+    cluster: Cluster
+    measured: Measured
+    rng: np.random.Generator
+    speed: np.ndarray  # factor on the seconds of each worker, (workers,)
+    left: deque[Work]
+    queue: deque[Work] = field(default_factory=deque)  # of the round
+    running: dict[int, Running] = field(default_factory=dict)
+    idle: set[int] = field(default_factory=set)
+    events: list[tuple[float, int, str, int, int]] = field(default_factory=list)
+    ordered: int = 0
+    epoch: int = 0
+    driver_free: float = 0.0
+    storage_free: float = 0.0
+    sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SUMS, 0.0))
+
+    def at(self, time: float, what: str, worker: int) -> None:
+        """Order an event; of two at one moment the one ordered first comes first."""
+        self.ordered += 1
+        heapq.heappush(self.events, (time, self.ordered, what, worker, self.epoch))
+
+
+SUMS = ("pages", "reading", "fetching", "lost", "noting", "bytes")
+
+
+def simulate(cluster: Cluster, measured: Measured, seed: int = 0) -> Outcome:
+    """One batch from its start to its last page."""
+    rng = np.random.default_rng(seed)
+    speed = np.where(rng.random(cluster.workers) < cluster.slow_share, cluster.slow_factor, 1.0)
+    work = draw_work(cluster, measured, rng)
+    state = State(cluster, measured, rng, speed, deque(work))
+    _begin_round(state, 0.0)
+    _order_death(state, 0.0, "driver died", -1, cluster.driver_deaths_per_day)
+    now = 0.0
+    while state.events and (state.left or state.queue or state.running):
+        now, _, what, worker, epoch = heapq.heappop(state.events)
+        if epoch == state.epoch or what == "driver died":
+            HAPPENS[what](state, now, worker)
+    now = max(now, state.driver_free)
+    return _outcome(state, now)
+
+
+def _outcome(state: State, seconds: float) -> Outcome:
+    sums, cluster = state.sums, state.cluster
+    whole = seconds * cluster.workers
+    return Outcome(
+        hours=seconds / HOUR,
+        pages_per_day=sums["pages"] / seconds * DAY,
+        reading=sums["reading"] / whole,
+        fetching=sums["fetching"] / whole,
+        lost=sums["lost"] / whole,
+        driver_busy=sums["noting"] / seconds,
+        terabytes=sums["bytes"] / 1e12,
+        dollars_per_million=whole / HOUR * cluster.dollars_per_hour / sums["pages"] * 1e6,
+        pages=int(sums["pages"]),
+    )
+
+
+def _begin_round(state: State, now: float) -> None:
+    """Take the next pages, and start all workers; Ray's actors end with the round before."""
+    cluster = state.cluster
+    wanted = max(cluster.pages_per_round, cluster.round_per_worker * cluster.workers)
+    while state.left and wanted > 0:
+        state.queue.append(state.left.popleft())
+        wanted -= state.queue[-1].pages
+    _start_all(state, now)
+
+
+def _start_all(state: State, now: float) -> None:
+    state.epoch += 1
+    state.idle.clear()
+    for worker in range(state.cluster.workers):
+        state.at(now + state.measured.start_seconds, "is free", worker)
+
+
+def _order_death(state: State, now: float, what: str, worker: int, per_day: float) -> float:
+    """When something dies next; ordered for the driver, since that befalls it whatever it does."""
+    moment = now + (state.rng.exponential(DAY / per_day) if per_day else float("inf"))
+    if what == "driver died" and per_day:
+        state.at(moment, what, worker)
+    return moment
+
+
+def _is_free(state: State, now: float, worker: int) -> None:
+    """Give it the next task, or let it wait; the last one to wait begins the next round."""
+    if not state.queue:
+        state.idle.add(worker)
+        if not state.running and state.left:
+            _begin_round(state, now)
+        return
+    work, cluster = state.queue.popleft(), state.cluster
+    sent = max(state.storage_free, now) + work.bytes / cluster.storage_bandwidth
+    state.storage_free = sent
+    fetched = max(sent, now + work.bytes / cluster.worker_bandwidth)
+    end = fetched + work.seconds * float(state.speed[worker])
+    death = _order_death(state, now, "died", worker, cluster.deaths_per_day)
+    state.running[worker] = Running(work, now, fetched)
+    state.at(min(end, death), "died" if death < end else "is done", worker)
+    state.sums["bytes"] += work.bytes
+
+
+def _is_done(state: State, now: float, worker: int) -> None:
+    task = state.running.pop(worker)
+    noting = task.work.pages * state.measured.note_seconds
+    state.driver_free = max(state.driver_free, now) + noting
+    for name, amount in (
+        ("pages", task.work.pages),
+        ("reading", now - task.fetched),
+        ("fetching", task.fetched - task.since),
+        ("noting", noting),
+    ):
+        state.sums[name] += amount
+    state.at(max(now, state.driver_free - state.cluster.backlog_seconds), "is free", worker)
+
+
+def _lose(state: State, now: float, worker: int) -> None:
+    """What it had is to do again, from the beginning, by somebody who has nothing to do."""
+    task = state.running.pop(worker)
+    state.sums["lost"] += now - task.since
+    state.queue.appendleft(task.work)
+
+
+def _died(state: State, now: float, worker: int) -> None:
+    _lose(state, now, worker)
+    state.at(now + state.cluster.replace_seconds + state.measured.start_seconds, "is free", worker)
+    if state.idle:
+        state.at(now, "is free", state.idle.pop())
+
+
+def _driver_died(state: State, now: float, _: int) -> None:
+    for worker in list(state.running):
+        _lose(state, now, worker)
+    later = now + state.cluster.driver_restart_seconds
+    state.driver_free = later
+    _start_all(state, later)
+    _order_death(state, later, "driver died", -1, state.cluster.driver_deaths_per_day)
+
+
+HAPPENS = {"is free": _is_free, "is done": _is_done, "died": _died, "driver died": _driver_died}
+
+
+# ---------------------------------------------------------------------------------------------------
+# The table
+
+
+def scenarios(base: Cluster) -> dict[str, Cluster]:
+    """One thing after the other made worse, or mended."""
+    whole = replace(base, fetch_ranges=False)  # as from an archive, a table or S3
+    calm = {"deaths_per_day": 0.0, "driver_deaths_per_day": 0.0, "slow_share": 0.0}
+    return {
+        "as the code is": base,
+        "nothing dies, none is slow": replace(base, **calm),
+        "workers die 24 times a day": replace(base, deaths_per_day=24.0),
+        "the driver dies 24 times a day": replace(base, driver_deaths_per_day=24.0),
+        "a tenth of the workers is slow": replace(base, slow_share=0.1),
+        "rounds of 20,000 pages, whatever the workers": replace(base, round_per_worker=0),
+        "storage of 250 MB/s": replace(base, storage_bandwidth=250e6),
+        "each task fetches whole documents": whole,
+        "... and a document is cut into 16 tasks at most": replace(whole, tasks_per_document=16),
+        "... and each document is one page": replace(whole, single_pages=True),
+        "ten times the workers": replace(base, workers=10 * base.workers, pages=4 * base.pages),
+    }
+
+
+def read_measured(path: Path) -> Measured:
+    """What scripts/bench/batch.py has written."""
+    about: dict[str, Any] = json.loads(path.read_text())
+    return Measured(
+        tuple(about["page_seconds"]), about["page_bytes"], about["start_seconds"], about["note_seconds"]
+    )
+
+
+def main(cluster: Cluster, measured: Path = Path("docs/scale.json"), seed: int = 0) -> None:
+    """Print the table of docs/scale.md."""
+    seen = read_measured(measured)
+    print("| what | million pages a day | reads | fetches | lost | waits | driver busy | TB | $ a million |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name, one in scenarios(cluster).items():
+        out = simulate(one, seen, seed)
+        shares = " | ".join(f"{x:.1%}" for x in (out.reading, out.fetching, out.lost, out.waiting))
+        print(
+            f"| {name} | {out.pages_per_day / 1e6:.1f} | {shares} | {out.driver_busy:.0%} | "
+            f"{out.terabytes:.1f} | {out.dollars_per_million:.2f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
