@@ -95,7 +95,7 @@ class Event(NamedTuple):
 class Row:
     """The state of one request while its batch runs.
 
-    The server, into whose batch rows come and go, runs them by `start`, `prefill`, `take`, `advance`, `complete`.
+    The server, whose rows come and go, runs them by `start`, `prefill`, `take`, `advance` and `complete`.
     """
 
     index: int

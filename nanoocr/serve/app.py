@@ -23,11 +23,13 @@ from starlette.routing import Route
 from nanoocr.formats import FORMATS, render
 from nanoocr.inference.page import Page
 from nanoocr.pages import parse_pages
+from nanoocr.serve.answer import chunks, completion, make_answer, usage_of
 from nanoocr.serve.body import parse_json, parse_upload, read_body
-from nanoocr.serve.chat import chunks, completion, make_answer, parse_chat, usage_of
+from nanoocr.serve.chat import Address, ChatRequest, Rules, parse_chat
 from nanoocr.serve.errors import ApiError, as_api_error, bad, error_body, error_response
+from nanoocr.serve.fetch import Fetcher
 from nanoocr.serve.metrics import Metrics
-from nanoocr.serve.service import OPENING, Event, Service, Task
+from nanoocr.serve.service import OPENING, Event, Read, Service, Task
 
 LOG = logging.getLogger("nanoocr.serve")
 LOOK_SECONDS = 0.25  # between two looks whether a client that waits is still there
@@ -57,6 +59,8 @@ class Limits:
     max_queue: int = 128
     timeout_s: float = 600.0
     keys: tuple[str, ...] = ()
+    any_prompt: bool = False
+    fetcher: Fetcher | None = None
 
 
 @dataclass
@@ -159,7 +163,7 @@ async def _models(state: State, _: Request) -> Response:
 # Reading, and waiting for it
 
 
-async def _events(state: State, tasks: list[Task]) -> AsyncGenerator[Event | list[Page], None]:
+async def _events(state: State, tasks: list[Task]) -> AsyncGenerator[Event | list[Read], None]:
     """What happens while the documents are read, then their pages; the work ends where nobody listens.
 
     Raises what the reading ended by, and ApiError 504 after the server's time.
@@ -191,16 +195,16 @@ async def _events(state: State, tasks: list[Task]) -> AsyncGenerator[Event | lis
                 raise event
             yield event
             if isinstance(event, list):
-                state.metrics.read(event)
+                state.metrics.read([one.page for one in event])
                 return
     finally:
         cancelled.set()
 
 
-async def _pages(state: State, request: Request, tasks: list[Task]) -> list[Page]:
+async def _pages(state: State, request: Request, tasks: list[Task]) -> list[Read]:
     """The pages of documents, for a client that waits for all of them; its going away ends the work."""
 
-    async def collect() -> list[Page]:
+    async def collect() -> list[Read]:
         async with contextlib.aclosing(_events(state, tasks)) as events:
             async for event in events:
                 if isinstance(event, list):
@@ -218,32 +222,46 @@ async def _pages(state: State, request: Request, tasks: list[Task]) -> list[Page
 
 
 async def _chat(state: State, request: Request) -> Response:
+    limits, service = state.limits, state.service
+    question = service.reader.prompt if service.reader.by_lines else None
+    rules = Rules(service.name, question, limits.any_prompt, limits.fetcher is not None)
     with state.place():
-        asked = parse_chat(parse_json(await read_body(request, state.limits.max_body)), state.service.name)
-        tasks = [
-            Task(
-                data,
-                f"document {number}",
-                prompt=asked.prompt,
-                sampling=asked.sampling,
-                max_tokens=asked.max_tokens,
-            )
-            for number, data in enumerate(asked.documents, 1)
-        ]
+        asked = await asyncio.to_thread(_parsed, await read_body(request, limits.max_body), rules)
+        documents = [await _fetched(state, document) for document in asked.documents]
+        tasks = [_task(asked, data, f"document {number}") for number, data in enumerate(documents, 1)]
+        asked = replace(asked, documents=())
         # Also a stream waits for all pages here: an error behind the first piece reaches few clients.
-        pages = await _pages(state, request, tasks)
-    _raise_broken(pages)
-    answer = make_answer(pages, asked.stop)
+        reads = await _pages(state, request, tasks)
+    _raise_broken(reads)
+    answer = make_answer(reads, asked)
+    tokenizer = service.reader.tokenizer
     if not asked.stream:
-        return JSONResponse(completion(answer, state.service.name))
-    events = list(chunks(answer, state.service.name, asked.usage))
+        return JSONResponse(completion(answer, service.name, tokenizer))
+    events = list(chunks(answer, service.name, asked.usage, tokenizer))
     return StreamingResponse(_sent(events), media_type="text/event-stream")
 
 
-def _raise_broken(pages: list[Page]) -> None:
+def _parsed(body: bytes, rules: Rules) -> ChatRequest:
+    return parse_chat(parse_json(body), rules)
+
+
+def _task(asked: ChatRequest, data: bytes, name: str) -> Task:
+    return Task(data, name, prompt=asked.prompt, sampling=asked.sampling, max_tokens=asked.max_tokens)
+
+
+async def _fetched(state: State, document: bytes | Address) -> bytes:
+    """A document, fetched where it is an address."""
+    fetcher = state.limits.fetcher
+    if isinstance(document, bytes):
+        return document
+    assert fetcher is not None  # else parse_chat has refused it
+    return await asyncio.to_thread(fetcher.fetch, document.url, document.where, state.limits.max_body)
+
+
+def _raise_broken(reads: list[Read]) -> None:
     """Raises ApiError where not one page could be read."""
-    if pages and all(page.status == "error" for page in pages):
-        raise bad(str(pages[0].error), "file", "picture_unreadable")
+    if reads and all(one.page.status == "error" for one in reads):
+        raise bad(str(reads[0].page.error), "file", "picture_unreadable")
 
 
 async def _sent(events: list[Event]) -> AsyncIterator[str]:
@@ -263,17 +281,18 @@ async def _ocr(state: State, request: Request) -> Response:
         fields = upload.fields
         if unknown := sorted(set(fields) - {"format", "pages", "stream", "preview", "model"}):
             raise bad(f"the field {unknown[0]!r} is not known here", unknown[0], "unsupported_parameter")
-        pages = parse_pages(fields.get("pages") or "1-end")
-        task = Task(upload.data, upload.name, pages=pages, preview=_flag(fields, "preview"))
+        ranges = parse_pages(fields.get("pages") or "1-end")
+        task = Task(upload.data, upload.name, pages=ranges, preview=_flag(fields, "preview"))
         name = _format(request, fields)
         if _flag(fields, "stream"):
             return await _stream(state, task, stack)
         read = await _pages(state, request, [task])
         _raise_broken(read)
+        pages = [one.page for one in read]
         if name is None:
-            body = {"object": "ocr", "model": state.service.name, "pages": [page.to_dict() for page in read]}
-            return JSONResponse({**body, "usage": usage_of(read)})
-        content = await asyncio.to_thread(_rendered, read, name, task)
+            body = {"object": "ocr", "model": state.service.name, "pages": [page.to_dict() for page in pages]}
+            return JSONResponse({**body, "usage": usage_of(pages)})
+        content = await asyncio.to_thread(_rendered, pages, name, task)
     return Response(content, media_type=TYPES[name])
 
 
@@ -310,8 +329,9 @@ async def _stream(state: State, task: Task, stack: contextlib.ExitStack) -> Resp
         try:
             yield _line(first) if isinstance(first, dict) else ""
             async for event in events:
-                end = {"type": "done", "usage": usage_of(event)} if isinstance(event, list) else event
-                yield _line(end)
+                if isinstance(event, list):
+                    event = {"type": "done", "usage": usage_of([one.page for one in event])}
+                yield _line(event)
             yield "data: [DONE]\n\n"
         except Exception as error:  # noqa: BLE001 - the status has gone out: the stream itself must tell
             known = as_api_error(error)
