@@ -70,6 +70,7 @@ def serve_command(arguments: argparse.Namespace) -> int:
         import uvicorn
 
         from nanoocr.serve.app import Limits, make_app
+        from nanoocr.serve.connection import MOST_CONNECTIONS, Connection
         from nanoocr.serve.fetch import Fetcher, parse_hosts
         from nanoocr.serve.service import load_service
     except ModuleNotFoundError as error:
@@ -96,12 +97,12 @@ def serve_command(arguments: argparse.Namespace) -> int:
             app.state.server.stopping = True  # who is connected already is told so
             super().handle_exit(sig, frame)  # type: ignore[arg-type]
 
-    # h11 holds headers to 64 KiB; the other parser of uvicorn takes megabytes.
     config = uvicorn.Config(
         app,
         host=arguments.host,
         port=arguments.port,
-        http="h11",
+        http=Connection,
+        limit_concurrency=MOST_CONNECTIONS,
         log_level="warning",
         timeout_graceful_shutdown=int(arguments.timeout_s),
         server_header=False,

@@ -33,6 +33,8 @@ from nanoocr.serve.service import OPENING, Event, Read, Service, Task
 
 LOG = logging.getLogger("nanoocr.serve")
 LOOK_SECONDS = 0.25  # between two looks whether a client that waits is still there
+TICK = 0.02  # seconds between two looks whether the loop runs in time
+HELD_BODIES = 16  # so many of the largest bodies may be inside at a time
 RETRY_SECONDS = 2  # what a client is told to wait when the queue is full
 TYPES = {
     "txt": "text/plain",
@@ -71,21 +73,36 @@ class State:
     limits: Limits
     metrics: Metrics = field(default_factory=Metrics)
     inside: int = 0
+    held: int = 0  # bytes of the bodies inside
     stopping: bool = False
 
     @contextlib.contextmanager
-    def place(self) -> Iterator[None]:
-        """A place in the queue, taken before the body is read: bodies are what fills memory."""
+    def place(self) -> Iterator[Callable[[int], None]]:
+        """A place in the queue, taken before the body is read; what it gives is told the body's bytes.
+
+        Bodies fill memory, so that all of them together are bounded too.
+        """
         if self.stopping:
             raise ApiError(503, "the server is stopping", code="stopping", headers={"Retry-After": "5"})
+        wait = {"Retry-After": str(RETRY_SECONDS)}
+        full = ApiError(429, "the server is full: try again in a moment", code="queue_full", headers=wait)
         if self.inside >= self.limits.max_queue:
-            wait = {"Retry-After": str(RETRY_SECONDS)}
-            raise ApiError(429, "the server is full: try again in a moment", code="queue_full", headers=wait)
+            raise full
+        held = 0
+
+        def hold(count: int) -> None:
+            nonlocal held
+            held += count
+            self.held += count
+            if self.held > HELD_BODIES * self.limits.max_body:
+                raise full
+
         self.inside += 1
         try:
-            yield
+            yield hold
         finally:
             self.inside -= 1
+            self.held -= held
 
 
 def make_app(service: Service, limits: Limits) -> Starlette:
@@ -119,7 +136,14 @@ def make_app(service: Service, limits: Limits) -> Starlette:
         state.metrics.look(state.inside, len(decoder.members), decoder.waiting())
         return Response(state.metrics.text(), media_type="text/plain; version=0.0.4")
 
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        watching = asyncio.ensure_future(_watch(state.metrics))
+        yield
+        watching.cancel()
+
     app = Starlette(
+        lifespan=lifespan,
         routes=[
             Route("/", _page),
             Route("/health", health),
@@ -133,6 +157,15 @@ def make_app(service: Service, limits: Limits) -> Starlette:
     )
     app.state.server = state
     return app
+
+
+async def _watch(metrics: Metrics) -> None:
+    """Look again and again whether the loop runs in time."""
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + TICK
+        await asyncio.sleep(TICK)
+        metrics.stalled(loop.time() - due)
 
 
 async def _page(_: Request) -> Response:
@@ -225,20 +258,31 @@ async def _chat(state: State, request: Request) -> Response:
     limits, service = state.limits, state.service
     question = service.reader.prompt if service.reader.by_lines else None
     rules = Rules(service.name, question, limits.any_prompt, limits.fetcher is not None)
-    with state.place():
-        asked = await asyncio.to_thread(_parsed, await read_body(request, limits.max_body), rules)
+    with state.place() as hold:
+        body = await read_body(request, limits.max_body, hold)
+        asked = await asyncio.to_thread(_parsed, body, rules)
+        del body  # its pictures are in `asked`, and reading them may take long
         documents = [await _fetched(state, document) for document in asked.documents]
         tasks = [_task(asked, data, f"document {number}") for number, data in enumerate(documents, 1)]
         asked = replace(asked, documents=())
         # Also a stream waits for all pages here: an error behind the first piece reaches few clients.
         reads = await _pages(state, request, tasks)
     _raise_broken(reads)
-    answer = make_answer(reads, asked)
-    tokenizer = service.reader.tokenizer
-    if not asked.stream:
-        return JSONResponse(completion(answer, service.name, tokenizer))
-    events = list(chunks(answer, service.name, asked.usage, tokenizer))
-    return StreamingResponse(_sent(events), media_type="text/event-stream")
+    # A long answer takes its time, and the loop must not stand still.
+    made = await asyncio.to_thread(_answer, service, reads, asked)
+    if isinstance(made, bytes):
+        return Response(made, media_type="application/json")
+    return StreamingResponse(_sent(made), media_type="text/event-stream")
+
+
+def _answer(service: Service, reads: list[Read], asked: ChatRequest) -> bytes | list[Event]:
+    """The JSON of an answer, or its events."""
+    answer, tokenizer = make_answer(reads, asked), service.reader.tokenizer
+    if asked.stream:
+        return list(chunks(answer, service.name, asked.usage, tokenizer))
+    # In pieces: what json.dumps makes of a long list at once holds up all threads.
+    values = completion(answer, service.name, tokenizer)
+    return "".join(json.JSONEncoder(ensure_ascii=False).iterencode(values)).encode()
 
 
 def _parsed(body: bytes, rules: Rules) -> ChatRequest:
@@ -276,8 +320,9 @@ def _line(event: Event) -> str:
 
 async def _ocr(state: State, request: Request) -> Response:
     with contextlib.ExitStack() as stack:
-        stack.enter_context(state.place())
-        upload = await parse_upload(request, await read_body(request, state.limits.max_body))
+        body = await read_body(request, state.limits.max_body, stack.enter_context(state.place()))
+        upload = await asyncio.to_thread(parse_upload, request, body)
+        del body
         fields = upload.fields
         if unknown := sorted(set(fields) - {"format", "pages", "stream", "preview", "model"}):
             raise bad(f"the field {unknown[0]!r} is not known here", unknown[0], "unsupported_parameter")
@@ -290,10 +335,15 @@ async def _ocr(state: State, request: Request) -> Response:
         _raise_broken(read)
         pages = [one.page for one in read]
         if name is None:
-            body = {"object": "ocr", "model": state.service.name, "pages": [page.to_dict() for page in pages]}
-            return JSONResponse({**body, "usage": usage_of(pages)})
-        content = await asyncio.to_thread(_rendered, pages, name, task)
-    return Response(content, media_type=TYPES[name])
+            content: str | bytes = await asyncio.to_thread(_ocr_json, state.service.name, pages)
+        else:
+            content = await asyncio.to_thread(_rendered, pages, name, task)
+    return Response(content, media_type=TYPES[name or "json"])
+
+
+def _ocr_json(model: str, pages: list[Page]) -> str:
+    head, usage = json.dumps({"object": "ocr", "model": model})[1:-1], json.dumps(usage_of(pages))
+    return f'{{{head}, "pages": [{",".join(page.to_json() for page in pages)}], "usage": {usage}}}'
 
 
 def _rendered(pages: list[Page], name: str, task: Task) -> str | bytes:

@@ -26,6 +26,10 @@ class Metrics:
         self.tokens = Counter("nanoocr_tokens", "Tokens by kind", ["kind"], registry=to)
         self.queue = Gauge("nanoocr_queue", "Requests inside, waiting ones included", registry=to)
         self.batch = Gauge("nanoocr_batch_rows", "Rows that are decoded together", registry=to)
+        self.stall = Gauge(
+            "nanoocr_loop_stall_seconds", "Longest time the event loop stood still", registry=to
+        )
+        self.longest_stall = 0.0
         self.rows = Gauge("nanoocr_waiting_rows", "Rows that wait for a place in the batch", registry=to)
 
     def request(self, path: str, status: int, seconds: float) -> None:
@@ -41,6 +45,11 @@ class Metrics:
             self.page_seconds.observe(page.seconds)
             for kind, count in page.tokens._asdict().items():
                 self.tokens.labels(kind).inc(count)
+
+    def stalled(self, seconds: float) -> None:
+        """Note that the event loop ran so much later than it was to."""
+        self.longest_stall = max(self.longest_stall, seconds)
+        self.stall.set(self.longest_stall)
 
     def look(self, queue: int, batch: int, rows: int) -> None:
         """Set what is true now."""
