@@ -163,9 +163,9 @@ async def _watch(metrics: Metrics) -> None:
     """Look again and again whether the loop runs in time."""
     loop = asyncio.get_running_loop()
     while True:
-        due = loop.time() + TICK
+        due, computed = loop.time() + TICK, time.process_time()
         await asyncio.sleep(TICK)
-        metrics.stalled(loop.time() - due)
+        metrics.stalled(loop.time() - due, time.process_time() - computed)
 
 
 async def _page(_: Request) -> Response:

@@ -29,7 +29,10 @@ class Metrics:
         self.stall = Gauge(
             "nanoocr_loop_stall_seconds", "Longest time the event loop stood still", registry=to
         )
-        self.longest_stall = 0.0
+        self.own_stall = Gauge(
+            "nanoocr_loop_stall_own_seconds", "Longest stall in which this process computed", registry=to
+        )
+        self.longest = [0.0, 0.0]
         self.rows = Gauge("nanoocr_waiting_rows", "Rows that wait for a place in the batch", registry=to)
 
     def request(self, path: str, status: int, seconds: float) -> None:
@@ -46,10 +49,14 @@ class Metrics:
             for kind, count in page.tokens._asdict().items():
                 self.tokens.labels(kind).inc(count)
 
-    def stalled(self, seconds: float) -> None:
-        """Note that the event loop ran so much later than it was to."""
-        self.longest_stall = max(self.longest_stall, seconds)
-        self.stall.set(self.longest_stall)
+    def stalled(self, seconds: float, computed: float) -> None:
+        """Note that the event loop ran so much later than it was to, while all threads `computed` so long.
+
+        On a machine with other work the loop waits for a processor: that is no stall of our own.
+        """
+        self.longest = [max(self.longest[0], seconds), max(self.longest[1], min(seconds, computed))]
+        self.stall.set(self.longest[0])
+        self.own_stall.set(self.longest[1])
 
     def look(self, queue: int, batch: int, rows: int) -> None:
         """Set what is true now."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -89,11 +90,16 @@ class Room:
 
 @dataclass(frozen=True)
 class _Asking:
-    """The decoder as one request sees it: with its sign of being cancelled."""
+    """The decoder as one request sees it: with its sign of being cancelled.
+
+    `slot` is the processor that the request's thread computes on, which is free while it waits here.
+    """
 
     decoder: Decoder
     task: Task
+    slot: threading.Semaphore
     tell: Callable[[int, Completion], None] | None = None
+    first: int = 0
 
     def generate(
         self,
@@ -102,9 +108,18 @@ class _Asking:
         *,
         max_batch: int = MAX_BATCH,
     ) -> list[Completion]:
-        return self.decoder.generate(
-            requests, sampling, cancelled=self.task.cancelled, tell=self.tell, max_batch=max_batch
-        )
+        self.slot.release()
+        try:
+            return self.decoder.generate(
+                requests,
+                sampling,
+                max_batch=max_batch,
+                first=self.first,
+                cancelled=self.task.cancelled,
+                tell=self.tell,
+            )
+        finally:
+            self.slot.acquire()
 
     @property
     def model(self) -> VLM:
@@ -118,6 +133,8 @@ class Service:
         self.reader, self.name, self.max_pages = reader, name, max_pages
         self.decoder = Decoder(reader.model, reader.tokenizer)
         self.room = Room(MOST_PIXELS)
+        # Threads that compute pass Python's lock around, and the event loop waits for its turn among them.
+        self.slots = threading.Semaphore(os.cpu_count() or 1)
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="request")
 
     def close(self) -> None:
@@ -144,7 +161,8 @@ class Service:
         read = []
         with closing(self._opened(task)) as pictures:
             for number, picture in enumerate(pictures):
-                read.append(self._page(task, picture, tell, number))
+                with self.slots:
+                    read.append(self._page(task, picture, tell, number))
                 tell({"type": "page", "index": number, "page": read[-1].page.to_dict()})
         return read
 
@@ -184,7 +202,8 @@ class Service:
             self.reader.mode,
         )
         waited = time.perf_counter() - started
-        done = self.decoder.generate([request], task.sampling, first=number, cancelled=task.cancelled)
+        asking = _Asking(self.decoder, task, self.slots, first=number)
+        done = asking.generate([request], task.sampling)
         return Read(make_page(picture, done[0], waited), tuple(done))
 
     def _by_lines(self, task: Task, image: Image.Image, tell: Tell, number: int) -> PageReading:
@@ -192,7 +211,7 @@ class Service:
         # Such a model knows one question; chat.py refuses others.
         reader = replace(
             self.reader.line_reader(self.reader.prompt, task.max_tokens),
-            engine=_Asking(self.decoder, task),
+            engine=_Asking(self.decoder, task, self.slots),
             sampling=task.sampling,
         )
         layout = reader.upright_layout(image)
@@ -207,7 +226,7 @@ class Service:
             sure = StripReading(order[index], completion).confidence
             tell({**event, "text": completion.text, "confidence": round(sure, 4)})
 
-        readings = replace(reader, engine=_Asking(self.decoder, task, told)).read_strips(strips)
+        readings = replace(reader, engine=_Asking(self.decoder, task, self.slots, told)).read_strips(strips)
         return assemble(layout, readings, reader.least_confidence)
 
 

@@ -86,6 +86,12 @@ def _wait(server: Server, process: subprocess.Popen[bytes]) -> None:
     raise UsageError(f"the server did not start: {server.log.read_text()}")
 
 
+def stalls(server: Server) -> str:
+    """How long the event loop stood still at most, and how long while the server itself computed."""
+    whole, own = (server.metric(f"nanoocr_loop_stall_{kind}seconds") for kind in ("", "own_"))
+    return f"longest stall of the loop {whole:.3f} s, {own:.3f} s of it while the server computed"
+
+
 def long_pdf(picture: Path, pages: int) -> bytes:
     """A PDF that shows a picture on each of its pages."""
     from PIL import Image
@@ -169,7 +175,7 @@ def main(argv: list[str] | None = None) -> None:
 
         throughput(config, ask)
         beside(config, server, ask)
-        print(f"longest stall of the loop {server.metric('nanoocr_loop_stall_seconds'):.3f} s")
+        print(stalls(server))
         print(f"lines of tracebacks: {server.log.read_text().count('Traceback')}")
 
 

@@ -28,7 +28,7 @@ import httpx
 
 from nanoocr.commandline import parse, run
 from nanoocr.machine import counted
-from scripts.bench.serve import Server, started
+from scripts.bench.serve import Server, stalls, started
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def main(argv: list[str] | None = None) -> None:
             ended = list(threads.map(lambda number: asker.ask(number, config), range(config.requests)))
         seconds = time.perf_counter() - started_at
         time.sleep(2)  # what was cut off ends
-        left, stall = server.metric("nanoocr_queue"), server.metric("nanoocr_loop_stall_seconds")
+        left, stall = server.metric("nanoocr_queue"), stalls(server)
         tracebacks = server.log.read_text().count("Traceback")
     counts = dict(Counter(one.kind for one in ended))
     print(f"{len(ended)} requests by {config.clients} clients in {seconds:.0f} s: {counts}")
@@ -174,7 +174,7 @@ def main(argv: list[str] | None = None) -> None:
     sent = [one.memory for one in ended if one.memory]
     steady = sent[len(sent) // 10 :]
     print(f"memory {steady[0]:.0f} MiB after a tenth, {max(steady):.0f} at most, {steady[-1]:.0f} at the end")
-    print(f"longest stall of the loop {stall:.3f} s")
+    print(stall)
     print("\n".join([one.why for one in ended if one.kind == "wrong"][:10]))
 
 
