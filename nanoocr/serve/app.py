@@ -226,10 +226,12 @@ async def _events(state: State, tasks: list[Task]) -> AsyncGenerator[Event | lis
                 raise ApiError(504, message, code="timeout") from None
             if isinstance(event, Exception):
                 raise event
-            yield event
             if isinstance(event, list):
+                # Before they are handed on: who has the pages asks for nothing more.
                 state.metrics.read([one.page for one in event])
+                yield event
                 return
+            yield event
     finally:
         cancelled.set()
 

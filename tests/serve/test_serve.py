@@ -197,9 +197,19 @@ def test_the_time_of_a_request_ends(service, served):
 
 
 def test_metrics_count(address):
+    def count(start: str) -> float:
+        lines = httpx.get(f"{address}/metrics").text.splitlines()
+        return sum(float(line.split()[1]) for line in lines if line.startswith(start))
+
+    pages, requests = (
+        'nanoocr_pages_total{status="ok"}',
+        'nanoocr_requests_total{path="/v1/ocr",status="200"}',
+    )
+    before = count(pages), count(requests)
     httpx.post(f"{address}/v1/ocr", content=CARDS[0].read_bytes())
-    told = httpx.get(f"{address}/metrics").text
-    assert 'nanoocr_pages_total{status="ok"}' in told and 'path="/v1/ocr",status="200"' in told
+    httpx.post(f"{address}/v1/ocr?stream=1", content=CARDS[0].read_bytes())
+    assert (count(pages), count(requests)) == (before[0] + 2, before[1] + 2)
+    assert count("nanoocr_loop_stall_own_seconds") <= count("nanoocr_loop_stall_seconds ")
 
 
 def test_a_cancelled_request_leaves_the_batch(service):
