@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from nanoocr.cli.flags import Parser, positive
+from nanoocr.cli.flags import MODEL_HELP, Parser, model_path, positive
 from nanoocr.errors import UsageError
 
 SERVE_HELP = """\
@@ -19,7 +19,7 @@ def add_serve_flags(serve: Parser) -> None:
     """The flags of `nanoocr serve`."""
     serve.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
     serve.add_argument("--port", metavar="N", type=positive, default=8000, help="(default: %(default)s)")
-    serve.add_argument("--model", metavar="DIR", type=Path, help="model folder (default: the package's)")
+    serve.add_argument("--model", metavar="DIR", type=model_path, help=MODEL_HELP)
     serve.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: cuda if there is one)")
     serve.add_argument("--dtype", metavar="NAME", default="auto", help="auto, float32 or bfloat16")
     serve.add_argument("--threads", metavar="N", type=positive, help="processors to use")
@@ -29,6 +29,20 @@ def add_serve_flags(serve: Parser) -> None:
         metavar="FILE",
         type=Path,
         help="ask clients for one of the keys in this file, one a line (default: none is asked for)",
+    )
+    serve.add_argument(
+        "--any_prompt",
+        "--any-prompt",
+        action="store_true",
+        help="read a picture also where the model does not see the text that is sent with it, and say so in "
+        "the answer's warnings (default: such a request is refused)",
+    )
+    serve.add_argument(
+        "--allow_fetch",
+        "--allow-fetch",
+        metavar="HOST,...",
+        help="fetch pictures at http(s) addresses of these hosts (HOST or HOST:PORT), never at a private "
+        "address (default: no address is fetched)",
     )
     for name, default, what in (
         ("max_body_mb", 64, "most MiB of a request"),
@@ -56,6 +70,8 @@ def serve_command(arguments: argparse.Namespace) -> int:
         import uvicorn
 
         from nanoocr.serve.app import Limits, make_app
+        from nanoocr.serve.connection import MOST_CONNECTIONS, Connection
+        from nanoocr.serve.fetch import Fetcher, parse_hosts
         from nanoocr.serve.service import load_service
     except ModuleNotFoundError as error:
         raise UsageError(
@@ -63,7 +79,14 @@ def serve_command(arguments: argparse.Namespace) -> int:
         ) from error
 
     keys = read_keys(arguments.api_key_file) if arguments.api_key_file else ()
-    limits = Limits(arguments.max_body_mb * 2**20, arguments.max_queue, arguments.timeout_s, keys)
+    limits = Limits(
+        max_body=arguments.max_body_mb * 2**20,
+        max_queue=arguments.max_queue,
+        timeout_s=arguments.timeout_s,
+        keys=keys,
+        any_prompt=arguments.any_prompt,
+        fetcher=Fetcher(parse_hosts(arguments.allow_fetch)) if arguments.allow_fetch is not None else None,
+    )
     service = load_service(
         arguments.model, arguments.device, arguments.dtype, arguments.threads, arguments.max_pages
     )
@@ -74,12 +97,12 @@ def serve_command(arguments: argparse.Namespace) -> int:
             app.state.server.stopping = True  # who is connected already is told so
             super().handle_exit(sig, frame)  # type: ignore[arg-type]
 
-    # h11 holds headers to 64 KiB; the other parser of uvicorn takes megabytes.
     config = uvicorn.Config(
         app,
         host=arguments.host,
         port=arguments.port,
-        http="h11",
+        http=Connection,
+        limit_concurrency=MOST_CONNECTIONS,
         log_level="warning",
         timeout_graceful_shutdown=int(arguments.timeout_s),
         server_header=False,

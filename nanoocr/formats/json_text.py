@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -27,18 +28,19 @@ def page_to_dict(page: TextPage) -> dict[str, Any]:
         "quarter_turns": page.quarter_turns,
         "error": page.error,
         "text": page.text,
-        "lines": [_line_to_dict(line) for line in page.lines],
+        "lines": [line_to_dict(line) for line in page.lines],
     }
 
 
-def _line_to_dict(line: Line) -> dict[str, Any]:
+def line_to_dict(line: Line) -> dict[str, Any]:
+    """Plain values of a line and its words."""
     return {
         "text": line.text,
         "quad": _points(line.quad),
-        "confidence": _rounded(line.confidence, 4),
+        "confidence": rounded(line.confidence, 4),
         "block": line.block,
         "baseline": None if line.baseline is None else _points(line.baseline),
-        "cap_height": _rounded(line.cap_height, 1),
+        "cap_height": rounded(line.cap_height, 1),
         "words": [_word_to_dict(word) for word in line.words],
     }
 
@@ -47,7 +49,7 @@ def _word_to_dict(word: Word) -> dict[str, Any]:
     return {
         "text": word.text,
         "quad": _points(word.quad),
-        "confidence": _rounded(word.confidence, 4),
+        "confidence": rounded(word.confidence, 4),
     }
 
 
@@ -56,8 +58,10 @@ def _points(points: Sequence[Point]) -> list[list[float]]:
     return [[round(x, 1), round(y, 1)] for x, y in points]
 
 
-def _rounded(number: float | None, digits: int) -> float | None:
-    return None if number is None else round(number, digits)
+def rounded(number: float | None, digits: int) -> float | None:
+    """A number for JSON; None where there is none or it is not finite."""
+    # JSON has no word for what is not finite.
+    return round(number, digits) if number is not None and math.isfinite(number) else None
 
 
 def _dump(value: dict[str, Any]) -> str:

@@ -146,3 +146,8 @@ def behind(said: Sequence[int], tokens: Sequence[int]) -> int:
     same = [place for place in best if place and tokens[place - 1] == said[-1]]
     wanted = len(said) - (said[-1] == BLANK_TOKEN)
     return min(same or best, key=lambda place: abs(place - wanted))
+
+
+def agreeing(proposed: Sequence[int], picks: Sequence[int]) -> int:
+    """How many tokens at the beginning of a proposal are those that the model says."""
+    return next((i for i, pair in enumerate(zip(proposed, picks)) if pair[0] != pair[1]), len(proposed))

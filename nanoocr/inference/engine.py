@@ -21,9 +21,9 @@ from torch import Tensor
 from nanoocr.bpe import Tokenizer
 from nanoocr.errors import UsageError
 from nanoocr.image_process import PictureViews, as_picture, count_picture_tokens
-from nanoocr.inference.draft import Draft
+from nanoocr.inference.draft import Draft, agreeing
 from nanoocr.inference.encode import encode_and_draft, encode_pictures
-from nanoocr.inference.sampling import Loop, Sampler, SamplingConfig, stopped_by_loop
+from nanoocr.inference.sampling import Loop, Sampler, SamplingConfig, likeliest, stopped_by_loop
 from nanoocr.model.glyph_heads import PatchHead
 from nanoocr.model.gpt import KVCache
 from nanoocr.model.vlm import VLM
@@ -64,7 +64,8 @@ class Completion:
     first copy of the repeated cycle. `confidence` is the mean probability of the tokens in `ids`, None
     without any; it is not calibrated. `seconds` passed between the start of the row's batch and its end.
     `probabilities` are those of the tokens in `ids`, `places` the characters of `text` that they belong to,
-    and `stop_probability` is that of the end, 1 where the model did not end the text.
+    and `stop_probability` is that of the end, 1 where the model did not end the text. `alternatives` are, for
+    each token, the likeliest ones in its place with their probabilities, where the sampling asks for them.
     """
 
     ids: tuple[int, ...]
@@ -76,6 +77,7 @@ class Completion:
     probabilities: tuple[float, ...] = ()
     places: tuple[int, ...] = ()
     stop_probability: float = 1.0
+    alternatives: tuple[list[tuple[int, float]], ...] = ()
 
 
 class Event(NamedTuple):
@@ -90,14 +92,18 @@ class Event(NamedTuple):
 
 
 @dataclass
-class _Row:
-    """The state of one request while its batch runs."""
+class Row:
+    """The state of one request while its batch runs.
+
+    The server, whose rows come and go, runs them by `start`, `prefill`, `take`, `advance` and `complete`.
+    """
 
     index: int
     request: Request
     limit: int  # most tokens that it may generate
     ids: list[int] = field(default_factory=list)
     probabilities: list[float] = field(default_factory=list)
+    alternatives: list[list[tuple[int, float]]] = field(default_factory=list)
     stop_probability: float = 1.0
     status: Status | None = None
     seconds: float = 0.0
@@ -134,7 +140,7 @@ class Engine:
         completions = {}
         for batch in self._batches(requests, max_batch):
             for rows in self._run(batch, sampling or SamplingConfig(), first):
-                completions.update({row.index: self._complete(row) for row in rows if row.status})
+                completions.update({row.index: self.complete(row) for row in rows if row.status})
         return [completions[index] for index in range(len(requests))]
 
     def stream(
@@ -153,12 +159,20 @@ class Engine:
                 for row in rows:
                     yield from self._events(row, decoders[row.index])
 
-    def _batches(self, requests: Sequence[Request], max_batch: int) -> list[list[_Row]]:
+    def _batches(self, requests: Sequence[Request], max_batch: int) -> list[list[Row]]:
         """Check every request before the first one costs anything, then cut them into batches."""
         if max_batch < 1:
             raise UsageError(f"max_batch must be at least 1, found {max_batch}")
-        rows = [_Row(i, request, self._limit(i, request)) for i, request in enumerate(requests)]
+        rows = self.start(requests)
         return [rows[start : start + max_batch] for start in range(0, len(rows), max_batch)]
+
+    def start(self, requests: Sequence[Request]) -> list[Row]:
+        """The rows of requests that can be run.
+
+        Raises:
+            UsageError: as `generate`.
+        """
+        return [Row(i, request, self._limit(i, request)) for i, request in enumerate(requests)]
 
     def _limit(self, index: int, request: Request) -> int:
         """The most tokens a request may generate; refuses what cannot be run."""
@@ -179,25 +193,27 @@ class Engine:
             raise UsageError(f"request {index}: max_tokens must be at least 1, found {limit}")
         return min(limit, room)
 
-    def _run(self, rows: list[_Row], sampling: SamplingConfig, first: int) -> Iterator[list[_Row]]:
+    def _run(self, rows: list[Row], sampling: SamplingConfig, first: int) -> Iterator[list[Row]]:
         """Decode one batch; yields, step by step, the rows that have got a token or have ended."""
         # What is drawn, or forbidden by what came before, cannot be judged for many tokens at once.
-        drafted = self.head is not None and not sampling.temperature and not sampling.no_repeat_ngram
+        plain = sampling.temperature or sampling.no_repeat_ngram or sampling.alternatives
+        drafted = self.head is not None and not plain
         yield from self._run_drafted(rows, sampling) if drafted else self._run_plain(rows, sampling, first)
 
-    def _run_plain(self, rows: list[_Row], sampling: SamplingConfig, first: int) -> Iterator[list[_Row]]:
+    def _run_plain(self, rows: list[Row], sampling: SamplingConfig, first: int) -> Iterator[list[Row]]:
         """`_run`, one token per row and step."""
         started = time.perf_counter()
         numbers = [first + row.index for row in rows]
         steps = max(row.limit for row in rows)
         never = never_generated(self.model, self.tokenizer, may_stop=not sampling.ignore_stop)
         sampler = Sampler(sampling, numbers, steps, never)
-        cache, logits_BV = self._prefill(rows)
+        cache, logits_BV = self.prefill(rows)
         while rows:
             tokens, probabilities = sampler.pick(logits_BV)
+            note_alternatives(rows, logits_BV, sampling.alternatives)
             seconds = time.perf_counter() - started
             for row, token, probability in zip(rows, tokens, probabilities):
-                self._take(row, token, probability, sampling)
+                self.take(row, token, probability, sampling)
                 row.seconds = seconds
             yield rows
             going = [i for i, row in enumerate(rows) if row.status is None]
@@ -207,9 +223,9 @@ class Engine:
                 with torch.inference_mode():  # the cache was made in it
                     cache.keep_rows(going)
             if rows:
-                logits_BV = self._advance(cache, tokens)
+                logits_BV = self.advance(cache, tokens)
 
-    def _run_drafted(self, rows: list[_Row], sampling: SamplingConfig) -> Iterator[list[_Row]]:
+    def _run_drafted(self, rows: list[Row], sampling: SamplingConfig) -> Iterator[list[Row]]:
         """`_run` by drafts: in every step the model judges what is left of each row's draft."""
         started = time.perf_counter()
         never = never_generated(self.model, self.tokenizer, may_stop=not sampling.ignore_stop)
@@ -226,7 +242,7 @@ class Engine:
                 accepted = agreeing(proposal, picks)
                 for token, probability in zip(picks[: accepted + 1], probabilities):
                     if row.status is None:
-                        self._take(row, token, probability, sampling)
+                        self.take(row, token, probability, sampling)
                 draft.judged(proposal, picks, probabilities, accepted)
                 row.seconds = seconds
             yield rows
@@ -241,7 +257,7 @@ class Engine:
             inputs = [row.ids[-1:] for row in rows]
 
     @torch.inference_mode()
-    def _encode_with_drafts(self, rows: list[_Row]) -> tuple[Tensor | None, list[Draft]]:
+    def _encode_with_drafts(self, rows: list[Row]) -> tuple[Tensor | None, list[Draft]]:
         """Vision tokens of all rows, and the drafts of those that have one picture of a single view."""
         assert self.head is not None
         pictures = [as_picture(view) for row in rows for view in row.request.views]
@@ -282,7 +298,7 @@ class Engine:
         ends = list(accumulate(len(proposed) + 1 for proposed in proposals))
         return [(ids[a:b], probabilities[a:b]) for a, b in zip([0, *ends], ends)]
 
-    def _take(self, row: _Row, token: int, probability: float, sampling: SamplingConfig) -> None:
+    def take(self, row: Row, token: int, probability: float, sampling: SamplingConfig) -> None:
         """Add a token to its row and see whether the row has ended."""
         if token in self.stop_ids:
             row.status, row.stop_probability = "ok", probability
@@ -294,11 +310,11 @@ class Engine:
         elif len(row.ids) == row.limit:
             row.status = "truncated"
 
-    def _loop(self, row: _Row) -> Loop | None:
+    def _loop(self, row: Row) -> Loop | None:
         return stopped_by_loop(row.ids, self.tokenizer.decode)
 
     @torch.inference_mode()
-    def _prefill(self, rows: list[_Row]) -> tuple[KVCache, Tensor]:
+    def prefill(self, rows: list[Row]) -> tuple[KVCache, Tensor]:
         """Run all prompts at once: the filled cache, and the logits (B, V) behind each prompt."""
         model, device = self.model, self.model.device
         lengths = torch.tensor([len(row.request.ids) for row in rows])
@@ -316,14 +332,14 @@ class Engine:
         return cache, model.logits(last_BC)
 
     @torch.inference_mode()
-    def _advance(self, cache: KVCache, tokens: list[int]) -> Tensor:
+    def advance(self, cache: KVCache, tokens: list[int]) -> Tensor:
         """Feed one token per row: the logits (B, V) behind it."""
         ids_B1 = torch.tensor(tokens, device=self.model.device)[:, None]
         hidden_B1C = self.model.gpt(self.model.embed(ids_B1), cache)
         cache.lengths += 1
         return self.model.logits(hidden_B1C[:, 0])
 
-    def _complete(self, row: _Row) -> Completion:
+    def complete(self, row: Row) -> Completion:
         """The finished row as its caller sees it."""
         loop = self._loop(row) if row.status == "repetition" else None
         surplus = loop.surplus if loop else 0
@@ -341,6 +357,7 @@ class Engine:
             probabilities=tuple(probabilities),
             places=places,
             stop_probability=row.stop_probability,
+            alternatives=tuple(row.alternatives[: len(ids)]),
         )
 
     def _text_of(self, ids: list[int]) -> tuple[str, tuple[int, ...]]:
@@ -352,20 +369,22 @@ class Engine:
             text += decoder.decode(self.tokenizer.decode_bytes([token]))
         return text + decoder.decode(b"", final=True), tuple(places)
 
-    def _events(self, row: _Row, decoder: codecs.IncrementalDecoder) -> Iterator[Event]:
+    def _events(self, row: Row, decoder: codecs.IncrementalDecoder) -> Iterator[Event]:
         """The new piece of a row's text, if its bytes make whole characters; at the end the completion."""
         new = self.tokenizer.decode_bytes(row.ids[row.shown :])
         row.shown = len(row.ids)
         piece = decoder.decode(new, final=row.status is not None)
         if row.status is not None:
-            yield Event(row.index, piece, self._complete(row))
+            yield Event(row.index, piece, self.complete(row))
         elif piece:
             yield Event(row.index, piece)
 
 
-def agreeing(proposed: Sequence[int], picks: Sequence[int]) -> int:
-    """How many tokens at the beginning of a proposal are those that the model says."""
-    return next((i for i, pair in enumerate(zip(proposed, picks)) if pair[0] != pair[1]), len(proposed))
+def note_alternatives(rows: Sequence[Row], logits_BV: Tensor, count: int) -> None:
+    """Add to each row the `count` likeliest tokens of its next place."""
+    if count:
+        for row, found in zip(rows, likeliest(logits_BV, count), strict=True):
+            row.alternatives.append(found)
 
 
 def stop_ids(tokenizer: Tokenizer) -> frozenset[int]:

@@ -75,6 +75,7 @@ class PageReading:
     confidence: float | None
     truncated: bool = False
     left_out: int = 0  # strips below the least confidence
+    completions: tuple[Completion, ...] = ()  # of the strips whose text stands in the lines, in its order
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,7 @@ def assemble(layout: PageLayout, readings: Sequence[StripReading], least: float)
         confidence=sum(every) / len(every) if every else None,
         truncated=any(one.completion.status == "truncated" for one in kept),
         left_out=unsure,
+        completions=tuple(one.completion for parts in by_line.values() for one in parts),
     )
 
 

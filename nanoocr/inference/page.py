@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from nanoocr.document import Line, Word
+from nanoocr.document import Line
+from nanoocr.formats.json_text import line_to_dict, rounded
 from nanoocr.inference.engine import Completion, TokenCount
 from nanoocr.pages import Picture, Source
 
@@ -50,14 +50,14 @@ class Page:
             "text": self.text,
             "status": self.status,
             "error": self.error,
-            "seconds": _finite(self.seconds, 4),
+            "seconds": rounded(self.seconds, 4),
             "tokens": self.tokens._asdict(),
-            "confidence": _finite(self.confidence, 4),
+            "confidence": rounded(self.confidence, 4),
             "width": self.width,
             "height": self.height,
             "quarter_turns": self.quarter_turns,
             "left_out": self.left_out,
-            "lines": [_line_values(line) for line in self.lines],
+            "lines": [line_to_dict(line) for line in self.lines],
         }
 
     def to_json(self) -> str:
@@ -100,19 +100,6 @@ class Page:
         content = render([self], name)
         assert isinstance(content, str)
         return content
-
-
-def _finite(number: float | None, digits: int) -> float | None:
-    return round(number, digits) if number is not None and math.isfinite(number) else None
-
-
-def _line_values(line: Line) -> dict[str, Any]:
-    return {**_word_values(line), "block": line.block, "words": [_word_values(word) for word in line.words]}
-
-
-def _word_values(word: Word | Line) -> dict[str, Any]:
-    quad = [[round(x, 1), round(y, 1)] for x, y in word.quad]
-    return {"text": word.text, "quad": quad, "confidence": _finite(word.confidence, 4)}
 
 
 def make_page(picture: Picture, completion: Completion | None, waited: float) -> Page:

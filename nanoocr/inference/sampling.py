@@ -34,12 +34,14 @@ class SamplingConfig:
 
     temperature: float = 0.0  # 0 is greedy
     top_k: int | None = None  # sample among the k likeliest; None means all
+    top_p: float = 1.0  # sample among the likeliest that together have this probability
     seed: int = 0  # row i draws from a generator seeded with (seed, i)
     no_repeat_ngram: int = 0  # forbid repeating an n-gram of this length; 0 is off, otherwise >= 2
     no_repeat_window: int = 90  # only n-grams that start within the last so many generated tokens count
     no_repeat_allowed: tuple[int, ...] = ()  # ids the guard never forbids (table cells repeat rightly)
     stop_loops: bool = True  # end a row that repeats one short cycle over and over
     ignore_stop: bool = False  # never end before max_tokens (for benchmarks)
+    alternatives: int = 0  # so many of the likeliest tokens are told at each place
 
     def __post_init__(self) -> None:
         """Refuse values without a meaning.
@@ -49,6 +51,8 @@ class SamplingConfig:
         """
         _require(0.0 <= self.temperature < float("inf"), "temperature must be 0 (greedy) or more")
         _require(self.top_k is None or self.top_k >= 1, "top_k must be at least 1")
+        _require(0.0 < self.top_p <= 1.0, "top_p must be above 0 and at most 1")
+        _require(self.alternatives >= 0, "alternatives must not be negative")
         _require(self.no_repeat_ngram == 0 or self.no_repeat_ngram >= 2, "no_repeat_ngram must be 0 or >= 2")
         _require(self.no_repeat_window >= 1, "no_repeat_window must be at least 1")
 
@@ -108,7 +112,7 @@ class Sampler:
         if self.uniform_BS is None:
             ids = allowed_BV.argmax(dim=-1)
         else:
-            ids = draw(allowed_BV, self.uniform_BS[:, self.step], self.config.temperature, self.config.top_k)
+            ids = draw(allowed_BV, self.uniform_BS[:, self.step], self.config)
         chosen = logits_BV.gather(-1, ids[:, None])[:, 0]
         probabilities = (chosen - logits_BV.logsumexp(dim=-1)).exp()
         self.step += 1
@@ -135,15 +139,27 @@ def uniform_numbers(seed: int, rows: Sequence[int], steps: int) -> Tensor:
     return numbers
 
 
-def draw(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_k: int | None) -> Tensor:
+def draw(logits_BV: Tensor, uniform_B: Tensor, config: SamplingConfig) -> Tensor:
     """Sample ids (B,) by inverting the cumulative distribution at `uniform_B`; -inf is never drawn."""
-    count = logits_BV.size(-1) if top_k is None else min(top_k, logits_BV.size(-1))
-    best_BK, ids_BK = (logits_BV / temperature).topk(count)  # likeliest first
-    cumulative_BK = best_BK.softmax(dim=-1).cumsum(dim=-1)
+    count = logits_BV.size(-1) if config.top_k is None else min(config.top_k, logits_BV.size(-1))
+    best_BK, ids_BK = (logits_BV / config.temperature).topk(count)  # likeliest first
+    probabilities_BK = best_BK.softmax(dim=-1)
+    cumulative_BK = probabilities_BK.cumsum(dim=-1)
+    possible_BK = best_BK > float("-inf")
+    if config.top_p < 1:
+        # A candidate stays while those before it have not yet reached top_p: the first one always does.
+        possible_BK &= cumulative_BK - probabilities_BK < config.top_p
+        cumulative_BK = (probabilities_BK * possible_BK).cumsum(dim=-1)
     rank_B = (cumulative_BK <= uniform_B[:, None] * cumulative_BK[:, -1:]).sum(dim=-1)
     # The sum of many roundings may not reach the last candidate's true bound: stay among the possible.
-    last_B = (best_BK > float("-inf")).sum(dim=-1) - 1
+    last_B = possible_BK.sum(dim=-1) - 1
     return ids_BK.gather(-1, rank_B.clamp(max=last_B)[:, None])[:, 0]
+
+
+def likeliest(logits_BV: Tensor, count: int) -> list[list[tuple[int, float]]]:
+    """For each row the `count` likeliest tokens with the model's own probabilities, likeliest first."""
+    best_BK, ids_BK = logits_BV.log_softmax(dim=-1).topk(min(count, logits_BV.size(-1)))
+    return [list(zip(ids, best)) for ids, best in zip(ids_BK.tolist(), best_BK.exp().tolist())]
 
 
 class Loop(NamedTuple):

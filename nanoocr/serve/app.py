@@ -23,14 +23,18 @@ from starlette.routing import Route
 from nanoocr.formats import FORMATS, render
 from nanoocr.inference.page import Page
 from nanoocr.pages import parse_pages
+from nanoocr.serve.answer import chunks, completion, make_answer, usage_of
 from nanoocr.serve.body import parse_json, parse_upload, read_body
-from nanoocr.serve.chat import chunks, completion, make_answer, parse_chat, usage_of
+from nanoocr.serve.chat import Address, ChatRequest, Rules, parse_chat
 from nanoocr.serve.errors import ApiError, as_api_error, bad, error_body, error_response
+from nanoocr.serve.fetch import Fetcher
 from nanoocr.serve.metrics import Metrics
-from nanoocr.serve.service import OPENING, Event, Service, Task
+from nanoocr.serve.service import OPENING, Event, Read, Service, Task
 
 LOG = logging.getLogger("nanoocr.serve")
 LOOK_SECONDS = 0.25  # between two looks whether a client that waits is still there
+TICK = 0.02  # seconds between two looks whether the loop runs in time
+HELD_BODIES = 16  # so many of the largest bodies may be inside at a time
 RETRY_SECONDS = 2  # what a client is told to wait when the queue is full
 TYPES = {
     "txt": "text/plain",
@@ -57,6 +61,8 @@ class Limits:
     max_queue: int = 128
     timeout_s: float = 600.0
     keys: tuple[str, ...] = ()
+    any_prompt: bool = False
+    fetcher: Fetcher | None = None
 
 
 @dataclass
@@ -67,21 +73,36 @@ class State:
     limits: Limits
     metrics: Metrics = field(default_factory=Metrics)
     inside: int = 0
+    held: int = 0  # bytes of the bodies inside
     stopping: bool = False
 
     @contextlib.contextmanager
-    def place(self) -> Iterator[None]:
-        """A place in the queue, taken before the body is read: bodies are what fills memory."""
+    def place(self) -> Iterator[Callable[[int], None]]:
+        """A place in the queue, taken before the body is read; what it gives is told the body's bytes.
+
+        Bodies fill memory, so that all of them together are bounded too.
+        """
         if self.stopping:
             raise ApiError(503, "the server is stopping", code="stopping", headers={"Retry-After": "5"})
+        wait = {"Retry-After": str(RETRY_SECONDS)}
+        full = ApiError(429, "the server is full: try again in a moment", code="queue_full", headers=wait)
         if self.inside >= self.limits.max_queue:
-            wait = {"Retry-After": str(RETRY_SECONDS)}
-            raise ApiError(429, "the server is full: try again in a moment", code="queue_full", headers=wait)
+            raise full
+        held = 0
+
+        def hold(count: int) -> None:
+            nonlocal held
+            held += count
+            self.held += count
+            if self.held > HELD_BODIES * self.limits.max_body:
+                raise full
+
         self.inside += 1
         try:
-            yield
+            yield hold
         finally:
             self.inside -= 1
+            self.held -= held
 
 
 def make_app(service: Service, limits: Limits) -> Starlette:
@@ -115,7 +136,14 @@ def make_app(service: Service, limits: Limits) -> Starlette:
         state.metrics.look(state.inside, len(decoder.members), decoder.waiting())
         return Response(state.metrics.text(), media_type="text/plain; version=0.0.4")
 
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        watching = asyncio.ensure_future(_watch(state.metrics))
+        yield
+        watching.cancel()
+
     app = Starlette(
+        lifespan=lifespan,
         routes=[
             Route("/", _page),
             Route("/health", health),
@@ -129,6 +157,15 @@ def make_app(service: Service, limits: Limits) -> Starlette:
     )
     app.state.server = state
     return app
+
+
+async def _watch(metrics: Metrics) -> None:
+    """Look again and again whether the loop runs in time."""
+    loop = asyncio.get_running_loop()
+    while True:
+        due, computed = loop.time() + TICK, time.process_time()
+        await asyncio.sleep(TICK)
+        metrics.stalled(loop.time() - due, time.process_time() - computed)
 
 
 async def _page(_: Request) -> Response:
@@ -159,7 +196,7 @@ async def _models(state: State, _: Request) -> Response:
 # Reading, and waiting for it
 
 
-async def _events(state: State, tasks: list[Task]) -> AsyncGenerator[Event | list[Page], None]:
+async def _events(state: State, tasks: list[Task]) -> AsyncGenerator[Event | list[Read], None]:
     """What happens while the documents are read, then their pages; the work ends where nobody listens.
 
     Raises what the reading ended by, and ApiError 504 after the server's time.
@@ -189,18 +226,20 @@ async def _events(state: State, tasks: list[Task]) -> AsyncGenerator[Event | lis
                 raise ApiError(504, message, code="timeout") from None
             if isinstance(event, Exception):
                 raise event
-            yield event
             if isinstance(event, list):
-                state.metrics.read(event)
+                # Before they are handed on: who has the pages asks for nothing more.
+                state.metrics.read([one.page for one in event])
+                yield event
                 return
+            yield event
     finally:
         cancelled.set()
 
 
-async def _pages(state: State, request: Request, tasks: list[Task]) -> list[Page]:
+async def _pages(state: State, request: Request, tasks: list[Task]) -> list[Read]:
     """The pages of documents, for a client that waits for all of them; its going away ends the work."""
 
-    async def collect() -> list[Page]:
+    async def collect() -> list[Read]:
         async with contextlib.aclosing(_events(state, tasks)) as events:
             async for event in events:
                 if isinstance(event, list):
@@ -218,32 +257,57 @@ async def _pages(state: State, request: Request, tasks: list[Task]) -> list[Page
 
 
 async def _chat(state: State, request: Request) -> Response:
-    with state.place():
-        asked = parse_chat(parse_json(await read_body(request, state.limits.max_body)), state.service.name)
-        tasks = [
-            Task(
-                data,
-                f"document {number}",
-                prompt=asked.prompt,
-                sampling=asked.sampling,
-                max_tokens=asked.max_tokens,
-            )
-            for number, data in enumerate(asked.documents, 1)
-        ]
+    limits, service = state.limits, state.service
+    question = service.reader.prompt if service.reader.by_lines else None
+    rules = Rules(service.name, question, limits.any_prompt, limits.fetcher is not None)
+    with state.place() as hold:
+        body = await read_body(request, limits.max_body, hold)
+        asked = await asyncio.to_thread(_parsed, body, rules)
+        del body  # its pictures are in `asked`, and reading them may take long
+        documents = [await _fetched(state, document) for document in asked.documents]
+        tasks = [_task(asked, data, f"document {number}") for number, data in enumerate(documents, 1)]
+        asked = replace(asked, documents=())
         # Also a stream waits for all pages here: an error behind the first piece reaches few clients.
-        pages = await _pages(state, request, tasks)
-    _raise_broken(pages)
-    answer = make_answer(pages, asked.stop)
-    if not asked.stream:
-        return JSONResponse(completion(answer, state.service.name))
-    events = list(chunks(answer, state.service.name, asked.usage))
-    return StreamingResponse(_sent(events), media_type="text/event-stream")
+        reads = await _pages(state, request, tasks)
+    _raise_broken(reads)
+    # A long answer takes its time, and the loop must not stand still.
+    made = await asyncio.to_thread(_answer, service, reads, asked)
+    if isinstance(made, bytes):
+        return Response(made, media_type="application/json")
+    return StreamingResponse(_sent(made), media_type="text/event-stream")
 
 
-def _raise_broken(pages: list[Page]) -> None:
+def _answer(service: Service, reads: list[Read], asked: ChatRequest) -> bytes | list[Event]:
+    """The JSON of an answer, or its events."""
+    answer, tokenizer = make_answer(reads, asked), service.reader.tokenizer
+    if asked.stream:
+        return list(chunks(answer, service.name, asked.usage, tokenizer))
+    # In pieces: what json.dumps makes of a long list at once holds up all threads.
+    values = completion(answer, service.name, tokenizer)
+    return "".join(json.JSONEncoder(ensure_ascii=False).iterencode(values)).encode()
+
+
+def _parsed(body: bytes, rules: Rules) -> ChatRequest:
+    return parse_chat(parse_json(body), rules)
+
+
+def _task(asked: ChatRequest, data: bytes, name: str) -> Task:
+    return Task(data, name, prompt=asked.prompt, sampling=asked.sampling, max_tokens=asked.max_tokens)
+
+
+async def _fetched(state: State, document: bytes | Address) -> bytes:
+    """A document, fetched where it is an address."""
+    fetcher = state.limits.fetcher
+    if isinstance(document, bytes):
+        return document
+    assert fetcher is not None  # else parse_chat has refused it
+    return await asyncio.to_thread(fetcher.fetch, document.url, document.where, state.limits.max_body)
+
+
+def _raise_broken(reads: list[Read]) -> None:
     """Raises ApiError where not one page could be read."""
-    if pages and all(page.status == "error" for page in pages):
-        raise bad(str(pages[0].error), "file", "picture_unreadable")
+    if reads and all(one.page.status == "error" for one in reads):
+        raise bad(str(reads[0].page.error), "file", "picture_unreadable")
 
 
 async def _sent(events: list[Event]) -> AsyncIterator[str]:
@@ -258,23 +322,30 @@ def _line(event: Event) -> str:
 
 async def _ocr(state: State, request: Request) -> Response:
     with contextlib.ExitStack() as stack:
-        stack.enter_context(state.place())
-        upload = await parse_upload(request, await read_body(request, state.limits.max_body))
+        body = await read_body(request, state.limits.max_body, stack.enter_context(state.place()))
+        upload = await asyncio.to_thread(parse_upload, request, body)
+        del body
         fields = upload.fields
         if unknown := sorted(set(fields) - {"format", "pages", "stream", "preview", "model"}):
             raise bad(f"the field {unknown[0]!r} is not known here", unknown[0], "unsupported_parameter")
-        pages = parse_pages(fields.get("pages") or "1-end")
-        task = Task(upload.data, upload.name, pages=pages, preview=_flag(fields, "preview"))
+        ranges = parse_pages(fields.get("pages") or "1-end")
+        task = Task(upload.data, upload.name, pages=ranges, preview=_flag(fields, "preview"))
         name = _format(request, fields)
         if _flag(fields, "stream"):
             return await _stream(state, task, stack)
         read = await _pages(state, request, [task])
         _raise_broken(read)
+        pages = [one.page for one in read]
         if name is None:
-            body = {"object": "ocr", "model": state.service.name, "pages": [page.to_dict() for page in read]}
-            return JSONResponse({**body, "usage": usage_of(read)})
-        content = await asyncio.to_thread(_rendered, read, name, task)
-    return Response(content, media_type=TYPES[name])
+            content: str | bytes = await asyncio.to_thread(_ocr_json, state.service.name, pages)
+        else:
+            content = await asyncio.to_thread(_rendered, pages, name, task)
+    return Response(content, media_type=TYPES[name or "json"])
+
+
+def _ocr_json(model: str, pages: list[Page]) -> str:
+    head, usage = json.dumps({"object": "ocr", "model": model})[1:-1], json.dumps(usage_of(pages))
+    return f'{{{head}, "pages": [{",".join(page.to_json() for page in pages)}], "usage": {usage}}}'
 
 
 def _rendered(pages: list[Page], name: str, task: Task) -> str | bytes:
@@ -310,8 +381,9 @@ async def _stream(state: State, task: Task, stack: contextlib.ExitStack) -> Resp
         try:
             yield _line(first) if isinstance(first, dict) else ""
             async for event in events:
-                end = {"type": "done", "usage": usage_of(event)} if isinstance(event, list) else event
-                yield _line(end)
+                if isinstance(event, list):
+                    event = {"type": "done", "usage": usage_of([one.page for one in event])}
+                yield _line(event)
             yield "data: [DONE]\n\n"
         except Exception as error:  # noqa: BLE001 - the status has gone out: the stream itself must tell
             known = as_api_error(error)

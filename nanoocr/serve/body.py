@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, NamedTuple
 
 from starlette.datastructures import UploadFile
@@ -24,8 +24,8 @@ class Upload(NamedTuple):
     fields: dict[str, str]
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body.
+async def read_body(request: Request, limit: int, hold: Callable[[int], None]) -> bytes:
+    """The whole body; `hold` is told the bytes of each part, and may refuse them.
 
     Raises:
         ApiError: 413 for more than `limit` bytes, before they are read where the client says how many;
@@ -43,6 +43,7 @@ async def read_body(request: Request, limit: int) -> bytes:
     async def collect() -> bytes:
         parts = bytearray()
         async for part in request.stream():
+            hold(len(part))
             parts += part
             if len(parts) > limit:
                 raise too_large
@@ -71,7 +72,7 @@ def parse_json(body: bytes) -> dict[str, Any]:
     return value
 
 
-async def parse_upload(request: Request, body: bytes) -> Upload:
+def parse_upload(request: Request, body: bytes) -> Upload:
     """The document of a body: its part `file` where it is multipart, else all of it.
 
     Raises:
@@ -83,6 +84,11 @@ async def parse_upload(request: Request, body: bytes) -> Upload:
             raise bad("the body is empty: send a picture, a PDF or a form with a part called file", "file")
         return Upload(body, "document", query)
 
+    # A large form takes its time, so that this runs in a thread, with a loop of its own.
+    return asyncio.run(_parse_form(request, body, query))
+
+
+async def _parse_form(request: Request, body: bytes, query: dict[str, str]) -> Upload:
     async def once() -> AsyncGenerator[bytes]:
         yield body
 

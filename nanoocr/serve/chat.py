@@ -1,92 +1,138 @@
-"""POST /v1/chat/completions: what a request of OpenAI's interface asks for, and its answer."""
+"""POST /v1/chat/completions: what a request of OpenAI's interface asks for."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import math
-import time
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from nanoocr.config import PROMPT
-from nanoocr.inference.page import Page
 from nanoocr.inference.sampling import SamplingConfig
 from nanoocr.serve.errors import ApiError, bad
 
 WORKING = ("model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens")
-SAMPLING = ("temperature", "top_p", "seed", "stop", "n", "logprobs", "frequency_penalty", "presence_penalty")
-KNOWN = frozenset((*WORKING, *SAMPLING, "response_format", "store", "user", "metadata"))
+SAMPLING = ("temperature", "top_p", "seed", "stop", "n", "logprobs", "top_logprobs")
+REFUSED = ("frequency_penalty", "presence_penalty", "response_format", "store")  # but for one value each
+KNOWN = frozenset((*WORKING, *SAMPLING, *REFUSED, "user", "metadata"))
 # The only values of these that this server can honour; others are refused.
-ONLY: dict[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "top_p": (1,),
-    "logprobs": (False,),
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
-    "response_format": ({"type": "text"},),
-    "store": (False,),
+ONLY: dict[str, Any] = {
+    "n": 1,
+    "frequency_penalty": 0,
+    "presence_penalty": 0,
+    "response_format": {"type": "text"},
+    "store": False,
 }
+MOST_ALTERNATIVES = 20  # OpenAI's own bound of top_logprobs
+PIECE = 2**20  # characters of base64 that are decoded at a time: one that decodes holds up all other threads
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a server grants: its model, its one question (None: any), and whether it fetches addresses.
+
+    With `any_prompt` a text that the model does not see is no mistake: the answer names it in `warnings`.
+    """
+
+    model: str
+    question: str | None = None
+    any_prompt: bool = False
+    fetches: bool = False
+
+
+class Address(NamedTuple):
+    """Where a picture is to be fetched, and the part of the request that says so."""
+
+    url: str
+    where: str
 
 
 @dataclass(frozen=True)
 class ChatRequest:
     """What is asked: documents in order, one question about each of them."""
 
-    documents: tuple[bytes, ...]
-    prompt: str
+    documents: tuple[bytes | Address, ...]
+    prompt: str | None
     sampling: SamplingConfig
     max_tokens: int | None
     stop: tuple[str, ...]
     stream: bool
     usage: bool
+    logprobs: bool = False
+    warnings: tuple[str, ...] = ()
 
 
-def parse_chat(body: dict[str, Any], model: str) -> ChatRequest:
+def parse_chat(body: dict[str, Any], rules: Rules) -> ChatRequest:
     """A request of the client, checked.
 
     Raises:
-        ApiError: an unknown model or field, a wrong type, a value that cannot be honoured, no picture.
+        ApiError: an unknown model or field, a wrong type, a value that cannot be honoured, no picture, or a
+            text that the model would not see.
     """
     _refuse_unsupported(body)
-    asked = body.get("model")
-    if not isinstance(asked, str):
-        raise bad(f"model must be a string, as in {model!r}", "model")
-    if asked != model:
-        raise ApiError(
-            404, f"there is no model {asked!r} here, only {model!r}", code="model_not_found", param="model"
-        )
-    documents, prompt = _contents(body.get("messages"))
+    _check_model(body.get("model"), rules.model)
+    content, unseen = _last_message(body.get("messages"))
+    documents, prompt = _contents(content, rules)
     options = body.get("stream_options") or {}
-    if not isinstance(options, dict) or set(options) - {"include_usage", "include_obfuscation"}:
+    if not isinstance(options, dict) or set(options) - {"include_usage"}:
         raise bad("stream_options takes include_usage alone", "stream_options")
     most = [_whole(body, name, 1) for name in ("max_completion_tokens", "max_tokens")]
-    stream = body.get("stream") or False
-    if not isinstance(stream, bool):
-        raise bad("stream must be true or false", "stream")
     return ChatRequest(
         documents=tuple(documents),
-        prompt=prompt or PROMPT,
-        sampling=SamplingConfig(temperature=_temperature(body), seed=_whole(body, "seed", 0) or 0),
+        prompt=prompt or None,
+        sampling=_sampling(body),
         max_tokens=most[0] or most[1],
         stop=_stops(body.get("stop")),
-        stream=stream,
-        usage=bool(options.get("include_usage")),
+        stream=_yes(body, "stream"),
+        usage=_yes(options, "include_usage", "stream_options.include_usage"),
+        logprobs=_yes(body, "logprobs"),
+        warnings=tuple(_unseen_texts(prompt, unseen, rules)),
     )
 
 
 def _refuse_unsupported(body: dict[str, Any]) -> None:
     if unknown := sorted(set(body) - KNOWN):
         raise bad(f"the field {unknown[0]!r} is not supported here", unknown[0], "unsupported_parameter")
-    for name, values in ONLY.items():
-        if body.get(name) is not None and body[name] not in values:
-            raise bad(
-                f"{name}={body[name]!r} is not supported here, only {values[0]!r}",
-                name,
-                "unsupported_value",
-            )
+    for name, value in ONLY.items():
+        found = body.get(name)
+        # To Python, True is 1 and False is 0.
+        if found is not None and (found != value or isinstance(found, bool) != isinstance(value, bool)):
+            raise bad(f"{name}={found!r} is not supported here, only {value!r}", name, "unsupported_value")
+
+
+def _check_model(asked: Any, model: str) -> None:
+    if not isinstance(asked, str):
+        raise bad(f"model must be a string, as in {model!r}", "model")
+    if asked != model:
+        message = f"there is no model {asked!r} here, only {model!r}"
+        raise ApiError(404, message, code="model_not_found", param="model")
+
+
+# ---------------------------------------------------------------------------------------------------
+# Numbers and words
+
+
+def _sampling(body: dict[str, Any]) -> SamplingConfig:
+    alternatives = _whole(body, "top_logprobs", 0) or 0
+    if alternatives > MOST_ALTERNATIVES:
+        raise bad(f"top_logprobs is at most {MOST_ALTERNATIVES}", "top_logprobs")
+    if alternatives and not _yes(body, "logprobs"):
+        raise bad("top_logprobs needs logprobs=true", "top_logprobs")
+    return SamplingConfig(
+        temperature=_number(body, "temperature", 2, 0.0),
+        # OpenAI lets top_p be 0: then the likeliest token alone is left.
+        top_p=max(_number(body, "top_p", 1, 1.0), 1e-9),
+        seed=_whole(body, "seed", 0) or 0,
+        alternatives=alternatives,
+    )
+
+
+def _yes(values: Mapping[str, Any], name: str, param: str | None = None) -> bool:
+    value = values.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise bad(f"{param or name} must be true or false", param or name)
+    return bool(value)
 
 
 def _whole(body: dict[str, Any], name: str, least: int) -> int | None:
@@ -98,42 +144,56 @@ def _whole(body: dict[str, Any], name: str, least: int) -> int | None:
     return value
 
 
-def _temperature(body: dict[str, Any]) -> float:
-    value = body.get("temperature")
-    value = 0 if value is None else value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 2:
-        raise bad("temperature must be a number from 0 to 2", "temperature")
-    assert math.isfinite(value)
+def _number(body: dict[str, Any], name: str, most: int, default: float) -> float:
+    """A number from 0 to `most`; Python's JSON also knows NaN and Infinity, which are none."""
+    value = body.get(name)
+    value = default if value is None else value
+    right = isinstance(value, int | float) and not isinstance(value, bool)
+    if not right or not math.isfinite(value) or not 0 <= value <= most:
+        raise bad(f"{name} must be a number from 0 to {most}", name)
     return float(value)
 
 
 def _stops(value: Any) -> tuple[str, ...]:
-    stops = [value] if isinstance(value, str) else value or []
+    stops = [value] if isinstance(value, str) else [] if value is None else value
     if not isinstance(stops, list) or len(stops) > 4 or not all(isinstance(s, str) and s for s in stops):
         raise bad("stop must be a string or a list of at most four", "stop")
     return tuple(stops)
 
 
-def _contents(messages: Any) -> tuple[list[bytes], str]:
-    """The documents and the text of the user's last message; the model sees no earlier turns."""
+# ---------------------------------------------------------------------------------------------------
+# Messages
+
+
+def _last_message(messages: Any) -> tuple[list[Any], list[str]]:
+    """The parts of the user's last message, and the roles of all messages that the model does not see."""
     if not isinstance(messages, list) or not all(isinstance(one, dict) for one in messages):
         raise bad("messages must be a list of objects", "messages")
-    own = [one.get("content") for one in messages if one.get("role") == "user"]
+    own = [place for place, one in enumerate(messages) if one.get("role") == "user"]
     if not own:
         raise bad("messages holds none of role user", "messages")
-    content = own[-1] if isinstance(own[-1], list) else [{"type": "text", "text": own[-1]}]
-    documents, texts = [], []
-    for place, part in enumerate(content):
+    content = messages[own[-1]].get("content")
+    parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
+    return parts, [str(one.get("role")) for place, one in enumerate(messages) if place != own[-1]]
+
+
+def _contents(parts: list[Any], rules: Rules) -> tuple[list[bytes | Address], str]:
+    """The documents and the text of a message."""
+    documents: list[bytes | Address] = []
+    texts = []
+    for place, part in enumerate(parts):
         where = f"messages.content[{place}]"
         kind = part.get("type") if isinstance(part, dict) else None
         if kind == "text" and isinstance(part.get("text"), str):
             texts.append(part["text"])
         elif kind == "image_url":
             inner = part.get("image_url")
-            documents.append(_from_url(inner.get("url") if isinstance(inner, dict) else inner, where))
+            url = inner.get("url") if isinstance(inner, dict) else inner
+            documents.append(_from_url(url, where, rules.fetches))
         elif kind == "file":
             inner = part.get("file")
-            documents.append(_from_url(inner.get("file_data") if isinstance(inner, dict) else None, where))
+            url = inner.get("file_data") if isinstance(inner, dict) else None
+            documents.append(_from_url(url, where, rules.fetches))
         else:
             raise bad(f"{where}: the parts that can be read are text, image_url and file", where)
     if not documents:
@@ -141,96 +201,59 @@ def _contents(messages: Any) -> tuple[list[bytes], str]:
     return documents, "\n".join(texts).strip()
 
 
-def _from_url(url: Any, where: str) -> bytes:
-    """The bytes of a base64 data URL."""
+def _unseen_texts(prompt: str, unseen: list[str], rules: Rules) -> list[str]:
+    """A sentence for each text that the model does not see, where the server's rules let that pass.
+
+    Raises:
+        ApiError: they do not.
+    """
+    said = []
+    if rules.question is not None and prompt and _plain(prompt) != _plain(rules.question):
+        said.append(f"this model reads lines and knows one question, {rules.question!r}: send it, or no text")
+    if unseen:
+        said.append(f"the model sees the last message of the user alone, and none of role {unseen[0]!r}")
+    if said and not rules.any_prompt:
+        message = f"{said[0]} (a server with --any_prompt reads all the same)"
+        raise bad(message, "messages", "unsupported_prompt")
+    return said
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split()).rstrip(".!")
+
+
+def _from_url(url: Any, where: str, fetches: bool) -> bytes | Address:
+    """The bytes of a base64 data URL, or an address where the server fetches such."""
     if not isinstance(url, str):
         raise bad(f"{where}: a data URL is missing", where)
-    if url.startswith(("http://", "https://")):
-        raise bad(
-            f"{where}: this server fetches no addresses: send the picture as a data URL",
-            where,
-            "fetch_not_allowed",
-        )
-    head, comma, content = url.partition(",")
-    if not comma or not head.startswith("data:") or not head.endswith(";base64"):
+    if url[:8].lower().startswith(("http://", "https://")):
+        if fetches:
+            return Address(url, where)
+        message = f"{where}: this server fetches no addresses: send the picture as a data URL"
+        raise bad(message, where, "fetch_not_allowed")
+    start = url[:200].find(",") + 1  # not partition, which copies the whole picture
+    head = url[:start]
+    if not head.startswith("data:") or not head.endswith(";base64,"):
         raise bad(f"{where}: a data URL looks like data:image/png;base64,...", where, "invalid_data_url")
     try:
-        return base64.b64decode("".join(content.split()), validate=True)
+        return decode_base64(url, start)
     except (binascii.Error, ValueError):
         raise bad(f"{where}: the base64 of the data URL is damaged", where, "invalid_base64") from None
 
 
-# ---------------------------------------------------------------------------------------------------
-# Answers
+def decode_base64(text: str, start: int = 0) -> bytes:
+    """The bytes that `text` stands for from `start` on, blanks and ends of lines left out.
 
-
-@dataclass(frozen=True)
-class Answer:
-    """The text of all pages of a request, and how it ended."""
-
-    text: str
-    finish_reason: str
-    usage: dict[str, Any]
-
-
-def make_answer(pages: Sequence[Page], stop: Sequence[str]) -> Answer:
-    """Pages of a request as one answer; a stop string ends it before itself."""
-    text = "\n\n".join(page.text for page in pages)
-    cut = min((place for one in stop if (place := text.find(one)) >= 0), default=len(text))
-    whole = cut < len(text) or all(page.status == "ok" for page in pages)
-    return Answer(text[:cut], "stop" if whole else "length", usage_of(pages))
-
-
-def usage_of(pages: Sequence[Page]) -> dict[str, Any]:
-    """Tokens as OpenAI counts them; those of the pictures are part of the prompt."""
-    vision = sum(page.tokens.vision for page in pages)
-    prompt = vision + sum(page.tokens.prompt for page in pages)
-    text = sum(page.tokens.text for page in pages)
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": text,
-        "total_tokens": prompt + text,
-        "prompt_tokens_details": {"image_tokens": vision, "cached_tokens": 0},
-    }
-
-
-def completion(answer: Answer, model: str) -> dict[str, Any]:
-    """The object chat.completion."""
-    message = {"role": "assistant", "content": answer.text, "refusal": None}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": answer.finish_reason}
-    return {**_head("chat.completion", model), "choices": [choice], "usage": answer.usage}
-
-
-def chunks(answer: Answer, model: str, usage: bool) -> Iterator[dict[str, Any]]:
-    """The objects chat.completion.chunk: who speaks, the text line by line, the end, and usage if asked."""
-    head = _head("chat.completion.chunk", model)
-
-    def chunk(delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
-        return {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}
-
-    yield chunk({"role": "assistant", "content": ""})
-    # litellm ends a stream of a hundred equal pieces, so that equal lines go together.
-    for piece in joined_pieces(answer.text):
-        yield chunk({"content": piece})
-    yield chunk({}, answer.finish_reason)
-    if usage:
-        yield {**head, "choices": [], "usage": answer.usage}
-
-
-def joined_pieces(text: str) -> Iterator[str]:
-    """Lines with their ends; a line that equals the one before goes with it."""
-    lines = text.splitlines(keepends=True)
-    start = 0
-    for place in range(1, len(lines) + 1):
-        if place == len(lines) or lines[place] != lines[start]:
-            yield "".join(lines[start:place])
-            start = place
-
-
-def _head(kind: str, model: str) -> dict[str, Any]:
-    return {
-        "id": f"chatcmpl-{uuid.uuid4().hex}",
-        "object": kind,
-        "created": int(time.time()),
-        "model": model,
-    }
+    Raises:
+        ValueError: it is no base64.
+    """
+    out, rest = bytearray(), ""
+    for at in range(start, len(text), PIECE):
+        rest += "".join(text[at : at + PIECE].split())
+        if "=" in rest and at + PIECE < len(text):  # the padding stands at the end, perhaps of two pieces
+            continue
+        ready = len(rest) if at + PIECE >= len(text) else len(rest) // 4 * 4
+        out += base64.b64decode(rest[:ready], validate=True)
+        rest = rest[ready:]
+    out += base64.b64decode(rest, validate=True)
+    return bytes(out)

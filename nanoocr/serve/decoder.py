@@ -18,7 +18,15 @@ import torch
 
 from nanoocr.bpe import Tokenizer
 from nanoocr.errors import NanoOCRError
-from nanoocr.inference.engine import MAX_BATCH, Completion, Engine, Request, _Row, never_generated
+from nanoocr.inference.engine import (
+    MAX_BATCH,
+    Completion,
+    Engine,
+    Request,
+    Row,
+    never_generated,
+    note_alternatives,
+)
 from nanoocr.inference.sampling import Sampler, SamplingConfig
 from nanoocr.model.gpt import KVCache
 from nanoocr.model.vlm import VLM
@@ -35,7 +43,7 @@ class CancelledError(NanoOCRError):
 class Work:
     """One call of `generate`: its rows that wait, those that are done, and whom to tell."""
 
-    waiting: deque[_Row]
+    waiting: deque[Row]
     sampling: SamplingConfig
     first: int
     cancelled: threading.Event
@@ -56,7 +64,7 @@ class Work:
 class Member:
     """A row of the running batch. `sampler` is its own dice, None where the likeliest token is taken."""
 
-    row: _Row
+    row: Row
     work: Work
     sampler: Sampler | None
 
@@ -103,7 +111,7 @@ class Decoder(Engine):
             UsageError: as `Engine.generate`.
             CancelledError: `cancelled` was set, or the decoder is closed.
         """
-        rows = deque(_Row(i, request, self._limit(i, request)) for i, request in enumerate(requests))
+        rows = deque(self.start(requests))
         if not rows:
             return []
         stop = cancelled or threading.Event()
@@ -172,7 +180,7 @@ class Decoder(Engine):
                 taken.append(Member(row, work, self._dice(work, row)))
         return taken
 
-    def _dice(self, work: Work, row: _Row) -> Sampler | None:
+    def _dice(self, work: Work, row: Row) -> Sampler | None:
         if work.sampling.temperature == 0 and not work.sampling.no_repeat_ngram:
             return None
         return Sampler(work.sampling, [work.first + row.index], row.limit, self.never)
@@ -182,7 +190,7 @@ class Decoder(Engine):
         if not new:
             return
         before, self.members = self.members, self.members + new  # so that an error finds them all
-        cache, logits_BV = self._prefill([member.row for member in new])
+        cache, logits_BV = self.prefill([member.row for member in new])
         if self.cache is None or not before:
             self.cache, self.logits_BV = cache, logits_BV
             return
@@ -194,7 +202,7 @@ class Decoder(Engine):
         """A token for every row; rows that have ended leave, the others are fed it."""
         tokens, probabilities = self._pick()
         for member, token, probability in zip(self.members, tokens, probabilities, strict=True):
-            self._take(member.row, token, probability, member.work.sampling)
+            self.take(member.row, token, probability, member.work.sampling)
         ended = [member for member in self.members if member.row.status is not None]
         going = [i for i, member in enumerate(self.members) if member.row.status is None]
         self._keep(going)
@@ -202,17 +210,18 @@ class Decoder(Engine):
             self._deliver(member)
         if going:
             assert self.cache is not None
-            self.logits_BV = self._advance(self.cache, [tokens[i] for i in going])
+            self.logits_BV = self.advance(self.cache, [tokens[i] for i in going])
 
     def _pick(self) -> tuple[list[int], list[float]]:
         tokens, probabilities = self.greedy.pick(self.logits_BV)
         for i, member in enumerate(self.members):
+            note_alternatives([member.row], self.logits_BV[i : i + 1], member.work.sampling.alternatives)
             if member.sampler is not None:
                 (tokens[i],), (probabilities[i],) = member.sampler.pick(self.logits_BV[i : i + 1])
         return tokens, probabilities
 
     def _deliver(self, member: Member) -> None:
-        work, completion = member.work, self._complete(member.row)
+        work, completion = member.work, self.complete(member.row)
         work.done[member.row.index] = completion
         work.left -= 1
         if work.tell is not None:

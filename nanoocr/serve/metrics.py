@@ -26,6 +26,13 @@ class Metrics:
         self.tokens = Counter("nanoocr_tokens", "Tokens by kind", ["kind"], registry=to)
         self.queue = Gauge("nanoocr_queue", "Requests inside, waiting ones included", registry=to)
         self.batch = Gauge("nanoocr_batch_rows", "Rows that are decoded together", registry=to)
+        self.stall = Gauge(
+            "nanoocr_loop_stall_seconds", "Longest time the event loop stood still", registry=to
+        )
+        self.own_stall = Gauge(
+            "nanoocr_loop_stall_own_seconds", "Longest stall in which this process computed", registry=to
+        )
+        self.longest = [0.0, 0.0]
         self.rows = Gauge("nanoocr_waiting_rows", "Rows that wait for a place in the batch", registry=to)
 
     def request(self, path: str, status: int, seconds: float) -> None:
@@ -41,6 +48,15 @@ class Metrics:
             self.page_seconds.observe(page.seconds)
             for kind, count in page.tokens._asdict().items():
                 self.tokens.labels(kind).inc(count)
+
+    def stalled(self, seconds: float, computed: float) -> None:
+        """Note that the event loop ran so much later than it was to, while all threads `computed` so long.
+
+        On a machine with other work the loop waits for a processor: that is no stall of our own.
+        """
+        self.longest = [max(self.longest[0], seconds), max(self.longest[1], min(seconds, computed))]
+        self.stall.set(self.longest[0])
+        self.own_stall.set(self.longest[1])
 
     def look(self, queue: int, batch: int, rows: int) -> None:
         """Set what is true now."""

@@ -6,10 +6,12 @@ Each request runs in a thread of its own, so that the event loop of the HTTP sid
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
+import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -18,7 +20,6 @@ from typing import Any
 
 from PIL import Image
 
-from nanoocr.config import PROMPT
 from nanoocr.errors import UsageError
 from nanoocr.inference.engine import MAX_BATCH, Completion, Request
 from nanoocr.inference.lines import PageReading, StripReading, assemble
@@ -31,6 +32,7 @@ from nanoocr.pages import ALL_PAGES, PageRanges, Picture, count_pages, open_sour
 from nanoocr.serve.decoder import CancelledError, Decoder
 
 THREADS = 64  # requests that are read at the same time; others wait in the queue
+MOST_PIXELS = 200_000_000  # of all pages in work: some 2 GB with what reading makes of them
 PREVIEW = 1400  # pixels of the longer side of a page that is shown to somebody
 # pdfium takes one caller at a time in the whole process.
 OPENING = threading.Lock()
@@ -49,7 +51,7 @@ class Task:
 
     data: bytes
     name: str
-    prompt: str = PROMPT
+    prompt: str | None = None  # None: what the model was trained to be asked
     pages: PageRanges = ALL_PAGES
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     max_tokens: int | None = None
@@ -58,12 +60,46 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Read:
+    """A page, and what the model said of it in the order of the page's text."""
+
+    page: Page
+    completions: tuple[Completion, ...] = ()
+
+
+class Room:
+    """Pixels that all pages which are being read may have together: pixels are what fills memory."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.used = most, 0
+        self.change = threading.Condition()
+
+    @contextlib.contextmanager
+    def taken(self, pixels: int) -> Iterator[None]:
+        """A place for so many pixels; one that is larger than all of the room has it alone."""
+        with self.change:
+            self.change.wait_for(lambda: not self.used or self.used + pixels <= self.most)
+            self.used += pixels
+        try:
+            yield
+        finally:
+            with self.change:
+                self.used -= pixels
+                self.change.notify_all()
+
+
+@dataclass(frozen=True)
 class _Asking:
-    """The decoder as one request sees it: with its sign of being cancelled."""
+    """The decoder as one request sees it: with its sign of being cancelled.
+
+    `slot` is the processor that the request's thread computes on, which is free while it waits here.
+    """
 
     decoder: Decoder
     task: Task
+    slot: threading.Semaphore
     tell: Callable[[int, Completion], None] | None = None
+    first: int = 0
 
     def generate(
         self,
@@ -72,9 +108,18 @@ class _Asking:
         *,
         max_batch: int = MAX_BATCH,
     ) -> list[Completion]:
-        return self.decoder.generate(
-            requests, sampling, cancelled=self.task.cancelled, tell=self.tell, max_batch=max_batch
-        )
+        self.slot.release()
+        try:
+            return self.decoder.generate(
+                requests,
+                sampling,
+                max_batch=max_batch,
+                first=self.first,
+                cancelled=self.task.cancelled,
+                tell=self.tell,
+            )
+        finally:
+            self.slot.acquire()
 
     @property
     def model(self) -> VLM:
@@ -87,6 +132,9 @@ class Service:
     def __init__(self, reader: Reader, name: str, max_pages: int) -> None:
         self.reader, self.name, self.max_pages = reader, name, max_pages
         self.decoder = Decoder(reader.model, reader.tokenizer)
+        self.room = Room(MOST_PIXELS)
+        # Threads that compute pass Python's lock around, and the event loop waits for its turn among them.
+        self.slots = threading.Semaphore(os.cpu_count() or 1)
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="request")
 
     def close(self) -> None:
@@ -94,7 +142,7 @@ class Service:
         self.decoder.close()
         self.threads.shutdown()
 
-    def read(self, task: Task, tell: Tell = lambda _: None) -> list[Page]:
+    def read(self, task: Task, tell: Tell = lambda _: None) -> list[Read]:
         """The pages of a document. `tell` gets a dict for each thing that happens, see docs/guide/serve.md.
 
         Raises:
@@ -111,41 +159,59 @@ class Service:
             )
         tell({"type": "start", "file": task.name, "pages": count})
         read = []
-        for number, picture in enumerate(_opened(task)):
-            if task.cancelled.is_set():
-                raise CancelledError("the request was cancelled")
-            read.append(self._page(task, picture, tell, number))
-            tell({"type": "page", "index": number, "page": read[-1].to_dict()})
+        with closing(self._opened(task)) as pictures:
+            for number, picture in enumerate(pictures):
+                with self.slots:
+                    read.append(self._page(task, picture, tell, number))
+                tell({"type": "page", "index": number, "page": read[-1].page.to_dict()})
         return read
 
-    def _page(self, task: Task, picture: Picture, tell: Tell, number: int) -> Page:
+    def _opened(self, task: Task) -> Generator[Picture]:
+        """The pages, each opened when it is asked for, and with a place in the room until the next one."""
+        with closing(open_source(task.data, task.name, task.pages)) as pictures:  # type: ignore[type-var]
+            while True:
+                with contextlib.ExitStack() as stack:
+                    # The next page is opened when this one has its place: else all would wait opened.
+                    with OPENING:
+                        if task.cancelled.is_set():
+                            raise CancelledError("the request was cancelled")
+                        picture = next(pictures, None)
+                        if picture is None:
+                            return
+                        if picture.image is not None:
+                            stack.enter_context(self.room.taken(picture.image.width * picture.image.height))
+                    yield picture
+
+    def _page(self, task: Task, picture: Picture, tell: Tell, number: int) -> Read:
         if picture.image is None:
-            return error_page(picture)
+            return Read(error_page(picture))
         started = time.perf_counter()
         size = {"width": picture.image.width, "height": picture.image.height}
         shown = {"image": preview(picture.image)} if task.preview else {}
         tell({"type": "page_start", "index": number, **size, **shown})
         if self.reader.by_lines:
             reading = self._by_lines(task, picture.image, tell, number)
-            return page_of_lines(picture, reading, time.perf_counter() - started)
+            page = page_of_lines(picture, reading, time.perf_counter() - started)
+            return Read(page, reading.completions)
         request = make_request(
             self.reader.model,
             self.reader.tokenizer,
             picture.image,
-            task.prompt,
+            task.prompt or self.reader.prompt,
             task.max_tokens,
             self.reader.mode,
         )
         waited = time.perf_counter() - started
-        done = self.decoder.generate([request], task.sampling, first=number, cancelled=task.cancelled)
-        return make_page(picture, done[0], waited)
+        asking = _Asking(self.decoder, task, self.slots, first=number)
+        done = asking.generate([request], task.sampling)
+        return Read(make_page(picture, done[0], waited), tuple(done))
 
     def _by_lines(self, task: Task, image: Image.Image, tell: Tell, number: int) -> PageReading:
         """As LineReader.read, and each strip is told of as soon as it is read."""
-        # Such a model knows one question; with others it says nothing.
+        # Such a model knows one question; chat.py refuses others.
         reader = replace(
             self.reader.line_reader(self.reader.prompt, task.max_tokens),
-            engine=_Asking(self.decoder, task),
+            engine=_Asking(self.decoder, task, self.slots),
             sampling=task.sampling,
         )
         layout = reader.upright_layout(image)
@@ -160,19 +226,8 @@ class Service:
             sure = StripReading(order[index], completion).confidence
             tell({**event, "text": completion.text, "confidence": round(sure, 4)})
 
-        readings = replace(reader, engine=_Asking(self.decoder, task, told)).read_strips(strips)
+        readings = replace(reader, engine=_Asking(self.decoder, task, self.slots, told)).read_strips(strips)
         return assemble(layout, readings, reader.least_confidence)
-
-
-def _opened(task: Task) -> Iterator[Picture]:
-    """The pages, each opened when it is asked for; one thread at a time opens."""
-    with closing(open_source(task.data, task.name, task.pages)) as pictures:  # type: ignore[type-var]
-        while True:
-            with OPENING:
-                picture = next(pictures, None)
-            if picture is None:
-                return
-            yield picture
 
 
 def preview(image: Image.Image) -> str:

@@ -343,14 +343,37 @@ def test_requests_that_come_in_parts_sample_like_the_whole():
 def test_draw_follows_the_distribution():
     logits = torch.tensor([[0.0, math.log(2.0), -math.inf, math.log(5.0)]]).expand(8000, 4)
     uniform = uniform_numbers(0, range(8000), 1)[:, 0]
-    counts = torch.bincount(draw(logits, uniform, 1.0, None), minlength=4) / 8000
+    counts = torch.bincount(draw(logits, uniform, SamplingConfig(1.0)), minlength=4) / 8000
     assert counts.tolist() == pytest.approx([1 / 8, 2 / 8, 0, 5 / 8], abs=0.02)
-    top2 = torch.bincount(draw(logits, uniform, 1.0, 2), minlength=4) / 8000
+    top2 = torch.bincount(draw(logits, uniform, SamplingConfig(1.0, top_k=2)), minlength=4) / 8000
     assert top2.tolist() == pytest.approx([0, 2 / 7, 0, 5 / 7], abs=0.02)
-    cold = draw(logits, uniform, 0.01, None)
+    cold = draw(logits, uniform, SamplingConfig(0.01))
     assert set(cold.tolist()) == {3}
     almost_one = torch.full((1,), 1 - 2**-24)
-    assert draw(logits[:1], almost_one, 1.0, None).item() == 0  # the least likely possible one
+    assert draw(logits[:1], almost_one, SamplingConfig(1.0)).item() == 0  # the least likely possible one
+
+
+def test_top_p_draws_among_the_likeliest():
+    logits = torch.tensor([[0.0, math.log(2.0), -math.inf, math.log(5.0)]]).expand(8000, 4)
+    uniform = uniform_numbers(0, range(8000), 1)[:, 0]
+    for top_p, shares in ((0.6, [0, 0, 0, 1]), (0.7, [0, 2 / 7, 0, 5 / 7]), (0.9, [1 / 8, 2 / 8, 0, 5 / 8])):
+        ids = draw(logits, uniform, SamplingConfig(1.0, top_p=top_p))
+        assert (torch.bincount(ids, minlength=4) / 8000).tolist() == pytest.approx(shares, abs=0.02)
+    assert draw(logits[:1], torch.full((1,), 1 - 2**-24), SamplingConfig(1.0, top_p=0.7)).item() == 1
+
+
+def test_alternatives_are_the_models_own_likeliest_tokens():
+    engine = Engine(random_model(), TOKENIZER)
+    config = SamplingConfig(ignore_stop=True, stop_loops=False, alternatives=3)
+    told = engine.generate(mixed_requests(), config)
+    assert [c.ids for c in told] == [c.ids for c in engine.generate(mixed_requests(), FREE)]
+    for completion in told:
+        assert len(completion.alternatives) == len(completion.ids)
+        for token, sure, three in zip(completion.ids, completion.probabilities, completion.alternatives):
+            assert len(three) == 3 and three == sorted(three, key=lambda pair: -pair[1])
+            # A special token may be likelier than what is said, since it is no text.
+            assert dict(three).get(token, sure) == pytest.approx(sure, rel=1e-4)
+            assert three[0][1] >= sure - 1e-6
 
 
 def test_top_k_of_one_is_greedy():
@@ -371,6 +394,9 @@ def test_top_k_of_one_is_greedy():
         {"temperature": -1.0},
         {"temperature": math.nan},
         {"top_k": 0},
+        {"top_p": 0.0},
+        {"top_p": 1.5},
+        {"alternatives": -1},
         {"no_repeat_ngram": 1},
         {"no_repeat_window": 0},
     ],

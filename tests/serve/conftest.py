@@ -33,12 +33,13 @@ def _served(service, **limits):
     import uvicorn
 
     from nanoocr.serve.app import Limits, make_app
+    from nanoocr.serve.connection import Connection
 
     app = make_app(service, Limits(**limits))
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, port=port, http="h11", log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(app, port=port, http=Connection, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

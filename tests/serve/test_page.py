@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 webdriver = pytest.importorskip("selenium.webdriver")
 
+from PIL import Image  # noqa: E402
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
 CARD = Path(__file__).parents[2] / "assets" / "samples" / "card_3_lines_dark.png"
@@ -32,7 +40,7 @@ def browser(tmp_path_factory):
 
 
 def wait(browser, condition):
-    return WebDriverWait(browser, 60).until(lambda _: condition())
+    return WebDriverWait(browser, 120).until(lambda _: condition())
 
 
 def choose(browser, path):
@@ -68,3 +76,71 @@ def test_mistakes_are_told_in_sentences(browser, service, served, tmp_path):
         wait(browser, lambda: "broken.png" in error.text)
     choose(browser, CARD)  # the server is gone
     wait(browser, lambda: "connection to the server is lost" in error.text)
+
+
+def test_keys_lead_from_word_to_word(browser, service, served):
+    with served(service) as (url, _):
+        browser.get(url)
+        assert browser.switch_to.active_element.tag_name == "body"
+        ActionChains(browser).send_keys(Keys.TAB).perform()
+        assert browser.switch_to.active_element.get_attribute("id") == "file"
+        choose(browser, CARD)
+        words = wait(browser, lambda: browser.find_elements("css selector", ".word"))
+        assert [word.get_attribute("tabindex") for word in words] == ["0"] + ["-1"] * (len(words) - 1)
+        browser.execute_script("arguments[0].focus()", words[0])
+        ActionChains(browser).send_keys(Keys.ARROW_RIGHT).perform()
+        assert browser.switch_to.active_element == words[1]
+        assert words[1].text in browser.find_element("id", "word").text
+        assert len(browser.find_elements("css selector", "polygon.hot")) == 1
+
+
+def test_pages_are_leafed_through_on_a_phone(browser, service, served, tmp_path):
+    frames = [Image.open(CARD.with_name(name)).convert("RGB") for name in (CARD.name, "card_1_line_dark.png")]
+    path = tmp_path / "two.tif"
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    expected = [page.text.split() for page in service.reader.read(path)]
+    browser.set_window_size(500, 900)  # chromium takes no narrower window; the frame does
+    with served(service) as (url, _):
+        browser.get(url)
+        browser.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": 360, "height": 780, "deviceScaleFactor": 1, "mobile": True},
+        )
+        choose(browser, path)
+        text, stop = browser.find_element("id", "text"), browser.find_element("id", "stop")
+        wait(browser, lambda: browser.find_elements("css selector", ".word") and not stop.is_enabled())
+        assert browser.find_element("id", "place").text == "2 / 2" and text.text.split() == expected[1]
+        browser.find_element("id", "back").click()
+        assert text.text.split() == expected[0]
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_server_that_dies_in_the_middle_is_told_of(browser, tmp_path):
+    """What had come stays on the page."""
+    path = tmp_path / "many.tif"
+    frames = [Image.open(CARD).convert("RGB")] * 60
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    process = subprocess.Popen([sys.executable, "-m", "nanoocr", "serve", f"--port={port}"])
+    try:
+        wait(browser, lambda: reaches(port))
+        browser.get(f"http://127.0.0.1:{port}/")
+        choose(browser, path)
+        wait(browser, lambda: browser.find_element("id", "place").text.endswith(" / 3"))
+        os.kill(process.pid, signal.SIGKILL)
+        error = browser.find_element("id", "error")
+        wait(browser, lambda: "What came is shown." in error.text)
+        browser.find_element("id", "back").click()
+        assert browser.find_elements("css selector", ".word")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def reaches(port):
+    time.sleep(0.5)
+    with socket.socket() as link:
+        return link.connect_ex(("127.0.0.1", port)) == 0

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +20,6 @@ uvicorn = pytest.importorskip("uvicorn")
 from PIL import Image  # noqa: E402
 
 from nanoocr.inference.engine import Request  # noqa: E402
-from nanoocr.serve.chat import joined_pieces  # noqa: E402
 from nanoocr.serve.decoder import CancelledError, Decoder  # noqa: E402
 
 SAMPLES = Path(__file__).parents[2] / "assets" / "samples"
@@ -45,9 +45,9 @@ def data_url(data: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(data).decode()}"
 
 
-def message(*pictures: bytes) -> list[dict]:
+def message(*pictures: bytes, text: str = "Read.") -> list[dict]:
     parts = [{"type": "image_url", "image_url": {"url": data_url(data)}} for data in pictures]
-    return [{"role": "user", "content": [{"type": "text", "text": "Read."}, *parts]}]
+    return [{"role": "user", "content": [{"type": "text", "text": text}, *parts]}]
 
 
 def test_the_openai_client_reads_a_picture(address, expected):
@@ -96,8 +96,14 @@ def test_the_async_client_reads_many_at_once(address, expected):
         ({"messages": "Read."}, 400, "messages"),
         ({"messages": [{"role": "user", "content": "no picture"}]}, 400, "messages"),
         ({"n": 2}, 400, "n"),
-        ({"top_p": 0.5}, 400, "top_p"),
-        ({"logprobs": True}, 400, "logprobs"),
+        ({"n": True}, 400, "n"),
+        ({"top_p": 1.5}, 400, "top_p"),
+        ({"top_p": True}, 400, "top_p"),
+        ({"logprobs": 1}, 400, "logprobs"),
+        ({"top_logprobs": 2}, 400, "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, 400, "top_logprobs"),
+        ({"stop": 0}, 400, "stop"),
+        ({"stream": "yes"}, 400, "stream"),
         ({"temperature": "hot"}, 400, "temperature"),
         ({"max_tokens": 0}, 400, "max_tokens"),
         ({"tools": []}, 400, "tools"),
@@ -191,9 +197,19 @@ def test_the_time_of_a_request_ends(service, served):
 
 
 def test_metrics_count(address):
+    def count(start: str) -> float:
+        lines = httpx.get(f"{address}/metrics").text.splitlines()
+        return sum(float(line.split()[1]) for line in lines if line.startswith(start))
+
+    pages, requests = (
+        'nanoocr_pages_total{status="ok"}',
+        'nanoocr_requests_total{path="/v1/ocr",status="200"}',
+    )
+    before = count(pages), count(requests)
     httpx.post(f"{address}/v1/ocr", content=CARDS[0].read_bytes())
-    told = httpx.get(f"{address}/metrics").text
-    assert 'nanoocr_pages_total{status="ok"}' in told and 'path="/v1/ocr",status="200"' in told
+    httpx.post(f"{address}/v1/ocr?stream=1", content=CARDS[0].read_bytes())
+    assert (count(pages), count(requests)) == (before[0] + 2, before[1] + 2)
+    assert count("nanoocr_loop_stall_own_seconds") <= count("nanoocr_loop_stall_seconds ")
 
 
 def test_a_cancelled_request_leaves_the_batch(service):
@@ -228,6 +244,75 @@ def _request(reader, card):
     return reader.line_reader("Read.").request(strip)
 
 
-def test_equal_pieces_go_together():
-    assert list(joined_pieces("a\n---\n---\nb")) == ["a\n", "---\n---\n", "b"]
-    assert list(joined_pieces("")) == []
+def ask(address: str, **change) -> dict:
+    body = {"model": "nanoocr", "messages": message(CARDS[2].read_bytes()), **change}
+    answer = httpx.post(f"{address}/v1/chat/completions", json=body, timeout=60)
+    return {"status": answer.status_code, **answer.json()}
+
+
+def test_logprobs_are_those_of_the_decoder(address, service, expected):
+    choice = ask(address, logprobs=True, top_logprobs=2)["choices"][0]
+    content = choice["logprobs"]["content"]
+    assert "".join(one["token"] for one in content) == choice["message"]["content"] == expected[CARDS[2]]
+    assert b"".join(bytes(one["bytes"]) for one in content).decode() == expected[CARDS[2]]
+    page = service.reader.read(CARDS[2])
+    mean = sum(math.exp(one["logprob"]) for one in content) / len(content)
+    assert mean == pytest.approx(page.confidence, abs=1e-3)  # whole pages are told the same probabilities
+    for one in content:
+        best, second = one["top_logprobs"]
+        assert best["logprob"] == pytest.approx(one["logprob"], abs=1e-4) and best != second
+        assert best["logprob"] >= second["logprob"]
+
+
+def test_logprobs_come_with_the_pieces_of_a_stream(address, expected):
+    client = openai.OpenAI(base_url=f"{address}/v1", api_key="any")
+    asked = message(CARDS[2].read_bytes())
+    stream = client.chat.completions.create(model="nanoocr", messages=asked, stream=True, logprobs=True)
+    choices = [chunk.choices[0] for chunk in stream]
+    said = [one.token for choice in choices if choice.logprobs for one in choice.logprobs.content]
+    assert "".join(said) == "".join(choice.delta.content or "" for choice in choices) == expected[CARDS[2]]
+
+
+def test_limits_and_stops_cut_the_whole_answer(address, expected):
+    text = expected[CARDS[2]]
+    short = ask(address, max_tokens=3)
+    assert text.startswith(short["choices"][0]["message"]["content"])
+    assert short["choices"][0]["finish_reason"] == "length" and short["usage"]["completion_tokens"] == 3
+    word = text.split()[1]
+    stopped = ask(address, stop=[word], logprobs=True)["choices"][0]
+    assert stopped["message"]["content"] == text[: text.index(word)] and stopped["finish_reason"] == "stop"
+    assert "".join(one["token"] for one in stopped["logprobs"]["content"]) == stopped["message"]["content"]
+
+
+def test_chance_follows_seed_and_top_p(address, expected):
+    hot = {"temperature": 2, "max_tokens": 40}
+    texts = [
+        ask(address, **hot, **change)["choices"][0]["message"]["content"]
+        for change in (
+            {"seed": 1},
+            {"seed": 1},
+            {"seed": 2},
+            {"seed": 3, "top_p": 0},
+            {"seed": 4, "top_p": 0},
+        )
+    ]
+    assert texts[0] == texts[1] and len({texts[0], texts[2], texts[3]}) > 1
+    assert texts[3] == texts[4]  # the likeliest token alone is left
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        message(CARDS[0].read_bytes(), text="What is the sum of this bill?"),
+        [{"role": "system", "content": "Answer in Latin."}, *message(CARDS[0].read_bytes())],
+    ],
+)
+def test_a_text_that_the_model_does_not_see_is_refused_or_named(address, service, served, messages, expected):
+    refused = ask(address, messages=messages)
+    assert (refused["status"], refused["error"]["code"]) == (400, "unsupported_prompt")
+    assert "--any_prompt" in refused["error"]["message"]
+    with served(service, any_prompt=True) as (lenient, _):
+        answer = ask(lenient, messages=messages)
+    assert answer["choices"][0]["message"]["content"] == expected[CARDS[0]]
+    assert len(answer["warnings"]) == 1
+    assert "warnings" not in ask(address, messages=message(CARDS[0].read_bytes(), text=" read "))

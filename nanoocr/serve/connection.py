@@ -1,0 +1,55 @@
+"""A connection of a client: who opens one must say what he wants, within time and size.
+
+h11 holds headers to 64 KiB, where the other parser of uvicorn takes megabytes. uvicorn itself waits without
+end for headers that come byte by byte; here it does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEAD_SECONDS = 20.0  # in which the headers of a request must have arrived
+MOST_CONNECTIONS = 800  # below the 1024 open files that most systems allow; more get a 503
+
+
+class Connection(H11Protocol):
+    """uvicorn's connection, closed where headers do not come in time."""
+
+    _due: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The clock runs from the first moment: a client may never send a byte."""
+        super().connection_made(transport)
+        self._expect()
+
+    def data_received(self, data: bytes) -> None:
+        """After an answer the clock runs again when the next request begins."""
+        super().data_received(data)
+        if not self._waits():
+            self._forget()
+        elif self._due is None:
+            self._expect()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The clock stops."""
+        self._forget()
+        super().connection_lost(exc)
+
+    def _waits(self) -> bool:
+        """Whether no request is under way."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _expect(self) -> None:
+        self._due = self.loop.call_later(HEAD_SECONDS, self._late)
+
+    def _forget(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+
+    def _late(self) -> None:
+        self._due = None
+        if self._waits():
+            self.transport.close()

@@ -1,0 +1,128 @@
+"""What a server must bear: floods, slow clients, costly documents. It answers in a sentence, and lives on."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import socket
+import struct
+import time
+import zlib
+
+import pytest
+
+httpx = pytest.importorskip("httpx")
+pytest.importorskip("uvicorn")
+pikepdf = pytest.importorskip("pikepdf")
+
+from nanoocr.serve import body, connection  # noqa: E402
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """Headers and bodies must come within half a second."""
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(body, "BODY_SECONDS", 0.5)
+
+
+@pytest.fixture
+def address(service, served, hasty):
+    with served(service, max_body=2**22) as (url, state):
+        yield url
+        assert httpx.get(f"{url}/health").status_code == 200
+        assert (state.inside, state.held) == (0, 0)
+
+
+def connected(url: str) -> socket.socket:
+    host, port = url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=10)
+
+
+def answer_of(link: socket.socket) -> bytes:
+    """All that comes until the server closes."""
+    parts = []
+    try:
+        while part := link.recv(2**16):
+            parts.append(part)
+    except ConnectionResetError:
+        pass
+    return b"".join(parts)
+
+
+def test_a_flood_of_headers_is_cut_off(address):
+    with connected(address) as link:
+        with contextlib.suppress(OSError):  # the server does not take all of it
+            link.sendall(b"GET / HTTP/1.1\r\n" + b"X-Flood: 1\r\n" * 200_000)
+        assert answer_of(link)[:12] in (b"", b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET / HTTP/1.1\r\nX-Slow: "])
+def test_headers_that_do_not_come_end_the_connection(address, begun):
+    with connected(address) as link:
+        link.sendall(begun)
+        started = time.monotonic()
+        assert answer_of(link) == b""
+        assert time.monotonic() - started < 8
+
+
+def test_a_second_request_that_does_not_come_ends_the_connection(address):
+    with connected(address) as link:
+        link.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert link.recv(12) == b"HTTP/1.1 200"
+        link.sendall(b"GET /health HTTP/1.1\r\nX-Slow: ")
+        answer_of(link)  # else this waits for ten seconds and raises
+
+
+def test_a_slow_body_is_a_408(address):
+    with connected(address) as link:
+        link.sendall(b"POST /v1/ocr HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nx")
+        told = link.recv(2**16)
+    assert told.startswith(b"HTTP/1.1 408")
+
+
+def test_bodies_are_bounded_together(service, served):
+    with served(service, max_body=2**10) as (url, state):
+        state.held = 16 * 2**10
+        full = httpx.post(f"{url}/v1/ocr", content=b"x")
+        assert full.status_code == 429 and full.json()["error"]["code"] == "queue_full"
+        assert state.held == 16 * 2**10  # what was refused is given back
+
+
+def refusal(address: str, data: bytes) -> str:
+    """The sentence by which a document is refused, soon."""
+    started = time.monotonic()
+    answer = httpx.post(f"{address}/v1/ocr", content=data, timeout=60)
+    assert answer.status_code == 400, answer.text
+    assert time.monotonic() - started < 30
+    return answer.json()["error"]["message"]
+
+
+def test_a_pdf_of_ten_thousand_pages(address):
+    pdf, out = pikepdf.new(), io.BytesIO()
+    pdf.add_blank_page()
+    for _ in range(9_999):
+        pdf.pages.append(pdf.pages[0])
+    pdf.save(out)
+    assert "10000 pages" in refusal(address, out.getvalue())
+
+
+def test_an_encrypted_pdf(address):
+    pdf, out = pikepdf.new(), io.BytesIO()
+    pdf.add_blank_page()
+    pdf.save(out, encryption=pikepdf.Encryption(owner="a", user="b"))
+    assert "password" in refusal(address, out.getvalue())
+
+
+def test_a_picture_of_three_hundred_megapixels(address):
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", 20_000, 15_000, 1, 0, 0, 0, 0)
+    data = zlib.compress(bytes(2501 * 15_000))
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    assert "pixels" in refusal(address, png)
+
+
+@pytest.mark.parametrize("data", [b"plain text", b"%PDF-1.7 and no more", b"\x89PNG\r\n\x1a\n", b"<svg/>"])
+def test_what_is_no_picture(address, data):
+    assert refusal(address, data).startswith("document ")
