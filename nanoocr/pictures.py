@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin
+from PIL import Image, JpegImagePlugin, TiffImagePlugin
 
+from nanoocr.alpha import has_deep_colours, lifted, on_paper
 from nanoocr.errors import PictureError
 from nanoocr.picture_header import (
     DECODE_ERRORS,
@@ -36,7 +37,6 @@ SUBFILE_TYPE, SMALLER_OR_MASK = 254, 0b101
 
 # Where white lies in a grey whose file does not say: 8 bits, scanners' 10, 12 and 14, and 16.
 WHITES = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)
-DEEP_WHITES = (3, 15, 63)  # 10, 12 and 14 bits in 16, seen through the upper 8 of them
 
 # What undoes each EXIF orientation.
 TURNS = {
@@ -178,10 +178,9 @@ def _decode(image: Image.Image, data: bytes | None, max_pixels: int, name: str) 
 def _looked_at(image: Image.Image, look: Look, max_pixels: int) -> Image.Image:
     """The pixels, as `look` says they are to be seen."""
     turned_by_pillow = isinstance(image, TiffImagePlugin.TiffImageFile)
-    is_deep = _has_deep_colours(image)
-    seen = to_rgb(_loaded(image, look.reduction), white=look.white, inverted=look.inverted)
-    if is_deep:
-        seen = _lifted(seen)
+    is_deep = has_deep_colours(image)
+    pixels = _loaded(image, look.reduction)
+    seen = to_rgb(lifted(pixels) if is_deep else pixels, white=look.white, inverted=look.inverted)
     if not turned_by_pillow and look.orientation in TURNS:
         seen = seen.transpose(TURNS[look.orientation])
     height, width = look.upright(max_pixels)
@@ -221,15 +220,8 @@ def to_rgb(image: Image.Image, *, white: int | None = None, inverted: bool = Fal
         top = _white_of(values, white, is_float=image.mode == "F")
         return _grey_to_rgb(top - values if inverted else values, top)
     if image.has_transparency_data:
-        return _on_white(image)
+        return on_paper(image)
     return image.convert("RGB")
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    # Premultiplied modes have only one conversion, to their plain sibling.
-    image = image.convert({"La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode)).convert("RGBA")
-    paper = Image.new("RGBA", image.size, (255, 255, 255, 255))
-    return Image.alpha_composite(paper, image).convert("RGB")
 
 
 def _white_of(values: np.ndarray, known: int | None, is_float: bool) -> float:
@@ -244,16 +236,3 @@ def _white_of(values: np.ndarray, known: int | None, is_float: bool) -> float:
 def _grey_to_rgb(values_HW: np.ndarray, white: float) -> Image.Image:
     grey_HW = np.clip(np.rint(values_HW * (255.0 / white)), 0, 255).astype(np.uint8)
     return Image.fromarray(grey_HW).convert("RGB")
-
-
-def _has_deep_colours(image: Image.Image) -> bool:
-    """Whether a file has colours of 16 bits, of which Pillow's readers keep the upper 8."""
-    tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
-    return image.mode == "RGB" and any(";16" in str(tile[3]) for tile in tiles)
-
-
-def _lifted(image: Image.Image) -> Image.Image:
-    """Colours of 10 to 14 bits in 16, which leave the upper bits unused, at their full range."""
-    peak = max(high for _, high in image.getextrema())  # type: ignore[misc]
-    white = next((white for white in DEEP_WHITES if 0 < peak <= white), 255)
-    return image if white == 255 else image.point([min(255, v * 255 // white) for v in range(256)] * 3)
