@@ -27,6 +27,7 @@ from nanoocr.picture_header import (
 )
 from nanoocr.picture_header import FORMATS as FORMATS
 from nanoocr.picture_header import Size as Size
+from nanoocr.strips import comes_in_strips, reduced
 
 MAX_PAGES = 10_000  # of a TIFF: its frames are a chain, found by walking along it
 
@@ -59,8 +60,8 @@ def open_image(
 ) -> Image.Image:
     """Opens a picture upright, as RGB on white: path, bytes, binary stream, or a Pillow image.
 
-    The size is judged from the header, before any pixel is decoded. A large JPEG, or a large grey TIFF, is
-    made smaller while it is decoded. Of a file with several frames the first one is read, or `frame` (see
+    The size is judged from the header, before any pixel is decoded. A large JPEG, PNG or TIFF is made
+    smaller while it is decoded. Of a file with several frames the first one is read, or `frame` (see
     `page_frames`; of many frames `open_frames`). `name` is what error messages call the picture (default: the
     path). Raises PictureError with kind missing, empty, unreadable or too_large.
     """
@@ -167,19 +168,20 @@ def _decode(image: Image.Image, data: bytes | None, max_pixels: int, name: str) 
         if width * height > max_pixels and look.reduction == 1:
             raise PictureError(
                 f"{name} is too large: {width} x {height} pixels, and the limit is {max_pixels:,} pixels "
-                "(a JPEG may have more: it is made smaller while it is decoded).",
+                "(JPEG, PNG and most TIFFs may have more: they are made smaller while they are decoded).",
                 kind="too_large",
             )
-        return _looked_at(image, look, max_pixels)
+        return _looked_at(image, data, look, max_pixels)
     except DECODE_ERRORS as error:
         raise PictureError(f"{name} is damaged or cut off: {one_line(error)}.") from error
 
 
-def _looked_at(image: Image.Image, look: Look, max_pixels: int) -> Image.Image:
+def _looked_at(image: Image.Image, data: bytes | None, look: Look, max_pixels: int) -> Image.Image:
     """The pixels, as `look` says they are to be seen."""
-    turned_by_pillow = isinstance(image, TiffImagePlugin.TiffImageFile)
+    in_strips = look.reduction > 1 and data is not None and comes_in_strips(image)
+    turned_by_pillow = isinstance(image, TiffImagePlugin.TiffImageFile) and not in_strips
     is_deep = has_deep_colours(image)
-    pixels = _loaded(image, look.reduction)
+    pixels = reduced(image, data or b"", look.reduction) if in_strips else _loaded(image, look.reduction)
     seen = to_rgb(lifted(pixels) if is_deep else pixels, white=look.white, inverted=look.inverted)
     if not turned_by_pillow and look.orientation in TURNS:
         seen = seen.transpose(TURNS[look.orientation])

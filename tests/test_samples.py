@@ -74,7 +74,7 @@ def test_folder_takes_pictures_with_their_text(tmp_path):
     assert {s.id: (s.truth, s.kind) for s in found.samples} == {
         "a": ("truth of a.md", "document"),
         "b": ("truth of b.txt", "document"),
-        "both": ("truth of both.txt", "document"),
+        "both": ("truth of both.md", "document"),
         "receipt/c": ("truth of receipt/c.txt", "receipt"),
     }
     left_out = " | ".join(found.left_out)

@@ -182,7 +182,8 @@ def _folder_samples(folder: Path, prompt: str, truths: Sequence[str]) -> Iterato
         sample = EvalSample(name.with_suffix("").as_posix(), path, prompt, text, kind, (kind,))
         yield from _pages_of(sample, path, name)
     yield from (f"{path.relative_to(folder)}: a text without a picture" for path in found.texts)
-    yield from (f"{other.relative_to(folder)}: {used.name} beside it is used" for used, other in found.doubled)
+    for used, other in found.doubled:
+        yield f"{other.relative_to(folder)}: {used.name} beside it is used"
 
 
 def _pages_of(sample: EvalSample, path: Path, name: Path) -> Iterator[EvalSample | str]:
