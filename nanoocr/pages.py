@@ -129,6 +129,14 @@ def is_readable(path: Path) -> bool:
     return b"%PDF-" in head or any(formats_of(head))
 
 
+def is_pdf(path: Path) -> bool:
+    """Whether a file's content is a PDF; False where it cannot be read."""
+    try:
+        return _is_pdf(path, str(path))
+    except PictureError:
+        return False
+
+
 def check_source(source: object) -> None:
     """Raises UsageError for what cannot be a source: an open file, a generator, a bytearray."""
     if not isinstance(source, Source):

@@ -6,6 +6,9 @@ planned is the size that comes out. Sizes are (height, width) in pixels.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import functools
 import math
 import struct
 import zlib
@@ -26,6 +29,7 @@ from PIL import (
 )
 
 from nanoocr.errors import PictureError
+from nanoocr.strips import comes_in_strips
 
 MAX_PIXELS = 50_000_000  # A4 at 600 dpi has 35 million
 
@@ -60,10 +64,12 @@ DECODE_ERRORS = (
 
 TURNED = (5, 6, 7, 8)  # the orientations that swap width and height
 SQUARE_WITHIN, MOST_STRETCHED = 1.01, 4.0  # pixels whose sides differ by more than the second are a mistake
-JPEG_SCALES, TIFF_SCALES = (1, 2, 4, 8), (1, 2)  # by which a decoder, or the step behind it, makes it smaller
+# By which a decoder, or the step behind it, makes it smaller.
+JPEG_SCALES, TIFF_SCALES, STRIP_SCALES = (1, 2, 4, 8), (1, 2), (1, 2, 3, 4)
 # A JPEG is scaled block by block, so its size matters little; a progressive one is held whole, at 3 to 6
-# bytes a pixel. A grey TIFF takes one byte a pixel until it is reduced, where colours take four.
-SCALED_LIMITS = {"baseline": 8, "progressive": 3, "grey": 3}  # times the limit on pixels
+# bytes a pixel. Of what comes in strips (nanoocr/strips.py) only the smaller copy is held. A grey TIFF that
+# does not takes one byte a pixel until it is reduced, where colours take four.
+SCALED_LIMITS = {"baseline": 8, "progressive": 3, "strips": 8, "grey": 3}  # times the limit on pixels
 TEXT_LIMIT = 2**20  # bytes of a compressed text chunk that are looked at
 
 
@@ -96,6 +102,8 @@ def read_header(data: bytes, name: str) -> Image.Image:
     # size; calling the format's reader directly leaves the judgement to max_pixels alone.
     reason = f"none of {', '.join(FORMATS)}"
     for format_name in formats_of(data):
+        if format_name == "TIFF":
+            silence_libtiff()
         try:
             return Image.OPEN[format_name][0](BytesIO(data), "")
         except Image.DecompressionBombError as error:  # WebP, and GIF frames larger than their screen
@@ -104,6 +112,22 @@ def read_header(data: bytes, name: str) -> Image.Image:
         except DECODE_ERRORS as error:
             reason = f"damaged {format_name}: {one_line(error)}"
     raise PictureError(f"{name} is not a picture that can be read ({reason}).")
+
+
+@functools.cache
+def silence_libtiff() -> None:
+    """Keep libtiff from writing its complaints to stderr; Pillow raises them as exceptions anyway.
+
+    It must be asked by itself, in the file that Pillow has loaded: Pillow has no way to do it.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        loaded = {line.split()[-1] for line in open("/proc/self/maps") if "libtiff" in line}  # noqa: SIM115
+        for path in loaded:
+            library = ctypes.CDLL(path)
+            for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+                setter = getattr(library, name)
+                setter.argtypes, setter.restype = [ctypes.c_void_p], ctypes.c_void_p
+                setter(None)
 
 
 def formats_of(head: bytes) -> Iterator[str]:
@@ -144,7 +168,7 @@ def read_look(image: Image.Image, data: bytes | None = None, max_pixels: int = M
     white, inverted = _grey_scale(image)
     # The density of a picture that was made in memory is what remains of a file that it was made from.
     ratio = _density_ratio(image, exif) if isinstance(image, ImageFile.ImageFile) else 1.0
-    return Look(stored, orientation, ratio, _reduction(image, max_pixels), white, inverted)
+    return Look(stored, orientation, ratio, _reduction(image, max_pixels, data is not None), white, inverted)
 
 
 def _exif(image: Image.Image) -> Image.Exif | dict[int, object]:
@@ -243,12 +267,16 @@ def _first(value: object) -> int | None:
 # Sizes
 
 
-def _reduction(image: Image.Image, max_pixels: int) -> int:
+def _reduction(image: Image.Image, max_pixels: int, has_data: bool) -> int:
     """The least scale at which a large picture fits the limit; 1 where it fits, or where nothing helps."""
     pixels = image.width * image.height
+    if pixels <= max_pixels:
+        return 1
     scales: tuple[int, ...]
     if isinstance(image, JpegImagePlugin.JpegImageFile):
         kind, scales = "progressive" if image.info.get("progressive") else "baseline", JPEG_SCALES
+    elif has_data and comes_in_strips(image):
+        kind, scales = "strips", STRIP_SCALES
     elif isinstance(image, TiffImagePlugin.TiffImageFile) and image.mode in ("1", "L"):
         kind, scales = "grey", TIFF_SCALES
     else:

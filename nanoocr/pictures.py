@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin
+from PIL import Image, JpegImagePlugin, TiffImagePlugin
 
+from nanoocr.alpha import has_deep_colours, lifted, on_paper
 from nanoocr.errors import PictureError
 from nanoocr.picture_header import (
     DECODE_ERRORS,
@@ -26,6 +27,7 @@ from nanoocr.picture_header import (
 )
 from nanoocr.picture_header import FORMATS as FORMATS
 from nanoocr.picture_header import Size as Size
+from nanoocr.strips import comes_in_strips, reduced
 
 MAX_PAGES = 10_000  # of a TIFF: its frames are a chain, found by walking along it
 
@@ -36,7 +38,6 @@ SUBFILE_TYPE, SMALLER_OR_MASK = 254, 0b101
 
 # Where white lies in a grey whose file does not say: 8 bits, scanners' 10, 12 and 14, and 16.
 WHITES = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)
-DEEP_WHITES = (3, 15, 63)  # 10, 12 and 14 bits in 16, seen through the upper 8 of them
 
 # What undoes each EXIF orientation.
 TURNS = {
@@ -59,8 +60,8 @@ def open_image(
 ) -> Image.Image:
     """Opens a picture upright, as RGB on white: path, bytes, binary stream, or a Pillow image.
 
-    The size is judged from the header, before any pixel is decoded. A large JPEG, or a large grey TIFF, is
-    made smaller while it is decoded. Of a file with several frames the first one is read, or `frame` (see
+    The size is judged from the header, before any pixel is decoded. A large JPEG, PNG or TIFF is made
+    smaller while it is decoded. Of a file with several frames the first one is read, or `frame` (see
     `page_frames`; of many frames `open_frames`). `name` is what error messages call the picture (default: the
     path). Raises PictureError with kind missing, empty, unreadable or too_large.
     """
@@ -167,21 +168,21 @@ def _decode(image: Image.Image, data: bytes | None, max_pixels: int, name: str) 
         if width * height > max_pixels and look.reduction == 1:
             raise PictureError(
                 f"{name} is too large: {width} x {height} pixels, and the limit is {max_pixels:,} pixels "
-                "(a JPEG may have more: it is made smaller while it is decoded).",
+                "(JPEG, PNG and most TIFFs may have more: they are made smaller while they are decoded).",
                 kind="too_large",
             )
-        return _looked_at(image, look, max_pixels)
+        return _looked_at(image, data, look, max_pixels)
     except DECODE_ERRORS as error:
         raise PictureError(f"{name} is damaged or cut off: {one_line(error)}.") from error
 
 
-def _looked_at(image: Image.Image, look: Look, max_pixels: int) -> Image.Image:
+def _looked_at(image: Image.Image, data: bytes | None, look: Look, max_pixels: int) -> Image.Image:
     """The pixels, as `look` says they are to be seen."""
-    turned_by_pillow = isinstance(image, TiffImagePlugin.TiffImageFile)
-    is_deep = _has_deep_colours(image)
-    seen = to_rgb(_loaded(image, look.reduction), white=look.white, inverted=look.inverted)
-    if is_deep:
-        seen = _lifted(seen)
+    in_strips = look.reduction > 1 and data is not None and comes_in_strips(image)
+    turned_by_pillow = isinstance(image, TiffImagePlugin.TiffImageFile) and not in_strips
+    is_deep = has_deep_colours(image)
+    pixels = reduced(image, data or b"", look.reduction) if in_strips else _loaded(image, look.reduction)
+    seen = to_rgb(lifted(pixels) if is_deep else pixels, white=look.white, inverted=look.inverted)
     if not turned_by_pillow and look.orientation in TURNS:
         seen = seen.transpose(TURNS[look.orientation])
     height, width = look.upright(max_pixels)
@@ -221,15 +222,8 @@ def to_rgb(image: Image.Image, *, white: int | None = None, inverted: bool = Fal
         top = _white_of(values, white, is_float=image.mode == "F")
         return _grey_to_rgb(top - values if inverted else values, top)
     if image.has_transparency_data:
-        return _on_white(image)
+        return on_paper(image)
     return image.convert("RGB")
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    # Premultiplied modes have only one conversion, to their plain sibling.
-    image = image.convert({"La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode)).convert("RGBA")
-    paper = Image.new("RGBA", image.size, (255, 255, 255, 255))
-    return Image.alpha_composite(paper, image).convert("RGB")
 
 
 def _white_of(values: np.ndarray, known: int | None, is_float: bool) -> float:
@@ -244,16 +238,3 @@ def _white_of(values: np.ndarray, known: int | None, is_float: bool) -> float:
 def _grey_to_rgb(values_HW: np.ndarray, white: float) -> Image.Image:
     grey_HW = np.clip(np.rint(values_HW * (255.0 / white)), 0, 255).astype(np.uint8)
     return Image.fromarray(grey_HW).convert("RGB")
-
-
-def _has_deep_colours(image: Image.Image) -> bool:
-    """Whether a file has colours of 16 bits, of which Pillow's readers keep the upper 8."""
-    tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
-    return image.mode == "RGB" and any(";16" in str(tile[3]) for tile in tiles)
-
-
-def _lifted(image: Image.Image) -> Image.Image:
-    """Colours of 10 to 14 bits in 16, which leave the upper bits unused, at their full range."""
-    peak = max(high for _, high in image.getextrema())  # type: ignore[misc]
-    white = next((white for white in DEEP_WHITES if 0 < peak <= white), 255)
-    return image if white == 255 else image.point([min(255, v * 255 // white) for v in range(256)] * 3)

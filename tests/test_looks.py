@@ -331,3 +331,15 @@ def test_random_headers_are_planned_as_they_are_fitted():
         opened = open_image(data)
         assert upright_size(data) == size(opened)
         assert fit_picture(opened, [(64, 64)]).overview.shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "jpeg", "group4"])
+def test_libtiff_says_nothing_on_stderr(compression, capfd):
+    image = Image.effect_noise((64, 64), 99).convert("1" if compression == "group4" else "L")
+    data = bytearray(encoded(image, "TIFF", compression=compression))
+    place = Image.open(io.BytesIO(data)).tag_v2[273][0]
+    data[place : place + 200] = b"\xff\x13" * 100
+    for damaged in (bytes(data), bytes(data[: place + 40])):
+        for page in open_source(damaged, "x.tif"):
+            assert page.image or page.error
+    assert capfd.readouterr().err == ""

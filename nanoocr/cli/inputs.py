@@ -7,19 +7,13 @@ read; what cannot is told in one line.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from nanoocr.errors import PictureError, UsageError
+from nanoocr.folders import files_below, is_document
 
-# A file of such a name was meant as a picture, so an empty or damaged one is an error and not passed over.
-SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".pdf"))
-HEAD = 1024  # bytes; a PDF's signature may stand anywhere in them
-SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
-TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-BMP_HEADERS = frozenset((12, 16, 40, 52, 56, 64, 108, 124))  # bytes; two letters alone are in many texts, too
 STDIN = PurePath("stdin")  # what files of results are called that have no name to follow
 NAMED = 6  # of the files that are left out, in the line that tells of them
 
@@ -78,76 +72,23 @@ def find_inputs(names: Sequence[str], endings: tuple[str, ...] = ()) -> Inputs:
 
 def _search(folder: Path, found: Inputs, endings: tuple[str, ...]) -> None:
     """Add what lies below a folder; hidden files and folders are left out, links followed once."""
-    paths, failed = _walk(folder)
+    paths, failed = files_below(folder)
     readable, others = 0, []
-    for path in sorted(paths, key=lambda path: tuple(map(counting_order, path.parts))):
-        is_asked = path.name.lower().endswith(endings)
-        if path.suffix.lower() in SUFFIXES or is_asked or looks_readable(path):
+    for path in paths:
+        if path.name.lower().endswith(endings) or is_document(path):
             name = shown(str(path))
             found.files.append(Input(name, path, place=path.relative_to(folder)))
             readable += 1
         else:
             others.append(shown(str(path.relative_to(folder))))
     found.left_out.extend(others)
-    found.files.extend(failed)
+    for where, reason in failed:
+        name = shown(str(where))
+        found.files.append(Input(name, error=PictureError(f"{name} cannot be searched: {reason}.")))
     if not readable and not failed:
         name = shown(str(folder))
         error = PictureError(f"{name} holds no pictures or PDFs.", kind="empty")
         found.files.append(Input(name, error=error))
-
-
-def _walk(folder: Path) -> tuple[list[Path], list[Input]]:
-    """The files below a folder, and a failed Input for each folder that cannot be searched.
-
-    Links to folders come after all real folders, so that a folder keeps its own name; each real folder is
-    entered once, which also ends circles.
-    """
-    found: list[Path] = []
-    failed: list[Input] = []
-    seen: set[str] = set()
-    waiting, links = [folder], list[Path]()
-    while waiting or links:
-        where = waiting.pop() if waiting else links.pop(0)
-        real = os.path.realpath(where)
-        if real in seen:
-            continue
-        seen.add(real)
-        try:
-            entries = sorted(os.scandir(where), key=lambda entry: counting_order(entry.name))
-        except OSError as error:
-            name = shown(str(where))
-            failed.append(Input(name, error=PictureError(f"{name} cannot be searched: {error.strerror}.")))
-            continue
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            path = where / entry.name
-            if os.path.isdir(path):  # unlike entry.is_dir, it takes a link into a closed folder for no folder
-                (links if entry.is_symlink() else waiting).append(path)
-            else:
-                found.append(path)
-    return found, failed
-
-
-def counting_order(name: str) -> tuple[tuple[int | str, ...], str]:
-    """A key that sorts names as people do: page2 before page10, capitals beside small letters."""
-    parts = re.split(r"([0-9]+)", name.casefold())
-    # Text and digits come in turn, so numbers only ever meet numbers. The name itself breaks ties.
-    return tuple(int(part) if index % 2 else part for index, part in enumerate(parts)), name
-
-
-def looks_readable(path: Path) -> bool:
-    """Whether a file begins like a PDF or a picture that can be read; a pipe or a locked file does not."""
-    try:
-        if not path.is_file():
-            return False
-        with path.open("rb") as file:
-            head = file.read(HEAD)
-    except OSError:
-        return False
-    is_webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
-    is_bmp = head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in BMP_HEADERS
-    return head.startswith((*SIGNATURES, *TIFF_SIGNATURES)) or is_webp or is_bmp or b"%PDF-" in head
 
 
 def shown(name: str) -> str:

@@ -9,6 +9,7 @@ paths are relative.
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ from nanoocr.files import read_json_list
 from nanoocr.pages import PageRanges, count_pages, name_of, open_source
 from nanoocr.pictures import open_image
 
+NOT_UTF8 = "a text is not UTF-8: write the file again with its texts in UTF-8"
 NO_BOXES = np.zeros((0, 4), dtype=np.float32)
 HALF = re.compile("[\ud800-\udfff]")  # JSON can escape one alone; no tokenizer can encode it
 MAX_PAGES = 64  # of the PDF of one row: as many pictures as a packed line has (`DataPlan.max_pictures`)
@@ -154,40 +156,77 @@ def parquet_rows(path: Path) -> Iterator[Row]:
             number = 0
             for batch in file.iter_batches(batch_size=64):
                 for record in batch.to_pylist():
-                    yield row_from_record(record, f"{path}: row {number}")
+                    yield row_from_record(record, f"{path}: row {number}", path.parent)
                     number += 1
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: {NOT_UTF8}") from error
     except (pa.ArrowException, OSError) as error:
         raise UsageError(f"{path}: not a readable Parquet file ({error})") from error
 
 
-def row_from_record(record: dict[str, Any], name: str) -> Row:
-    """One FineVision record: all its pictures and turns.
+def row_from_record(record: dict[str, Any], name: str, beside: Path | None = None) -> Row:
+    """One FineVision record: all its pictures and turns, also in the forms that other programs store.
+
+    A list may be its JSON, one picture may stand without a list, and a picture may be a path, relative to the
+    folder `beside`; labels may be numbers, and texts bytes of UTF-8.
 
     Raises:
         BadRowError: a column is missing or null where it must not be; names the row.
     """
     try:
-        turns = tuple(Turn(turn["user"], turn["assistant"]) for turn in record["texts"])
-        held = record["images"] or []
-        pictures = tuple(_bytes_of(image, name) for image in (held if isinstance(held, list) else [held]))
+        turns = tuple(
+            Turn(_text_of(turn["user"], name), _text_of(turn["assistant"], name))
+            for turn in _listed(record["texts"])
+        )
+        pictures = tuple(_bytes_of(image, name, beside) for image in _listed(record["images"] or []))
         marks = record.get("char_boxes") or []
         chars = "".join(mark["text"] for mark in marks)
         boxes = [[mark["x0"], mark["y0"], mark["x1"], mark["y1"]] for mark in marks]
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+        if isinstance(error, BadRowError):
+            raise
         raise BadRowError(f"{name}: needs FineVision's columns images and texts ({error!r})") from error
     return checked_row(name, pictures, turns, str(record.get("source") or ""), chars, boxes)
 
 
-def _bytes_of(image: Any, name: str) -> Any:
-    """The encoded picture of a {bytes, path} struct, or the bytes themselves."""
+def _listed(value: Any) -> list[Any]:
+    """A list as it is or as JSON; one picture, or one turn, as a list of it."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        value = json.loads(value)
+    return value if isinstance(value, list) else [value]
+
+
+def _text_of(value: Any, name: str) -> Any:
+    """A text; numbers as JSON writes them, since labels are often integers."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return json.dumps(value)
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise BadRowError(f"{name}: {NOT_UTF8}") from error
+
+
+def _bytes_of(image: Any, name: str, beside: Path | None) -> Any:
+    """The encoded picture: of a {bytes, path} struct, the bytes themselves, or of a file on this disk."""
     if isinstance(image, bytes):
         return image
-    if not image["bytes"] and image.get("path"):
+    path = image if isinstance(image, str) else None
+    if path is None:
+        if held := image.get("bytes"):
+            return held
+        path = image.get("path")
+    if not path or not isinstance(path, str):
+        raise BadRowError(f"{name}: a picture has neither bytes nor a path")
+    file = (beside or Path()) / path
+    try:
+        return file.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
         raise BadRowError(
-            f"{name}: the picture is not in the file, only its path {image['path']}: write the set with its "
-            "pictures embedded, as push_to_hub and save_to_disk of `datasets` do"
-        )
-    return image["bytes"]
+            f"{name}: the picture is not in the row, and its path {file} cannot be read: put the pictures "
+            "there, or write the set with its pictures embedded, as push_to_hub and save_to_disk do"
+        ) from error
 
 
 def checked_row(

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from nanoocr.data.rows import BadRowError
 from nanoocr.errors import UsageError
+from nanoocr.folders import files_below
 
 HELD_BYTES = 2**28  # of pieces that a process keeps: readers that take turns stand in different ones
 PIECE_BYTES = (
@@ -107,6 +108,10 @@ class Shards:
         piece = self.pieces[number]
         return f"{piece.file}: row {piece.first + index - self.bounds[number]}"
 
+    def folder_of(self, index: int) -> Path:
+        """Where the file of a row lies: pictures that a row names by their paths lie below it."""
+        return self.path_of(self.pieces[bisect_right(self.bounds, index) - 1].file).parent
+
     def _read(self, number: int) -> pa.Table:
         piece = self.pieces[number]
         if number in self._failed:
@@ -138,25 +143,18 @@ def without_json(value: Any, kind: pa.DataType) -> Any:
 
 
 def local_shards(paths: Iterable[str | Path], columns: Sequence[str] | None = None) -> Shards:
-    """Parquet files on disk; a folder stands for all .parquet files in it, in the order of their names.
+    """Parquet files on disk; a folder stands for all .parquet files in it, in the order people count in.
 
     Raises:
         UsageError: nothing there, a file that is no Parquet, or one without a column of `columns`.
     """
     files: list[Path] = []
     for path in map(Path, paths):
-        found = sorted(shown(path.rglob("*.parquet"), path)) if path.is_dir() else [path]
+        found = [one for one in files_below(path)[0] if one.suffix == ".parquet"] if path.is_dir() else [path]
         if not found:
             raise UsageError(f"{path}: holds no .parquet files")
         files += found
     return Shards([read_footer(path, columns or ()) for path in files], columns=columns)
-
-
-def shown(files: Iterable[Path], folder: Path) -> Iterator[Path]:
-    """The `files` below `folder` that are not hidden, as macOS's `._a.parquet` is, nor in a hidden folder."""
-    for file in files:
-        if not any(part.startswith(".") for part in file.relative_to(folder).parts):
-            yield file
 
 
 def read_footer(path: Path, columns: Sequence[str] = ()) -> Shard:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from nanoocr.data.rows import BadRowError, Row, row_from_record
+from nanoocr.data.rows import NOT_UTF8, BadRowError, Row, row_from_record
 from nanoocr.data.shards import Shards
 from nanoocr.errors import UsageError
 
@@ -92,6 +92,10 @@ class ParquetTask(Task):
         index = self.chosen[i]
         try:
             return self.read(index)
+        except BadRowError:
+            raise
+        except UnicodeDecodeError as error:
+            raise BadRowError(f"{self.shards.name_of(index)}: {NOT_UTF8}") from error
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             name = self.shards.name_of(index)
             raise BadRowError(f"{name}: is not of the data set's schema ({error!r})") from error
@@ -115,7 +119,7 @@ class ParquetTask(Task):
 
     def read(self, index: int) -> Row:
         """The record as a row."""
-        return row_from_record(self.shards[index], self.shards.name_of(index))
+        return row_from_record(self.shards[index], self.shards.name_of(index), self.shards.folder_of(index))
 
 
 def digest(marks: Sequence[object]) -> str:

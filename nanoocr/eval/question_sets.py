@@ -19,8 +19,9 @@ from typing import Any
 
 from nanoocr.errors import UsageError
 from nanoocr.eval.metrics import anls
-from nanoocr.eval.samples import QUESTION, SUFFIXES, EvalSample, SampleSet, collect
+from nanoocr.eval.samples import QUESTION, EvalSample, SampleSet, collect
 from nanoocr.eval.vqa import textvqa_accuracy
+from nanoocr.folders import SUFFIXES
 
 LEAST_ANSWERS = 2  # of a question of TextVQA, where each person is left out in turn
 

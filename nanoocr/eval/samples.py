@@ -22,12 +22,11 @@ from nanoocr.data.synth import ALL_KINDS, KINDS, QUESTION_KINDS, VALIDATION_SEED
 from nanoocr.data.synth.fonts import Font
 from nanoocr.errors import PictureError, UsageError
 from nanoocr.files import read_text
-from nanoocr.pages import PageRanges, count_pages, open_source
+from nanoocr.folders import TEXTS, files_below, pair_texts
+from nanoocr.pages import PageRanges, count_pages, is_pdf, open_source
 from nanoocr.pictures import open_image
 
 FIRST_INDEX = 100_000  # a validation set of training takes the indices from 0 on
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
-TRUTHS = (".txt", ".md")  # what the truth beside a picture is called; of both the first counts
 QUESTION = "question"  # the kind of samples that ask about a picture instead of reading it
 
 
@@ -147,9 +146,9 @@ def load_folder(
     kinds: Sequence[str] = (),
     per_group: int = 0,
     prompt: str = PROMPT,
-    truths: Sequence[str] = TRUTHS,
+    truths: Sequence[str] = TEXTS,
 ) -> SampleSet:
-    """Every picture below `folder` with its text beside it, in name order; hidden files do not count.
+    """Every picture below `folder` with its text beside it, in name order (nanoocr/folders.py).
 
     `truths` are the suffixes of texts; of several beside a picture the first counts.
 
@@ -167,20 +166,14 @@ def load_folder(
 
 
 def _folder_samples(folder: Path, prompt: str, truths: Sequence[str]) -> Iterator[EvalSample | str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    files = [path for path in files if not any(p.startswith(".") for p in path.relative_to(folder).parts)]
-    present = set(files)
-    used: set[Path] = set()
-    for path in files:
-        if path.suffix.lower() not in (*SUFFIXES, ".pdf"):
-            continue
+    files, failed = files_below(folder)
+    found = pair_texts(files, truths)
+    yield from (f"{where.relative_to(folder)}: cannot be searched ({reason})" for where, reason in failed)
+    for path in found.pictures:
+        wanted = " or ".join(f"{path.stem}{suffix}" for suffix in truths)
+        yield f"{path.relative_to(folder)}: there is no {wanted} beside it"
+    for path, truth in found.pairs:
         name = path.relative_to(folder)
-        truth = next((path.with_suffix(s) for s in truths if path.with_suffix(s) in present), None)
-        if truth is None:
-            wanted = " or ".join(f"{name.stem}{suffix}" for suffix in truths)
-            yield f"{name}: there is no {wanted} beside it"
-            continue
-        used.add(truth)
         text = read_truth(truth)
         if text is None:
             yield f"{name}: its truth {truth.name} is not UTF-8"
@@ -188,22 +181,20 @@ def _folder_samples(folder: Path, prompt: str, truths: Sequence[str]) -> Iterato
         kind = name.parts[0] if len(name.parts) > 1 else "document"
         sample = EvalSample(name.with_suffix("").as_posix(), path, prompt, text, kind, (kind,))
         yield from _pages_of(sample, path, name)
-    orphans = [path for path in files if path.suffix in truths and path not in used]
-    yield from (f"{path.relative_to(folder)}: a text without a picture" for path in orphans)
+    yield from (f"{path.relative_to(folder)}: a text without a picture" for path in found.texts)
+    for used, other in found.doubled:
+        yield f"{other.relative_to(folder)}: {used.name} beside it is used"
 
 
 def _pages_of(sample: EvalSample, path: Path, name: Path) -> Iterator[EvalSample | str]:
     """The sample; of a PDF or TIFF of several pages one for each, where form feeds part its text by pages."""
-    if path.suffix.lower() not in (".pdf", ".tif", ".tiff"):
-        yield sample
-        return
     try:
         pages = count_pages(path, str(name))
     except PictureError:
         pages = 1  # what is wrong with it is said when it is read
     texts = sample.truth.split("\f")
     if pages == 1:
-        yield replace(sample, page=1 if path.suffix.lower() == ".pdf" else 0)
+        yield replace(sample, page=int(is_pdf(path)))
     elif len(texts) != pages:
         yield f"{name}: has {pages} pages, and its text has {len(texts)}: part them by form feeds"
     else:

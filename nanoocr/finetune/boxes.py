@@ -20,9 +20,9 @@ from lxml import etree
 from nanoocr.document import Point, Quad, hull
 from nanoocr.errors import PictureError, UsageError
 from nanoocr.finetune.types import TrueDocument, TrueLine
+from nanoocr.folders import SUFFIXES as PICTURES
 from nanoocr.pages import count_pages
 from nanoocr.pictures import upright_size
-from nanoocr.tasks.folder import PICTURES
 
 SUFFIXES = (".xml", ".hocr", ".html", ".htm", ".alto", ".page")
 LEAST_SIDE = 3  # pixels: nothing smaller can be read, and writers turn boxes without a size into such
@@ -259,8 +259,8 @@ def _find_picture(path: Path, picture: str) -> Path | None:
     named = Path(picture.replace("\\", "/"))
     tries = [path.parent / named, path.parent / named.name]
     stem = path.with_suffix("")
-    tries += [stem.with_suffix(suffix) for suffix in (*PICTURES, ".pdf")]
-    tries += [stem.with_name(stem.name.partition(".")[0] + suffix) for suffix in PICTURES]
+    tries += [stem.with_suffix(suffix) for suffix in sorted(PICTURES)]
+    tries += [stem.with_name(stem.name.partition(".")[0] + suffix) for suffix in sorted(PICTURES)]
     return next((one for one in tries if one.name and one.is_file()), None)
 
 

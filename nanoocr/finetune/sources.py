@@ -20,16 +20,17 @@ from nanoocr.data.rows import BadRowError, Row, encoded
 from nanoocr.data.shards import local_shards
 from nanoocr.data.task import ParquetTask, Task
 from nanoocr.errors import PictureError, UsageError
+from nanoocr.files import read_text as read_file
 from nanoocr.finetune import boxes
 from nanoocr.finetune.hdf5 import hdf5_documents
 from nanoocr.finetune.types import Gathered, TrueDocument, TrueLine
+from nanoocr.folders import files_below, is_document, pair_texts, text_stem
+from nanoocr.pages import is_pdf
 from nanoocr.pictures import upright_size
 from nanoocr.tasks.common import existing, read_text
-from nanoocr.tasks.folder import PICTURES
 from nanoocr.tasks.jsonl import Jsonl
 
 LISTS = (".tsv", ".csv", ".lst")
-READABLE = (*PICTURES, ".pdf")
 FLAT, LOW = 2.0, 200  # a picture at least so many times as wide as high, and no higher, may be a line
 Found = Iterator[TrueDocument | str]
 
@@ -99,14 +100,16 @@ def _of_json(path: Path) -> Found:
 
 def _of_folder(root: Path) -> Found:
     """Everything of a known kind under a folder, in the order of names."""
-    files = [path for path in sorted(root.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    files, failed = files_below(root)
+    yield from (f"{where}: cannot be searched ({reason})" for where, reason in failed)
     for path in files:
         suffix = path.suffix.lower()
         if suffix in (*boxes.SUFFIXES, ".json", ".jsonl", ".parquet", ".h5", ".hdf5", *LISTS):
             yield from _guarded(path)
     # A picture whose places are known needs no plain text as well.
     with_places = {path.with_suffix("") for path in files if path.suffix.lower() in boxes.SUFFIXES}
-    yield from _pairs(root, [path for path in files if _stem(path) not in with_places])
+    plain = [path for path in files if (text_stem(path) or path.with_suffix("")) not in with_places]
+    yield from _pairs(root, [path for path in plain if path.suffix.lower() not in LISTS])
 
 
 def _guarded(path: Path) -> Found:
@@ -121,39 +124,17 @@ def _guarded(path: Path) -> Found:
 # Pictures with texts beside them
 
 
-def _stem(path: Path) -> Path:
-    """`scan.gt.txt`, `scan.txt` and `scan.png` -> `scan`."""
-    name = path.name[: -len(".gt.txt")] if path.name.lower().endswith(".gt.txt") else path.stem
-    return path.with_name(name)
-
-
 def _pairs(root: Path, files: Sequence[Path]) -> Found:
-    pictures = [path for path in files if path.suffix.lower() in READABLE]
-    texts: dict[Path, list[Path]] = {}
-    for path in files:
-        if path.suffix.lower() in (".txt", ".md"):
-            texts.setdefault(_stem(path), []).append(path)
-    stems = {path.with_suffix("") for path in pictures}
-    for path in pictures:
-        beside = texts.get(path.with_suffix(""), [])
-        name = str(path.relative_to(root))
-        if not beside:
-            yield f"{name}: no .txt or .md beside it"
-            continue
-        if len(beside) > 1:
-            names = ", ".join(text.name for text in beside)
-            yield f"{name}: {len(beside)} texts for one picture ({names}); {_best(beside).name} is used"
+    found = pair_texts(files)
+    for used, other in found.doubled:
+        yield f"{other.relative_to(root)}: a second text for one picture; {used.name} is used"
+    yield from (f"{path.relative_to(root)}: no .txt or .md beside it" for path in found.pictures)
+    for picture, text in found.pairs:
         try:
-            yield _beside(path, _best(beside), name)
+            yield _beside(picture, text, str(picture.relative_to(root)))
         except BadRowError as error:
             yield str(error)
-    for stem in texts.keys() - stems:
-        yield f"{texts[stem][0].relative_to(root)}: no picture or PDF beside it"
-
-
-def _best(texts: Sequence[Path]) -> Path:
-    """A .gt.txt before a .md before a .txt: the more is said about a text, the surer is it meant."""
-    return min(texts, key=lambda path: (not path.name.endswith(".gt.txt"), path.suffix != ".md", path.name))
+    yield from (f"{path.relative_to(root)}: no picture or PDF beside it" for path in found.texts)
 
 
 def _beside(picture: Path, text: Path, name: str) -> TrueDocument:
@@ -171,7 +152,7 @@ def _group_of(name: str) -> str:
 
 
 def _is_flat(picture: Path) -> bool:
-    if picture.suffix.lower() == ".pdf":
+    if is_pdf(picture):
         return False
     try:
         height, width = upright_size(picture.read_bytes(), name=str(picture))
@@ -199,10 +180,9 @@ def plain_of_markdown(text: str) -> str:
 
 def _of_list(path: Path) -> Found:
     """A picture and its text on each line, parted by a tab or, in a .csv, by a comma; paths as the list's."""
-    try:
-        content = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read as UTF-8 ({error})") from error
+    content, problem = read_file(path)
+    if "\ufffd" in content:
+        raise UsageError(f"{path}: cannot be read as UTF-8: save it as UTF-8 ({problem})")
     comma = path.suffix.lower() == ".csv"
     rows = csv.reader(content.splitlines()) if comma else (x.split("\t", 1) for x in content.splitlines())
     for number, row in enumerate(rows, start=1):
@@ -212,7 +192,7 @@ def _of_list(path: Path) -> Found:
             yield f"{path.name}, line {number}: needs a picture and its text"
             continue
         picture = path.parent / row[0].strip()
-        if picture.suffix.lower() in READABLE and picture.is_file():
+        if picture.is_file() and is_document(picture):
             group = _group_of(row[0].strip())
             yield TrueDocument(row[0].strip(), picture, "crop", row[1].strip(), group)
         elif number > 1 or not comma:  # the first row of a .csv may be its heading

@@ -12,7 +12,7 @@ import binascii
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from nanoocr.data.rows import BadRowError
 from nanoocr.tasks.common import without_marks
@@ -22,10 +22,13 @@ MARK = "<image>"
 ROLES = {"human": "user", "gpt": "assistant", "developer": "system"}
 PICTURE_PARTS = ("image", "image_url", "input_image")
 TEXT_PARTS = ("text", "input_text", "output_text")
-PICTURE_KEYS = ("image", "image_url", "url", "path", "bytes")  # of a part of a picture, and of a listed one
+# Where a part of a picture, a listed one, or Anthropic's `source` has it.
+PICTURE_KEYS = ("image", "image_url", "url", "path", "file_name", "bytes", "base64", "data", "source")
+PACKED_KEYS = ("bytes", "base64", "data")  # those of them that are base64
 # What trainers write beside an answer that is context only: it counts if it is false or 0.
-LEARNT_KEYS = ("loss", "weight", "train", "training", "step_loss_mask")
+LEARNT_KEYS = ("loss", "weight", "train", "training", "train_on_turn", "step_loss_mask")
 SHOWN = 60  # characters of a wrong value in a message
+LONGEST_PATH = 4096  # characters; Linux opens no longer one
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,10 @@ def read_messages(record: dict[str, Any], name: str) -> list[Message]:
         for part in parts:
             if part["type"] not in PICTURE_PARTS:
                 wanted = _text(part, name).count(MARK) if counts else 0
-            elif (held := next((part[key] for key in PICTURE_KEYS if part.get(key)), None)) is not None:
+            elif any(part.get(key) for key in PICTURE_KEYS):
+                held = next(
+                    (part[key] for key in PICTURE_KEYS if key not in PACKED_KEYS and part.get(key)), part
+                )
                 pictures.append(held)
                 own.append(held)
                 continue
@@ -83,7 +89,12 @@ def _spoken(record: dict[str, Any], name: str) -> Iterator[tuple[str, Any]]:
     if record.get("system"):
         yield "system", record["system"]
     found = next(
-        (record[key] for key in ("messages", "conversations") if isinstance(record.get(key), list)), None
+        (
+            record[key]
+            for key in ("messages", "conversations", "conversation")
+            if isinstance(record.get(key), list)
+        ),
+        None,
     )
     if found is None:
         raise BadRowError(f"{name}: has neither messages nor conversations")
@@ -133,26 +144,40 @@ def _text(part: dict[str, Any], name: str) -> str:
 def _picture(entry: Any, name: str) -> str | bytes:
     """A path, or the bytes of a picture that lies in the row."""
     while isinstance(entry, dict):  # {"url": ...} in an image_url, {"bytes": ..., "path": ...} of the hub
-        if entry.get("bytes"):
-            return _from_base64(entry["bytes"], name)
-        entry = next((entry[key] for key in ("url", "path", "image") if entry.get(key)), None)
+        if packed := next((entry[key] for key in PACKED_KEYS if entry.get(key)), None):
+            return _packed(packed, name)
+        entry = next((entry[key] for key in PICTURE_KEYS if entry.get(key)), None)
     if not isinstance(entry, str) or not entry:
         raise BadRowError(f"{name}: a picture is named by {entry!r} and not by a path")
     kind, _, rest = entry.partition(":")
     if kind.lower() == "data":
-        about, _, data = rest.partition(",")
-        if not about.endswith(";base64"):
-            raise BadRowError(f"{name}: {entry[:SHOWN]} is a data URL without ;base64")
-        return _from_base64(data, name)
+        return _packed(entry, name)
     if kind.lower() == "file":
-        return unquote(urlsplit(entry).path)
+        named = urlsplit(entry)
+        # file://a.png is what people write for a file beside the row; by the rules a.png is a computer.
+        host = "" if named.netloc.lower() == "localhost" else named.netloc
+        return unquote(host + named.path)
     if rest.startswith("//"):
         raise BadRowError(f"{name}: {entry[:SHOWN]} is no file; fetch it and give its path")
+    if len(entry) > LONGEST_PATH:  # nothing else is that long, and a file of that name cannot be
+        return _from_base64(entry, name)
     return entry
 
 
+def _packed(data: Any, name: str) -> bytes:
+    """The bytes of a data URL, or of base64 without one."""
+    if not isinstance(data, str) or data[:5].lower() != "data:":
+        return _from_base64(data, name)
+    about, _, body = data.partition(",")
+    if about.rstrip().lower().endswith(";base64"):
+        return _from_base64(unquote(body), name)
+    return unquote_to_bytes(body)
+
+
 def _from_base64(data: Any, name: str) -> bytes:
+    """Base64 in either alphabet, with or without its padding and with line ends, as programs write it."""
     try:
-        return base64.b64decode("".join(data.split()), validate=True)
+        plain = "".join(data.split()).rstrip("=").replace("-", "+").replace("_", "/")
+        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except (binascii.Error, ValueError, AttributeError) as error:
         raise BadRowError(f"{name}: the bytes of a picture are not base64 ({error})") from error

@@ -9,6 +9,7 @@ from typing import Any
 
 from nanoocr.data.rows import BadRowError, Row, Turn, checked_row
 from nanoocr.errors import UsageError
+from nanoocr.files import decode_text
 
 FREE_OCR = "Free OCR."  # DeepSeek-OCR's prompts (arXiv 2510.18234 and its released code)
 TO_MARKDOWN = "Convert the document to markdown."
@@ -114,15 +115,18 @@ def texts_of(listed: Any, name: str, what: str) -> list[str]:
 
 
 def read_text(path: Path, name: str) -> str:
-    """A UTF-8 text file without blank ends.
+    """A text file without blank ends, whatever its line ends; UTF-8, or UTF-16 that says so by its mark.
 
     Raises:
         BadRowError: missing, or of another encoding.
     """
     try:
-        return path.read_text(encoding="utf-8-sig").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadRowError(f"{name}: {path.name} cannot be read as UTF-8 ({error})") from error
+        text, problem = decode_text(path.read_bytes(), path.name)
+    except OSError as error:
+        raise BadRowError(f"{name}: {path.name} cannot be read ({error.strerror})") from error
+    if "\ufffd" in text and problem:
+        raise BadRowError(f"{name}: {path.name} cannot be read as UTF-8: save it as UTF-8 ({problem})")
+    return text.strip()
 
 
 def file_bytes(path: Path, name: str) -> bytes:

@@ -65,7 +65,7 @@ class FineVision(ParquetTask):
         """The record with its texts cleaned or converted; FilteredRowError for a rating that is too low."""
         record, name = self.shards[index], self.shards.name_of(index)
         self._check_ratings(record, name)
-        row = row_from_record(record, name)
+        row = row_from_record(record, name, self.shards.folder_of(index))
         turns = [self._turn(turn, name) for turn in without_marks_of(row.turns, len(row.pictures))]
         row = checked_row(name, row.pictures, turns, row.source or self.subset)
         return row if self.subset in OCR_SUBSETS else answered(row)  # a page may be blank

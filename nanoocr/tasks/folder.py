@@ -1,7 +1,8 @@
 """A folder of pictures or PDFs with a .txt or .md file of the same name beside each: what most people have.
 
-Folders within are read too, in the order of names. A .md is preferred to a .txt. A PDF or TIFF of several
-pages is one row with several pictures, up to MAX_PAGES. An empty text is the truth of a blank page.
+What is a picture, in which order, and which text is its own, nanoocr/folders.py says: content counts and not
+names, folders within are read too, a .gt.txt goes before a .md and that before a .txt. A PDF or TIFF of
+several pages is one row with several pictures, up to MAX_PAGES. An empty text is the truth of a blank page.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from nanoocr.config import PROMPT
 from nanoocr.data.rows import Row, checked_row
 from nanoocr.data.task import Task
 from nanoocr.errors import UsageError
+from nanoocr.folders import files_below, pair_texts
 from nanoocr.tasks.common import existing, file_bytes, read_text
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 SHOWN = 5  # names in a message
 
 
@@ -57,13 +58,11 @@ class Folder(Task):
 
 
 def pair_files(root: Path) -> tuple[list[tuple[Path, Path]], list[str]]:
-    """(picture, text) under `root` in the order of names, and a sentence about each that is alone."""
-    files = [path for path in sorted(root.rglob("*")) if path.is_file() and not path.name.startswith(".")]
-    pictures = [path for path in files if path.suffix.lower() in (*PICTURES, ".pdf")]
-    texts = {path.with_suffix(""): path for path in files if path.suffix.lower() == ".txt"}
-    texts |= {path.with_suffix(""): path for path in files if path.suffix.lower() == ".md"}
-    pairs = [(path, texts[path.with_suffix("")]) for path in pictures if path.with_suffix("") in texts]
-    used = {picture.with_suffix("") for picture, _ in pairs}
-    alone = [f"{path}: no .txt or .md beside it" for path in pictures if path.with_suffix("") not in used]
-    alone += [f"{path}: no picture or PDF beside it" for stem, path in texts.items() if stem not in used]
-    return pairs, alone
+    """(picture, text) under `root` in the order of names, and a sentence about each file that is not used."""
+    files, failed = files_below(root)
+    found = pair_texts(files)
+    alone = [f"{path}: no .txt or .md beside it" for path in found.pictures]
+    alone += [f"{path}: no picture or PDF beside it" for path in found.texts]
+    alone += [f"{other}: {used.name} beside it is used" for used, other in found.doubled]
+    alone += [f"{folder}: cannot be searched ({reason})" for folder, reason in failed]
+    return list(found.pairs), alone

@@ -1,4 +1,4 @@
-"""Feed spoiled pictures, PDFs, rows, model folders and flags in, and count what they break.
+"""Feed spoiled pictures, PDFs, rows, model folders, flags and requests in, and count what they break.
 
 python -m scripts.dev.fuzz --count=1000
 python -m scripts.dev.fuzz --kinds=pictures,pdfs --count=100000 --seed=1
@@ -35,6 +35,8 @@ from scripts.dev.fuzz_inputs import TARGETS
 ADDRESSES = 12 * 2**30  # bytes of address space of a child: torch maps much more than it holds
 STARTING_S = 120.0  # what a child may take for its imports on a busy machine
 SHOWN = 400  # characters of a finding
+HEARD = 3  # lines of noise that are kept
+OWN_LINES = ("error: ", "read ", "warning: ")
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Tally:
     slowest_s: float = 0.0
     peak_mb: int = 0
     noise: int = 0  # lines that somebody else's library wrote to stderr
+    heard: list[str] = field(default_factory=list)  # the first of them
     findings: list[str] = field(default_factory=list)
 
 
@@ -130,8 +133,9 @@ def watch_child(kind: str, first: int, config: FuzzConfig, tally: Tally) -> int:
             code = child.wait()
         noise.seek(0)
         lines = [line for line in noise.read().decode(errors="replace").splitlines() if line.strip()]
-    own = [line for line in lines if line.startswith(("error: ", "read ", "warning: "))]
-    tally.noise += len(lines) - len(own)
+    noise_lines = [line for line in lines if not line.startswith(OWN_LINES)]
+    tally.noise += len(noise_lines)
+    tally.heard = [*tally.heard, *(line[:SHOWN] for line in noise_lines)][:HEARD]
     if reached < config.count and not (
         tally.findings and tally.findings[-1].startswith(f"{kind} {reached - 1}:")
     ):

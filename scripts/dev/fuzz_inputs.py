@@ -19,89 +19,11 @@ from PIL import Image, ImageDraw
 
 from nanoocr.commandline import parse
 from nanoocr.errors import NanoOCRError
+from scripts.dev.fuzz_requests import send_request
+from scripts.dev.fuzz_spoiling import ODD, spoil, spoil_json
 
-NUMBERS = (
-    0,
-    1,
-    0x7F,
-    0x80,
-    0xFF,
-    0x7FFF,
-    0xFFFF,
-    0x7FFFFFFF,
-    0x80000000,
-    0xFFFFFFFF,
-)  # at which counts overflow
 FORMATS = ("PNG", "JPEG", "TIFF", "GIF", "BMP", "WEBP", "PPM")
-ODD = (
-    "",
-    " ",
-    "0",
-    "-1",
-    "1e400",
-    "nan",
-    "inf",
-    "--",
-    "-",
-    "\x00",
-    "é",
-    "'",
-    '"',
-    "\n",
-    "../..",
-    "/",
-    "9" * 30,
-)
-
 Target = Callable[[random.Random, Path], None]
-
-
-# ---------------------------------------------------------------------------------------------------
-# Spoiling
-
-
-def spoil(content: bytes, rng: random.Random) -> bytes:
-    """A file with one to six faults: bits, numbers, pieces that are cut, doubled, moved or torn off."""
-    data = bytearray(content)
-    for _ in range(rng.randint(1, 6)):
-        if not data:
-            break
-        place, length = rng.randrange(len(data)), rng.choice((1, 2, 4, 16, 256))
-        match rng.randrange(7):
-            case 0:
-                data[place] ^= 1 << rng.randrange(8)
-            case 1:
-                number = rng.choice(NUMBERS).to_bytes(4, rng.choice(("big", "little")))
-                data[place : place + 4] = number
-            case 2:
-                del data[place : place + length]
-            case 3:
-                data[place:place] = data[place : place + length] * rng.choice((1, 2, 50))
-            case 4:
-                data[place : place + length] = rng.randbytes(length)
-            case 5:
-                del data[place:]
-            case _:
-                other = rng.randrange(len(data))
-                data[place : place + length] = data[other : other + length]
-    return bytes(data)
-
-
-def spoil_json(value: Any, rng: random.Random) -> Any:
-    """A JSON value in which one place holds something of another kind, or is gone, or is there too often."""
-    if isinstance(value, dict) and value and rng.random() < 0.8:
-        key = rng.choice(sorted(value))
-        changed = {**value, key: spoil_json(value[key], rng)}
-        if rng.random() < 0.15:
-            del changed[key]
-        return changed
-    if isinstance(value, list) and value and rng.random() < 0.8:
-        place = rng.randrange(len(value))
-        head = value[:place] * rng.choice((1, 1, 1, 2))
-        return [*head, spoil_json(value[place], rng), *value[place + 1 :]]
-    if isinstance(value, str) and rng.random() < 0.5:
-        return value[: rng.randrange(len(value) + 1)] + rng.choice((*ODD, "<image>", "data:", "file://"))
-    return rng.choice((None, True, 0, -1, 1.5, 10**30, "", "<image>", [], {}, [[]], {"type": "image"}, *ODD))
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -220,7 +142,7 @@ def read_row(rng: random.Random, folder: Path) -> None:
 
 
 @functools.cache
-def tiny_model() -> dict[str, bytes]:
+def tiny_model(views: tuple[tuple[int, int], ...] = ((64, 64),), sequence_len: int = 16) -> dict[str, bytes]:
     """The files of the smallest model that this code takes."""
     import torch
 
@@ -234,9 +156,9 @@ def tiny_model() -> dict[str, bytes]:
         width=8, depth=1, heads=2, window=2, global_blocks=(0,), grid=(4, 4), neck=8, compressor=(8, 8)
     )
     gpt = GPTConfig(
-        vocab_size=tokenizer.vocab_size, sequence_len=16, n_layer=1, n_head=2, n_kv_head=1, n_embd=8
+        vocab_size=tokenizer.vocab_size, sequence_len=sequence_len, n_layer=1, n_head=2, n_kv_head=1, n_embd=8
     )
-    config = ModelConfig("tiny", sam, ClipConfig(width=8, depth=1, heads=2, grid=(1, 1)), gpt, ((64, 64),))
+    config = ModelConfig("tiny", sam, ClipConfig(width=8, depth=1, heads=2, grid=(1, 1)), gpt, views)
     model = VLM(config, image_id=tokenizer.image_id)
     model.init_weights(0)
     return model_files(model, tokenizer, torch.float32, {"step": 1})
@@ -252,17 +174,29 @@ def load_folder(rng: random.Random, folder: Path) -> None:
         files[name] = json.dumps(spoil_json(json.loads(files[name]), rng)).encode()
     else:
         files[name] = spoil(files[name], rng)
-    vouched = files if rng.random() < 0.5 else tiny_model()
-    entries = {key: {"sha256": hashlib.sha256(content).hexdigest()} for key, content in vouched.items()}
-    manifest: Any = {"version": 1, "files": entries}
+    manifest = manifest_of(files if rng.random() < 0.5 else tiny_model())
     if rng.random() < 0.2:
         manifest = spoil_json(manifest, rng)
+    write_model(folder, files, manifest)
+    load_model(folder)
+
+
+def manifest_of(files: dict[str, bytes]) -> Any:
+    """What a model folder says of its files."""
+    return {
+        "version": 1,
+        "files": {key: {"sha256": hashlib.sha256(content).hexdigest()} for key, content in files.items()},
+    }
+
+
+def write_model(folder: Path, files: dict[str, bytes], manifest: Any = None) -> None:
+    """A model folder, in the place of what was there; without a `manifest` its own is right."""
     for path in folder.glob("*"):
         path.unlink()
     for key, content in files.items():
         (folder / key).write_bytes(content)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    load_model(folder)
+    told = manifest_of(files) if manifest is None else manifest
+    (folder / "manifest.json").write_text(json.dumps(told))
 
 
 def read_flags(rng: random.Random, folder: Path) -> None:
@@ -310,4 +244,5 @@ TARGETS: dict[str, Target] = {
     "rows": read_row,
     "folders": load_folder,
     "flags": read_flags,
+    "requests": send_request,
 }

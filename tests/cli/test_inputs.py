@@ -6,7 +6,8 @@ import random
 import pytest
 from PIL import Image
 
-from nanoocr.cli.inputs import counting_order, find_inputs, looks_readable
+from nanoocr.cli.inputs import find_inputs
+from nanoocr.folders import counting_order, looks_readable
 from nanoocr.pages import open_source
 
 PICTURE = Image.new("L", (60, 40), 255)

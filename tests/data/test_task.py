@@ -190,5 +190,40 @@ def test_a_picture_that_is_only_named_says_the_mend(tmp_path):
     pq.write_table(
         pa.table({"images": images, "texts": [[{"user": "q", "assistant": "a"}]]}), tmp_path / "a.parquet"
     )
-    with pytest.raises(BadRowError, match=r"only its path /home/me/a\.png: write the set with its pictures"):
+    with pytest.raises(BadRowError, match=r"its path /home/me/a\.png cannot be read: put the pictures"):
         ParquetTask(local_shards([tmp_path]))[0]
+
+
+def parquet(folder, **columns):
+    """A file of one row; what is not named is as it should be."""
+    row = {"images": [[]], "texts": [[{"user": "q", "assistant": "a"}]], **columns}
+    pq.write_table(pa.table(row), folder / "a.parquet")
+    return ParquetTask(local_shards([folder]))
+
+
+@pytest.mark.parametrize(
+    "images", [[{"bytes": None, "path": "b.png"}], {"path": "b.png"}, ["b.png"], "b.png", '["b.png"]']
+)
+def test_pictures_may_be_paths_beside_the_file(tmp_path, images):
+    (tmp_path / "b.png").write_bytes(b"x")
+    assert parquet(tmp_path, images=[images])[0].pictures == (b"x",)
+
+
+@pytest.mark.parametrize(("label", "answer"), [(7, "7"), (0, "0"), (7.5, "7.5"), ("Ä".encode(), "Ä")])
+def test_labels_may_be_numbers_and_texts_bytes(tmp_path, label, answer):
+    assert parquet(tmp_path, texts=[[{"user": "q", "assistant": label}]])[0].answer == answer
+
+
+def test_a_list_may_be_its_json(tmp_path):
+    assert parquet(tmp_path, texts=['[{"user": "q", "assistant": "a"}]'])[0].turns == (("q", "a"),)
+    with pytest.raises(BadRowError, match=r"a\.parquet: row 0"):
+        parquet(tmp_path, texts=["[not"])[0]
+
+
+@pytest.mark.parametrize("kind", ["bytes", "text"])
+def test_a_text_that_is_not_utf8_is_one_bad_row(tmp_path, kind):
+    said = pa.array([b"\xff\xfeA"], pa.binary())
+    said = said if kind == "bytes" else said.view(pa.string())
+    turns = pa.StructArray.from_arrays([pa.array(["q"]), said], ["user", "assistant"])
+    with pytest.raises(BadRowError, match=r"a\.parquet: row 0: a text is not UTF-8: write"):
+        parquet(tmp_path, texts=pa.ListArray.from_arrays([0, 1], turns))[0]

@@ -74,7 +74,7 @@ def test_folder_takes_pictures_with_their_text(tmp_path):
     assert {s.id: (s.truth, s.kind) for s in found.samples} == {
         "a": ("truth of a.md", "document"),
         "b": ("truth of b.txt", "document"),
-        "both": ("truth of both.txt", "document"),
+        "both": ("truth of both.md", "document"),
         "receipt/c": ("truth of receipt/c.txt", "receipt"),
     }
     left_out = " | ".join(found.left_out)
@@ -82,7 +82,7 @@ def test_folder_takes_pictures_with_their_text(tmp_path):
         "lost.png",
         "latin.png: its truth latin.txt is not UTF-8",
         "alone.txt: a text without",
-        "both.md",
+        "both.txt",
     ):
         assert what in left_out
     assert len(found.left_out) == 4
@@ -103,7 +103,7 @@ def test_a_folder_without_truth_is_an_error_that_says_why(tmp_path):
     with pytest.raises(UsageError, match="no picture with truth"):
         load_folder(tmp_path)
     save_picture(tmp_path / "a.png")
-    with pytest.raises(UsageError, match=r"no a\.txt or a\.md beside it"):
+    with pytest.raises(UsageError, match=r"no a\.gt\.txt or a\.md or a\.txt beside it"):
         load_folder(tmp_path)
 
 

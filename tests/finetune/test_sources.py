@@ -140,7 +140,7 @@ def test_what_cannot_be_used_is_named_and_the_rest_goes_on(scan):
     assert [one.name for one in found.documents] == ["scan.png"]
     told = "\n".join(found.problems)
     for words in (
-        "scan.png: 2 texts for one picture",
+        "scan.txt: a second text for one picture",
         "alone.png: no .txt",
         "blank.png: its text is empty",
         "latin.txt cannot be read as UTF-8",

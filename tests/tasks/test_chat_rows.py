@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import json
+from base64 import encodebytes
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from PIL import Image
@@ -51,6 +53,19 @@ def as_base64(path: Path) -> str:
         lambda at: {"type": "image", "image": at.name},
         lambda at: {"image": at.name},
         lambda at: {"type": "image", "image": {"bytes": as_base64(at), "path": None}},
+        lambda at: {"type": "image", "base64": as_base64(at)},
+        lambda at: {"type": "image", "file_name": at.name},
+        lambda at: {"type": "image", "source": {"type": "base64", "data": as_base64(at)}},
+        lambda at: {"type": "image", "image": encodebytes(at.read_bytes() + bytes(6000)).decode()},
+        lambda at: {"type": "image", "url": f"data:image/png;charset=x;BASE64,{as_base64(at).rstrip('=')}"},
+        lambda at: {
+            "type": "image",
+            "url": "data:;base64," + as_base64(at).replace("/", "_").replace("+", "-"),
+        },
+        lambda at: {"type": "image", "url": f"data:image/png;base64,{quote(as_base64(at), safe='')}"},
+        lambda at: {"type": "image", "url": f"data:image/png,{quote(at.read_bytes())}"},
+        lambda at: {"type": "image", "url": f"file://localhost{quote(str(at))}"},
+        lambda at: {"type": "image", "url": "file://a%20b.png"},
     ],
 )
 def test_a_part_may_name_or_hold_its_picture(folder, part):
@@ -91,7 +106,7 @@ def test_role_and_content_may_stand_under_conversations(folder):
     assert row.turns == (("Read.", "Hi"),)
 
 
-@pytest.mark.parametrize("mark", [{"loss": False}, {"weight": 0}, {"train": False}, {"training": False}])
+@pytest.mark.parametrize("mark", [{"loss": False}, {"weight": 0}, {"train_on_turn": False}])
 def test_an_answer_that_is_not_to_be_learnt_is_refused(folder, mark):
     with pytest.raises(BadRowError, match=f"{next(iter(mark))} says not to learn"):
         row_of(folder, {"messages": [user("Hi."), {**ANSWER, **mark}]})
