@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean, median
@@ -24,8 +26,10 @@ from typing import Any
 
 from nanoocr.commandline import parse, run
 from nanoocr.errors import NanoOCRError, UsageError
+from nanoocr.eval.boxes import text_of_boxes
 from nanoocr.eval.evaluate import split_names
 from nanoocr.eval.made_pages import TURNS, UPRIGHT
+from nanoocr.eval.page_extras import EXTRAS, other_answers
 from nanoocr.eval.page_reading import OURS, Engine, answers_of, find_engines
 from nanoocr.eval.page_scores import invented, score_set
 from nanoocr.eval.page_sets import SOURCES, PageSet, load_page_set, published_answers
@@ -34,11 +38,13 @@ from nanoocr.eval.page_tables import (
     about_table,
     drop_table,
     empty_table,
+    extra_table,
     score_table,
     turned_table,
     verdict,
 )
 from nanoocr.eval.peers import PEERS
+from nanoocr.eval.samples import EvalSample
 from nanoocr.eval.store import Prediction
 from nanoocr.files import write_file
 from nanoocr.machine import machine
@@ -60,14 +66,15 @@ class PagesConfig:
     threads: int = 1  # threads of every engine
     read: bool = True  # read what has not been read; False scores the answers that are there
     common: bool = False  # score a set only on the pages that every engine with answers to it has read
+    minutes: float = 0.0  # of reading, after which no further page is begun; 0 is no limit
     answers: str = "out/pages"  # folder for the answers
     out: str = ""  # JSON file for the scores, as docs/pages.json; empty for none
     markdown: str = ""  # file for the tables, as docs/pages.md; empty for none
 
     def __post_init__(self) -> None:
         """Refuse numbers and names without a meaning before anything is read."""
-        if self.limit < 0 or self.threads < 1:
-            raise UsageError("--limit must be 0 or more and --threads at least 1")
+        if self.limit < 0 or self.threads < 1 or not self.minutes >= 0:
+            raise UsageError("--limit and --minutes must be 0 or more and --threads at least 1")
         unknown = [name for name in split_names(self.sets) if name not in SOURCES]
         if unknown or not split_names(self.sets):
             raise UsageError(f"--sets={self.sets}: choose among {', '.join(SOURCES)}")
@@ -79,12 +86,13 @@ class PagesConfig:
 def measure(config: PagesConfig) -> dict[str, Any]:
     """Every engine on every set; plain data."""
     names = [*([OURS] if config.ours else []), *split_names(config.peers)]
+    until = time.monotonic() + 60 * config.minutes if config.minutes else math.inf
     engines = find_engines(names, config.model, config.answers, config.threads)
     sets: dict[str, Any] = {}
     absent: dict[str, str] = {}
     for name in split_names(config.sets):
         page_set = load_page_set(name, config.data, config.limit)
-        found = {engine.name: read_set(config, engine, page_set, absent) for engine in engines}
+        found = {engine.name: read_set(config, engine, page_set, absent, until) for engine in engines}
         found = {engine: reading for engine, reading in found.items() if reading.answers}
         for system, texts in published_answers(config.data, page_set).items():
             answers = {page: Prediction(text) for page, text in texts.items()}
@@ -109,12 +117,14 @@ class Reading:
     answers: Mapping[str, Prediction]
 
 
-def read_set(config: PagesConfig, engine: Engine, page_set: PageSet, absent: dict[str, str]) -> Reading:
+def read_set(
+    config: PagesConfig, engine: Engine, page_set: PageSet, absent: dict[str, str], until: float
+) -> Reading:
     """The reading of one engine, without answers where it cannot read; then `absent` says why."""
     if engine.name in absent:
         return Reading({}, {})
     try:
-        return Reading(*answers_of(engine, page_set, config.threads, config.read))
+        return Reading(*answers_of(engine, page_set, config.threads, config.read, until))
     except NanoOCRError as error:
         absent[engine.name] = str(error)
         print(f"{engine.name} is left out: {error}", file=sys.stderr)
@@ -140,10 +150,27 @@ def result_of(page_set: PageSet, reading: Reading) -> dict[str, Any]:
         "failed": sum(answer.status == "error" for _, answer in read),
         "which": hashlib.sha256("\0".join(sample.id for sample, _ in read).encode()).hexdigest()[:8],
     }
+    tokens = [answer.vision_tokens for _, answer in read if answer.vision_tokens is not None]
+    if tokens:
+        result["vision_tokens"] = fmean(tokens)
     texts = [answer.text for _, answer in read]
     if page_set.name == EMPTY:
         return {**result, "invented": asdict(invented(texts, [sample.groups[0] for sample, _ in read]))}
-    return {**result, "scores": asdict(score_set(texts, [sample.truth for sample, _ in read]))}
+    return {**result, **scores_of(page_set, [sample for sample, _ in read], texts)}
+
+
+def scores_of(page_set: PageSet, samples: Sequence[EvalSample], texts: Sequence[str]) -> dict[str, Any]:
+    """Scores of every page, and what the set is about beside them, each with its control."""
+    plain, truths = texts, [sample.truth for sample in samples]
+    if page_set.boxes:
+        plain, truths = [text_of_boxes(text) for text in texts], [text_of_boxes(truth) for truth in truths]
+    found: dict[str, Any] = {"scores": asdict(score_set(plain, truths))}
+    if page_set.name in EXTRAS:
+        given = {sample.id: text for sample, text in zip(samples, texts)}
+        others = other_answers(samples, given)
+        found["extra"] = EXTRAS[page_set.name](samples, given)
+        found["extra_control"] = EXTRAS[page_set.name](samples, others) if others else {}
+    return found
 
 
 def data_fingerprint(page_set: PageSet) -> str:
@@ -201,10 +228,10 @@ def markdown(results: Mapping[str, Any], command: str) -> str:
             table = (
                 empty_table(one["engines"]) if name == EMPTY else score_table(one["engines"], one["pages"])
             )
-            parts.append(table)
+            parts += [table, extra_table(one["engines"])]
         parts += [f"Left out: {sentence}." for sentence in one["left_out"]]
     parts += [f"{name} was not measured: {reason}" for name, reason in results["absent"].items()]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def main(argv: list[str] | None = None) -> None:

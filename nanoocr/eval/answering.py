@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
+from PIL import Image
+
 from nanoocr.errors import UsageError
 from nanoocr.eval.grounding import Ask
 from nanoocr.eval.peers import Peer, PeerError
@@ -20,6 +22,8 @@ from nanoocr.progress import track
 
 Answers = Iterator[tuple[Ask, Prediction]]
 Answerer = Callable[[Sequence[Ask]], Answers]
+# An upright RGB picture and its kind -> its text, and its vision tokens where the engine has such.
+Read = Callable[[Image.Image, str], tuple[str, int | None]]
 
 
 def answer_all(asks: Sequence[Ask], store: Store, answer: Answerer, what: str) -> ByCondition:
@@ -63,7 +67,12 @@ def _from_page(page: Page, seconds: float) -> Prediction:
 
 
 def peer_answers(peer: Peer, asks: Sequence[Ask]) -> Answers:
-    """One page after the other; a page that the peer fails on is an empty answer with its reason."""
+    """What a peer reads, one page after the other."""
+    return read_answers(lambda image, kind: (peer.read(image, kind), None), asks)
+
+
+def read_answers(read: Read, asks: Sequence[Ask]) -> Answers:
+    """One page after the other; a page that `read` fails on is an empty answer with its reason."""
     for ask in asks:
         picture = ask.picture()
         if picture.image is None:
@@ -71,11 +80,11 @@ def peer_answers(peer: Peer, asks: Sequence[Ask]) -> Answers:
             continue
         started, busy = time.perf_counter(), _cpu_seconds()
         try:
-            text, status, reason = peer.read(picture.image, ask.sample.kind), "ok", ""
+            (text, tokens), status, reason = read(picture.image, ask.sample.kind), "ok", ""
         except PeerError as error:
-            text, status, reason = "", "error", str(error)
+            (text, tokens), status, reason = ("", None), "error", str(error)
         seconds, busy = time.perf_counter() - started, _cpu_seconds() - busy
-        yield ask, Prediction(text, status, reason, seconds=seconds, cpu_seconds=busy)
+        yield ask, Prediction(text, status, reason, seconds=seconds, cpu_seconds=busy, vision_tokens=tokens)
 
 
 def _cpu_seconds() -> float:

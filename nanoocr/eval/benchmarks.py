@@ -1,12 +1,14 @@
-"""Fox and OmniDocBench as sets of samples, for nanoocr/eval/tasks.py."""
+"""Fox, OmniDocBench and olmOCR-bench as sets of samples, for nanoocr/eval/tasks.py."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 
 from nanoocr.config import PROMPT
 from nanoocr.eval.fox import PAGE_OCR, read_fox
+from nanoocr.eval.olmocr.tests import PageKey, TestSet, read_tests, score_pages, with_baselines
 from nanoocr.eval.omnidocbench import OmniPage, read_omnidocbench, score_omnidocbench
 from nanoocr.eval.omnidocbench.extract import Version
 from nanoocr.eval.samples import EvalSample, SampleSet, collect
@@ -33,8 +35,12 @@ def load_fox(
     return collect(found, str(folder), per_group)
 
 
-def load_omnidocbench(path: str | Path, per_group: int = 0, prompt: str = PROMPT) -> SampleSet:
+def load_omnidocbench(
+    path: str | Path, per_group: int = 0, prompt: str = PROMPT, pictures: str | Path = ""
+) -> SampleSet:
     """The pages of OmniDocBench.json, or of its folder; every language is a line of the table.
+
+    `pictures` is the folder of the pictures where they do not lie in images/ beside the annotation.
 
     The truth of a page is its markdown in reading order; the official scores work on the annotation.
 
@@ -44,7 +50,8 @@ def load_omnidocbench(path: str | Path, per_group: int = 0, prompt: str = PROMPT
 
     def sample(page: OmniPage) -> EvalSample:
         languages = tuple(a for a in page.attributes if a.startswith("language:"))
-        return EvalSample(page.id, page.image, prompt, page.markdown, "document", languages, page)
+        image = Path(pictures) / page.image.name if pictures else page.image
+        return EvalSample(page.id, image, prompt, page.markdown, "document", languages, page)
 
     return collect(map(sample, read_omnidocbench(path)), str(path), per_group)
 
@@ -66,3 +73,60 @@ def omnidocbench_scores(
         return {**means, **whole, **together}
 
     return score
+
+
+# ---------------------------------------------------------------------------------------------------
+# olmOCR-bench
+
+
+def load_olmocr_bench(folder: str | Path, per_group: int = 0, prompt: str = PROMPT) -> SampleSet:
+    """Every page that a test of a folder of .jsonl files is about; the PDFs lie in it, or in pdfs/ below it.
+
+    A sample's annotation is its tests, a TestSet. Tests of types that cannot be run here, and lines that are
+    no test, are among what is left out.
+
+    Raises:
+        UsageError: no such folder, no test in it, or none of its pages is there.
+    """
+    folder = Path(folder)
+    found = read_tests(folder)
+    of_page: dict[PageKey, list[int]] = {}
+    tests = with_baselines(found.tests)
+    for number, test in enumerate(tests):
+        of_page.setdefault((test.document, test.page), []).append(number)
+    not_run = tuple(
+        f"{count} tests of type {kind} cannot be run here" for kind, count in found.not_run.items()
+    )
+
+    def sample(key: PageKey) -> EvalSample | str:
+        document, page = key
+        names = (f"pdfs/{document}.pdf", f"{document}.pdf")
+        picture = next((folder / name for name in names if (folder / name).is_file()), None)
+        if picture is None:
+            return f"{document}.pdf: missing, with {len(of_page[key])} tests"
+        own = TestSet(tuple(tests[number] for number in of_page[key]), {}, ())
+        groups = tuple(dict.fromkeys(test.kind for test in own.tests))
+        return EvalSample(f"{document}_pg{page}", picture, prompt, "", "document", groups, own, page=page)
+
+    pages = collect(map(sample, of_page), str(folder), per_group)
+    return SampleSet(pages.samples, (*pages.left_out, *not_run, *found.problems))
+
+
+def olmocr_scores(sample: EvalSample, text: str) -> dict[str, float]:
+    """The share of a page's tests that its text passes."""
+    own: TestSet = sample.annotation
+    key = (own.tests[0].document, own.tests[0].page)
+    report = score_pages(own, {key: text})
+    passed = [outcome.passed for outcome in report.outcomes if outcome.test in own.tests]
+    return {"tests_passed": fmean(passed)}
+
+
+def olmocr_score(samples: Sequence[EvalSample], texts: Mapping[str, str]) -> dict[str, float]:
+    """The benchmark's score: the mean over its files of the share of tests passed; and the share by type."""
+    tests = TestSet(tuple(test for sample in samples for test in sample.annotation.tests), {}, ())
+    keys = {sample.id: sample.annotation.tests[0] for sample in samples}
+    report = score_pages(tests, {(keys[i].document, keys[i].page): texts[i] for i in keys})
+    return {
+        "olmocr_bench": report.score,
+        **{f"passed_{kind}": share for kind, share in report.by_kind.items()},
+    }

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,15 +24,18 @@ from PIL import Image
 
 import nanoocr
 from nanoocr.errors import NanoOCRError, UsageError
-from nanoocr.eval.answering import answer_all, peer_answers
+from nanoocr.eval.answering import Read, read_answers
+from nanoocr.eval.boxes import Box, boxes_of_words, format_boxes
 from nanoocr.eval.grounding import Ask
 from nanoocr.eval.page_sets import PageSet
 from nanoocr.eval.peers import Peer, PeerError, make_peer
 from nanoocr.eval.store import RUN, Prediction, Store
 from nanoocr.files import read_manifest
+from nanoocr.inference.page import Page
 from nanoocr.inference.reader import Reader, default_model_folder
 from nanoocr.machine import use_threads
 from nanoocr.model.folder import WEIGHTS, model_folder
+from nanoocr.progress import track
 
 OURS = "nanoocr"
 READING_CODE = ("", "model", "layout", "inference")  # folders whose code decides what is read
@@ -49,20 +54,43 @@ class OurPeer:
 
     def read(self, image: Image.Image, kind: str) -> str:
         """The text of the page. Raises PeerError where the reader says that it could not read."""
+        return self.page(image).text
+
+    def boxes(self, image: Image.Image, kind: str) -> list[Box]:
+        """Its words, joined where little lies between them. Raises PeerError."""
+        return boxes_of_words(self.page(image).lines)
+
+    def page(self, image: Image.Image) -> Page:
+        """All that was read. Raises PeerError."""
         try:
             page = self.reader.read(image)
         except NanoOCRError as error:
             raise PeerError(str(error)) from error
         if isinstance(page, list) or page.status == "error":
             raise PeerError("several pages" if isinstance(page, list) else str(page.error))
-        return page.text
+        return page
 
     def about(self) -> dict[str, Any]:
-        """The weights' bytes and the fingerprint of what reads."""
+        """The weights' bytes and number, and the fingerprint of what reads."""
         return {
             "version": fingerprint(self.folder),
             "weights_bytes": sum(path.stat().st_size for path in self.folder.iterdir()),
+            "parameters": sum(weight.numel() for weight in self.reader.model.parameters()),
         }
+
+
+def reading(peer: Peer, with_boxes: bool) -> Read:
+    """How a peer is asked: for a text, or for boxes as a file of them; ours says its vision tokens too."""
+    if with_boxes:
+        return lambda image, kind: (format_boxes(peer.boxes(image, kind)), None)
+    if isinstance(peer, OurPeer):
+
+        def read_ours(image: Image.Image, kind: str) -> tuple[str, int | None]:
+            page = peer.page(image)
+            return page.text, page.tokens.vision
+
+        return read_ours
+    return lambda image, kind: (peer.read(image, kind), None)
 
 
 def fingerprint(folder: Path) -> str:
@@ -105,9 +133,10 @@ def find_engines(names: Sequence[str], model: str, answers: str | Path, threads:
 
 
 def answers_of(
-    engine: Engine, page_set: PageSet, threads: int, read: bool
+    engine: Engine, page_set: PageSet, threads: int, read: bool, until: float = math.inf
 ) -> tuple[dict[str, Any], dict[str, Prediction]]:
-    """What the engine is, and its answers by page; pages that it has not read are read if `read` says so.
+    """What the engine is, and its answers by page; pages that it has not read are read if `read` says so,
+    and as long as the clock (time.monotonic) is not past `until`; what is left is for the next run.
 
     Raises:
         UsageError: the engine is not installed, or its answers on disk were given by another version.
@@ -117,11 +146,16 @@ def answers_of(
     about = stored_about(folder)
     store = Store(folder, about) if about else None
     done = [ask for ask in asks if store and store.get(ask)]
-    if read and len(done) < len(asks):
+    if read and len(done) < len(asks) and time.monotonic() < until:
         peer = engine.start()
         about = {"engine": engine.name, "threads": threads, **peer.about()}
         store = Store(folder, about)
-        answer_all(asks, store, partial(peer_answers, peer), f"{engine.name}, {page_set.name}")
+        todo = [ask for ask in asks if store.get(ask) is None]
+        answers = read_answers(reading(peer, page_set.boxes), todo)
+        for ask, answer in track(answers, len(todo), f"{engine.name}, {page_set.name}"):
+            store.put(ask, answer)
+            if time.monotonic() > until:
+                break
     if store is None:
         return {}, {}
     found = {ask.sample.id: store.get(ask) for ask in asks}

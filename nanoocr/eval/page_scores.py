@@ -83,7 +83,7 @@ class SetScores:
     median: PageScores
     # Errors of all pages / characters of all truths, as cer_free: a line is too short for a mean of rates.
     cer_free_together: float
-    other_truth_bag_f1_free: float  # the control: each answer against the truth of another page
+    control: PageScores  # the means again, each answer against the truth of another page
 
 
 def score_set(outputs: Sequence[str], truths: Sequence[str]) -> SetScores:
@@ -96,14 +96,18 @@ def score_set(outputs: Sequence[str], truths: Sequence[str]) -> SetScores:
     if not pairs:
         raise ValueError("no pages to score")
     pages = [page_scores(output, truth) for output, truth in pairs]
-    others = [word_bag_f1(flat(output), flat(truth)) for output, truth in _shifted(pairs)]
+    others = [page_scores(output, truth) for output, truth in _shifted(pairs)]
     return SetScores(
         pages=len(pages),
-        mean=PageScores(*(fmean(getattr(page, name) for page in pages) for name in SCORES)),
+        mean=_mean(pages),
         median=PageScores(*(median(getattr(page, name) for page in pages) for name in SCORES)),
         cer_free_together=_together(pairs),
-        other_truth_bag_f1_free=fmean(others) if others else 0.0,
+        control=_mean(others) if others else page_scores("", "x"),
     )
+
+
+def _mean(pages: Sequence[PageScores]) -> PageScores:
+    return PageScores(*(fmean(getattr(page, name) for page in pages) for name in SCORES))
 
 
 def _shifted(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

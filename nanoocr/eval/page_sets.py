@@ -19,13 +19,17 @@ from PIL import Image
 
 from nanoocr.config import PROMPT
 from nanoocr.errors import UsageError
+from nanoocr.eval.benchmarks import load_olmocr_bench, load_omnidocbench
+from nanoocr.eval.boxes import Box, format_boxes
 from nanoocr.eval.made_pages import TURNS, empty_samples, turned_samples
-from nanoocr.eval.samples import EvalSample, collect, read_truth
+from nanoocr.eval.samples import EvalSample, SampleSet, collect, load_synthetic, read_truth
 from nanoocr.eval.store import read_predictions
 
 FOX = "fox_pages"
 FOX_ANSWERS = f"{FOX}/answers"
 FOX_KINDS = ("original", "rendered", "random")
+OMNI_ANNOTATION = "omnidocbench_golden/OmniDocBench_demo.json"
+CARDS = 24
 LINE_MARGIN = 0.25  # of a box's height, on all four sides of a line that is cut out
 Found = Iterator[EvalSample | str]
 
@@ -38,6 +42,7 @@ class PageSet:
     protocol: str  # what is shown and what is compared, one sentence
     samples: tuple[EvalSample, ...]
     left_out: tuple[str, ...] = ()
+    boxes: bool = False  # answers and truths are boxes (nanoocr/eval/boxes.py)
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -152,6 +157,44 @@ def cut_quad(page_HW3: np.ndarray, quad_42: np.ndarray, margin: float = LINE_MAR
     return Image.fromarray(cut)
 
 
+def _receipt_boxes(data: Path) -> Found:
+    """Every receipt with its lines as boxes, four corners and the text."""
+    for row in _rows(data / "sroie_receipts_lines.jsonl"):
+        if isinstance(row, str):
+            yield row
+            continue
+        try:
+            name, image = str(row["id"]), data / str(row["image"])
+            quads = [np.asarray(line["quad"], dtype=float).reshape(4, 2).tolist() for line in row["lines"]]
+            truth = format_boxes(
+                Box((a, b, c, d), line["text"]) for (a, b, c, d), line in zip(quads, row["lines"])
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            yield f"sroie_receipts_lines.jsonl, {row.get('id')}: lines need text and quad ({error!r})"
+            continue
+        found = EvalSample(name, image, PROMPT, truth, "receipt")
+        yield found if image.is_file() else f"{name}: {row['image']} is missing"
+
+
+def _omnidocbench(data: Path) -> Found:
+    found = load_omnidocbench(data / OMNI_ANNOTATION, pictures=data / "omnidocbench_demo")
+    yield from found.left_out
+    for sample in found.samples:
+        there = Path(str(sample.picture)).is_file()
+        yield sample if there else f"{sample.id}: its picture is missing"
+
+
+def _sample_set(load: Callable[[Path], SampleSet]) -> Callable[[Path], Found]:
+    """The loader of a task as one of a set."""
+
+    def found(data: Path) -> Found:
+        samples = load(data)
+        yield from samples.left_out
+        yield from samples.samples
+
+    return found
+
+
 # ---------------------------------------------------------------------------------------------------
 # The sets
 
@@ -160,6 +203,7 @@ def cut_quad(page_HW3: np.ndarray, quad_42: np.ndarray, margin: float = LINE_MAR
 class _Source:
     protocol: str
     load: Callable[[Path], Found]
+    boxes: bool = False
 
 
 def _turned(degrees: float) -> _Source:
@@ -192,6 +236,34 @@ SOURCES: dict[str, _Source] = {
         "Pictures without text, made by seed: every character read is invented.",
         lambda _data: empty_samples(),
     ),
+    "omnidocbench": _Source(
+        "The official demo pages of OmniDocBench with their annotation; text, order, tables and formulas are "
+        "matched block by block as the v1.5 code does (cdm apart, which needs TeX).",
+        _omnidocbench,
+    ),
+    "olmocr_bench": _Source(
+        "Pages of PDFs with olmOCR-bench's tests; the score is the share of tests passed.",
+        _sample_set(lambda data: load_olmocr_bench(data / "olmocr_bench_sample")),
+    ),
+    "scenes": _Source(
+        "Photographs of streets. The truth is the legible words without their places, so that words are "
+        "spotted by their text alone (spotting_text: three letters or more, without case).",
+        _of_dataset("icdar2015_scene", "scene"),
+    ),
+    "tables": _Source(
+        "Cut out tables with their HTML. teds is 0 for who writes none; plain_word_f1 is without markup.",
+        _of_dataset("pubtabnet_tables", "table"),
+    ),
+    "sroie_boxes": _Source(
+        "Lines of receipts found, against the boxes of the truth: one to one at an intersection above half "
+        "of the union (iou50), and by area (covered, inside). What is read in the boxes does not count.",
+        _receipt_boxes,
+        boxes=True,
+    ),
+    "cards": _Source(
+        f"{CARDS} held-out synthetic cards of one to three lines, drawn by seed in this machine's fonts.",
+        _sample_set(lambda _data: load_synthetic(("card",), CARDS, questions=False)),
+    ),
     **{name: _turned(degrees) for name, degrees in TURNS.items()},
 }
 
@@ -208,7 +280,7 @@ def load_page_set(name: str, data: str | Path, limit: int = 0) -> PageSet:
     samples = found.samples
     if 0 < limit < len(samples):
         samples = tuple(samples[i * len(samples) // limit] for i in range(limit))
-    return PageSet(name, SOURCES[name].protocol, samples, found.left_out)
+    return PageSet(name, SOURCES[name].protocol, samples, found.left_out, SOURCES[name].boxes)
 
 
 def published_answers(data: str | Path, page_set: PageSet) -> dict[str, dict[str, str]]:

@@ -31,7 +31,8 @@ median, then all errors / all characters (together); cer_strict: with case and l
 the words as a multiset without case; set_precision: right words / words said, as sets, with case; set_recall:
 right words / words of the truth (what Fox's own script calls precision); set_precision_free: without case;
 turbo_set_f1: TurboOCR's, sets of lower-cased tokens of two or more characters; control: bag_f1_free of the
-same answers against the truth of another page, what an engine would score without looking; s/page: median
+same answers against the truth of another page, what an engine would score without looking (it is asked
+nothing, so that this is what it says about the wrong picture), in other tables in brackets; s/page: median
 wall time, of a machine that does other things too; CPU s/page: mean seconds of processor.
 
 A row of fewer pages than its neighbours is not to be compared with them: the number of pages is the second
@@ -77,13 +78,31 @@ def score_table(engines: Mapping[str, Result], pages: int) -> str:
                 str(scores["pages"]) if scores["pages"] == pages else f"{scores['pages']} of {pages}",
                 *(rate(number) for number in numbers),
                 *(rate(mean[word]) for word in words),
-                rate(scores["other_truth_bag_f1_free"]),
+                rate(scores["control"]["bag_f1_free"]),
                 seconds(result["seconds"]),
                 seconds(result["cpu_seconds"]),
                 str(result["failed"]),
             ]
         )
     return markdown_table(TITLES, rows)
+
+
+def extra_table(engines: Mapping[str, Result]) -> str:
+    """What a set is about beside the scores of a page, with the control in brackets; "" where it is nothing."""
+    names = list(dict.fromkeys(name for result in engines.values() for name in result.get("extra", {})))
+    rows = [
+        [engine, *(with_control(result["extra"], result["extra_control"], name) for name in names)]
+        for engine, result in engines.items()
+        if "extra" in result
+    ]
+    return markdown_table(("engine", *names), rows) if names else ""
+
+
+def with_control(scores: Mapping[str, float], control: Mapping[str, float], name: str) -> str:
+    """A score, and in brackets what the same answers score against another page."""
+    if name not in scores:
+        return "-"
+    return rate(scores[name]) + (f" ({rate(control[name])})" if name in control else "")
 
 
 def empty_table(engines: Mapping[str, Result]) -> str:

@@ -1,4 +1,4 @@
-"""Whole pages, tables and olmOCR-bench as tasks of an evaluation: how they are loaded and scored.
+"""Whole pages, boxes and tables as tasks of an evaluation: how they are loaded and scored.
 
 `python -m scripts.vision_eval --task=fox_pages --data=DIR` gives every score of nanoocr/eval/page_scores.py
 with the grounding control; scripts.measure_pages puts many sets and engines side by side.
@@ -13,11 +13,19 @@ from statistics import fmean
 
 from nanoocr.config import PROMPT
 from nanoocr.errors import UsageError
+from nanoocr.eval.boxes import (
+    NOT_LEGIBLE,
+    detection_scores,
+    format_boxes,
+    parse_boxes,
+    spotting_scores,
+    spotting_text_scores,
+    text_of_boxes,
+)
 from nanoocr.eval.metrics import normalised_edit_distance
-from nanoocr.eval.olmocr.tests import PageKey, TestSet, read_tests, score_pages, with_baselines
 from nanoocr.eval.page_scores import page_scores
 from nanoocr.eval.page_sets import FOX_KINDS, load_page_set
-from nanoocr.eval.samples import EvalSample, SampleSet, collect
+from nanoocr.eval.samples import SUFFIXES, EvalSample, SampleSet, collect, read_truth
 from nanoocr.eval.teds import table_scores
 
 Scores = dict[str, float]
@@ -82,6 +90,56 @@ _PRECISIONS = ("set_precision", "set_precision_free")
 
 
 # ---------------------------------------------------------------------------------------------------
+# Boxes and scenes
+
+
+def load_icdar(folder: str | Path, kinds: Sequence[str] = (), per_group: int = 0) -> SampleSet:
+    """ICDAR's layout: img_1.jpg beside gt_img_1.txt, or its truths and pictures in folders of their own.
+
+    A sample's id is the picture's name, so that answers are found as img_1.txt.
+
+    Raises:
+        UsageError: no such folder, or no picture with boxes in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder")
+    pictures = {path.stem: path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES}
+    truths = {path.stem.removeprefix("gt_"): path for path in sorted(folder.rglob("gt_*.txt"))}
+
+    def sample(name: str) -> EvalSample | str:
+        if name not in pictures or name not in truths:
+            there, lacks = ("truth", "picture") if name in truths else ("picture", "truth")
+            return f"{name}: a {there} without a {lacks}"
+        truth = read_truth(truths[name])
+        if truth is None:
+            return f"{name}: its truth is not UTF-8"
+        odd = parse_boxes(truth)[1]
+        if odd:
+            return f"{name}: {odd} lines of its truth are no box (eight numbers and a text)"
+        return EvalSample(name, pictures[name], PROMPT, truth, "scene")
+
+    return collect(map(sample, dict.fromkeys([*pictures, *truths])), str(folder), per_group)
+
+
+def box_scores(sample: EvalSample, text: str) -> Scores:
+    """How well the boxes of an answer fit those of the truth; an answer without boxes has found nothing."""
+    return detection_scores(text, sample.truth)
+
+
+def icdar_scores(sample: EvalSample, text: str) -> Scores:
+    """Word spotting by place and text, the same by text alone, and detection of all words."""
+    legible = format_boxes(box for box in parse_boxes(sample.truth)[0] if box.text != NOT_LEGIBLE)
+    by_text = spotting_text_scores(text, text_of_boxes(legible))
+    return {**spotting_scores(text, sample.truth), **by_text, **detection_scores(text, sample.truth)}
+
+
+def spotted_scores(sample: EvalSample, text: str) -> Scores:
+    """Word spotting where the truth has no places, beside the scores of a page."""
+    return {**whole_page_scores(sample, text), **spotting_text_scores(text, sample.truth)}
+
+
+# ---------------------------------------------------------------------------------------------------
 # Tables
 
 
@@ -93,60 +151,3 @@ def table_task_scores(sample: EvalSample, text: str) -> Scores:
     """
     found = table_scores(text, sample.truth)
     return {"teds": found.teds, "teds_structure": found.teds_structure}
-
-
-# ---------------------------------------------------------------------------------------------------
-# olmOCR-bench
-
-
-def load_olmocr_bench(folder: str | Path, per_group: int = 0, prompt: str = PROMPT) -> SampleSet:
-    """Every page that a test of a folder of .jsonl files is about; the PDFs lie in it, or in pdfs/ below it.
-
-    A sample's annotation is its tests, a TestSet. Tests of types that cannot be run here, and lines that are
-    no test, are among what is left out.
-
-    Raises:
-        UsageError: no such folder, no test in it, or none of its pages is there.
-    """
-    folder = Path(folder)
-    found = read_tests(folder)
-    of_page: dict[PageKey, list[int]] = {}
-    tests = with_baselines(found.tests)
-    for number, test in enumerate(tests):
-        of_page.setdefault((test.document, test.page), []).append(number)
-    not_run = tuple(
-        f"{count} tests of type {kind} cannot be run here" for kind, count in found.not_run.items()
-    )
-
-    def sample(key: PageKey) -> EvalSample | str:
-        document, page = key
-        names = (f"pdfs/{document}.pdf", f"{document}.pdf")
-        picture = next((folder / name for name in names if (folder / name).is_file()), None)
-        if picture is None:
-            return f"{document}.pdf: missing, with {len(of_page[key])} tests"
-        own = TestSet(tuple(tests[number] for number in of_page[key]), {}, ())
-        groups = tuple(dict.fromkeys(test.kind for test in own.tests))
-        return EvalSample(f"{document}_pg{page}", picture, prompt, "", "document", groups, own, page=page)
-
-    pages = collect(map(sample, of_page), str(folder), per_group)
-    return SampleSet(pages.samples, (*pages.left_out, *not_run, *found.problems))
-
-
-def olmocr_scores(sample: EvalSample, text: str) -> Scores:
-    """The share of a page's tests that its text passes."""
-    own: TestSet = sample.annotation
-    key = (own.tests[0].document, own.tests[0].page)
-    report = score_pages(own, {key: text})
-    passed = [outcome.passed for outcome in report.outcomes if outcome.test in own.tests]
-    return {"tests_passed": fmean(passed)}
-
-
-def olmocr_score(samples: Sequence[EvalSample], texts: Mapping[str, str]) -> Scores:
-    """The benchmark's score: the mean over its files of the share of tests passed; and the share by type."""
-    tests = TestSet(tuple(test for sample in samples for test in sample.annotation.tests), {}, ())
-    keys = {sample.id: sample.annotation.tests[0] for sample in samples}
-    report = score_pages(tests, {(keys[i].document, keys[i].page): texts[i] for i in keys})
-    return {
-        "olmocr_bench": report.score,
-        **{f"passed_{kind}": share for kind, share in report.by_kind.items()},
-    }

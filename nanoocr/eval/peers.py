@@ -22,7 +22,9 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
+from nanoocr.document import Line, Word
 from nanoocr.errors import NanoOCRError, UsageError
+from nanoocr.eval.boxes import Box, boxes_of_words, upright_quad
 
 
 class PeerError(NanoOCRError):
@@ -36,6 +38,10 @@ class Peer(Protocol):
 
     def read(self, image: Image.Image, kind: str) -> str:
         """The text, lines in reading order. Raises PeerError."""
+        ...
+
+    def boxes(self, image: Image.Image, kind: str) -> list[Box]:
+        """What was read with its places: a box for a line, or for a part of it. Raises PeerError."""
         ...
 
     def about(self) -> dict[str, Any]:
@@ -83,13 +89,23 @@ class Tesseract:
 
     def read(self, image: Image.Image, kind: str) -> str:
         """The text, line by line; small pictures are read at twice their size."""
-        if image.width * image.height < SMALL:
-            image = image.resize((2 * image.width, 2 * image.height), Image.Resampling.BICUBIC)
+        text = self._read(image, kind)[0]
+        return re.sub(r"\n{2,}", "\n", text).strip()  # it parts blocks by empty lines, the truths do not
+
+    def boxes(self, image: Image.Image, kind: str) -> list[Box]:
+        """Its words, joined where little lies between them."""
+        return boxes_of_words(lines_of_tsv(*self._read(image, kind, "tsv")))
+
+    def _read(self, image: Image.Image, kind: str, form: str = "txt") -> tuple[str, int]:
+        """What it says about a picture in a form of its own, and how many times the picture was enlarged."""
+        times = 2 if image.width * image.height < SMALL else 1
+        if times > 1:
+            image = image.resize((times * image.width, times * image.height), Image.Resampling.BICUBIC)
         stored = io.BytesIO()
         image.save(stored, "PNG", compress_level=1)
         mode = str(SEGMENTATION.get(kind, OTHER_SEGMENTATION))
-        text = self._run(["stdin", "stdout", "-l", self.language, "--psm", mode], stored.getvalue())
-        return re.sub(r"\n{2,}", "\n", text).strip()  # it parts blocks by empty lines, the truths do not
+        flags = ["stdin", "stdout", "-l", self.language, "--psm", mode, form]
+        return self._run(flags, stored.getvalue()), times
 
     def about(self) -> dict[str, Any]:
         """Version, bytes of the language's data, and how pages are segmented."""
@@ -118,6 +134,20 @@ class Tesseract:
             reason = " ".join(done.stderr.decode("utf-8", "replace").split())
             raise PeerError(f"tesseract ended with code {done.returncode}: {reason[:200]}")
         return done.stdout.decode("utf-8", "replace")
+
+
+def lines_of_tsv(table: str, times: int = 1) -> list[Line]:
+    """The lines of tesseract's own table, places divided by `times`: its words have level 5 and a text."""
+    lines: dict[tuple[str, ...], list[Word]] = {}
+    for row in table.splitlines()[1:]:
+        level, *numbers, text = (row.split("\t") + [""] * 12)[:12]
+        if level == "5" and text.strip():
+            left, top, width, height = (int(number) / times for number in numbers[5:9])
+            quad = upright_quad(left, top, left + width, top + height)
+            lines.setdefault(tuple(numbers[:4]), []).append(Word(text, quad))
+    return [
+        Line(" ".join(w.text for w in words), words[0].quad, None, tuple(words)) for words in lines.values()
+    ]
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -164,14 +194,23 @@ class RapidOCR:
         Raises:
             PeerError: the engine failed on the picture.
         """
+        boxes, texts = self._found(image)
+        if boxes is None:  # nothing found; or the picture as a whole was read, without looking for boxes
+            return " ".join(texts or ())
+        return "" if texts is None else "\n".join(lines_of_boxes(np.asarray(boxes), texts))
+
+    def boxes(self, image: Image.Image, kind: str) -> list[Box]:
+        """Its boxes as they are. Raises PeerError."""
+        boxes, texts = self._found(image)
+        corners = np.asarray(boxes if boxes is not None else []).reshape(-1, 4, 2).tolist()
+        return [Box((a, b, c, d), text) for ((a, b, c, d), text) in zip(corners, texts or ())]
+
+    def _found(self, image: Image.Image) -> tuple[Any, Any]:
         try:
             found = self.engine(image)
         except Exception as error:  # a foreign engine: whatever it raises, it has failed on the page
             raise PeerError(f"rapidocr: {type(error).__name__}: {error}") from error
-        boxes, texts = getattr(found, "boxes", None), getattr(found, "txts", None)
-        if boxes is None:  # nothing found; or the picture as a whole was read, without looking for boxes
-            return " ".join(texts or ())
-        return "" if texts is None else "\n".join(lines_of_boxes(np.asarray(boxes), texts))
+        return getattr(found, "boxes", None), getattr(found, "txts", None)
 
     def about(self) -> dict[str, Any]:
         """Version and bytes of the models that read; the one that turns lines is switched off."""
@@ -219,14 +258,24 @@ class FasterPaddle:
         Raises:
             PeerError: the engine failed on the picture.
         """
+        text = str(self._found(image)["structured_text"])
+        # It draws the page with blanks and empty lines, which the truths do not.
+        return "\n".join(" ".join(line.split()) for line in text.splitlines() if line.strip())
+
+    def boxes(self, image: Image.Image, kind: str) -> list[Box]:
+        """Its boxes, which are upright. Raises PeerError."""
+        found = self._found(image)["bounds"].values()
+        corners = [(*one["topLeftCoord"], *one["bottomRightCoord"]) for one in found]
+        return [Box(upright_quad(*place), one["text"]) for place, one in zip(corners, found)]
+
+    def _found(self, image: Image.Image) -> dict[str, Any]:
         stored = io.BytesIO()
         image.save(stored, "PNG", compress_level=1)
         try:
-            text = str(self.engine.ocr(stored.getvalue())["structured_text"])
+            found: dict[str, Any] = self.engine.ocr(stored.getvalue())
         except Exception as error:  # a foreign engine: whatever it raises, it has failed on the page
             raise PeerError(f"{self.name}: {type(error).__name__}: {error}") from error
-        # It draws the page with blanks and empty lines, which the truths do not.
-        return "\n".join(" ".join(line.split()) for line in text.splitlines() if line.strip())
+        return found
 
     def about(self) -> dict[str, Any]:
         """Version, and the models' bytes as the package's page states them: they lie inside its library."""

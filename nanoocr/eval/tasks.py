@@ -15,7 +15,14 @@ from dataclasses import dataclass
 from nanoocr.config import PROMPT
 from nanoocr.data.synth import KINDS
 from nanoocr.errors import UsageError
-from nanoocr.eval.benchmarks import load_fox, load_omnidocbench, omnidocbench_scores
+from nanoocr.eval.benchmarks import (
+    load_fox,
+    load_olmocr_bench,
+    load_omnidocbench,
+    olmocr_score,
+    olmocr_scores,
+    omnidocbench_scores,
+)
 from nanoocr.eval.fox import CHINESE, fox_scores, fox_words
 from nanoocr.eval.metrics import (
     anls,
@@ -26,13 +33,15 @@ from nanoocr.eval.metrics import (
     word_error_rate,
     word_overlap,
 )
+from nanoocr.eval.omni_parse import load_omni_parse_bench, omni_parse_score, omni_parse_scores
 from nanoocr.eval.page_tasks import (
+    box_scores,
     fox_drops,
+    icdar_scores,
     load_fox_pages,
-    load_olmocr_bench,
+    load_icdar,
     load_pages,
-    olmocr_score,
-    olmocr_scores,
+    spotted_scores,
     table_task_scores,
     whole_page_scores,
 )
@@ -98,8 +107,13 @@ def text_scores(sample: EvalSample, text: str) -> dict[str, float]:
         "precision": fox.precision,
         "f1": fox.f1,
         "word_overlap": word_overlap(text, truth),
-        "plain_word_f1": word_bag_f1(without_markup(text), without_markup(truth)),
+        "plain_word_f1": plain_word_f1(text, truth),
     }
+
+
+def plain_word_f1(text: str, truth: str) -> float:
+    """The word-bag F1 without markup: engines that know none can be compared by it on tables and forms."""
+    return word_bag_f1(without_markup(text), without_markup(truth))
 
 
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,1000}>")
@@ -145,6 +159,10 @@ def _olmocr_bench(chosen: Selection) -> SampleSet:
     return load_olmocr_bench(_data(chosen), chosen.per_group, chosen.prompt)
 
 
+def _omni_parse_bench(chosen: Selection) -> SampleSet:
+    return load_omni_parse_bench(_data(chosen), chosen.per_group, chosen.prompt)
+
+
 def _pages(load: Callable[[str, Sequence[str], int], SampleSet]) -> Callable[[Selection], SampleSet]:
     return lambda chosen: load(_data(chosen), chosen.kinds, chosen.per_group)
 
@@ -167,10 +185,15 @@ TASKS: dict[str, EvalTask] = {
     "sroie_lines": EvalTask(_pages(load_pages("sroie_lines")), whole_page_scores),
     "funsd": EvalTask(_pages(load_pages("funsd")), whole_page_scores),
     "born_digital": EvalTask(_pages(load_pages("born_digital")), whole_page_scores),
+    "sroie_boxes": EvalTask(_pages(load_pages("sroie_boxes")), box_scores),
+    "scenes": EvalTask(_pages(load_pages("scenes")), spotted_scores),
+    "icdar2015": EvalTask(_pages(load_icdar), icdar_scores),
+    "cards": EvalTask(lambda _: load_pages("cards")(""), whole_page_scores),
     "tables": EvalTask(_tables, table_task_scores),
     "docvqa": EvalTask(_questions, docvqa_scores),
     "textvqa": EvalTask(_questions, textvqa_scores),
     "olmocr_bench": EvalTask(_olmocr_bench, olmocr_scores, olmocr_score),
+    "omni_parse_bench": EvalTask(_omni_parse_bench, omni_parse_scores, omni_parse_score),
 }
 
 

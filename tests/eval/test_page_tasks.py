@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from nanoocr.errors import UsageError
-from nanoocr.eval.page_tasks import fox_drops, load_fox_pages, load_olmocr_bench, olmocr_score, olmocr_scores
+from nanoocr.eval.benchmarks import load_olmocr_bench, olmocr_score, olmocr_scores
+from nanoocr.eval.page_tasks import fox_drops, load_fox_pages
 from nanoocr.eval.question_sets import docvqa_scores, load_questions, textvqa_scores
 from nanoocr.eval.tasks import Selection, find_task
 

@@ -1,0 +1,74 @@
+"""What a set of pages is about beside the scores that every page has: official scores, boxes, spotted words.
+
+Every entry is a function over all pages that were read, sample id -> text, and gives named numbers; its
+control is the same function over answers that were given to other pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+
+from nanoocr.eval.benchmarks import olmocr_score, omnidocbench_scores
+from nanoocr.eval.boxes import detection_scores, spotting_text_scores
+from nanoocr.eval.fox import fox_scores
+from nanoocr.eval.grounding import wrong_picture
+from nanoocr.eval.page_tasks import table_task_scores
+from nanoocr.eval.samples import EvalSample
+from nanoocr.eval.tasks import plain_word_f1
+
+Scores = dict[str, float]
+Texts = Mapping[str, str]
+SetScorer = Callable[[Sequence[EvalSample], Texts], Scores]
+
+
+def means(score: Callable[[EvalSample, str], Mapping[str, float]]) -> SetScorer:
+    """A score of one answer as its mean over all."""
+
+    def over_all(samples: Sequence[EvalSample], texts: Texts) -> Scores:
+        pages = [score(sample, texts[sample.id]) for sample in samples]
+        return {name: fmean(page[name] for page in pages) for name in pages[0]} if pages else {}
+
+    return over_all
+
+
+def omnidocbench(samples: Sequence[EvalSample], texts: Texts) -> Scores:
+    """The official v1.5 scores of all pages, and text_edit of each language; an empty set has none."""
+    score = omnidocbench_scores("1.5")
+    found = score(samples, texts) if samples else {}
+    for language in ("english", "simplified_chinese"):
+        own = [sample for sample in samples if f"language: {language}" in sample.groups]
+        if own:
+            found[f"text_edit_{language}"] = score(own, texts)["text_edit"]
+    return found
+
+
+def _fox(sample: EvalSample, text: str) -> Scores:
+    found = fox_scores(text, sample.truth)
+    return {"fox_precision_official": found.fox_precision_official, "fox_f1": found.f1, "fox_ned": found.ned}
+
+
+def _table(sample: EvalSample, text: str) -> Scores:
+    return {**table_task_scores(sample, text), "plain_word_f1": plain_word_f1(text, sample.truth)}
+
+
+EXTRAS: dict[str, SetScorer] = {
+    **{f"fox_{kind}": means(_fox) for kind in ("original", "rendered", "random")},
+    "omnidocbench": omnidocbench,
+    "olmocr_bench": lambda samples, texts: olmocr_score(samples, texts) if samples else {},
+    "scenes": means(lambda sample, text: spotting_text_scores(text, sample.truth)),
+    "sroie_boxes": means(lambda sample, text: detection_scores(text, sample.truth)),
+    "tables": means(_table),
+}
+
+
+def other_answers(samples: Sequence[EvalSample], texts: Texts) -> dict[str, str]:
+    """The grounding control without a second reading: each sample with the answer to another's picture.
+
+    An engine that is asked nothing, or the same about every page, would have said just this about the wrong
+    picture. {} where there is only one sample.
+    """
+    if len(samples) < 2:
+        return {}
+    keys, truths = [(s.kind, s.prompt) for s in samples], [s.truth for s in samples]
+    return {s.id: texts[samples[wrong_picture(keys, truths, i)].id] for i, s in enumerate(samples)}
