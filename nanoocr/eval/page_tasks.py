@@ -25,8 +25,9 @@ from nanoocr.eval.boxes import (
 from nanoocr.eval.metrics import normalised_edit_distance
 from nanoocr.eval.page_scores import page_scores
 from nanoocr.eval.page_sets import FOX_KINDS, load_page_set
-from nanoocr.eval.samples import SUFFIXES, EvalSample, SampleSet, collect, read_truth
+from nanoocr.eval.samples import EvalSample, SampleSet, collect, read_truth
 from nanoocr.eval.teds import table_scores
+from nanoocr.folders import SUFFIXES
 
 Scores = dict[str, float]
 
