@@ -237,9 +237,9 @@ def _window(dice: Dice, drawn: Drawn, stretch: float) -> Window:
     # Where nearly no letter rises above an x, a finder takes the height of an x for that of capitals.
     seen = drawn.low if mostly_low(drawn.text) and dice.chance(0.7) else drawn.cap
     scale = cap / seen
-    length, most = (drawn.right - drawn.left) * stretch, WIDTHS[-1] - 2 * ROOM
-    scale = min(scale, most / length)
-    before, behind = (max(1.0, ROOM + dice.between(-10, 10)) for _ in range(2))
+    before, behind = _margin(dice), _margin(dice)
+    length = (drawn.right - drawn.left) * stretch
+    scale = min(scale, (WIDTHS[-1] - before - behind) / length)
     baseline = BASELINE + (dice.unit() + dice.unit() - 1) * 5
     width = length * scale + before + behind
     return Window(
@@ -249,6 +249,11 @@ def _window(dice: Dice, drawn: Drawn, stretch: float) -> Window:
         stretch=stretch,
         width=min(max(16, round(width)), WIDTHS[-1]),
     )
+
+
+def _margin(dice: Dice) -> float:
+    """Strip pixels left or right of the text: more where a rule was taken for its first or last letter."""
+    return max(1.0, ROOM + dice.between(-10, 10)) + (dice.between(0, 50) if dice.chance(0.12) else 0.0)
 
 
 def _shrunk(dice: Dice, drawn: Drawn, window: Window, wear: StripWear) -> np.ndarray:

@@ -34,7 +34,7 @@ def rules(
     dice: Dice, ink: np.ndarray, cap: float, baseline: int, left: float, right: float, *, empty: bool
 ) -> np.ndarray:
     """Underlines, rules above, frames at the sides; on empty strips whatever is no text."""
-    ruled, specks = dice.chance(0.95 if empty else 0.24), dice.chance(0.15)
+    ruled, specks = dice.chance(0.95 if empty else 0.3), dice.chance(0.15)
     if not ruled and not specks:
         return ink
     pen = ImageDraw.Draw(image := Image.fromarray(ink))
@@ -71,12 +71,25 @@ def rules(
             y = baseline - dice.between(1.35, 1.9) * cap
             pen.rectangle([x0, y, x1, y + thick], fill=255)
         elif choice < 0.85:
-            for x in dice.sample([left - 0.6 * cap, right + 0.6 * cap], dice.whole(1, 2)):
-                pen.rectangle([x, 0, x + thick, image.height], fill=255)
+            _cell(dice, pen, cap, baseline, left, right, thick)
         else:
             top, bottom = baseline - 1.5 * cap, baseline + 0.6 * cap
             pen.rectangle([left - 0.7 * cap, top, right + 0.7 * cap, bottom], outline=255, width=thick)
     return np.asarray(image)
+
+
+def _cell(
+    dice: Dice, pen: ImageDraw.ImageDraw, cap: float, baseline: int, left: float, right: float, thick: int
+) -> None:
+    """What a strip shows of a table's cell: rules at one or both sides, and at times above and below."""
+    top = baseline - dice.between(1.2, 2.0) * cap if dice.chance(0.4) else 0.0
+    bottom = baseline + (dice.between(0.35, 0.7) if dice.chance(0.5) else 2.5) * cap
+    before, behind = left - dice.between(0.25, 1.6) * cap, right + dice.between(0.25, 1.6) * cap
+    for x in dice.sample([before, behind], dice.whole(1, 2)):
+        pen.rectangle([x, top, x + thick, bottom], fill=255)
+    for y in (top, bottom):
+        if dice.chance(0.5):
+            pen.rectangle([before, y, behind, y + thick], fill=255)
 
 
 def _tick_box(
