@@ -5,9 +5,9 @@ python -m scripts.bench.reading --engines=nanoocr,nanoocr:bfloat16 --before=OLDE
 
 The pages are drawn here from seeds: one sheet in four densities, a receipt, and for the growth of the cost a
 sheet that gets longer with its text. Every engine has a process of its own; they read the same picture in
-turn, so that what else the machine does meets all of them. Numbers are the least of `--repeats`, page by page.
-A shared machine makes wall time worthless: there the seconds of the processor and the ratios within the run
-count. JSON on the last line.
+turn, so that what else the machine does meets all of them. Numbers are the least of `--repeats`, page by
+page. A shared machine makes wall time worthless: there the seconds of the processor and the ratios within the
+run count. JSON on the last line.
 """
 
 from __future__ import annotations
