@@ -92,6 +92,16 @@ class World:
         dist.all_gather_object(values, value)
         return values
 
+    def exchange(self, own: Tensor, lengths: Sequence[int]) -> list[Tensor]:
+        """Every rank's numbers, in the order of the ranks: 1-d tensors of one dtype, of these lengths."""
+        width = own.element_size()
+        # As bytes, because gloo does not know every dtype; padded, because it wants equal lengths.
+        here = torch.zeros(width * max(lengths), dtype=torch.uint8, device=own.device)
+        here[: width * len(own)] = own.view(torch.uint8)
+        found = [torch.empty_like(here) for _ in lengths]
+        dist.all_gather(found, here)
+        return [part[: width * n].view(own.dtype) for part, n in zip(found, lengths, strict=True)]
+
     def wait(self) -> None:
         """Go on when all ranks are here, however long one validates or writes; a death ends the wait."""
         if self.size > 1:

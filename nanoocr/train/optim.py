@@ -7,14 +7,15 @@ AdamW alone. One learning rate per component, rate 0 means frozen: see nanoocr/t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from nanoocr.train.sharding import on_whole_matrices, own_part
+from nanoocr.train.distributed import World
+from nanoocr.train.sharding import is_split, on_whole_matrices, own_part
 
 # Quintic iteration X <- aX + (bA + cA^2)X with A = XX': each triple is tuned for its step, so that five
 # steps take singular values from [0.001, 1] to about 1 (Polar Express, arXiv 2505.16932, table of the paper).
@@ -111,12 +112,22 @@ class AdamW(Keeping):
         own.addcdiv_(mean, root, value=-group["lr"] / (1 - beta1**steps))
 
 
+class Stack(NamedTuple):
+    """Parameters of one group and one shape, whose directions go through in one batch."""
+
+    group: dict[str, Any]
+    shape: tuple[int, int]
+    parameters: list[nn.Parameter]
+
+
 class Muon(Keeping):
     """Nesterov momentum, orthogonalised per matrix; matrices of one shape go through in one batch.
 
-    Of parameters that are split over ranks each rank keeps and updates its rows. A convolution counts as the
-    matrix (out, in * kernel). The update is scaled by sqrt(rows / columns) where that is above one, so that a
-    rate means the same for every shape. (K. Jordan, Muon, 2024.)
+    Of parameters that are split over ranks each rank keeps and updates its rows. Of those that every rank
+    holds whole, each rank orthogonalises its share and all get all, as nanochat's does: the same update,
+    whose cost does not grow with the ranks. A convolution counts as the matrix (out, in * kernel). The
+    update is scaled by sqrt(rows / columns) where that is above one, so that a rate means the same for every
+    shape. (K. Jordan, Muon, 2024.)
     """
 
     def __init__(
@@ -126,30 +137,65 @@ class Muon(Keeping):
         momentum: float = 0.95,
         moments: torch.dtype = torch.float32,
         polar_steps: int = len(POLAR_STEPS),
+        world: World | None = None,
     ) -> None:
         super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": 0.0}, moments)
         self.orthogonalise = partial(orthogonalise, steps=polar_steps)
+        self.world = world or World()
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One update of every parameter that has a gradient."""
+        shared = []
+        for stack in self._stacks():
+            if self.world.size > 1 and not is_split(stack.parameters[0]):
+                shared.append(stack)
+            else:
+                self._update(stack)
+        if shared:
+            self._update_shared(shared)
+
+    def _stacks(self) -> list[Stack]:
+        """What has a gradient, group by group and shape by shape: in the same order on every rank."""
+        stacks = []
         for group in self.param_groups:
             by_shape: dict[tuple[int, int], list[nn.Parameter]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     rows = parameter.size(0)
                     by_shape.setdefault((rows, parameter.numel() // rows), []).append(parameter)
-            for shape, parameters in by_shape.items():
-                self._update(group, shape, parameters)
+            stacks += [Stack(group, shape, parameters) for shape, parameters in by_shape.items()]
+        return stacks
 
-    def _update(self, group: dict[str, Any], shape: tuple[int, int], parameters: list[nn.Parameter]) -> None:
-        directions = torch.stack([self._momentum(p, group["momentum"]).flatten(1) for p in parameters])
-        updates = on_whole_matrices(self.orthogonalise, directions, of=parameters[0]).float()
-        scale = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
-        for parameter, update in zip(parameters, updates):
-            own = own_part(parameter)
-            own.mul_(1 - group["lr"] * group["weight_decay"])
-            own.sub_(update.reshape(own.shape), alpha=scale)
+    def _update(self, stack: Stack) -> None:
+        momentum = stack.group["momentum"]
+        directions = torch.stack([self._momentum(p, momentum).flatten(1) for p in stack.parameters])
+        for parameter, update in zip(
+            stack.parameters, on_whole_matrices(self.orthogonalise, directions, of=stack.parameters[0])
+        ):
+            apply_update(stack, parameter, update)
+
+    def _update_shared(self, stacks: list[Stack]) -> None:
+        """As `_update`, where every rank holds whole matrices: it works on its share and gets the rest."""
+        owners = share_out([stack.shape for stack in stacks for _ in stack.parameters], self.world.size)
+        done, lengths, place = [], [0] * self.world.size, iter(owners)
+        for stack in stacks:
+            mine = []
+            for parameter in stack.parameters:
+                direction, owner = self._momentum(parameter, stack.group["momentum"]), next(place)
+                lengths[owner] += direction.numel()
+                if owner == self.world.rank:
+                    mine.append(direction.flatten(1))
+            if mine:
+                done.append(self.orthogonalise(torch.stack(mine)).flatten())
+        device = stacks[0].parameters[0].device
+        own = torch.cat(done) if done else torch.zeros(0, dtype=torch.bfloat16, device=device)
+        of_ranks, used, place = self.world.exchange(own, lengths), [0] * self.world.size, iter(owners)
+        for stack in stacks:
+            for parameter in stack.parameters:
+                owner = next(place)
+                start, used[owner] = used[owner], used[owner] + parameter.numel()
+                apply_update(stack, parameter, of_ranks[owner][start : used[owner]])
 
     def _momentum(self, parameter: nn.Parameter, momentum: float) -> Tensor:
         grad, kept = parameter.grad, self.moment(parameter, "momentum")
@@ -158,6 +204,23 @@ class Muon(Keeping):
         mean = own_kept.float().lerp_(own, 1 - momentum)  # in place where it is kept in fp32
         own_kept.copy_(mean)
         return own.lerp(mean, momentum)
+
+
+def apply_update(stack: Stack, parameter: nn.Parameter, update: Tensor) -> None:
+    """Move a parameter, or the rows of it that this rank holds, against its orthogonalised direction."""
+    own, rate = own_part(parameter), stack.group["lr"]
+    own.mul_(1 - rate * stack.group["weight_decay"])
+    own.sub_(update.float().reshape(own.shape), alpha=rate * max(1.0, stack.shape[0] / stack.shape[1]) ** 0.5)
+
+
+def share_out(shapes: Sequence[tuple[int, int]], ranks: int) -> list[int]:
+    """The rank that works on each matrix: the dearest come first, each goes to the rank with least work."""
+    work, owners = [0] * ranks, [0] * len(shapes)
+    costs = [rows * columns * min(rows, columns) for rows, columns in shapes]
+    for number in sorted(range(len(shapes)), key=lambda i: (-costs[i], i)):
+        owners[number] = min(range(ranks), key=lambda rank: (work[rank], rank))
+        work[owners[number]] += costs[number]
+    return owners
 
 
 def is_hidden_matrix(name: str, parameter: Tensor) -> bool:

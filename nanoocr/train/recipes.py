@@ -16,6 +16,7 @@ from torch import nn
 from nanoocr.errors import UsageError
 from nanoocr.model.components import COMPONENTS, component_of
 from nanoocr.model.vlm import VLM, count_parameters
+from nanoocr.train.distributed import World
 from nanoocr.train.optim import POLAR_STEPS, AdamW, Muon, is_hidden_matrix
 from nanoocr.train.sharding import is_split
 
@@ -87,11 +88,13 @@ def make_optimizers(
     weight_decay: float,
     moments: torch.dtype = torch.float32,
     polar_steps: int = len(POLAR_STEPS),
+    world: World | None = None,
 ) -> list[torch.optim.Optimizer]:
     """Muon for the hidden matrices where the recipe says so, and AdamW for the rest and the glyph heads.
 
     Components of one rate share a group. Every group carries `base_lr`, which the schedule multiplies.
     `moments` is the dtype that both keep their moments in, fp32 or bf16; `polar_steps` are Muon's iterations.
+    The ranks of a `world` share Muon's work.
     """
     matrices: Rates = {}
     # Tensors that are split and tensors that are not cannot share a group: heads never are.
@@ -105,7 +108,7 @@ def make_optimizers(
     optimizers: list[torch.optim.Optimizer] = []
     if matrices:
         to_orthogonal = groups(matrices, chosen.muon_lr, weight_decay)
-        optimizers.append(Muon(to_orthogonal, moments=moments, polar_steps=polar_steps))
+        optimizers.append(Muon(to_orthogonal, moments=moments, polar_steps=polar_steps, world=world))
     if rest := groups(others, chosen.lr, weight_decay):
         if moments == torch.bfloat16:
             optimizers.append(AdamW(rest, BETAS))

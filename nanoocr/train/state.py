@@ -70,7 +70,9 @@ def build_state(run: Run, model: VLM) -> TrainState:
         if model.device.type != "cpu":  # there the encoder gains nothing from it (docs/log.md)
             encode = torch.compile(encode)
     moments = torch.bfloat16 if config.moments == "bfloat16" else torch.float32
-    optimizers = make_optimizers(model, heads, recipe, config.weight_decay, moments, config.polar_steps)
+    optimizers = make_optimizers(
+        model, heads, recipe, config.weight_decay, moments, config.polar_steps, world
+    )
     average = WeightAverage(model, config.average) if config.average else None
     glyph_steps = round(config.glyph_only * config.steps)
     return TrainState(model, heads, optimizers, encode, decode, average, glyph_steps)

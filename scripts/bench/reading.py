@@ -4,10 +4,10 @@ python -m scripts.bench.reading
 python -m scripts.bench.reading --engines=nanoocr,nanoocr:bfloat16 --before=OLDER_CHECKOUT --threads=2
 
 The pages are drawn here from seeds: one sheet in four densities, a receipt, and for the growth of the cost a
-sheet that gets longer with its text. Every engine has a process of its own; they read the same picture in turn, so that
-what else the machine does meets all of them. Numbers are the least of `--repeats`, page by page. A shared
-machine makes wall time worthless: there the seconds of the processor and the ratios within the run count. JSON on
-the last line.
+sheet that gets longer with its text. Every engine has a process of its own; they read the same picture in
+turn, so that what else the machine does meets all of them. Numbers are the least of `--repeats`, page by
+page. A shared machine makes wall time worthless: there the seconds of the processor and the ratios within the
+run count. JSON on the last line.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def main(argv: list[str] | None = None) -> int:
         raise UsageError("--pages, --repeats and --threads must be at least 1")
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         pages = list(make_pages(Path(folder), config))
-        engines = {name: stack.enter_context(started(name, config)) for name in names_of(config)}
-        engines = {name: process for name, process in engines.items() if process is not None}
+        processes = {name: stack.enter_context(started(name, config)) for name in names_of(config)}
+        engines = {name: process for name, process in processes.items() if process is not None}
         answers = read_all(engines, pages, config.repeats)
     result = {name: table(pages, answers, name) for name in dict.fromkeys(page.set for page in pages)}
     for name, rows in result.items():
@@ -231,7 +231,7 @@ def ask(process: subprocess.Popen[str], page: MadePage) -> dict[str, Any]:
 def table(
     pages: Sequence[MadePage], answers: Mapping[str, Sequence[dict[str, Any]]], name: str
 ) -> dict[str, dict[str, Any]]:
-    """Engine -> its numbers on the pages of one set; `ratio` is its processor time over the first engine's."""
+    """Engine -> its numbers on the pages of one set; `ratio` is processor time over the first engine's."""
     own = [number for number, page in enumerate(pages) if page.set == name]
     characters = sum(len(pages[i].truth) for i in own)
     rows: dict[str, dict[str, Any]] = {}
@@ -273,7 +273,8 @@ def print_table(name: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
     for engine, row in rows.items():
         stages = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in row["stages"].items())
         print(
-            f"| {engine} | {row['pages_per_second']:.2f} | {row['processor_per_page']:.2f} | {row['ratio']:.2f} "
+            f"| {engine} | {row['pages_per_second']:.2f} | {row['processor_per_page']:.2f} "
+            f"| {row['ratio']:.2f} "
             f"| {row['characters_per_core_second']:.0f} | {row['cer']:.2%} | {row['peak_bytes'] / 1e6:.0f} "
             f"| {stages} |"
         )

@@ -1,9 +1,9 @@
 """One engine in a process of its own, which reads the pictures that `scripts.bench.reading` names.
 
-It takes `PATH<tab>KIND` a line on stdin and answers each with a line of JSON on stdout: the text, the seconds by the
-clock and of the processor (child processes included), the seconds of each stage, and the most memory so far.
-It is run as a file from the root of a checkout and uses the `nanoocr` of that one, so that an older build can
-stand beside this one.
+It takes `PATH<tab>KIND` a line on stdin and answers each with a line of JSON on stdout: the text, the seconds
+by the clock and of the processor (child processes included), the seconds of each stage, and the most memory
+so far. It is run as a file from the root of a checkout and uses the `nanoocr` of that one, so that an older
+build can stand beside this one.
 """
 
 from __future__ import annotations

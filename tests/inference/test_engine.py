@@ -138,7 +138,7 @@ def test_encoder_works_in_chunks(monkeypatch):
     model = random_model()
     requests = mixed_requests()
     whole = Engine(model, TOKENIZER).generate(requests, FREE)
-    monkeypatch.setattr("nanoocr.inference.encode.ENCODE_PIXELS", 64 * 128)
+    monkeypatch.setattr("nanoocr.inference.encode.CPU_ENCODE_PIXELS", 64 * 128)
     assert [c.ids for c in Engine(model, TOKENIZER).generate(requests, FREE)] == [c.ids for c in whole]
 
 

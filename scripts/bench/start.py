@@ -1,0 +1,69 @@
+"""A fresh `nanoocr read` of one picture: processor seconds, wall seconds and memory, beside older checkouts.
+
+python -m scripts.bench.start --before=OLDER_CHECKOUT
+
+The checkouts take turns, and the numbers are medians. JSON on the last line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from nanoocr.commandline import parse, run
+from nanoocr.errors import UsageError
+from nanoocr.machine import machine
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class StartConfig:
+    """What is read, and by which checkouts beside this one."""
+
+    picture: Path = ROOT / "assets" / "samples" / "card_1_line_dark.png"
+    before: str = ""  # roots of older checkouts, parted by commas
+    repeats: int = 5
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print one line of JSON."""
+    config = parse(StartConfig, argv)
+    roots = [ROOT, *(Path(root).resolve() for root in config.before.split(",") if root)]
+    found: dict[Path, list[tuple[float, float, int]]] = {root: [] for root in roots}
+    for _ in range(config.repeats):
+        for root in roots:
+            found[root].append(read_once(root, config.picture.resolve()))
+    names = ["now", *(root.name for root in roots[1:])]
+    medians = {
+        name: dict(zip(("wall", "processor", "peak_bytes"), map(median, zip(*found[root]))))
+        for name, root in zip(names, roots)
+    }
+    print(json.dumps({**machine(), **medians}))
+    return 0
+
+
+def read_once(root: Path, picture: Path) -> tuple[float, float, int]:
+    """Seconds by the clock and of the processor, and the peak bytes, of one new process.
+
+    Raises:
+        UsageError: it could not read the picture.
+    """
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "nanoocr", "read", str(picture)]
+    process = subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise UsageError(f"{root} cannot read {picture}: nanoocr read ends with {process.returncode}")
+    return time.perf_counter() - started, usage.ru_utime + usage.ru_stime, 1024 * usage.ru_maxrss
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
