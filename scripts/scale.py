@@ -136,6 +136,9 @@ def draw_work(cluster: Cluster, measured: Measured, rng: np.random.Generator) ->
 # Doing it
 
 
+SUMS = ("pages", "reading", "fetching", "lost", "noting", "bytes")
+
+
 class Running(NamedTuple):
     """A task in a worker's hands."""
 
@@ -167,9 +170,6 @@ class State:
         """Order an event; of two at one moment the one ordered first comes first."""
         self.ordered += 1
         heapq.heappush(self.events, (time, self.ordered, what, worker, self.epoch))
-
-
-SUMS = ("pages", "reading", "fetching", "lost", "noting", "bytes")
 
 
 def simulate(cluster: Cluster, measured: Measured, seed: int = 0) -> Outcome:
@@ -295,10 +295,10 @@ HAPPENS = {"is free": _is_free, "is done": _is_done, "died": _died, "driver died
 def scenarios(base: Cluster) -> dict[str, Cluster]:
     """One thing after the other made worse, or mended."""
     whole = replace(base, fetch_ranges=False)  # as from an archive, a table or S3
-    calm = {"deaths_per_day": 0.0, "driver_deaths_per_day": 0.0, "slow_share": 0.0}
+    calm = replace(base, deaths_per_day=0.0, driver_deaths_per_day=0.0, slow_share=0.0)
     return {
         "as the code is": base,
-        "nothing dies, none is slow": replace(base, **calm),
+        "nothing dies, none is slow": calm,
         "workers die 24 times a day": replace(base, deaths_per_day=24.0),
         "the driver dies 24 times a day": replace(base, driver_deaths_per_day=24.0),
         "a tenth of the workers is slow": replace(base, slow_share=0.1),
