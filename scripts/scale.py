@@ -57,6 +57,7 @@ class Cluster:
     storage_bandwidth: float = 2.5e9  # bytes/s, of all workers together
     tasks_per_document: int = 0  # most; 0: any number
     fetch_ranges: bool = True  # of a document only the pages of the task, as from a file system
+    note_share: float = 1.0  # of what the driver does today for a page; the rest is done by workers
     backlog_seconds: float = 30.0  # of the driver's work that may wait before workers do
     single_pages: bool = False  # each document is one page
     dollars_per_hour: float = 0.04  # of one worker
@@ -136,6 +137,9 @@ def draw_work(cluster: Cluster, measured: Measured, rng: np.random.Generator) ->
 # Doing it
 
 
+SUMS = ("pages", "reading", "fetching", "lost", "noting", "bytes")
+
+
 class Running(NamedTuple):
     """A task in a worker's hands."""
 
@@ -167,9 +171,6 @@ class State:
         """Order an event; of two at one moment the one ordered first comes first."""
         self.ordered += 1
         heapq.heappush(self.events, (time, self.ordered, what, worker, self.epoch))
-
-
-SUMS = ("pages", "reading", "fetching", "lost", "noting", "bytes")
 
 
 def simulate(cluster: Cluster, measured: Measured, seed: int = 0) -> Outcome:
@@ -250,7 +251,7 @@ def _is_free(state: State, now: float, worker: int) -> None:
 
 def _is_done(state: State, now: float, worker: int) -> None:
     task = state.running.pop(worker)
-    noting = task.work.pages * state.measured.note_seconds
+    noting = task.work.pages * state.measured.note_seconds * state.cluster.note_share
     state.driver_free = max(state.driver_free, now) + noting
     for name, amount in (
         ("pages", task.work.pages),
@@ -294,20 +295,22 @@ HAPPENS = {"is free": _is_free, "is done": _is_done, "died": _died, "driver died
 
 def scenarios(base: Cluster) -> dict[str, Cluster]:
     """One thing after the other made worse, or mended."""
-    whole = replace(base, fetch_ranges=False)  # as from an archive, a table or S3
-    calm = {"deaths_per_day": 0.0, "driver_deaths_per_day": 0.0, "slow_share": 0.0}
+    light = replace(base, note_share=0.1)
+    whole = replace(light, fetch_ranges=False)  # as from an archive, a table or S3
+    calm = replace(light, deaths_per_day=0.0, driver_deaths_per_day=0.0, slow_share=0.0)
     return {
+        "as the code is, a tenth of the workers": replace(base, workers=base.workers // 10),
         "as the code is": base,
-        "nothing dies, none is slow": replace(base, **calm),
-        "workers die 24 times a day": replace(base, deaths_per_day=24.0),
-        "the driver dies 24 times a day": replace(base, driver_deaths_per_day=24.0),
-        "a tenth of the workers is slow": replace(base, slow_share=0.1),
-        "rounds of 20,000 pages, whatever the workers": replace(base, round_per_worker=0),
-        "storage of 250 MB/s": replace(base, storage_bandwidth=250e6),
-        "each task fetches whole documents": whole,
-        "... and a document is cut into 16 tasks at most": replace(whole, tasks_per_document=16),
-        "... and each document is one page": replace(whole, single_pages=True),
-        "ten times the workers": replace(base, workers=10 * base.workers, pages=4 * base.pages),
+        "the driver does a tenth of its work for a page": light,
+        "... and nothing dies, none is slow": calm,
+        "... and workers die 24 times a day": replace(light, deaths_per_day=24.0),
+        "... and the driver dies 24 times a day": replace(light, driver_deaths_per_day=24.0),
+        "... and a tenth of the workers is slow": replace(light, slow_share=0.1),
+        "... and rounds are of 20,000 pages": replace(light, round_per_worker=0),
+        "... and storage gives 250 MB/s": replace(light, storage_bandwidth=250e6),
+        "... and each task fetches whole documents": whole,
+        "... and that, cut into 16 tasks at most": replace(whole, tasks_per_document=16),
+        "... and that, each document one page": replace(whole, single_pages=True),
     }
 
 

@@ -39,6 +39,11 @@ def test_each_round_costs_a_start():
 def test_a_slow_driver_is_what_everything_waits_for():
     out = simulate(replace(CALM, backlog_seconds=1.0), replace(ONE_SECOND, note_seconds=0.5))
     assert out.hours * 3600 == pytest.approx(8000, rel=0.01) and out.driver_busy > 0.99
+    light = replace(CALM, backlog_seconds=1.0, note_share=0.1)
+    out = simulate(light, replace(ONE_SECOND, note_seconds=0.5))
+    assert out.hours * 3600 == pytest.approx(1610, rel=0.01) and out.driver_busy == pytest.approx(
+        0.5, rel=0.02
+    )
 
 
 def test_the_store_shares_its_bandwidth():
