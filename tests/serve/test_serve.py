@@ -209,6 +209,8 @@ def test_metrics_count(address):
     httpx.post(f"{address}/v1/ocr", content=CARDS[0].read_bytes())
     httpx.post(f"{address}/v1/ocr?stream=1", content=CARDS[0].read_bytes())
     assert (count(pages), count(requests)) == (before[0] + 2, before[1] + 2)
+    for stage in ("open", "lines", "decode"):
+        assert count(f'nanoocr_stage_seconds_sum{{stage="{stage}"}}') > 0
     assert count("nanoocr_loop_stall_own_seconds") <= count("nanoocr_loop_stall_seconds ")
 
 
