@@ -108,6 +108,7 @@ class State:
 def make_app(service: Service, limits: Limits) -> Starlette:
     """The application; its `state.server` is the State."""
     state = State(service, limits)
+    service.note = state.metrics.stage
 
     def guarded(work: Callable[[State, Request], Awaitable[Response]]) -> Callable[..., Awaitable[Response]]:
         async def answer(request: Request) -> Response:

@@ -23,6 +23,7 @@ class Metrics:
         self.seconds = Histogram("nanoocr_request_seconds", "Seconds of a request", ["path"], registry=to)
         self.pages = Counter("nanoocr_pages", "Pages by how they ended", ["status"], registry=to)
         self.page_seconds = Histogram("nanoocr_page_seconds", "Seconds of a page", registry=to)
+        self.stages = Histogram("nanoocr_stage_seconds", "Seconds of a page's stage", ["stage"], registry=to)
         self.tokens = Counter("nanoocr_tokens", "Tokens by kind", ["kind"], registry=to)
         self.queue = Gauge("nanoocr_queue", "Requests inside, waiting ones included", registry=to)
         self.batch = Gauge("nanoocr_batch_rows", "Rows that are decoded together", registry=to)
@@ -40,6 +41,10 @@ class Metrics:
         known = path if path in PATHS else "other"
         self.requests.labels(known, str(status)).inc()
         self.seconds.labels(known).observe(seconds)
+
+    def stage(self, name: str, seconds: float) -> None:
+        """Note how long a stage of a page took: open, lines, decode; the last two wait for a processor."""
+        self.stages.labels(name).observe(seconds)
 
     def read(self, pages: Sequence[Page]) -> None:
         """Note pages that were read."""

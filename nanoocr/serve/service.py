@@ -100,6 +100,7 @@ class _Asking:
     slot: threading.Semaphore
     tell: Callable[[int, Completion], None] | None = None
     first: int = 0
+    note: Callable[[str, float], None] = lambda _, __: None
 
     def generate(
         self,
@@ -109,6 +110,7 @@ class _Asking:
         max_batch: int = MAX_BATCH,
     ) -> list[Completion]:
         self.slot.release()
+        started = time.perf_counter()
         try:
             return self.decoder.generate(
                 requests,
@@ -119,6 +121,7 @@ class _Asking:
                 tell=self.tell,
             )
         finally:
+            self.note("decode", time.perf_counter() - started)
             self.slot.acquire()
 
     @property
@@ -132,6 +135,7 @@ class Service:
     def __init__(self, reader: Reader, name: str, max_pages: int) -> None:
         self.reader, self.name, self.max_pages = reader, name, max_pages
         self.decoder = Decoder(reader.model, reader.tokenizer)
+        self.note: Callable[[str, float], None] = lambda _, __: None  # is told a stage and its seconds
         self.room = Room(MOST_PIXELS)
         # Threads that compute pass Python's lock around, and the event loop waits for its turn among them.
         self.slots = threading.Semaphore(os.cpu_count() or 1)
@@ -175,7 +179,9 @@ class Service:
                     with OPENING:
                         if task.cancelled.is_set():
                             raise CancelledError("the request was cancelled")
+                        started = time.perf_counter()
                         picture = next(pictures, None)
+                        self.note("open", time.perf_counter() - started)
                         if picture is None:
                             return
                         if picture.image is not None:
@@ -202,7 +208,7 @@ class Service:
             self.reader.mode,
         )
         waited = time.perf_counter() - started
-        asking = _Asking(self.decoder, task, self.slots, first=number)
+        asking = _Asking(self.decoder, task, self.slots, first=number, note=self.note)
         done = asking.generate([request], task.sampling)
         return Read(make_page(picture, done[0], waited), tuple(done))
 
@@ -214,7 +220,9 @@ class Service:
             engine=_Asking(self.decoder, task, self.slots),
             sampling=task.sampling,
         )
+        started = time.perf_counter()
         layout = reader.upright_layout(image)
+        self.note("lines", time.perf_counter() - started)  # and the strips that were read to know what is up
         strips = [s for place, line in enumerate(layout.lines) for s in cut_strips(image, line, place)]
         # In the order in which they are decoded, which is that of LineReader.read_strips.
         order = sorted(strips, key=lambda strip: strip.image.shape[1])
@@ -226,7 +234,8 @@ class Service:
             sure = StripReading(order[index], completion).confidence
             tell({**event, "text": completion.text, "confidence": round(sure, 4)})
 
-        readings = replace(reader, engine=_Asking(self.decoder, task, self.slots, told)).read_strips(strips)
+        asking = _Asking(self.decoder, task, self.slots, told, note=self.note)
+        readings = replace(reader, engine=asking).read_strips(strips)
         return assemble(layout, readings, reader.least_confidence)
 
 

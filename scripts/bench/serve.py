@@ -142,7 +142,7 @@ def beside(config: Config, server: Server, ask: Callable[[int], str]) -> None:
     with ThreadPoolExecutor(1) as thread:
         long = thread.submit(read_long)
         time.sleep(1.0)
-        times = []
+        times: list[float] = []
         while len(times) < config.short and not done.is_set():
             times.append(_seconds(ask))
         ended = "before" if done.is_set() else "after"

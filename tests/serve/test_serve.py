@@ -41,6 +41,11 @@ def address(service, served):
         yield url
 
 
+def post(*arguments, **options):
+    """httpx.post with patience: on a busy machine its five seconds are none."""
+    return httpx.post(*arguments, **{"timeout": 120, **options})
+
+
 def data_url(data: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(data).decode()}"
 
@@ -112,7 +117,7 @@ def test_the_async_client_reads_many_at_once(address, expected):
 )
 def test_what_cannot_be_done_is_refused_by_name(address, change, status, param):
     body = {"model": "nanoocr", "messages": message(CARDS[0].read_bytes()), **change}
-    answer = httpx.post(f"{address}/v1/chat/completions", json=body)
+    answer = post(f"{address}/v1/chat/completions", json=body)
     error = answer.json()["error"]
     assert (answer.status_code, error["param"]) == (status, param)
     assert error["message"] and error["type"] == "invalid_request_error"
@@ -122,24 +127,24 @@ def test_what_cannot_be_done_is_refused_by_name(address, change, status, param):
 def test_addresses_and_broken_data_urls_are_refused(address, url):
     content = [{"type": "image_url", "image_url": {"url": url}}]
     body = {"model": "nanoocr", "messages": [{"role": "user", "content": content}]}
-    assert httpx.post(f"{address}/v1/chat/completions", json=body).status_code == 400
+    assert post(f"{address}/v1/chat/completions", json=body).status_code == 400
 
 
 def test_bodies_that_are_no_json_or_too_large(address):
-    assert httpx.post(f"{address}/v1/chat/completions", content=b"{").status_code == 400
-    assert httpx.post(f"{address}/v1/chat/completions", content=b"[" * 100_000).status_code == 400
-    large = httpx.post(f"{address}/v1/ocr", content=b"x" * (2**20 + 1))
+    assert post(f"{address}/v1/chat/completions", content=b"{").status_code == 400
+    assert post(f"{address}/v1/chat/completions", content=b"[" * 100_000).status_code == 400
+    large = post(f"{address}/v1/ocr", content=b"x" * (2**20 + 1))
     assert large.status_code == 413 and "MiB" in large.json()["error"]["message"]
-    chunked = httpx.post(f"{address}/v1/ocr", content=(b"x" * 2**16 for _ in range(20)))
+    chunked = post(f"{address}/v1/ocr", content=(b"x" * 2**16 for _ in range(20)))
     assert chunked.status_code == 413
     assert httpx.get(f"{address}/nowhere").json()["error"]["code"] == "404"
 
 
 def test_ocr_gives_every_format(address, expected):
     data = CARDS[1].read_bytes()
-    page = httpx.post(f"{address}/v1/ocr", files={"file": ("../../etc/x.png", data)}).json()["pages"][0]
+    page = post(f"{address}/v1/ocr", files={"file": ("../../etc/x.png", data)}).json()["pages"][0]
     assert page["text"] == expected[CARDS[1]] and page["lines"][0]["words"]
-    plain = httpx.post(f"{address}/v1/ocr", content=data, headers={"accept": "text/plain"})
+    plain = post(f"{address}/v1/ocr", content=data, headers={"accept": "text/plain"})
     assert plain.text.strip() == expected[CARDS[1]]
     for name, sign in {
         "hocr": b"ocr_page",
@@ -148,14 +153,14 @@ def test_ocr_gives_every_format(address, expected):
         "pdf": b"%PDF",
         "tsv": b"\t",
     }.items():
-        answer = httpx.post(f"{address}/v1/ocr?format={name}", content=data)
+        answer = post(f"{address}/v1/ocr?format={name}", content=data)
         assert answer.status_code == 200 and sign in answer.content, name
-    assert httpx.post(f"{address}/v1/ocr?format=docx", content=data).status_code == 400
+    assert post(f"{address}/v1/ocr?format=docx", content=data).status_code == 400
 
 
 def test_ocr_streams_lines_and_pages(address, expected):
     with httpx.stream(
-        "POST", f"{address}/v1/ocr?stream=true&preview=1", content=CARDS[2].read_bytes()
+        "POST", f"{address}/v1/ocr?stream=true&preview=1", content=CARDS[2].read_bytes(), timeout=120
     ) as answer:
         sent = [line.removeprefix("data: ") for line in answer.iter_lines() if line]
     assert sent.pop() == "[DONE]"
@@ -170,9 +175,9 @@ def test_documents_of_too_many_pages_are_refused(address):
     frames = [Image.new("RGB", (64, 64), "white") for _ in range(4)]
     out = io.BytesIO()
     frames[0].save(out, "TIFF", save_all=True, append_images=frames[1:])
-    answer = httpx.post(f"{address}/v1/ocr", content=out.getvalue())
+    answer = post(f"{address}/v1/ocr", content=out.getvalue())
     assert answer.status_code == 400 and "4 pages" in answer.json()["error"]["message"]
-    some = httpx.post(f"{address}/v1/ocr?pages=2-3", content=out.getvalue())
+    some = post(f"{address}/v1/ocr?pages=2-3", content=out.getvalue())
     assert [page["page"] for page in some.json()["pages"]] == [2, 3]
 
 
@@ -182,17 +187,17 @@ def test_keys_a_full_queue_and_a_stop(service, served):
         good = {"authorization": "Bearer secret"}
         assert httpx.get(f"{url}/v1/models", headers=good).status_code == 200
         state.inside = 1
-        full = httpx.post(f"{url}/v1/ocr", content=b"x", headers=good)
+        full = post(f"{url}/v1/ocr", content=b"x", headers=good)
         assert full.status_code == 429 and full.headers["retry-after"]
         assert httpx.get(f"{url}/ready").status_code == 503
         state.inside, state.stopping = 0, True
-        assert httpx.post(f"{url}/v1/ocr", content=b"x", headers=good).status_code == 503
+        assert post(f"{url}/v1/ocr", content=b"x", headers=good).status_code == 503
         assert httpx.get(f"{url}/health").status_code == 200
 
 
 def test_the_time_of_a_request_ends(service, served):
     with served(service, timeout_s=0.0) as (url, _):
-        answer = httpx.post(f"{url}/v1/ocr", content=CARDS[0].read_bytes())
+        answer = post(f"{url}/v1/ocr", content=CARDS[0].read_bytes())
         assert answer.status_code == 504 and answer.headers["x-should-retry"] == "false"
 
 
@@ -206,9 +211,11 @@ def test_metrics_count(address):
         'nanoocr_requests_total{path="/v1/ocr",status="200"}',
     )
     before = count(pages), count(requests)
-    httpx.post(f"{address}/v1/ocr", content=CARDS[0].read_bytes())
-    httpx.post(f"{address}/v1/ocr?stream=1", content=CARDS[0].read_bytes())
+    post(f"{address}/v1/ocr", content=CARDS[0].read_bytes())
+    post(f"{address}/v1/ocr?stream=1", content=CARDS[0].read_bytes())
     assert (count(pages), count(requests)) == (before[0] + 2, before[1] + 2)
+    for stage in ("open", "lines", "decode"):
+        assert count(f'nanoocr_stage_seconds_sum{{stage="{stage}"}}') > 0
     assert count("nanoocr_loop_stall_own_seconds") <= count("nanoocr_loop_stall_seconds ")
 
 
@@ -246,7 +253,7 @@ def _request(reader, card):
 
 def ask(address: str, **change) -> dict:
     body = {"model": "nanoocr", "messages": message(CARDS[2].read_bytes()), **change}
-    answer = httpx.post(f"{address}/v1/chat/completions", json=body, timeout=60)
+    answer = post(f"{address}/v1/chat/completions", json=body, timeout=60)
     return {"status": answer.status_code, **answer.json()}
 
 

@@ -1,0 +1,62 @@
+"""A real process of `nanoocr serve`: SIGTERM finishes what runs, and a mistake in a flag is a sentence."""
+
+from __future__ import annotations
+
+import io
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+httpx = pytest.importorskip("httpx")
+pytest.importorskip("uvicorn")
+
+from PIL import Image  # noqa: E402
+
+CARD = Path(__file__).parents[2] / "assets" / "samples" / "card_1_line_dark.png"
+
+
+def test_sigterm_finishes_what_runs():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    out = io.BytesIO()
+    frames = [Image.open(CARD).convert("RGB")] * 8
+    frames[0].save(out, "TIFF", save_all=True, append_images=frames[1:])
+    command = [sys.executable, "-m", "nanoocr", "serve", f"--port={port}"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        assert "serving nanoocr" in process.stderr.readline()
+        for _ in range(200):
+            with socket.socket() as link:
+                if link.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        address = f"http://127.0.0.1:{port}/v1/ocr?stream=true"
+        with httpx.stream("POST", address, content=out.getvalue(), timeout=120) as answer:
+            lines = answer.iter_lines()
+            assert '"start"' in next(lines)
+            process.send_signal(signal.SIGTERM)
+            sent = [line for line in lines if line]
+        assert sum('"type": "page"' in line for line in sent) == 8 and sent[-1] == "data: [DONE]"
+        # uvicorn ends by the signal that it was sent, once everything is done.
+        assert process.wait(timeout=60) in (0, -signal.SIGTERM)
+        assert process.stderr.read() == ""
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    ("flag", "says"),
+    [("--model=", "the name is empty"), ("--allow_fetch=http://a", "is no host"), ("--port=0", "positive")],
+)
+def test_flags_that_are_wrong_are_told(flag, says, capsys):
+    from nanoocr.cli import main
+
+    assert main(["serve", flag]) == 2
+    assert says in capsys.readouterr().err
