@@ -34,6 +34,7 @@ folder gets pages-NNNNNN.parquet, one row for each page, and a ledger: after a k
 the same command with --resume goes on. At the end a summary in JSON goes to stdout.
 """
 RECALLED = ("format", "prompt", "mode", "min_confidence", "max_tokens")
+WORKERS_EACH = 8  # workers for each processor; more is a slip of the finger, and each loads a model
 PAUSE, PAUSE_ON_SCREEN = 30.0, 2.0  # seconds between two lines about how far it is
 
 
@@ -252,6 +253,10 @@ def _plan(arguments: argparse.Namespace) -> Plan:
 
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = arguments.workers or processors
+    if (arguments.threads or 1) > processors:
+        raise UsageError(f"--threads={arguments.threads}: this machine has {processors}, as in --threads=1")
+    if workers > WORKERS_EACH * processors:
+        raise UsageError(f"--workers={workers}: this machine has {processors} processors, as in --workers=2")
     return Plan(
         workers=workers,
         threads=arguments.threads or _share_of_threads(processors, workers),

@@ -102,8 +102,8 @@ def _add_output_flags(read: Parser) -> None:
     read.add_argument(
         "--json",
         action="store_true",
-        help="print one line of JSON for each page: file, page, text, status (ok, truncated, repetition, "
-        "error), error, seconds, tokens, confidence, lines with words and their places, and more",
+        help="print one line of JSON for each page: file, page, text, status (ok, doubtful, truncated, "
+        "repetition, error), error, seconds, tokens, confidence, lines with words and their places, and more",
     )
     read.add_argument(
         "--overlay",

@@ -149,6 +149,8 @@ def _report(page: Page, quiet: bool, brief: bool) -> None:
         print(on_one_line(f"error: {page.error}"), file=sys.stderr)
     elif quiet:
         return
+    elif page.status == "doubtful":
+        print(f"warning: {name}: the text is doubtful: {page.doubt}", file=sys.stderr)
     elif page.status != "ok":
         print(f"warning: {name}: the text is cut off ({page.status})", file=sys.stderr)
     elif not brief:

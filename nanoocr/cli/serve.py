@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import socket
 import sys
 from pathlib import Path
 
@@ -87,6 +88,7 @@ def serve_command(arguments: argparse.Namespace) -> int:
         any_prompt=arguments.any_prompt,
         fetcher=Fetcher(parse_hosts(arguments.allow_fetch)) if arguments.allow_fetch is not None else None,
     )
+    refuse_taken(arguments.host, arguments.port)
     service = load_service(
         arguments.model, arguments.device, arguments.dtype, arguments.threads, arguments.max_pages
     )
@@ -113,6 +115,17 @@ def serve_command(arguments: argparse.Namespace) -> int:
     finally:
         service.close()
     return 0
+
+
+def refuse_taken(host: str, port: int) -> None:
+    """Raises UsageError for an address at which nobody can listen; uvicorn would end by a traceback."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.create_server((host, port), family=family):
+            return
+    except (OSError, OverflowError) as error:
+        message = f"--host={host} --port={port}: nothing can listen there ({error}): try --port=8001"
+        raise UsageError(message) from error
 
 
 def read_keys(path: Path) -> tuple[str, ...]:

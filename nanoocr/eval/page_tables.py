@@ -88,7 +88,7 @@ def score_table(engines: Mapping[str, Result], pages: int) -> str:
 
 
 def extra_table(engines: Mapping[str, Result]) -> str:
-    """What a set is about beside the scores of a page, with the control in brackets; "" where it is nothing."""
+    """What a set is about beside a page's scores, the control in brackets; "" where it is nothing."""
     names = list(dict.fromkeys(name for result in engines.values() for name in result.get("extra", {})))
     rows = [
         [engine, *(with_control(result["extra"], result["extra_control"], name) for name in names)]

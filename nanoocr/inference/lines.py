@@ -76,6 +76,7 @@ class PageReading:
     truncated: bool = False
     left_out: int = 0  # strips below the least confidence
     completions: tuple[Completion, ...] = ()  # of the strips whose text stands in the lines, in its order
+    kept: int = 0  # strips with a text that is believed
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,7 @@ def assemble(layout: PageLayout, readings: Sequence[StripReading], least: float)
         truncated=any(one.completion.status == "truncated" for one in kept),
         left_out=unsure,
         completions=tuple(one.completion for parts in by_line.values() for one in parts),
+        kept=len(kept),
     )
 
 

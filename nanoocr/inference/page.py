@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,8 +17,9 @@ from nanoocr.pages import Picture, Source
 class Page:
     """What was read from one page.
 
-    `status` is `ok`, `truncated` (token limit hit), `repetition` (went in circles, cut after the first
-    round) or `error` (then `text` is empty and `error` one sentence). `page` counts from 1. `seconds` is the
+    `status` is `ok`, `doubtful` (what was read is unlike the training; `doubt` says how), `truncated` (token
+    limit hit), `repetition` (went in circles, cut after the first round) or `error` (then `text` is empty and
+    `error` one sentence). `page` counts from 1. `seconds` is the
     wall time from opening the picture's batch to its last token. `confidence` is the mean probability of the
     tokens, None without tokens.
 
@@ -30,7 +31,7 @@ class Page:
     file: str
     page: int
     text: str
-    status: Literal["ok", "truncated", "repetition", "error"]
+    status: Literal["ok", "doubtful", "truncated", "repetition", "error"]
     error: str | None
     seconds: float
     tokens: TokenCount
@@ -41,6 +42,7 @@ class Page:
     dpi: float | None = None
     quarter_turns: int = 0
     left_out: int = 0  # strips whose text is left out, because the model is not sure enough of it
+    doubt: str | None = None  # why the text is not to be trusted, in one sentence
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values in the order of the fields; a number that is not finite becomes None."""
@@ -57,6 +59,7 @@ class Page:
             "height": self.height,
             "quarter_turns": self.quarter_turns,
             "left_out": self.left_out,
+            "doubt": self.doubt,
             "lines": [line_to_dict(line) for line in self.lines],
         }
 
@@ -116,6 +119,13 @@ def make_page(picture: Picture, completion: Completion | None, waited: float) ->
         tokens=completion.tokens,
         confidence=completion.confidence,
     )
+
+
+def with_doubt(page: Page, doubt: str | None) -> Page:
+    """The page with the reason not to trust it; a text that is cut off keeps the status that says so."""
+    if doubt is None or page.status == "error":
+        return page
+    return replace(page, status="doubtful" if page.status == "ok" else page.status, doubt=doubt)
 
 
 def error_page(picture: Picture) -> Page:

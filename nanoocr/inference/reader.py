@@ -22,12 +22,13 @@ from nanoocr.document import join_lines
 from nanoocr.errors import CheckpointError, PictureError, UsageError
 from nanoocr.image_process import Mode, count_picture_tokens, fit_picture
 from nanoocr.image_process import mode as find_mode
+from nanoocr.inference.doubt import doubt_of_lines, doubt_of_view
 from nanoocr.inference.engine import MAX_BATCH, Engine, Request
 from nanoocr.inference.lines import LEAST_CONFIDENCE, LineReader, PageReading
-from nanoocr.inference.page import Page, error_page, make_page
+from nanoocr.inference.page import Page, error_page, make_page, with_doubt
 from nanoocr.inference.sampling import SamplingConfig
 from nanoocr.machine import check_device, choose_threads, use_threads
-from nanoocr.model.folder import load_heads, load_model, load_prompt, model_folder
+from nanoocr.model.folder import load_heads, load_model, load_modes, load_prompt, model_folder
 from nanoocr.model.vlm import VLM
 from nanoocr.pages import ALL_PAGES, PageRanges, Picture, Source, check_source, open_source
 from nanoocr.tokenizer import render_for_completion
@@ -81,7 +82,7 @@ class Reader:
         self.dtype = choose_dtype(dtype, self.device)
         folder = default_model_folder() if model is None else model_folder(model)
         self.model, self.tokenizer = load_model(folder, device=self.device, compute_dtype=self.dtype)
-        self.prompt = load_prompt(folder)
+        self.prompt, self.trained_modes = load_prompt(folder), load_modes(folder)
         # The layers cast their fp32 weights at every use, for training's sake; here that would be waste.
         self.model.to(self.dtype)
         self.by_lines = self.model.config.reads_lines
@@ -172,14 +173,15 @@ class Reader:
             batch = [self._prepare(picture, prompt, max_tokens) for picture in islice(rest, self.max_batch)]
             if not batch:
                 return
-            requests = [request for _, request in batch if request is not None]
+            requests = [request for _, request, _ in batch if request is not None]
             waited = time.perf_counter() - started
             completions = iter(
                 self.engine.generate(requests, self.sampling, max_batch=self.max_batch, first=readable)
             )
             readable += len(requests)
-            for picture, request in batch:
-                yield make_page(picture, None if request is None else next(completions), waited)
+            for picture, request, doubt in batch:
+                page = make_page(picture, None if request is None else next(completions), waited)
+                yield with_doubt(page, doubt)
 
     def line_reader(self, prompt: str, max_tokens: int | None = None) -> LineReader:
         """What asks this model about strips: the prompt's ids, cut where the picture's run stands."""
@@ -203,10 +205,11 @@ class Reader:
 
     def _prepare(
         self, picture: Picture, prompt: str, max_tokens: int | None
-    ) -> tuple[Picture, Request | None]:
-        """The request of a picture, and the picture without its pixels: a batch of scans fills gigabytes."""
+    ) -> tuple[Picture, Request | None, str | None]:
+        """A picture without its pixels (a batch of them fills gigabytes), its request, and why to doubt."""
         if picture.image is None:
-            return picture, None
+            return picture, None, None
+        doubt = self.doubt_of(picture.image)
         request = make_request(self.model, self.tokenizer, picture.image, prompt, max_tokens, self.mode)
         vision, most = request.ids.count(self.model.image_id), self.model.config.gpt.sequence_len
         picture = picture._replace(image=None)
@@ -215,8 +218,13 @@ class Reader:
                 f"{picture.file} needs {len(request.ids)} tokens with its prompt, the model takes {most}: "
                 "choose a smaller --mode"
             )
-            return picture._replace(error=PictureError(message, kind="too_large")), None
-        return picture, request
+            return picture._replace(error=PictureError(message, kind="too_large")), None, None
+        return picture, request, doubt
+
+    def doubt_of(self, image: Image.Image) -> str | None:
+        """Why not to trust this model's one look at a picture; None where nothing speaks against it."""
+        views = self.model.config.views
+        return doubt_of_view((image.height, image.width), views, self.mode, self.trained_modes)
 
     def stream(
         self,
@@ -252,7 +260,7 @@ class Reader:
             yield page
             return
         started = time.perf_counter()
-        picture, request = self._prepare(_demand(picture), prompt, max_tokens)
+        picture, request, doubt = self._prepare(_demand(picture), prompt, max_tokens)
         _demand(picture)
         assert request is not None  # _demand has raised where there is none
         waited = time.perf_counter() - started
@@ -260,7 +268,7 @@ class Reader:
             if event.text:
                 yield event.text
             if event.completion is not None:
-                yield make_page(picture, event.completion, waited)
+                yield with_doubt(make_page(picture, event.completion, waited), doubt)
 
 
 @dataclass(frozen=True)
@@ -322,7 +330,7 @@ def picture_prompt(tokenizer: Tokenizer, prompt: str, vision_tokens: int) -> lis
 def page_of_lines(picture: Picture, reading: PageReading, seconds: float) -> Page:
     """The record of a page that was read by lines."""
     assert picture.image is not None
-    return Page(
+    page = Page(
         file=picture.file,
         page=picture.page,
         text=join_lines(reading.lines),
@@ -337,6 +345,7 @@ def page_of_lines(picture: Picture, reading: PageReading, seconds: float) -> Pag
         quarter_turns=reading.quarter_turns,
         left_out=reading.left_out,
     )
+    return with_doubt(page, doubt_of_lines(reading))
 
 
 PACKAGED_MODEL = Path(__file__).parent.parent / "weights" / "nano"

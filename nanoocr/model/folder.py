@@ -123,12 +123,29 @@ def load_prompt(folder: str | Path) -> str:
     Raises:
         CheckpointError: the folder has no readable config.json.
     """
+    prompt = _about(folder).get("prompt")
+    return prompt if isinstance(prompt, str) and prompt else PROMPT
+
+
+def load_modes(folder: str | Path) -> tuple[str, ...]:
+    """The resolution modes that this model was trained in beside its own views; () where none is said.
+
+    Raises:
+        CheckpointError: the folder has no readable config.json.
+    """
+    run = _about(folder).get("run")
+    modes = run.get("modes") if isinstance(run, dict) else ""
+    return tuple(one.partition(":")[0].strip() for one in str(modes or "").split(",") if one.strip())
+
+
+def _about(folder: str | Path) -> dict[str, Any]:
+    """What a model folder says of its training."""
     path = model_folder(folder) / CONFIG
     try:
-        prompt = json.loads(path.read_bytes()).get("about", {}).get("prompt")
+        about = json.loads(path.read_bytes()).get("about", {})
     except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error})") from error
-    return prompt if isinstance(prompt, str) and prompt else PROMPT
+    return about if isinstance(about, dict) else {}
 
 
 class _WithoutDrawing(TorchFunctionMode):

@@ -23,7 +23,7 @@ from PIL import Image
 from nanoocr.errors import UsageError
 from nanoocr.inference.engine import MAX_BATCH, Completion, Request
 from nanoocr.inference.lines import PageReading, StripReading, assemble
-from nanoocr.inference.page import Page, error_page, make_page
+from nanoocr.inference.page import Page, error_page, make_page, with_doubt
 from nanoocr.inference.reader import Reader, make_request, page_of_lines
 from nanoocr.inference.sampling import SamplingConfig
 from nanoocr.layout import cut_strips
@@ -210,7 +210,9 @@ class Service:
         waited = time.perf_counter() - started
         asking = _Asking(self.decoder, task, self.slots, first=number, note=self.note)
         done = asking.generate([request], task.sampling)
-        return Read(make_page(picture, done[0], waited), tuple(done))
+        return Read(
+            with_doubt(make_page(picture, done[0], waited), self.reader.doubt_of(picture.image)), tuple(done)
+        )
 
     def _by_lines(self, task: Task, image: Image.Image, tell: Tell, number: int) -> PageReading:
         """As LineReader.read, and each strip is told of as soon as it is read."""

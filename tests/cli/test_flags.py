@@ -128,3 +128,22 @@ def test_data_and_eval_data_take_what_tasks_take(tmp_path, byte_tokenizer):
     (tmp_path / "b.png").write_bytes(b"no picture")
     with pytest.raises(UsageError, match=r"--eval_data=.*no row can be used, the last because of .*b\.png"):
         validation_rows(replace(config, data=""), make_task)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["batch", "a.png", "--out=out", "--threads=100000"], "this machine has"),
+        (["batch", "a.png", "--out=out", "--workers=100000"], "as in --workers=2"),
+        (["serve", "--port=99999"], "nothing can listen there"),
+        (["read", "a.png", "--pages="], "write numbers from 1"),
+    ],
+)
+def test_no_number_is_too_large_for_a_sentence(flags, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Image.new("L", (20, 20), 255).save("a.png")
+    if flags[0] == "serve":
+        pytest.importorskip("uvicorn")
+    assert main(flags) == 2
+    told = capsys.readouterr().err
+    assert words in told and len(told.splitlines()) == 1
