@@ -43,6 +43,7 @@ class ResultsConfig:
     data: str = "../shared/data"  # folder of the pictures with truth
     only: str = ""  # tables, as tier3,random; empty is all
     model: str = ""  # model folder; empty is the model in the package
+    ours: bool = True  # read with our reader too
     limit: int = 0  # most pages of a set, evenly spread; 0 is all
     threads: int = 1  # threads of every engine
     minutes: float = 110.0  # of reading in all; what is left is for the next run
@@ -76,6 +77,7 @@ def pages_config(config: ResultsConfig, section: Section, minutes: float) -> Pag
         data=config.data,
         sets=",".join(section.sets),
         model=config.model,
+        ours=config.ours,
         peers=section.peers,
         limit=config.limit,
         threads=config.threads,

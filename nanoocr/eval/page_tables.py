@@ -138,7 +138,9 @@ def drop_table(sets: Mapping[str, Mapping[str, Result]]) -> str:
             row += [rate(before), rate(after), rate(before - after)]
         controls = (one[name]["scores"]["control"]["set_precision"] for one in (natural, random))
         rows.append([*row, *map(rate, controls)])
-    columns = ("with case: natural", "random", "drop", "without case: natural", "random", "drop")
+    columns = [
+        f"{what}{kind}" for kind in (", with case", ", without") for what in ("natural", "random", "drop")
+    ]
     titles = ("system", "parameters", "vision tokens/page", "pages", *columns, "control: natural", "random")
     return markdown_table(titles, rows) if rows else ""
 
