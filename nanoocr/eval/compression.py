@@ -26,20 +26,8 @@ NATURAL, RANDOM = "natural text", "random text"
 # A phase ends where the mean CER of a bucket rises above this; beyond the last the reading has collapsed.
 PHASES = {"stable": 0.1, "unstable": 0.5}
 COLLAPSED = "collapsed"
-COLUMNS = (
-    "phase",
-    "characters/token",
-    "pages",
-    "ratio",
-    "text tokens",
-    "precision",
-    "95 %",
-    "gap",
-    "CER",
-    "median",
-    ">50 %",
-    "cut",
-)
+_READ = ("pages", "ratio", "text tokens", "precision", "95 %", "gap", "CER", "median", ">50 %", "cut")
+COLUMNS = ("phase", "characters/token", *_READ)
 
 
 class PaperPoint(NamedTuple):
@@ -100,7 +88,9 @@ def length_pages(
             yield f"{name}: {level.tokens} tokens do not fit in letters of {SMALLEST} pixels"
             continue
         image, lines = drawn
-        yield EvalSample(name, image, PROMPT, "\n".join(lines), "paragraph", (f"{level.name}, {kind}",))
+        yield EvalSample(
+            name, image, PROMPT, "\n".join(lines), "paragraph", (level.name, f"{level.name}, {kind}")
+        )
 
 
 # ---------------------------------------------------------------------------------------------------
