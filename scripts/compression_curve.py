@@ -103,7 +103,7 @@ def measure_curve(config: CurveConfig) -> dict[str, Any]:
     pages = measured_pages(results, lambda truth: len(reader.tokenizer.encode(truth)))
     names = {page.result.sample.id: page for page in pages}
     groups = by_group([page.result for page in pages])
-    if len(groups) == 2:
+    if any(len(group) == len(groups[ALL]) for name, group in groups.items() if name != ALL):
         del groups[ALL]  # the same pages as the only view
     unread = [result.sample.id for result in results if result.sample.id not in names]
     return {
@@ -185,7 +185,8 @@ def main(argv: list[str] | None = None) -> None:
     console = result_console()
     console.print(curve_table(results))
     console.print(
-        "precision: share of the truth's words found (Fox's official one); gap: to another page's picture"
+        "precision: share of the truth's words found (Fox's official one); gap: to another page's picture; "
+        "phase: stable up to a mean CER of 10 %, collapsed above 50 %; characters/token: per vision token"
     )
     console.print(paper_table())
     if results["left_out"]:

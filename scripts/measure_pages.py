@@ -51,6 +51,7 @@ from nanoocr.machine import machine
 from scripts.common import command_line, write_json
 
 EMPTY = "empty"
+PAIR = ("fox_rendered", "fox_random")
 
 
 @dataclass(frozen=True)
@@ -88,25 +89,13 @@ def measure(config: PagesConfig) -> dict[str, Any]:
     names = [*([OURS] if config.ours else []), *split_names(config.peers)]
     until = time.monotonic() + 60 * config.minutes if config.minutes else math.inf
     engines = find_engines(names, config.model, config.answers, config.threads)
-    sets: dict[str, Any] = {}
     absent: dict[str, str] = {}
-    for name in split_names(config.sets):
-        page_set = load_page_set(name, config.data, config.limit)
-        found = {engine.name: read_set(config, engine, page_set, absent, until) for engine in engines}
-        found = {engine: reading for engine, reading in found.items() if reading.answers}
-        for system, texts in published_answers(config.data, page_set).items():
-            answers = {page: Prediction(text) for page, text in texts.items()}
-            found[f"published: {system}"] = Reading({}, answers)
-        scored = common_pages(page_set, found) if config.common else page_set
-        sets[name] = {
-            "protocol": page_set.protocol,
-            "pages": len(page_set.samples),
-            "data": data_fingerprint(page_set),
-            "left_out": list(page_set.left_out),
-            "engines": {engine: result_of(scored, reading) for engine, reading in found.items()},
-        }
+    sets = [load_page_set(name, config.data, config.limit) for name in split_names(config.sets)]
+    readings = {one.name: read_engines(config, engines, one, absent, until) for one in sets}
+    scored = {one.name: scored_pages(config, one, readings) for one in sets}
+    results = {one.name: result_of_set(config, one, scored[one.name], readings[one.name]) for one in sets}
     about = {**machine(), "threads": config.threads, "commit": commit()}
-    return {"machine": about, "absent": absent, "sets": sets}
+    return {"machine": about, "absent": absent, "sets": results}
 
 
 @dataclass(frozen=True)
@@ -115,6 +104,17 @@ class Reading:
 
     about: Mapping[str, Any]
     answers: Mapping[str, Prediction]
+
+
+def read_engines(
+    config: PagesConfig, engines: Sequence[Engine], page_set: PageSet, absent: dict[str, str], until: float
+) -> dict[str, Reading]:
+    """Every engine on one set, and the answers that others have published to it."""
+    found = {engine.name: read_set(config, engine, page_set, absent, until) for engine in engines}
+    found = {engine: one for engine, one in found.items() if one.answers}
+    for system, texts in published_answers(config.data, page_set).items():
+        found[f"published: {system}"] = Reading({}, {page: Prediction(t) for page, t in texts.items()})
+    return found
 
 
 def read_set(
@@ -131,10 +131,34 @@ def read_set(
         return Reading({}, {})
 
 
-def common_pages(page_set: PageSet, found: Mapping[str, Reading]) -> PageSet:
-    """The pages that every engine has read; all of them where that is none."""
-    shared = [s for s in page_set.samples if all(s.id in reading.answers for reading in found.values())]
+def scored_pages(
+    config: PagesConfig, page_set: PageSet, readings: Mapping[str, Mapping[str, Reading]]
+) -> PageSet:
+    """The pages to score: all, or by --common those that every engine has read.
+
+    A page of random letters counts where the same page of natural text does: their difference is the drop.
+    """
+    if not config.common:
+        return page_set
+    pair = PAIR if page_set.name in PAIR and all(name in readings for name in PAIR) else (page_set.name,)
+    answers = [reading.answers for name in pair for reading in readings[name].values()]
+    shared = [sample for sample in page_set.samples if all(sample.id in given for given in answers)]
     return replace(page_set, samples=tuple(shared)) if shared else page_set
+
+
+def result_of_set(
+    config: PagesConfig, page_set: PageSet, scored: PageSet, readings: Mapping[str, Reading]
+) -> dict[str, Any]:
+    """What a set is, what of it was scored, and every engine's result; plain data."""
+    return {
+        "protocol": page_set.protocol,
+        "pages": len(page_set.samples),
+        "scored": len(scored.samples),
+        "scored_ids": [sample.id for sample in scored.samples] if config.common else [],
+        "data": data_fingerprint(page_set),
+        "left_out": list(page_set.left_out),
+        "engines": {engine: result_of(scored, one) for engine, one in readings.items()},
+    }
 
 
 def result_of(page_set: PageSet, reading: Reading) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class PeersConfig:
     """Compares engines on the same pictures."""
 
     out: str = "out/peers"  # folder for answers and peers.json; an interrupted run goes on in it
-    markdown: str = "docs/results.md"  # file that gets the tables; empty for none
+    markdown: str = ""  # file that gets the tables; empty for none
     engines: str = "shipped,tesseract,rapidocr"  # peers, shipped, model folders
     per_kind: int = 100  # synthetic pictures of each kind
     kinds: str = ""  # only these kinds of samples; empty is all

@@ -189,7 +189,7 @@ def spotted_word(text: str) -> str:
     Marks at both ends and an English 's go. What is left must be letters and hyphens alone, at least three
     characters: numbers, signs and short words are asked of nobody.
     """
-    word = re.sub("['’]s$", "", text.strip(), flags=re.IGNORECASE).strip(_EDGES)
+    word = re.sub("['’]s$", "", text.strip().strip(_EDGES), flags=re.IGNORECASE)
     return word.upper() if len(word) >= LEAST_LETTERS and _WORD.fullmatch(word) else ""
 
 

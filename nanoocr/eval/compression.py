@@ -22,7 +22,12 @@ from nanoocr.eval.summary import PageResult, summarise
 from nanoocr.pictures import Size
 
 CURVE = "curve.json"  # the file that holds the points
-COLUMNS = ("pages", "ratio", "text tokens", "precision", "95 %", "gap", "CER", "median", ">50 %", "cut")
+NATURAL, RANDOM = "natural text", "random text"
+# A phase ends where the mean CER of a bucket rises above this; beyond the last the reading has collapsed.
+PHASES = {"stable": 0.1, "unstable": 0.5}
+COLLAPSED = "collapsed"
+_READ = ("pages", "ratio", "text tokens", "precision", "95 %", "gap", "CER", "median", ">50 %", "cut")
+COLUMNS = ("phase", "characters/token", *_READ)
 
 
 class PaperPoint(NamedTuple):
@@ -76,14 +81,16 @@ def length_pages(
     for index in range(count):
         dice = Dice.for_sample(f"length {level.name} {level.tokens}", VALIDATION_SEED, index)
         name = f"{level.name}/{level.tokens:05d}/{index}"
-        source = text.random_token if index % 2 else text.sentence
+        source, kind = (text.random_token, RANDOM) if index % 2 else (text.sentence, NATURAL)
         words = words_of_length(dice, source, level.tokens, count_tokens)
         drawn = draw_page(dice, dice.pick(fonts), level.size, words)
         if drawn is None:
             yield f"{name}: {level.tokens} tokens do not fit in letters of {SMALLEST} pixels"
             continue
         image, lines = drawn
-        yield EvalSample(name, image, PROMPT, "\n".join(lines), "paragraph", (level.name,))
+        yield EvalSample(
+            name, image, PROMPT, "\n".join(lines), "paragraph", (level.name, f"{level.name}, {kind}")
+        )
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -138,6 +145,8 @@ def curve(pages: Sequence[Measured], width: float) -> list[dict[str, Any]]:
                 "ratio": fmean(page.ratio for page in inside),
                 "text_tokens": fmean(page.text_tokens for page in inside),
                 "vision_tokens": fmean(page.vision_tokens for page in inside),
+                "characters": fmean(len(p.result.sample.truth) / p.vision_tokens for p in inside),
+                "phase": phase_of(summary["scores"]["cer"]["mean"]),
                 "precision": summary["scores"]["fox_precision_official"],
                 "cer": summary["scores"]["cer"],
                 "corpus_cer": summary["corpus_cer"],
@@ -149,11 +158,18 @@ def curve(pages: Sequence[Measured], width: float) -> list[dict[str, Any]]:
     return points
 
 
+def phase_of(error_rate: float) -> str:
+    """Stable, unstable or collapsed, by a mean CER (compare arXiv 2512.03643, which has the words)."""
+    return next((name for name, most in PHASES.items() if error_rate <= most), COLLAPSED)
+
+
 def curve_row(point: Mapping[str, Any]) -> list[str]:
     """COLUMNS of one bucket."""
     precision, cer = point["precision"], point["cer"]
     gap = precision.get("gap_wrong")
     return [
+        point["phase"],
+        f"{point['characters']:.1f}",
         str(point["pages"]),
         f"{point['ratio']:.1f}",
         f"{point['text_tokens']:.0f}",

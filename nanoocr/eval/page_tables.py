@@ -88,7 +88,7 @@ def score_table(engines: Mapping[str, Result], pages: int) -> str:
 
 
 def extra_table(engines: Mapping[str, Result]) -> str:
-    """What a set is about beside a page's scores, the control in brackets; "" where it is nothing."""
+    """What a set is about beside the scores of a page, the control in brackets; "" where it is nothing."""
     names = list(dict.fromkeys(name for result in engines.values() for name in result.get("extra", {})))
     rows = [
         [engine, *(with_control(result["extra"], result["extra_control"], name) for name in names)]
@@ -132,14 +132,39 @@ def drop_table(sets: Mapping[str, Mapping[str, Result]]) -> str:
     for name in natural:
         if name not in random or natural[name]["which"] != random[name]["which"]:
             continue  # other pages, another drop
-        row = [name, str(random[name]["scores"]["pages"])]
+        row = [name, *size_of(name, natural[name]), str(random[name]["scores"]["pages"])]
         for score in ("set_precision", "set_precision_free"):
             before, after = (one[name]["scores"]["mean"][score] for one in (natural, random))
             row += [rate(before), rate(after), rate(before - after)]
-        rows.append([*row, *(rate(one[name]["scores"]["median"]["cer_free"]) for one in (natural, random))])
-    columns = ("with case: rendered", "random", "drop", "without case: rendered", "random", "drop")
-    titles = ("engine", "pages", *columns, "median cer_free: rendered", "random")
+        controls = (one[name]["scores"]["control"]["set_precision"] for one in (natural, random))
+        rows.append([*row, *map(rate, controls)])
+    columns = [
+        f"{what}{kind}" for kind in (", with case", ", without") for what in ("natural", "random", "drop")
+    ]
+    titles = ("system", "parameters", "vision tokens/page", "pages", *columns, "control: natural", "random")
     return markdown_table(titles, rows) if rows else ""
+
+
+# Of the systems whose answers are published: parameters and vision tokens of a page, as their papers say.
+PUBLISHED_SIZES = {
+    "deepseek_ocr_64": ("3.3B, 570M active", "64"),
+    "deepseek_ocr_100": ("3.3B, 570M active", "100"),
+    "deepseek_ocr_base": ("3.3B, 570M active", "256"),
+    "smoldocling": ("256M", "-"),
+    "monkeyocr_3b": ("3B", "-"),
+}
+
+
+def size_of(name: str, result: Result) -> tuple[str, str]:
+    """Parameters, or the weights' bytes where nobody counts them, and vision tokens of a page."""
+    if name.startswith("published: "):
+        return PUBLISHED_SIZES.get(name.removeprefix("published: "), ("-", "-"))
+    about, tokens = result["about"], result.get("vision_tokens")
+    size = f"{about['parameters'] / 1e6:.1f}M" if "parameters" in about else ""
+    return (
+        size or f"{about['weights_bytes'] / 1e6:.1f} MB of weights",
+        "-" if tokens is None else f"{tokens:.0f}",
+    )
 
 
 def turned_table(sets: Mapping[str, Mapping[str, Result]]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nanoocr.errors import UsageError
-from nanoocr.eval.compression import PAPER_CURVES
+from nanoocr.eval.compression import PAPER_CURVES, PHASES
 from nanoocr.eval.run_log import Lines
 
 if TYPE_CHECKING:
@@ -58,6 +58,9 @@ def plot_curve(curves: Mapping[str, Sequence[Mapping[str, Any]]], name: str) -> 
             panel.plot(ratios, means, "o-", ms=3, label=f"{name}, {curve}")
             low, high = ([point[key][end] for point in measured] for end in ("low", "high"))
             panel.fill_between(ratios, low, high, alpha=0.15)
+    for phase, most in PHASES.items():
+        cer.axhline(most, color="0.6", lw=0.8, ls=":")
+        cer.annotate(f"{phase} below", (0, most), fontsize=6, color="0.4", va="bottom")
     for panel, title in ((precision, "precision (share of the truth's words)"), (cer, "CER, mean of pages")):
         panel.set(title=title, xlabel="text tokens / vision tokens", xlim=(0, None))
         panel.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)

@@ -14,7 +14,15 @@ from nanoocr.data.synth.dice import Dice
 from nanoocr.data.synth.length import draw_page, words_of_length, wrap
 from nanoocr.data.synth.page import face
 from nanoocr.errors import UsageError
-from nanoocr.eval.compression import PAPER_CURVES, Level, Measured, curve, length_pages, measured_pages
+from nanoocr.eval.compression import (
+    PAPER_CURVES,
+    Level,
+    Measured,
+    curve,
+    length_pages,
+    measured_pages,
+    phase_of,
+)
 from nanoocr.eval.plots import plot_curve
 from nanoocr.eval.samples import EvalSample
 from nanoocr.eval.store import Prediction
@@ -37,7 +45,7 @@ def test_pages_are_as_long_as_asked_and_the_same_every_time():
     again = list(length_pages(level, 6, FONTS, len))
     assert [p.truth for p in again] == [p.truth for p in pages]
     assert again[5].open().tobytes() == pages[5].open().tobytes()
-    assert pages[0].open().size == (256, 128) and pages[0].groups == ("128x256",)
+    assert pages[0].open().size == (256, 128) and pages[0].groups[0] == "128x256"
     assert len({page.truth for page in pages}) == 6
 
 
@@ -75,6 +83,18 @@ def test_wrap_by_hand():
 
 
 # the curve
+
+
+def test_phases_by_error_rate():
+    rates = {
+        0.0: "stable",
+        0.1: "stable",
+        0.2: "unstable",
+        0.5: "unstable",
+        0.51: "collapsed",
+        3.0: "collapsed",
+    }
+    assert {rate: phase_of(rate) for rate in rates} == rates
 
 
 def test_the_papers_table_is_whole():
@@ -144,7 +164,9 @@ def test_the_curve_of_a_model_in_its_views(model_folder, tmp_path, capsys):
     data = json.loads(printed.splitlines()[-1])
     assert data == json.loads((out / "curve.json").read_text())
     assert (out / "curve.png").read_bytes().startswith(b"\x89PNG")
-    assert set(data["curves"]) == {"all", "64x128", "128x128"}
+    kinds = ("natural text", "random text")
+    views = ("64x128", "128x128")
+    assert set(data["curves"]) == {"all", *views, *(f"{view}, {kind}" for view in views for kind in kinds)}
     for points in data["curves"].values():
         assert all(point["from"] <= point["ratio"] < point["to"] for point in points)
         assert all("gap_wrong" in point["precision"] for point in points)

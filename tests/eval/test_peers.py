@@ -58,7 +58,7 @@ def printed(text: str, size: int = 40) -> Image.Image:
 def test_tesseract_gets_its_mode_one_thread_and_a_doubled_small_picture(stand_in, tmp_path):
     peer = stand_in()
     text = peer.read(Image.new("RGB", (30, 20)), "table")
-    assert text == "stdin stdout -l eng --psm 4 limit=1\nend"  # empty lines go
+    assert text == "stdin stdout -l eng --psm 4 txt limit=1\nend"  # empty lines go
     assert Image.open(tmp_path / "given.png").size == (60, 40)
     assert "--psm 6 " in peer.read(Image.new("RGB", (600, 500)), "receipt")
     assert Image.open(tmp_path / "given.png").size == (600, 500)
