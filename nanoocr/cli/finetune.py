@@ -36,6 +36,20 @@ def add_finetune_flags(parser: Parser) -> None:
         default=1.2e-3,
         help="Muon's (default: %(default)s)",
     )
+    add(
+        "--trained",
+        metavar="NAMES",
+        default="sam,compressor,clip,projector,gpt",
+        help="parts of the model that train (default: all of them)",
+    )
+    add(
+        "--glyph_weight",
+        "--glyph-weight",
+        metavar="X",
+        type=float,
+        default=0.0,
+        help="of the loss that names letters, for data with boxes of words (default: %(default)s)",
+    )
     add("--drawn", metavar="P", type=float, default=0.5, help="share of drawn lines (default: %(default)s)")
     add(
         "--hold_out",

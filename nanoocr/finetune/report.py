@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
@@ -12,13 +12,23 @@ from typing import Any
 
 import torch
 
-from nanoocr.files import write_folder
+from nanoocr.files import read_folder, write_folder
 from nanoocr.finetune.agreement import Agreement
-from nanoocr.finetune.measure import Measured, Reading, Verdict, cer, interval, word_f1
+from nanoocr.finetune.measure import (
+    Interval,
+    Measured,
+    Reading,
+    Verdict,
+    cer,
+    grounding,
+    interval,
+    mean_interval,
+    word_f1,
+)
 from nanoocr.finetune.plan import FinetuneConfig, Split, strips_of
 from nanoocr.finetune.task import as_png
 from nanoocr.finetune.types import CutDocument
-from nanoocr.model.folder import load_model, model_files
+from nanoocr.model.folder import HEADS, load_model, model_files
 
 WORST = 24  # lines that the report shows
 LEFT_OUT = 40  # lines without a truth that it names
@@ -53,6 +63,9 @@ def write_result(story: Story, out: Path) -> None:
     model, tokenizer = load_model(story.handed)
     about = {"finetuned": story.is_tuned, "data": story.mark, "steps": story.steps, "base": story.base.name}
     files = model_files(model, tokenizer, torch.float16, about)
+    # The base's head drafts what the tuned model then judges: the text is the model's own, and comes sooner.
+    if (head := read_folder(story.base, only=HEADS).get(HEADS)) is not None:
+        files[HEADS] = head
     files[CARD] = card(story).encode()
     files[REPORT] = report(story).encode()
     files[NUMBERS] = json.dumps(numbers(story), indent=2, ensure_ascii=False).encode()
@@ -65,26 +78,32 @@ def write_result(story: Story, out: Path) -> None:
 
 def rows(story: Story) -> list[tuple[str, str, str]]:
     """(what, before, after) of everything that was measured."""
-    both = (story.before, story.after)
 
-    def told(name: str) -> tuple[str, str]:
-        spans = [interval(getattr(one, name)) for one in both]
-        one, other = (f"{s.value:.2%} ({s.low:.2%} to {s.high:.2%})" for s in spans)
-        return one, other
+    def cers(name: str) -> tuple[str, str]:
+        one, other = (interval(getattr(measured, name)) for measured in (story.before, story.after))
+        return _span(one, "{:.2%}"), _span(other, "{:.2%}")
 
-    def values(name: str) -> tuple[str, str]:
-        one, other = (f"{word_f1(getattr(measured, name)):.3f}" for measured in both)
+    def means(name: str, score: Callable[[Reading], float]) -> tuple[str, str]:
+        both = (mean_interval(getattr(measured, name), score) for measured in (story.before, story.after))
+        one, other = (_span(value, "{:.3f}") for value in both)
         return one, other
 
     counts = (len(story.before.pages), len(story.before.lines), len(story.before.drawn))
     return [
-        (f"hold-out, {counts[0]} documents: CER", *told("pages")),
-        ("... word F1", *values("pages")),
-        (f"hold-out, {counts[1]} lines: CER", *told("lines")),
-        ("... grounding gap", f"{story.before.gap:.3f}", f"{story.after.gap:.3f}"),
-        (f"drawn, {counts[2]} lines: CER", *told("drawn")),
-        ("... grounding gap", f"{story.before.gap_drawn:.3f}", f"{story.after.gap_drawn:.3f}"),
+        (f"hold-out, {counts[0]} documents: CER", *cers("pages")),
+        ("... word F1", *means("pages", word_f1)),
+        (f"hold-out, {counts[1]} lines: CER", *cers("lines")),
+        ("... grounding gap", *means("lines", grounding)),
+        (f"drawn, {counts[2]} lines: CER", *cers("drawn")),
+        ("... word F1", *means("drawn", word_f1)),
+        ("... grounding gap", *means("drawn", grounding)),
     ]
+
+
+def _span(value: Interval, form: str) -> str:
+    """A value and its interval."""
+    low, high = form.format(value.low), form.format(value.high)
+    return f"{form.format(value.value)} ({low} to {high})"
 
 
 def numbers(story: Story) -> dict[str, Any]:

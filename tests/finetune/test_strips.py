@@ -102,3 +102,22 @@ def test_cuts_come_back_from_disk_and_not_for_other_data(lines_of, tmp_path):
 def test_a_picture_that_cannot_be_opened_says_so(lines_of):
     with pytest.raises(PictureError):
         cut_document(lines_of, TrueDocument("d", b"no picture", "text", "a", "d"))
+
+
+def test_boxes_with_another_lines_text_are_contradicted_and_left_out(lines_of):
+    given = made("boxes")
+    swapped = (*given.lines[1:], given.lines[0])
+    wrong = tuple(TrueLine(other.text, line.quad) for line, other in zip(given.lines, swapped))
+    half = (*wrong[:2], *given.lines[2:])
+    document = TrueDocument("d", given.source, "boxes", given.text, "d", half)
+    cut = cut_document(lines_of, document)
+    assert " ".join(strip.truth for strip in cut.strips) == " ".join(line.text for line in given.lines[2:])
+    assert len(cut.contradicted) == 2 and cut.contradicted[0].startswith("d: the text says ")
+
+
+def test_a_box_for_some_of_the_ink_contradicts_nothing(lines_of):
+    given = made("boxes")
+    first = given.lines[0]
+    part = TrueLine(first.text.split()[0], first.quad)
+    cut = cut_document(lines_of, TrueDocument("d", given.source, "boxes", "x", "d", (part,)))
+    assert not cut.contradicted
