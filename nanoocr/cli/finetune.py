@@ -26,7 +26,7 @@ def add_finetune_flags(parser: Parser) -> None:
     add("--out", metavar="MODEL", required=True, help="the model folder to write; MODEL.work holds the run")
     add("--model", metavar="DIR", default="", help="model folder to start from (default: the package's)")
     add("--steps", metavar="N", type=int, default=0, help="optimiser steps (default: by the amount of data)")
-    add("--batch_size", "--batch-size", metavar="N", type=int, default=48, help="lines of a step")
+    add("--batch_size", "--batch-size", metavar="N", type=int, default=32, help="lines of a step")
     add("--lr", metavar="X", type=float, default=3e-4, help="AdamW's learning rate (default: %(default)s)")
     add(
         "--muon_lr",

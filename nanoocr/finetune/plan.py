@@ -26,7 +26,9 @@ from nanoocr.train.config import TrainConfig, require
 
 FEWEST_STRIPS = 20  # to train on: fewer say too little about a style
 FEWEST_GROUPS = 3  # one each to train, to watch and to measure
-VIEWS = 25  # how often each own strip is seen, at most, before the rate has fallen to nothing
+# How often each own strip is seen before the rate has fallen to nothing: twenty pages then take some four minutes
+# of one processor.
+VIEWS = 4
 LEAST_STEPS, MOST_STEPS = 60, 1500
 STATE_BYTES = 24  # per parameter: weights, gradients, moments, the average and the raw weights beside it
 
@@ -39,7 +41,7 @@ class FinetuneConfig:
     out: str
     model: str = ""  # model folder to start from; empty: the package's
     steps: int = 0  # optimiser steps in all
-    batch_size: int = 48  # strips of a step
+    batch_size: int = 32  # strips of a step
     lr: float = 3e-4  # AdamW's rate, a tenth of that of training from nothing
     muon_lr: float = 1.2e-3  # Muon's
     trained: str = "sam,compressor,clip,projector,gpt"  # components that train
@@ -118,7 +120,7 @@ def steps_for(strips: int, config: FinetuneConfig) -> int:
 
 def train_config(config: FinetuneConfig, base: str, preset: str, steps: int, work: Path) -> TrainConfig:
     """The run as the training loop takes it."""
-    every = config.eval_every or max(10, steps // 8)
+    every = config.eval_every or max(20, steps // 8)  # a validation takes as long as some five steps
     return TrainConfig(
         run_name="run",
         out=str(work),

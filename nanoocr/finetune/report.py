@@ -32,6 +32,10 @@ from nanoocr.model.folder import HEADS, load_model, model_files
 
 WORST = 24  # lines that the report shows
 LEFT_OUT = 40  # lines without a truth that it names
+TERMS = """CER: character errors / characters of the truth; case counts, white space is one blank. Word F1: of
+the words as multisets. Grounding gap: word overlap with the right picture minus that with another one's. In
+brackets: where it lies in 95 % of the resamplings of the documents. The hold-out was parted from the rest by
+document before training. Drawn lines are the project's own held-out series."""
 CARD, REPORT, NUMBERS = "MODEL_CARD.md", "report.html", "finetune.json"
 
 
@@ -134,8 +138,8 @@ def verdict_sentence(story: Story) -> str:
     if story.verdict.better:
         own = story.verdict.own
         return (
-            f"The tuned model reads the hold-out better: its CER changed by {own.value:+.2%} "
-            f"({own.low:+.2%} to {own.high:+.2%} in 95 % of the resamplings)."
+            f"The tuned model reads the hold-out better: its CER fell by {-100 * own.value:.2f} points "
+            f"({-100 * own.high:.2f} to {-100 * own.low:.2f} in 95 % of the resamplings)."
         )
     kept = (
         "The tuned weights were taken all the same"
@@ -172,10 +176,7 @@ tags: [ocr]
 |---|---|---|
 {measured}
 
-CER: character errors / characters of the truth, case counts, white space as one blank; in brackets where it
-lies in 95 % of the resamplings of the documents. Grounding gap: word overlap with the right picture minus
-with another one's. The hold-out was parted from the rest by document before training. Drawn lines are the
-project's own held-out series.
+{TERMS}
 
 ## Data
 
@@ -210,8 +211,7 @@ def report(story: Story) -> str:
         "<h1>Fine-tuning: before and after</h1>",
         f'<p class="{tone}"><b>{escape(verdict_sentence(story))}</b></p>',
         _table(("", "before", "after"), rows(story)),
-        "<p>CER: character errors / characters of the truth; in brackets where it lies in 95 % of the "
-        "resamplings of the documents.</p>",
+        f"<p>{escape(TERMS)}</p>",
         "<h2>The documents of the hold-out</h2>",
         _table(("document", "CER before", "CER after"), _documents(story)),
         "<h2>The worst lines of the hold-out</h2>",
@@ -253,12 +253,16 @@ def _worst(story: Story) -> list[str]:
     ]
     triples.sort(key=lambda triple: -triple[2].errors)
     return [
-        f"<p><b>{escape(after.name)}</b>, {after.errors} errors<br>"
+        f"<p><b>{escape(after.name)}</b>, {_errors(after.errors)}<br>"
         f'<img alt="{escape(after.truth)}" src="data:image/png;base64,'
         f'{base64.b64encode(as_png(strips[i].pixels)).decode()}"><br>truth <code>{escape(after.truth)}</code>'
         f"<br>before <code>{escape(before.read)}</code><br>after <code>{escape(after.read)}</code></p>"
         for i, before, after in triples[:WORST]
     ] or ["<p>No line has an error.</p>"]
+
+
+def _errors(count: int) -> str:
+    return f"{count} error{'s' if count > 1 else ''}"
 
 
 def _left_out(story: Story) -> list[str]:

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import struct
-import zlib
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -249,24 +247,3 @@ def test_one_picture_under_two_names_is_used_once(scan):
     whole = gather(folder)
     assert len(whole.documents) == 1 and whole.documents[0].kind == "boxes"
     assert "scan.png: a second text for one picture" in whole.problems[0]
-
-
-def header_only_png(width, height):
-    """A PNG of so many pixels in a few bytes: what is judged is its header."""
-    chunks = {b"IHDR": struct.pack(">II5B", width, height, 8, 2, 0, 0, 0), b"IDAT": b"", b"IEND": b""}
-    packed = [
-        struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-        for name, content in chunks.items()
-    ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
-
-
-def test_a_scan_of_300_megapixels_with_boxes_is_named(scan):
-    folder, page, lines, boxes = scan
-    write(folder / "scan.xml", render([as_page(page, lines, boxes)], "page"))
-    write(folder / "huge.xml", (folder / "scan.xml").read_text().replace("scan.png", "huge.png"))
-    write(folder / "huge.png", header_only_png(20_000, 15_000))
-    found = gather(folder)
-    assert [one.name for one in found.documents] == ["scan.xml"]
-    assert len(found.problems) == 1
-    assert found.problems[0].startswith("huge.xml") and "too large" in found.problems[0]

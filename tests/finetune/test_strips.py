@@ -1,6 +1,8 @@
 """Documents are cut as reading cuts them, and every strip gets the words that it shows."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -97,6 +99,21 @@ def test_cuts_come_back_from_disk_and_not_for_other_data(lines_of, tmp_path):
     assert load_cuts(tmp_path / "nothing", mark, [given]) is None
     (tmp_path / "strips.parquet").write_bytes(b"broken")
     assert load_cuts(tmp_path, mark, [given]) is None
+
+
+def header_only_png(width, height):
+    """A PNG of so many pixels in a few bytes: what is judged is its header."""
+    chunks = {b"IHDR": struct.pack(">II5B", width, height, 8, 2, 0, 0, 0), b"IDAT": b"", b"IEND": b""}
+    packed = [
+        struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        for name, content in chunks.items()
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+def test_a_scan_of_300_megapixels_says_so_before_a_pixel_is_decoded(lines_of):
+    with pytest.raises(PictureError, match="huge.png is too large"):
+        cut_document(lines_of, TrueDocument("huge.png", header_only_png(20_000, 15_000), "text", "a", "h"))
 
 
 def test_a_picture_that_cannot_be_opened_says_so(lines_of):
