@@ -26,8 +26,8 @@ from nanoocr.train.config import TrainConfig, require
 
 FEWEST_STRIPS = 20  # to train on: fewer say too little about a style
 FEWEST_GROUPS = 3  # one each to train, to watch and to measure
-# How often each own strip is seen before the rate has fallen to nothing: twenty pages then take some four minutes
-# of one processor.
+# How often each own strip is seen before the rate has fallen to nothing: twenty pages then take some four
+# minutes of one processor.
 VIEWS = 4
 LEAST_STEPS, MOST_STEPS = 60, 1500
 STATE_BYTES = 24  # per parameter: weights, gradients, moments, the average and the raw weights beside it
