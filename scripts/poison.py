@@ -4,7 +4,8 @@ python -m scripts.poison --data=tune
 
 Every document of DATA is read once by the packaged model; then its texts are poisoned in five ways and dealt
 out anew, as the command does before it trains. `refused` ends the command with exit code 11, `flagged` is a
-warning on the terminal and in the report. True texts must be neither.
+warning on the terminal and in the report. True texts must be neither. `mended` says that every strip has got
+its true words all the same: lines in another order do no harm where the text comes without places.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from nanoocr.machine import choose_threads, use_threads
 
 Texts = list[list[str]]  # the lines of every document
 Poison = Callable[[random.Random, Texts], Texts]
+MOST_WRONG = 0.05  # share of strips with other words than the true ones up to which a text counts as mended
 FEWEST = 4  # documents: half of them must be two, to change places
 
 
@@ -145,7 +147,7 @@ def known(document: TrueDocument, readings: Sequence[StripReading]) -> Known:
 
 
 def noticed(found: Sequence[Known], poison: Poison, seed: int, boxed: bool) -> str:
-    """`refused`, `flagged` or `passed`."""
+    """`refused`, `flagged`, `mended` or `passed`."""
     texts = [[text for text, _ in one.boxed] if boxed else list(one.lines) for one in found]
     poisoned = poison(random.Random(f"{poison.__name__} {seed}"), texts)
     cuts = []
@@ -160,7 +162,13 @@ def noticed(found: Sequence[Known], poison: Poison, seed: int, boxed: bool) -> s
         refuse_doubtful(told)
     except DoubtfulDataError:
         return "refused"
-    return "flagged" if told.warnings() else "passed"
+    if told.warnings():
+        return "flagged"
+    true_words = [strip.truth for one in found for strip in dealt_document(one.document, one.readings).strips]
+    dealt = [strip.truth for cut in cuts for strip in cut.strips]
+    missing = Counter(dealt) - Counter(true_words)
+    harmless = missing.total() <= MOST_WRONG * len(dealt)
+    return "mended" if poisoned != texts and harmless else "passed"
 
 
 def measure(config: PoisonConfig) -> dict[str, Any]:
