@@ -228,5 +228,5 @@ def _own_difference(before: Measured, after: Measured) -> Interval:
     """Of documents; of lines one by one where a resampling of so few documents says nothing."""
     if len({one.group for one in before.pages}) >= FEWEST_GROUPS or len(before.lines) < FEWEST_GROUPS:
         return difference(before.pages, after.pages)
-    apart = [tuple(replace(one, group=one.name) for one in part.lines) for part in (before, after)]
-    return difference(*apart)
+    one, other = (tuple(replace(line, group=line.name) for line in part.lines) for part in (before, after))
+    return difference(one, other)
