@@ -26,7 +26,7 @@ def add_finetune_flags(parser: Parser) -> None:
     add("--out", metavar="MODEL", required=True, help="the model folder to write; MODEL.work holds the run")
     add("--model", metavar="DIR", default="", help="model folder to start from (default: the package's)")
     add("--steps", metavar="N", type=int, default=0, help="optimiser steps (default: by the amount of data)")
-    add("--batch_size", "--batch-size", metavar="N", type=int, default=48, help="lines of a step")
+    add("--batch_size", "--batch-size", metavar="N", type=int, default=32, help="lines of a step")
     add("--lr", metavar="X", type=float, default=3e-4, help="AdamW's learning rate (default: %(default)s)")
     add(
         "--muon_lr",
@@ -35,6 +35,20 @@ def add_finetune_flags(parser: Parser) -> None:
         type=float,
         default=1.2e-3,
         help="Muon's (default: %(default)s)",
+    )
+    add(
+        "--trained",
+        metavar="NAMES",
+        default="sam,compressor,clip,projector,gpt",
+        help="parts of the model that train (default: all of them)",
+    )
+    add(
+        "--glyph_weight",
+        "--glyph-weight",
+        metavar="X",
+        type=float,
+        default=0.0,
+        help="of the loss that names letters, for data with boxes of words (default: %(default)s)",
     )
     add("--drawn", metavar="P", type=float, default=0.5, help="share of drawn lines (default: %(default)s)")
     add(

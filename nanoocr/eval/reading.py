@@ -94,9 +94,7 @@ def evaluate_reading(
     right = read_examples(model, tokenizer, examples, max_tokens)
     wrong = [("", "")] * len(rows)
     if wrong_pictures:
-        others = [with_wrong_picture(rows, i) for i in range(len(rows))]
-        asked = [prepare(row, tokenizer, views, length, mode) for row, mode in zip(others, modes)]
-        wrong = read_examples(model, tokenizer, asked, max_tokens)
+        wrong = _read_wrong_pictures(model, tokenizer, rows, modes, right, max_tokens)
     results = tuple(
         RowResult(
             id=row.id,
@@ -113,6 +111,31 @@ def evaluate_reading(
         for row, loss, (text, status), (wrong_text, _) in zip(rows, losses, right, wrong)
     )
     return summarise(results, encoder_health(model, examples))
+
+
+def _read_wrong_pictures(
+    model: VLM,
+    tokenizer: Tokenizer,
+    rows: Sequence[Row],
+    modes: Sequence[Mode | None],
+    right: Sequence[tuple[str, str]],
+    max_tokens: int,
+) -> list[tuple[str, str]]:
+    """(text, status) of every row's question about another row's picture; `right` is what was read before.
+
+    The same question about a picture has been answered already where that picture's own row asks it.
+    """
+    prompts, answers = [row.prompt for row in rows], [row.answer for row in rows]
+    others = [wrong_picture(prompts, answers, i) for i in range(len(rows))]
+    asked = [
+        i
+        for i, j in enumerate(others)
+        if len(rows[j].turns) > 1 or (prompts[i], modes[i]) != (prompts[j], modes[j])
+    ]
+    views, length = model.config.views, model.config.gpt.sequence_len
+    examples = [prepare(with_wrong_picture(rows, i), tokenizer, views, length, modes[i]) for i in asked]
+    read = dict(zip(asked, read_examples(model, tokenizer, examples, max_tokens) if asked else []))
+    return [read.get(i, right[j]) for i, j in enumerate(others)]
 
 
 def evaluate_pages(reader: Reader, rows: Sequence[Row]) -> tuple[RowResult, ...]:

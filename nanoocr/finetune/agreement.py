@@ -3,6 +3,9 @@
 A model that reads a style badly still reads a document's own text out of it rather than another one's. So
 every text is compared with its own picture and with others': where its own is no better, the pair is
 doubtful, however bad the reading is. Many such pairs would teach the model to read what is not there.
+
+Within a document the same is asked of its lines, where the truth comes with places: a line that the model is
+sure of and that its box says something quite different about is contradicted.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from rapidfuzz import fuzz
 from rapidfuzz.distance import Levenshtein
 
 from nanoocr.errors import DoubtfulDataError
@@ -19,8 +23,14 @@ from nanoocr.finetune.types import CutDocument
 OTHERS = 24  # texts of other documents that a picture is compared with
 FEWEST = 4  # letters: below, a text says too little to tell it from others
 MARGIN = 0.04  # what a picture's own text must be nearer than the nearest of the others
-MOST_DOUBTFUL = 0.2  # share of the pairs from which the data are refused
-LEAST_ALIGNED = 0.6  # share of the texts' characters that strips must be found for, else the user is warned
+# Forms of one print differ in a few words, so that no text can be much nearer than another: there the margin
+# is this share of what both texts differ by.
+MARGIN_OF_FORMS = 0.25
+MOST_DOUBTFUL = 0.2  # share of the pairs, or of the lines, from which the data are refused
+LEAST_ALIGNED = 0.7  # share of the texts' characters that strips must be found for, else the user is warned
+SURE, ANOTHER = 0.5, 0.5  # a line is contradicted by a reading as confident that differs by so many edits
+PART = 70  # per cent of likeness from which a truth is a part of what was read
+FEWEST_LINES = 10  # below, a share of lines says nothing
 LONGEST = 3000  # characters of a text that are compared
 
 
@@ -33,6 +43,13 @@ class Agreement:
     aligned: float  # share of all characters of the truths that strips were found for
     own: tuple[float, ...]  # distance of each picture's reading to its own text, 0 to 1
     others: tuple[float, ...]  # to the nearest text of another document
+    lines: int = 0  # of which the truth came with a place or a crop
+    contradicted: tuple[str, ...] = ()  # those that the model surely reads otherwise, in words
+
+    @property
+    def wrong_lines(self) -> float:
+        """Share of contradicted lines."""
+        return len(self.contradicted) / self.lines if self.lines >= FEWEST_LINES else 0.0
 
     @property
     def share(self) -> float:
@@ -47,6 +64,11 @@ class Agreement:
             said.append(
                 f"{len(self.doubtful)} of {self.compared} documents are left out, since their texts do not "
                 f"belong to their pictures: {names}"
+            )
+        if self.contradicted:
+            said.append(
+                f"{len(self.contradicted)} of {self.lines} lines say something else than the picture shows "
+                f"and are left out, as {self.contradicted[0]}"
             )
         if self.aligned < LEAST_ALIGNED:
             said.append(
@@ -65,30 +87,49 @@ def agreement(cuts: Sequence[CutDocument], seed: int = 0) -> Agreement:
     for number, cut in enumerate(told):
         read = _flat(cut.read)
         rest = [i for i in range(len(told)) if texts[i] != texts[number]]
-        picked = [int(i) for i in rng.permutation(rest)[:OTHERS]]
+        picked = [texts[int(i)] for i in rng.permutation(rest)[:OTHERS]]
+        nearest = min(picked, key=lambda text: _distance(read, text), default="")
         own.append(_distance(read, texts[number]))
-        others.append(min((_distance(read, texts[i]) for i in picked), default=1.0))
-        if own[-1] > others[-1] - MARGIN:
+        others.append(_distance(read, nearest) if nearest else 1.0)
+        apart = _distance(texts[number], nearest) if nearest else 1.0
+        if own[-1] > others[-1] - min(MARGIN, MARGIN_OF_FORMS * apart):
             doubtful.append(cut.document.name)
     characters = sum(cut.characters for cut in cuts)
     aligned = sum(cut.aligned * cut.characters for cut in cuts) / max(1, characters)
-    return Agreement(len(told), tuple(doubtful), aligned, tuple(own), tuple(others))
+    wrong = [line for cut in cuts for line in cut.contradicted]
+    lines = sum(len(cut.strips) for cut in cuts if cut.document.lines) + len(wrong)
+    return Agreement(len(told), tuple(doubtful), aligned, tuple(own), tuple(others), lines, tuple(wrong))
+
+
+def contradicts(read: str, confidence: float, truth: str) -> bool:
+    """Whether the model surely reads something else than a line's truth says.
+
+    A truth that is part of what is read does not contradict it: many files have boxes for some of the ink.
+    """
+    read, truth = _flat(read), _flat(truth)
+    if min(len(read), len(truth)) < FEWEST or confidence < SURE:
+        return False
+    return _distance(read, truth) > ANOTHER and fuzz.partial_ratio(read, truth) < PART
 
 
 def refuse_doubtful(found: Agreement) -> None:
     """Stop before training where the texts do not belong to the pictures.
 
     Raises:
-        DoubtfulDataError: too many pairs are doubtful.
+        DoubtfulDataError: too many pairs are doubtful, or too many lines are contradicted.
     """
-    if found.share <= MOST_DOUBTFUL:
-        return
-    own, other = (float(np.mean(values)) for values in (found.own, found.others))
-    raise DoubtfulDataError(
-        f"{len(found.doubtful)} of {found.compared} texts do not belong to their pictures, as "
-        f"{found.doubtful[0]} (what is read differs from its own text by {own:.0%} and from another one by "
-        f"{other:.0%}, on average): mend the texts, or give --accept_doubtful to leave these out"
-    )
+    if found.share > MOST_DOUBTFUL:
+        own, other = (float(np.mean(values)) for values in (found.own, found.others))
+        raise DoubtfulDataError(
+            f"{len(found.doubtful)} of {found.compared} texts do not belong to their pictures, as "
+            f"{found.doubtful[0]} (what is read differs from its own text by {own:.0%} and from another one "
+            f"by {other:.0%}, on average): mend the texts, or give --accept_doubtful to leave these out"
+        )
+    if found.wrong_lines > MOST_DOUBTFUL:
+        raise DoubtfulDataError(
+            f"{len(found.contradicted)} of {found.lines} lines say something else than their pictures show, "
+            f"as {found.contradicted[0]}: mend the texts, or give --accept_doubtful to leave these out"
+        )
 
 
 def _flat(text: str) -> str:

@@ -143,11 +143,10 @@ def _number(text: str | None) -> float:
 
 
 def is_label_studio(path: Path) -> bool:
-    """Whether a .json file is an export of tasks: a list of objects with annotations or transcriptions."""
+    """Whether a .json file is an export of tasks: a list of objects with annotations, whole or in brief."""
     tasks = _tasks(path)
-    return (
-        bool(tasks) and isinstance(tasks[0], dict) and bool({"annotations", "transcription"} & set(tasks[0]))
-    )
+    marks = {"annotations", "completions", "annotation_id", "transcription"}
+    return bool(tasks) and isinstance(tasks[0], dict) and bool(marks & set(tasks[0]))
 
 
 def _tasks(path: Path) -> list[Any]:
@@ -163,39 +162,80 @@ def label_studio_documents(path: Path) -> Found:
     for number, task in enumerate(_tasks(path), start=1):
         name = f"{path.name}, task {number}"
         try:
-            picture, lines = _full(task) if "annotations" in task else _small(task)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            whole = "annotations" in task or "completions" in task
+            picture, lines = _full(task) if whole else _small(task)
+        except (LookupError, TypeError, ValueError, AttributeError, StopIteration) as error:
             yield f"{name}: not of Label Studio's form ({error!r})"
             continue
         if not lines:
             yield f"{name}: nobody has annotated it"
             continue
-        yield from _document(path, _local_name(picture, path.parent), (100.0, 100.0), lines)
+        yield from _document(path, _local_name(picture, path.parent), (100.0, 100.0), lines, name=name)
 
 
 def _full(task: dict[str, Any]) -> tuple[str, list[Placed]]:
-    """Box and text of a region are two results of one id."""
-    picture = next(v for v in task["data"].values() if isinstance(v, str))
-    done = [one for one in task["annotations"] if not one.get("was_cancelled")]
+    """Box and text of a region are two results of one id; relations and the like have neither."""
+    given = task["annotations"] if "annotations" in task else task["completions"]  # the name before 1.0
+    done = [one for one in given if not one.get("was_cancelled")]
     texts: dict[str, str] = {}
     places: dict[str, list[Point]] = {}
     for result in done[-1]["result"] if done else []:
-        value, region = result["value"], str(result.get("id"))
+        value, region = result.get("value") or {}, str(result.get("id"))
         if "text" in value:
-            said = value["text"]
-            texts[region] = " ".join(said) if isinstance(said, list) else str(said)
-        if "points" in value or "width" in value:
-            places[region] = _region(value)
+            texts[region] = _said(value["text"])
+        if _is_region(value):
+            places[region] = _region({**result, **value})  # the picture's size stands beside the value
     lines: list[Placed] = [(texts.get(region, ""), points) for region, points in places.items()]
-    return picture, lines + [(said, []) for region, said in texts.items() if region not in places]
+    return _picture_of(task["data"]), lines + [
+        (said, []) for region, said in texts.items() if region not in places
+    ]
 
 
 def _small(task: dict[str, Any]) -> tuple[str, list[Placed]]:
-    """Regions and their texts are two lists of one length."""
-    picture = next(task[key] for key in ("ocr", "image", "captioning") if isinstance(task.get(key), str))
-    regions = next(task[key] for key in ("bbox", "label", "poly") if isinstance(task.get(key), list))
-    said = task["transcription"] if isinstance(task["transcription"], list) else [task["transcription"]]
-    return picture, [(str(t), _region(r)) for t, r in zip(said, regions, strict=True)]
+    """Regions and texts are two lists, under names that a project chooses, and only their order pairs them.
+
+    Raises:
+        ValueError: there are more regions than texts, or fewer: one that was left empty shifts all others.
+    """
+    said = task["transcription"] if "transcription" in task else _first_list(task, _is_text)
+    said = said if isinstance(said, list) else [said]
+    # A text of several parts comes as its region, so that lists of texts and of regions can look alike.
+    others = {name: value for name, value in task.items() if value is not said}
+    regions = _first_list(others, _is_region)
+    if len(said) != len(regions):
+        raise ValueError(f"{len(regions)} regions and {len(said)} texts: export JSON instead of JSON-MIN")
+    return _picture_of(task), [(_said(t), _region(r)) for t, r in zip(said, regions)]
+
+
+def _first_list(task: dict[str, Any], fits: Callable[[Any], bool]) -> list[Any]:
+    lists = (value for value in task.values() if isinstance(value, list) and value)
+    return next(value for value in lists if all(fits(one) for one in value))
+
+
+def _picture_of(data: dict[str, Any]) -> str:
+    """The first value that ends as pictures do, or the first text."""
+    texts = [value for value in data.values() if isinstance(value, str)]
+    ends = (*PICTURES, ".pdf")
+
+    def named(one: str) -> bool:
+        # A picture's name ends the address, or what stands before its query.
+        return one.lower().endswith(ends) or one.lower().partition("?")[0].endswith(ends)
+
+    return next((one for one in texts if named(one)), texts[0])
+
+
+def _said(text: Any) -> str:
+    """A text, its parts, or a region with them."""
+    text = text.get("text", "") if isinstance(text, dict) else text
+    return " ".join(map(str, text)) if isinstance(text, list) else str(text)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, dict) and "text" in value)
+
+
+def _is_region(value: Any) -> bool:
+    return isinstance(value, dict) and ("points" in value or {"x", "y", "width", "height"} <= set(value))
 
 
 def _region(value: dict[str, Any]) -> list[Point]:
@@ -230,11 +270,16 @@ def _local_name(address: str, root: Path) -> str:
 
 
 def _document(
-    path: Path, picture: str, size: tuple[float, float], lines: Sequence[Placed], number: int = 1
+    path: Path,
+    picture: str,
+    size: tuple[float, float],
+    lines: Sequence[Placed],
+    number: int = 1,
+    name: str = "",
 ) -> Found:
     """The document of one page; `size` is its (height, width) in the file's units."""
     source = _find_picture(path, picture)
-    name = path.name if number == 1 else f"{path.name}, page {number}"
+    name = name or (path.name if number == 1 else f"{path.name}, page {number}")
     if source is None:
         yield f"{name}: its picture {picture or path.stem} is not there"
         return

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,21 @@ import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from nanoocr.alphabet import written_one_way
+from nanoocr.data.example import prepare
 from nanoocr.data.rows import Row, row_from_synth
 from nanoocr.data.synth import VALIDATION_SEED, find_fonts, make_sample
-from nanoocr.eval.metrics import word_bag_f1
-from nanoocr.eval.reading import evaluate_reading
+from nanoocr.eval.grounding import wrong_picture
+from nanoocr.eval.metrics import word_bag_f1, word_overlap
+from nanoocr.eval.reading import read_examples
 from nanoocr.finetune.task import row_of
-from nanoocr.finetune.types import CutDocument, LineStrip
+from nanoocr.finetune.types import CutDocument, TrueDocument
 from nanoocr.inference.page import Page
 from nanoocr.inference.reader import Reader
 from nanoocr.pages import PageRanges, parse_pages
 
 DRAWS = 2000  # resamplings of an interval
+FEWEST_GROUPS = 3  # documents that are resampled; one alone would have an interval without a width
+MOST_TOKENS = 256  # of a line
 MOST_LOST = 0.005  # what the drawn lines' CER may rise by: half a point
 
 
@@ -34,6 +38,7 @@ class Reading:
     group: str
     truth: str
     read: str
+    gap: float = 0.0  # word overlap of what was read minus that of what was read on another line
 
     @property
     def errors(self) -> int:
@@ -47,8 +52,6 @@ class Measured:
     pages: tuple[Reading, ...]
     lines: tuple[Reading, ...]
     drawn: tuple[Reading, ...]
-    gap: float  # grounding gap on the hold-out's lines
-    gap_drawn: float
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -58,7 +61,7 @@ class Measured:
     def from_dict(cls, values: dict[str, Any]) -> Measured:
         """The inverse of `to_dict`."""
         parts = {name: tuple(Reading(**one) for one in values[name]) for name in ("pages", "lines", "drawn")}
-        return cls(**parts, gap=values["gap"], gap_drawn=values["gap_drawn"])
+        return cls(**parts)
 
 
 def drawn_rows(count: int, start: int = 0) -> list[Row]:
@@ -73,29 +76,38 @@ def drawn_rows(count: int, start: int = 0) -> list[Row]:
 def measure(model: Path, cuts: Sequence[CutDocument], drawn: Sequence[Row], device: str) -> Measured:
     """Read the hold-out's documents and lines, and drawn lines, with one model."""
     reader = Reader(model, device=device)
-    pages = tuple(_read_document(reader, cut) for cut in cuts)
+    pages = tuple(read_whole(reader, cut.document) for cut in cuts)
     strips = [strip for cut in cuts for strip in cut.strips]
-    # Asked with a wrong picture a row needs another one, and a single line has none.
-    lines, gap = _read_rows(reader, strips) if len(strips) > 1 else ((), 0.0)
-    report = evaluate_reading(reader.model, reader.tokenizer, drawn, max_tokens=256)
-    told = tuple(Reading(row.id, row.id, flat(row.truth), flat(row.text)) for row in report.rows)
+    rows = [row_of(strip, f"{strip.document}, line {i}") for i, strip in enumerate(strips)]
+    lines = _read_rows(reader, rows, [strip.group for strip in strips])
+    told = _read_rows(reader, drawn, [row.id for row in drawn])
     del reader
     gc.collect()  # two models are in memory otherwise while the next one trains
-    return Measured(pages, lines, told, gap, report.grounding_gap)
+    return Measured(pages, lines, told)
 
 
-def _read_rows(reader: Reader, strips: Sequence[LineStrip]) -> tuple[tuple[Reading, ...], float]:
-    rows = [row_of(strip, f"{strip.document}, line {i}") for i, strip in enumerate(strips)]
-    report = evaluate_reading(reader.model, reader.tokenizer, rows, max_tokens=256)
-    lines = tuple(
-        Reading(row.id, strip.group, flat(row.truth), flat(row.text))
-        for row, strip in zip(report.rows, strips, strict=True)
+def _read_rows(reader: Reader, rows: Sequence[Row], groups: Sequence[str]) -> tuple[Reading, ...]:
+    """What is read on strips.
+
+    All ask the same, so that another picture's answer is what was read on it: nothing is read twice. A single
+    line has no other and gap 0.
+    """
+    model, tokenizer = reader.model, reader.tokenizer
+    length = model.config.gpt.sequence_len
+    examples = [prepare(row, tokenizer, model.config.views, length) for row in rows]
+    read = [text for text, _ in read_examples(model, tokenizer, examples, MOST_TOKENS)]
+    prompts, truths = [row.prompt for row in rows], [row.answer for row in rows]
+    others = [wrong_picture(prompts, truths, i) if len(rows) > 1 else i for i in range(len(rows))]
+    return tuple(
+        Reading(
+            row.id, group, flat(truth), flat(text), word_overlap(text, truth) - word_overlap(other, truth)
+        )
+        for row, group, truth, text, other in zip(rows, groups, truths, read, [read[j] for j in others])
     )
-    return lines, report.grounding_gap
 
 
-def _read_document(reader: Reader, cut: CutDocument) -> Reading:
-    document = cut.document
+def read_whole(reader: Reader, document: TrueDocument) -> Reading:
+    """A document as `nanoocr read` reads it."""
     pages: PageRanges = parse_pages(str(document.page) if document.page else "1-end")
     read = reader.read([document.source], pages=pages)
     text = " ".join(page.text for page in read if isinstance(page, Page))
@@ -113,11 +125,6 @@ def cer(readings: Sequence[Reading]) -> float:
     return sum(one.errors for one in readings) / max(1, characters)
 
 
-def word_f1(readings: Sequence[Reading]) -> float:
-    """Mean over the texts of the F1 of their words as multisets."""
-    return float(np.mean([word_bag_f1(one.read, one.truth) for one in readings])) if readings else 0.0
-
-
 @dataclass(frozen=True)
 class Interval:
     """A value and where it lies in 95 % of the resamplings of the documents."""
@@ -133,6 +140,23 @@ def interval(readings: Sequence[Reading], seed: int = 0) -> Interval:
     return Interval(cer(readings), *_quantiles(_resampled(errors, characters, seed)))
 
 
+def mean_interval(readings: Sequence[Reading], score: Callable[[Reading], float], seed: int = 0) -> Interval:
+    """The mean of a score over the texts, resampled by groups; 0 without a text."""
+    total, count = _sums_of(readings, score, lambda one: 1.0)
+    mean = float(total.sum() / max(1.0, count.sum()))
+    return Interval(mean, *_quantiles(_resampled(total, count, seed)))
+
+
+def word_f1(one: Reading) -> float:
+    """The F1 of a text's words as multisets."""
+    return word_bag_f1(one.read, one.truth)
+
+
+def grounding(one: Reading) -> float:
+    """What a text owes to its picture: its part of the grounding gap."""
+    return one.gap
+
+
 def difference(before: Sequence[Reading], after: Sequence[Reading], seed: int = 0) -> Interval:
     """CER after minus CER before: both read the same documents, so that they are resampled together."""
     errors, characters = _sums(before)
@@ -143,12 +167,18 @@ def difference(before: Sequence[Reading], after: Sequence[Reading], seed: int = 
 
 def _sums(readings: Sequence[Reading]) -> tuple[np.ndarray, np.ndarray]:
     """Errors and characters of each group, in the order of their names."""
+    return _sums_of(readings, lambda one: one.errors, lambda one: len(one.truth))
+
+
+def _sums_of(
+    readings: Sequence[Reading], above: Callable[[Reading], float], below: Callable[[Reading], float]
+) -> tuple[np.ndarray, np.ndarray]:
     groups = {name: i for i, name in enumerate(sorted({one.group for one in readings}))}
-    errors, characters = np.zeros(len(groups)), np.zeros(len(groups))
+    over, under = np.zeros(len(groups)), np.zeros(len(groups))
     for one in readings:
-        errors[groups[one.group]] += one.errors
-        characters[groups[one.group]] += len(one.truth)
-    return errors, characters
+        over[groups[one.group]] += above(one)
+        under[groups[one.group]] += below(one)
+    return over, under
 
 
 def _resampled(errors: np.ndarray, characters: np.ndarray, seed: int) -> np.ndarray:
@@ -168,7 +198,7 @@ def _quantiles(draws: np.ndarray) -> tuple[float, float]:
 class Verdict:
     """Whether the tuned model is handed over, and why not."""
 
-    own: Interval  # CER after minus before, of whole documents
+    own: Interval  # CER after minus before, of whole documents, or of lines where documents are few
     drawn: Interval
     reasons: tuple[str, ...]  # against it; none is good
 
@@ -179,7 +209,7 @@ class Verdict:
 
 def judge(before: Measured, after: Measured) -> Verdict:
     """Better is what reads the hold-out better than chance explains, and has not forgotten the rest."""
-    own, drawn = difference(before.pages, after.pages), difference(before.drawn, after.drawn)
+    own, drawn = _own_difference(before, after), difference(before.drawn, after.drawn)
     reasons = []
     if own.high >= 0:
         told = "rose" if own.value > 0 else "fell"
@@ -192,3 +222,11 @@ def judge(before: Measured, after: Measured) -> Verdict:
             f"the CER of drawn lines rose by {drawn.value:.2%}, more than {MOST_LOST:.1%}: it forgets"
         )
     return Verdict(own, drawn, tuple(reasons))
+
+
+def _own_difference(before: Measured, after: Measured) -> Interval:
+    """Of documents; of lines one by one where a resampling of so few documents says nothing."""
+    if len({one.group for one in before.pages}) >= FEWEST_GROUPS or len(before.lines) < FEWEST_GROUPS:
+        return difference(before.pages, after.pages)
+    one, other = (tuple(replace(line, group=line.name) for line in part.lines) for part in (before, after))
+    return difference(one, other)

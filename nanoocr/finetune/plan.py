@@ -26,7 +26,9 @@ from nanoocr.train.config import TrainConfig, require
 
 FEWEST_STRIPS = 20  # to train on: fewer say too little about a style
 FEWEST_GROUPS = 3  # one each to train, to watch and to measure
-VIEWS = 25  # how often each own strip is seen, at most, before the rate has fallen to nothing
+# How often each own strip is seen before the rate has fallen to nothing: twenty pages then take some four
+# minutes of one processor.
+VIEWS = 4
 LEAST_STEPS, MOST_STEPS = 60, 1500
 STATE_BYTES = 24  # per parameter: weights, gradients, moments, the average and the raw weights beside it
 
@@ -39,12 +41,13 @@ class FinetuneConfig:
     out: str
     model: str = ""  # model folder to start from; empty: the package's
     steps: int = 0  # optimiser steps in all
-    batch_size: int = 48  # strips of a step
+    batch_size: int = 32  # strips of a step
     lr: float = 3e-4  # AdamW's rate, a tenth of that of training from nothing
     muon_lr: float = 1.2e-3  # Muon's
+    trained: str = "sam,compressor,clip,projector,gpt"  # components that train
     drawn: float = 0.5  # share of drawn strips, so that nothing is forgotten
     hold_out: float = 0.2  # share of the documents that measure and never train
-    # The package's model has no glyph heads: fresh ones would send noise into an encoder that sees well.
+    # The package has one glyph head and no heads to train on: fresh ones would send noise into the encoder.
     glyph_weight: float = 0.0  # of the loss that names characters, for data with boxes of words
     average: float = 0.97  # decay of the averaged weights
     patience: int = 4  # validations without a better one until training stops
@@ -117,7 +120,7 @@ def steps_for(strips: int, config: FinetuneConfig) -> int:
 
 def train_config(config: FinetuneConfig, base: str, preset: str, steps: int, work: Path) -> TrainConfig:
     """The run as the training loop takes it."""
-    every = config.eval_every or max(10, steps // 8)
+    every = config.eval_every or max(20, steps // 8)  # a validation takes as long as some five steps
     return TrainConfig(
         run_name="run",
         out=str(work),
@@ -136,7 +139,7 @@ def train_config(config: FinetuneConfig, base: str, preset: str, steps: int, wor
         log_every=max(1, every // 2),
         patience=config.patience,
         keep_last=1,
-        trained="sam,compressor,clip,projector,gpt",
+        trained=config.trained,
         lr=config.lr,
         muon_lr=config.muon_lr,
         rates="patch_embed:1,wte:1,lm_head:1",
@@ -197,15 +200,18 @@ def table(
 ) -> list[tuple[str, str]]:
     """What is about to happen, as (what, value)."""
     memory = (peak_resident() + STATE_BYTES * count_parameters(model)) / 1e9
-    own = sum(len(cut.strips) for cut in parts.train)
+    own = len(strips_of(parts.train))
+    left_out = sum(len(cut.left_out) for part in _parts(parts) for cut in part)
     seen = steps * config.batch_size * (1 - config.drawn) / max(1, own)
     return [
         ("documents: train / watch / measure", " / ".join(str(len(part)) for part in _parts(parts))),
         ("lines: train / watch / measure", " / ".join(str(len(strips_of(part))) for part in _parts(parts))),
-        ("what trains", f"all {count_parameters(model):,} parameters"),
+        ("lines left out, since no text fits them", str(left_out)),
+        ("--trained", f"{config.trained} of {count_parameters(model):,} parameters in all"),
         ("--lr, --muon_lr", f"{config.lr:g}, {config.muon_lr:g}, falling to 0 over the last 60 %"),
         ("--steps", f"{steps} of {config.batch_size} lines: every own line some {seen:.0f} times"),
         ("--drawn", f"{config.drawn:.0%} of the lines are drawn ones, so that nothing is forgotten"),
+        ("--hold_out", f"{config.hold_out:.0%} of the documents measure, half as many say when to stop"),
         ("--patience", f"stops after {config.patience} validations without a better one"),
         ("time", f"about {clock(steps * seconds)} to train ({seconds:.2f} s a step), and to read twice"),
         ("memory", f"about {memory:.1f} GB"),

@@ -16,7 +16,7 @@ from typing import cast
 from nanoocr.errors import OutputError, UsageError
 from nanoocr.files import MANIFEST, check_files, read_manifest
 from nanoocr.finetune.report import CARD, NUMBERS, REPORT
-from nanoocr.model.folder import CONFIG, TOKENIZER, WEIGHTS
+from nanoocr.model.folder import CONFIG, HEADS, TOKENIZER, WEIGHTS
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 README = "README.md"  # what hubs call a card
@@ -46,7 +46,7 @@ def plan_upload(folder: str | Path, repo: str, *, with_report: bool = False) -> 
     if missing := [name for name in wanted if name not in listed]:
         raise UsageError(f"{folder}: {missing[0]} is missing, so this is no model folder")
     check_files(folder, "*")
-    wanted += [name for name in (NUMBERS, *((REPORT,) if with_report else ())) if name in listed]
+    wanted += [name for name in (HEADS, NUMBERS, *((REPORT,) if with_report else ())) if name in listed]
     files = [(folder / name, name) for name in wanted]
     if (folder / CARD).is_file():
         files.append((folder / CARD, README))

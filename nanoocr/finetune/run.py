@@ -24,7 +24,7 @@ from rich.table import Table
 from nanoocr.data.synth.parquet import SCHEMA
 from nanoocr.data.task import Task
 from nanoocr.errors import NotBetterError, PictureError, UsageError
-from nanoocr.files import MANIFEST, write_file
+from nanoocr.files import MANIFEST, read_manifest, write_file
 from nanoocr.finetune.agreement import Agreement, agreement, refuse_doubtful
 from nanoocr.finetune.measure import Measured, Verdict, drawn_rows, judge, measure
 from nanoocr.finetune.plan import (
@@ -38,7 +38,7 @@ from nanoocr.finetune.plan import (
     train_config,
     unseen_characters,
 )
-from nanoocr.finetune.report import Story, rows, write_result
+from nanoocr.finetune.report import NUMBERS, Story, rows, write_result
 from nanoocr.finetune.sources import gather
 from nanoocr.finetune.store import fingerprint, load_cuts, save_cuts
 from nanoocr.finetune.strips import cut_document
@@ -80,8 +80,7 @@ def finetune(config: FinetuneConfig) -> Outcome:
     """
     out = Path(config.out)
     base = model_folder(config.model) if config.model else default_model_folder()
-    if out.exists() and not (out / MANIFEST).is_file():
-        raise UsageError(f"--out={out} exists and is no model folder: name another")
+    _refuse_foreign(out, base)
     use_threads(choose_threads(config.threads or None))
     config = replace(config, threads=torch.get_num_threads())
     gathered = gather(config.data)
@@ -116,6 +115,20 @@ def finetune(config: FinetuneConfig) -> Outcome:
             "give the same command with --accept_worse to take the tuned ones"
         )
     return Outcome(verdict, before, after, out, shown)
+
+
+def _refuse_foreign(out: Path, base: Path) -> None:
+    """Stop before the result would replace what this command did not write.
+
+    Raises:
+        UsageError: OUT is the base model, another model, or something else.
+    """
+    if out.resolve() == base.resolve():
+        raise UsageError(f"--out={out} is the model to start from: name another folder")
+    if out.exists() and not (out / MANIFEST).is_file():
+        raise UsageError(f"--out={out} exists and is no model folder: name another")
+    if out.exists() and NUMBERS not in read_manifest(out)["files"]:
+        raise UsageError(f"--out={out} is a model that this command did not write: name another folder")
 
 
 def _work_folder(out: Path, mark: str, config: FinetuneConfig) -> Path:

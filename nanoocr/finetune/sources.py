@@ -9,6 +9,7 @@ named in a sentence, and the rest goes on.
 from __future__ import annotations
 
 import csv
+import hashlib
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -44,19 +45,28 @@ def gather(data: str | Path) -> Gathered:
     path = existing(data, "folder or file of documents with texts")
     documents: dict[str, TrueDocument] = {}
     problems: list[str] = []
+    told: set[object] = set()  # pictures, whatever names their documents have
     for found in _of_folder(path) if path.is_dir() else _of_file(path):
         if isinstance(found, str):
             problems.append(found)
-        elif found.name in documents:
-            problems.append(f"{found.name}: a second text for one picture; the first one is used")
         elif not found.text.strip():
             problems.append(f"{found.name}: its text is empty")
+        elif found.name in documents or _picture(found) in told:
+            problems.append(f"{found.name}: a second text for one picture; the first one is used")
         else:
             documents[found.name] = _one_way(found)
+            told.add(_picture(found))
     if not documents:
         why = f": {'; '.join(problems[:3])}" if problems else ""
         raise UsageError(f"{path}: holds no picture with a text beside it{why}")
     return Gathered(tuple(documents.values()), tuple(problems))
+
+
+def _picture(document: TrueDocument) -> object:
+    """The same for two documents that show the same page, which must not stand on both sides of the split."""
+    source = document.source
+    shown = source.resolve() if isinstance(source, Path) else hashlib.sha256(source).hexdigest()
+    return shown, document.page
 
 
 def _one_way(document: TrueDocument) -> TrueDocument:

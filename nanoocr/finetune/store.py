@@ -28,7 +28,7 @@ def fingerprint(documents: Sequence[TrueDocument], *more: object) -> str:
     total = hashlib.sha256()
     for document in documents:
         source = document.source
-        content = source if isinstance(source, bytes) else str(source.stat().st_size).encode()
+        content = source if isinstance(source, bytes) else source.read_bytes()
         told = (document.name, document.kind, document.text, document.group, document.page, document.lines)
         total.update(repr(told).encode())
         total.update(hashlib.sha256(content).digest())
@@ -60,6 +60,7 @@ def save_cuts(folder: Path, mark: str, cuts: Sequence[CutDocument]) -> None:
             "characters": cut.characters,
             "lost": dict(cut.lost),
             "left_out": list(cut.left_out),
+            "contradicted": list(cut.contradicted),
         }
         for cut in cuts
     ]
@@ -90,6 +91,7 @@ def _cut(document: TrueDocument, entry: dict[str, Any], strips: Any) -> CutDocum
         characters=entry["characters"],
         lost=Counter(entry["lost"]),
         left_out=tuple(entry["left_out"]),
+        contradicted=tuple(entry["contradicted"]),
     )
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from nanoocr.data.rows import NO_BOXES
 from nanoocr.data.synth.strip import inside as inside_strip
 from nanoocr.document import hull
+from nanoocr.finetune.agreement import contradicts
 from nanoocr.finetune.align import align, errors
 from nanoocr.finetune.types import CutDocument, LineStrip, TrueDocument, TrueLine
 from nanoocr.inference.lines import LineReader, StripReading
@@ -36,10 +37,26 @@ def cut_document(reader: LineReader, document: TrueDocument) -> CutDocument:
     Raises:
         PictureError: the document or one of its pages cannot be opened.
     """
-    pages = [_read_page(reader, image) for image in _images(document)]
-    readings = [reading for page in pages for reading in page]
+    return dealt_document(document, read_document(reader, document))
+
+
+def read_document(reader: LineReader, document: TrueDocument) -> list[StripReading]:
+    """What the model reads on all strips of a document's pages, in reading order.
+
+    Raises:
+        PictureError: the document or one of its pages cannot be opened.
+    """
+    return [reading for image in _images(document) for reading in _read_page(reader, image)]
+
+
+def dealt_document(document: TrueDocument, readings: Sequence[StripReading]) -> CutDocument:
+    """The strips of a document with what its truth says about each; nothing is read."""
     read = " ".join(reading.completion.text for reading in readings if reading.completion.text)
-    pairs = _by_boxes(readings, document.lines) if document.lines else _by_text(readings, document.text)
+    wrong: list[str] = []
+    if document.lines:
+        pairs, wrong = _by_boxes(readings, document.lines)
+    else:
+        pairs = _by_text(readings, document.text)
     words = [word for line in document.lines for word in line.words]
     strips, left_out = [], []
     for reading, truth in pairs:
@@ -51,7 +68,8 @@ def cut_document(reader: LineReader, document: TrueDocument) -> CutDocument:
     characters = len("".join(document.text.split()))
     missing = characters - sum(len("".join(strip.truth.split())) for strip in strips)
     lost = Counter({"without a strip that says it": missing} if missing > 0 else {})
-    return CutDocument(document, tuple(strips), read, characters, lost, tuple(left_out))
+    contradicted = tuple(f"{document.name}: {sentence}" for sentence in wrong)
+    return CutDocument(document, tuple(strips), read, characters, lost, tuple(left_out), contradicted)
 
 
 def _images(document: TrueDocument) -> Iterator[Image.Image]:
@@ -153,8 +171,8 @@ class _Extent:
 
 def _by_boxes(
     readings: Sequence[StripReading], lines: Sequence[TrueLine]
-) -> list[tuple[StripReading, str | None]]:
-    """Each strip with what the boxes say that it shows.
+) -> tuple[list[tuple[StripReading, str | None]], list[str]]:
+    """Each strip with what the boxes say that it shows, and a sentence for every line that is contradicted.
 
     Strips and boxes that share an area belong together: a line may be cut into several strips, and a strip
     may show several boxes, as where each word has its own.
@@ -162,15 +180,21 @@ def _by_boxes(
     strips = [_extent_of_strip(reading.strip) for reading in readings]
     boxes = [_Extent(*hull(line.quad)) for line in lines]
     result: list[tuple[StripReading, str | None]] = []
+    wrong: list[str] = []
     for own, inside in _groups(strips, boxes):
         in_order = sorted(own, key=lambda i: strips[i].left)
         words = " ".join(lines[j].text for j in sorted(inside, key=lambda j: boxes[j].left)).split()
         told = [readings[i] for i in in_order]
         if not words or not _all_shown([strips[i] for i in own], [boxes[j] for j in inside]):
             result += [(reading, None) for reading in told]
+            continue
+        read, sure = " ".join(one.completion.text for one in told), min(one.confidence for one in told)
+        if contradicts(read, sure, " ".join(words)):
+            wrong.append(f"the text says {' '.join(words)!r}, the picture {read!r}")
+            result += [(reading, None) for reading in told]
         else:
             result += _dealt(told, words)
-    return result
+    return result, wrong
 
 
 def _dealt(told: Sequence[StripReading], words: Sequence[str]) -> list[tuple[StripReading, str | None]]:

@@ -75,6 +75,7 @@ class CutDocument:
     characters: int  # of the truth, without blanks
     lost: Counter[str] = field(default_factory=Counter)
     left_out: tuple[str, ...] = ()  # what the page shows and no truth was found for, as it was read
+    contradicted: tuple[str, ...] = ()  # lines whose box says something quite different, in words
 
     @property
     def aligned(self) -> float:

@@ -28,7 +28,7 @@ from scripts.dev.make_samples import matplotlib_fonts
 from scripts.dev.make_style import INK, PAPER, rows_of
 
 ROOT = Path(__file__).resolve().parents[2]
-SIZE, PITCH, WIDTH = 20, 32, 460
+SIZE, PITCH, WIDTH = 20, 32, 560
 DOCUMENTS = 3  # of a format: as many as a run needs at least
 
 
@@ -98,6 +98,12 @@ def write_crops(folder: Path, note: Note) -> None:
         write_file(folder / f"{note.name}_{i}.gt.txt", line.text.encode())
 
 
+def write_list(folder: Path, notes: list[Note]) -> None:
+    """The crops once more, as a list of pictures and texts."""
+    rows = [f"{note.name}_{i}.png\t{line.text}\n" for note in notes for i, line in enumerate(note.lines)]
+    write_file(folder / "list.tsv", "".join(rows).encode())
+
+
 def label_studio_task(note: Note) -> dict[str, Any]:
     """A task of Label Studio's export, boxes in per cent."""
     result = []
@@ -112,16 +118,32 @@ def label_studio_task(note: Note) -> dict[str, Any]:
         }
         result.append({"id": f"r{i}", "type": "rectangle", "value": place})
         result.append({"id": f"r{i}", "type": "textarea", "value": {**place, "text": [line.text]}})
-    return {"data": {"ocr": f"/data/upload/1/0123abcd-{note.name}.jpg"}, "annotations": [{"result": result}]}
+    size = {"original_width": note.image.width, "original_height": note.image.height, "image_rotation": 0}
+    done = [{"result": [{**size, **one} for one in result]}]
+    return {"data": {"ocr": f"/data/upload/1/0123abcd-{note.name}.jpg"}, "annotations": done}
+
+
+def label_studio_brief(task: dict[str, Any]) -> dict[str, Any]:
+    """The same task in JSON-MIN: regions and texts are two lists."""
+    result = task["annotations"][0]["result"]
+    size = {key: result[0][key] for key in ("original_width", "original_height")}
+    return {
+        "ocr": task["data"]["ocr"],
+        "bbox": [{**one["value"], **size} for one in result if one["type"] == "rectangle"],
+        "transcription": [one["value"]["text"][0] for one in result if one["type"] == "textarea"],
+        "annotation_id": 1,
+    }
 
 
 def write_rows(out: Path, notes: list[Note]) -> None:
     """Label Studio, chat rows and Parquet: one file for all documents."""
     for note in notes:
-        for folder in ("label_studio", "jsonl"):
+        for folder in ("label_studio", "label_studio_min", "jsonl"):
             write_file(out / folder / f"{note.name}.jpg", note.encoded())
-    tasks = json.dumps([label_studio_task(note) for note in notes], indent=1)
-    write_file(out / "label_studio" / "export.json", tasks.encode())
+    tasks = [label_studio_task(note) for note in notes]
+    brief = [label_studio_brief(task) for task in tasks]
+    for folder, export in (("label_studio", tasks), ("label_studio_min", brief)):
+        write_file(out / folder / "export.json", json.dumps(export, indent=1).encode())
     rows = [
         {
             "messages": [
@@ -155,6 +177,7 @@ def main(argv: list[str] | None = None) -> None:
         write_crops(out / "crops", note)
         for kind, suffix in (("page", ".xml"), ("alto", ".xml"), ("hocr", ".hocr")):
             write_boxes(out / kind, note, kind, suffix)
+    write_list(out / "crops", notes)
     write_rows(out, notes)
     print(f"the examples are in {out}", file=sys.stderr)
 

@@ -1,11 +1,13 @@
 """Poisoned data are refused in every one of ten seeds, and good data never, however badly they are read."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from nanoocr.errors import DoubtfulDataError
 from nanoocr.finetune.agreement import agreement, refuse_doubtful
-from nanoocr.finetune.types import CutDocument, LineStrip, TrueDocument
+from nanoocr.finetune.types import CutDocument, LineStrip, TrueDocument, TrueLine
 
 LETTERS = list("abcdefghijklmnopqrstuvwxyz0123456789")
 HEADING = "delivery note of the house of lindner and sons"  # which all documents of a style share
@@ -59,3 +61,32 @@ def test_texts_that_were_not_found_on_the_pictures_are_a_warning():
     one = cut("a", HEADING, HEADING)
     half = CutDocument(one.document, one.strips, one.read, 3 * one.characters)
     assert any("33%" in sentence for sentence in agreement([half]).warnings())
+
+
+def test_many_contradicted_lines_are_refused_and_a_few_are_a_warning():
+    rng = np.random.default_rng(2)
+    cuts = [cut(str(i), text, text) for i, text in enumerate(texts(rng, 12))]
+    placed = [with_lines(one, ()) for one in cuts]
+    few = agreement([with_lines(cuts[0], ("0: x",)), *placed[1:]])
+    refuse_doubtful(few)
+    assert "1 of 13 lines say something else" in few.warnings()[0]
+    with pytest.raises(DoubtfulDataError, match="12 of 24 lines say something else"):
+        refuse_doubtful(agreement([with_lines(one, ("0: x",)) for one in cuts]))
+
+
+def with_lines(one, contradicted):
+    """The cut document as one whose truth came with places."""
+    line = TrueLine(one.document.text, ((0, 0), (9, 0), (9, 9), (0, 9)))
+    return replace(one, document=replace(one.document, lines=(line,)), contradicted=contradicted)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_forms_of_one_print_that_differ_in_a_line_are_told_apart(seed):
+    rng = np.random.default_rng(seed)
+    form = texts(rng, 1)[0]
+    true = [f"{form}\n{''.join(rng.choice(LETTERS, 12))}" for _ in range(12)]
+    read = [misread(rng, text, 0.1) for text in true]
+    refuse_doubtful(agreement([cut(str(i), t, r) for i, (t, r) in enumerate(zip(true, read))]))
+    shuffled = [*true[1:], true[0]]
+    with pytest.raises(DoubtfulDataError):
+        refuse_doubtful(agreement([cut(str(i), t, r) for i, (t, r) in enumerate(zip(shuffled, read))]))

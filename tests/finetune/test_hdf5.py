@@ -44,7 +44,7 @@ def shard(path, pages):
 
 def test_pages_come_with_lines_and_words(tmp_path):
     page, lines, boxes = document(5)
-    shard(tmp_path / "train_000.h5", [(page, lines, boxes), (page, lines, boxes)])
+    shard(tmp_path / "train_000.h5", [(page, lines, boxes), document(6)])
     found = gather(tmp_path).documents
     assert [one.name for one in found] == ["train_000.h5/0", "train_000.h5/1"]
     assert [line.text for line in found[0].lines] == lines

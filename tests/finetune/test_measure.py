@@ -1,12 +1,24 @@
 """Who is better is said with intervals, and documents never stand on both sides."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from nanoocr.errors import UsageError
-from nanoocr.finetune.measure import Measured, Reading, cer, difference, flat, interval, judge
+from nanoocr.finetune.measure import (
+    Measured,
+    Reading,
+    cer,
+    difference,
+    flat,
+    grounding,
+    interval,
+    judge,
+    mean_interval,
+    word_f1,
+)
 from nanoocr.finetune.plan import FinetuneConfig, split, steps_for, unseen_characters
 from nanoocr.finetune.types import CutDocument, LineStrip, TrueDocument
 
@@ -17,7 +29,7 @@ def readings(count, wrong, of=100):
 
 
 def measured(pages, drawn):
-    return Measured(pages, pages, drawn, 0.9, 0.9)
+    return Measured(pages, pages, drawn)
 
 
 def test_half_the_errors_is_better_and_none_the_less_is_not():
@@ -84,3 +96,20 @@ def test_steps_follow_the_amount_of_data_and_wrong_flags_are_refused(tmp_path):
 
 def test_characters_that_no_training_picture_had_are_counted():
     assert unseen_characters([cut("a", "a", text="Ωmega Ω ä")]) == {"Ω": 2}
+
+
+def test_a_hold_out_of_one_document_is_judged_by_its_lines():
+    page = (Reading("0", "0", "a" * 300, "a" * 300),)
+    worse = tuple(Reading(str(i), "0", "a" * 10, "a" * 9 + "b" * (i != 3)) for i in range(30))
+    better = tuple(replace(line, read="a" * 10) if i < 1 else line for i, line in enumerate(worse))
+    drawn = readings(20, 3)
+    # The document's own CER fell, and resampling it alone would call that certain.
+    before, after = Measured((replace(page[0], read="a" * 299),), worse, drawn), Measured(page, better, drawn)
+    assert not judge(before, after).better
+
+
+def test_means_have_intervals_by_document():
+    lines = tuple(Reading(str(i), str(i // 2), "a b", "a b" if i % 4 else "c", gap=i % 2) for i in range(20))
+    found = mean_interval(lines, word_f1)
+    assert found.low < found.value < found.high and found.value == pytest.approx(0.75)
+    assert mean_interval(lines, grounding).value == 0.5 and mean_interval((), word_f1).value == 0.0

@@ -186,3 +186,64 @@ def test_markdown_is_read_as_it_stands_on_the_page():
         "# Title\n\n| a | b |\n|---|:-:|\n| 1 | **2** |\n\n- see [here](x.html) `code` snake_case_name\n---"
     )
     assert " ".join(plain_of_markdown(text).split()) == "Title a b 1 2 - see here code snake_case_name"
+
+
+def label_studio(folder, tasks):
+    (folder / "export.json").write_text(json.dumps(tasks))
+    return gather(folder / "export.json")
+
+
+def test_label_studio_turned_boxes_need_the_size_beside_the_value(scan):
+    folder, page, *_ = scan
+    size = {"original_width": page.width, "original_height": page.height}
+    value = {"x": 10, "y": 10, "width": 50, "height": 10, "rotation": 90}
+    result = [
+        {**size, "id": "a", "value": value},
+        {**size, "id": "a", "value": {**value, "text": ["two", "parts"]}},
+        {"type": "relation", "from_id": "a", "to_id": "b"},  # has no value
+    ]
+    task = {"data": {"id": "7", "page": "/data/local-files/?d=scan.png"}, "annotations": [{"result": result}]}
+    (line,) = label_studio(folder, [task]).documents[0].lines
+    assert line.text == "two parts"
+    # A quarter turn clockwise: what was as wide as half the picture is now as high.
+    left, top = page.width / 10, page.height / 10
+    wanted = [(left, top), (left, top + page.width / 2), (left - page.height / 10, top + page.width / 2)]
+    assert all(abs(a - b) < 0.01 for p, q in zip(line.quad, wanted) for a, b in zip(p, q))
+
+
+def test_label_studio_in_brief_with_names_of_its_own(scan):
+    folder, page, lines, boxes = scan
+    regions = [percent(box, page) for box in boxes]
+    said = [lines[0], {**regions[1], "text": lines[1].split(" ", 1)}, *lines[2:]]
+    task = {
+        "annotation_id": 1,
+        "created_at": "2026",
+        "scan": "0123abcd-scan.png",
+        "area": regions,
+        "said": said,
+    }
+    found = label_studio(folder, [task]).documents[0]
+    assert [line.text for line in found.lines] == lines and near(found, boxes)
+
+
+def test_label_studio_in_brief_with_a_region_left_empty_is_refused(scan):
+    folder, page, lines, boxes = scan
+    good = {"ocr": "scan.png", "bbox": [percent(b, page) for b in boxes], "transcription": lines}
+    for bad in (
+        {**good, "transcription": lines[1:]},
+        {"ocr": "scan.png", "transcription": "x"},
+        {**good, "ocr": 1},
+    ):
+        with pytest.raises(UsageError, match="not of Label Studio's form"):
+            label_studio(folder, [bad])
+
+
+def test_one_picture_under_two_names_is_used_once(scan):
+    folder, page, lines, boxes = scan
+    (folder / "scan.txt").write_text("\n".join(lines))
+    task = {"ocr": "scan.png", "bbox": [percent(b, page) for b in boxes], "transcription": lines}
+    found = label_studio(folder, [task])
+    assert not found.problems
+    whole = gather(folder)
+    assert len(whole.documents) == 1 and whole.documents[0].kind == "boxes"
+    assert "scan.png: a second text for one picture" in whole.problems[0]

@@ -1,6 +1,8 @@
 """Documents are cut as reading cuts them, and every strip gets the words that it shows."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -99,6 +101,40 @@ def test_cuts_come_back_from_disk_and_not_for_other_data(lines_of, tmp_path):
     assert load_cuts(tmp_path, mark, [given]) is None
 
 
+def header_only_png(width, height):
+    """A PNG of so many pixels in a few bytes: what is judged is its header."""
+    chunks = {b"IHDR": struct.pack(">II5B", width, height, 8, 2, 0, 0, 0), b"IDAT": b"", b"IEND": b""}
+    packed = [
+        struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        for name, content in chunks.items()
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+def test_a_scan_of_300_megapixels_says_so_before_a_pixel_is_decoded(lines_of):
+    with pytest.raises(PictureError, match="is too large"):
+        cut_document(lines_of, TrueDocument("huge.png", header_only_png(20_000, 15_000), "text", "a", "h"))
+
+
 def test_a_picture_that_cannot_be_opened_says_so(lines_of):
     with pytest.raises(PictureError):
         cut_document(lines_of, TrueDocument("d", b"no picture", "text", "a", "d"))
+
+
+def test_boxes_with_another_lines_text_are_contradicted_and_left_out(lines_of):
+    given = made("boxes")
+    swapped = (*given.lines[1:], given.lines[0])
+    wrong = tuple(TrueLine(other.text, line.quad) for line, other in zip(given.lines, swapped))
+    half = (*wrong[:2], *given.lines[2:])
+    document = TrueDocument("d", given.source, "boxes", given.text, "d", half)
+    cut = cut_document(lines_of, document)
+    assert " ".join(strip.truth for strip in cut.strips) == " ".join(line.text for line in given.lines[2:])
+    assert len(cut.contradicted) == 2 and cut.contradicted[0].startswith("d: the text says ")
+
+
+def test_a_box_for_some_of_the_ink_contradicts_nothing(lines_of):
+    given = made("boxes")
+    first = given.lines[0]
+    part = TrueLine(first.text.split()[0], first.quad)
+    cut = cut_document(lines_of, TrueDocument("d", given.source, "boxes", "x", "d", (part,)))
+    assert not cut.contradicted
