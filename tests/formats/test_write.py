@@ -8,6 +8,8 @@ from format_pages import make_page
 from nanoocr.document import Box, Line, TextPage, Word
 from nanoocr.errors import OutputError, UsageError
 from nanoocr.formats import FORMATS, write
+from nanoocr.inference.engine import TokenCount
+from nanoocr.inference.page import Page
 
 LINE = Line("word", Box(1, 1, 40, 20).quad(), 0.9)
 
@@ -83,3 +85,12 @@ def test_an_unknown_format_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(UsageError, match="unknown format 'docx': choose txt, json"):
         write([TextPage("x.png", 1, 50, 50)], ["txt", "docx"], tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_page_that_was_read_gives_every_text_format_as_text():
+    word = Word("Łódź", Box(10, 20, 90, 50).quad(), 0.9)
+    line = Line("Łódź", word.quad, 0.9, (word,))
+    page = Page("scan.png", 1, "Łódź", "ok", None, 0.1, TokenCount(0, 0, 0), 0.9, (line,), 200, 100)
+    for text in (page.to_hocr(), page.to_alto(), page.to_page_xml(), page.to_markdown()):
+        assert isinstance(text, str) and "Łódź" in text
+    assert page.lines[0].words[0].box == Box(10, 20, 90, 50) == page.lines[0].box
