@@ -27,6 +27,7 @@ from nanoocr.picture_header import (
 from nanoocr.picture_header import FORMATS as FORMATS
 from nanoocr.picture_header import Size as Size
 
+LEAST_DPI, MOST_DPI = 20, 5000  # of a page; what lies beyond says nothing
 MAX_PAGES = 10_000  # of a TIFF: its frames are a chain, found by walking along it
 
 PictureSource = str | Path | bytes | BinaryIO | Image.Image
@@ -128,6 +129,16 @@ def upright_size(source: PictureSource, *, name: str | None = None) -> Size:
     return read_look(read_header(data, name), data).upright()
 
 
+def find_dpi(image: Image.Image) -> float | None:
+    """The resolution that a picture names, the finer one of a fax; None for one that no page has."""
+    value = image.info.get("dpi")
+    try:
+        dpi = max(float(side) for side in value) if isinstance(value, tuple) else 0.0
+    except (TypeError, ValueError, ZeroDivisionError):  # what a file says may be no number at all
+        return None
+    return dpi if LEAST_DPI <= dpi <= MOST_DPI else None
+
+
 def _name_of(source: PictureSource) -> str:
     if isinstance(source, (str, Path)):
         return str(source)
@@ -178,6 +189,7 @@ def _decode(image: Image.Image, data: bytes | None, max_pixels: int, name: str) 
 def _looked_at(image: Image.Image, look: Look, max_pixels: int) -> Image.Image:
     """The pixels, as `look` says they are to be seen."""
     turned_by_pillow = isinstance(image, TiffImagePlugin.TiffImageFile)
+    dpi = find_dpi(image)
     is_deep = _has_deep_colours(image)
     seen = to_rgb(_loaded(image, look.reduction), white=look.white, inverted=look.inverted)
     if is_deep:
@@ -188,7 +200,8 @@ def _looked_at(image: Image.Image, look: Look, max_pixels: int) -> Image.Image:
     if seen.size != (width, height):
         seen = seen.resize((width, height), Image.Resampling.BICUBIC)
     if seen is not image:
-        seen.info = {}  # it has been turned: what the file says of it holds no longer
+        # It has been turned: what the file says of it holds no longer, but for the resolution.
+        seen.info = {} if dpi is None else {"dpi": (dpi / look.reduction,) * 2}
     return seen
 
 
