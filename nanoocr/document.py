@@ -26,6 +26,11 @@ class Word:
     quad: Quad
     confidence: float | None = None
 
+    @property
+    def box(self) -> Box:
+        """The smallest upright box around the word, in pixels."""
+        return hull(self.quad)
+
 
 @dataclass(frozen=True)
 class Line:
@@ -42,6 +47,11 @@ class Line:
     block: int = 0
     baseline: Baseline | None = None
     cap_height: float | None = None
+
+    @property
+    def box(self) -> Box:
+        """The smallest upright box around the line, in pixels."""
+        return hull(self.quad)
 
 
 class PageLike(Protocol):

@@ -67,7 +67,9 @@ def render_page(document: PdfDocument, number: int, name: str) -> Image.Image:
     try:
         page = document[number - 1]
         scale = scale_of(page, f"{name}, page {number},")
-        return page.render(scale=scale).to_pil().convert("RGB")
+        image = page.render(scale=scale).to_pil().convert("RGB")
+        image.info["dpi"] = (scale * POINTS_PER_INCH,) * 2
+        return image
     except (PdfiumError, ValueError) as error:
         raise PictureError(f"{name}, page {number}, cannot be rendered: {error}.") from error
 

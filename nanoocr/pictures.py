@@ -27,8 +27,9 @@ from nanoocr.picture_header import (
 )
 from nanoocr.picture_header import FORMATS as FORMATS
 from nanoocr.picture_header import Size as Size
-from nanoocr.strips import comes_in_strips, reduced
+from nanoocr.large_pictures import comes_in_strips, reduced
 
+LEAST_DPI, MOST_DPI = 20, 5000  # of a page; what lies beyond says nothing
 MAX_PAGES = 10_000  # of a TIFF: its frames are a chain, found by walking along it
 
 PictureSource = str | Path | bytes | BinaryIO | Image.Image
@@ -129,6 +130,16 @@ def upright_size(source: PictureSource, *, name: str | None = None) -> Size:
     return read_look(read_header(data, name), data).upright()
 
 
+def find_dpi(image: Image.Image) -> float | None:
+    """The resolution that a picture names, the finer one of a fax; None for one that no page has."""
+    value = image.info.get("dpi")
+    try:
+        dpi = max(float(side) for side in value) if isinstance(value, tuple) else 0.0
+    except (TypeError, ValueError, ZeroDivisionError):  # what a file says may be no number at all
+        return None
+    return dpi if LEAST_DPI <= dpi <= MOST_DPI else None
+
+
 def _name_of(source: PictureSource) -> str:
     if isinstance(source, (str, Path)):
         return str(source)
@@ -180,6 +191,7 @@ def _looked_at(image: Image.Image, data: bytes | None, look: Look, max_pixels: i
     """The pixels, as `look` says they are to be seen."""
     in_strips = look.reduction > 1 and data is not None and comes_in_strips(image)
     turned_by_pillow = isinstance(image, TiffImagePlugin.TiffImageFile) and not in_strips
+    dpi = find_dpi(image)
     is_deep = has_deep_colours(image)
     pixels = reduced(image, data or b"", look.reduction) if in_strips else _loaded(image, look.reduction)
     seen = to_rgb(lifted(pixels) if is_deep else pixels, white=look.white, inverted=look.inverted)
@@ -189,7 +201,8 @@ def _looked_at(image: Image.Image, data: bytes | None, look: Look, max_pixels: i
     if seen.size != (width, height):
         seen = seen.resize((width, height), Image.Resampling.BICUBIC)
     if seen is not image:
-        seen.info = {}  # it has been turned: what the file says of it holds no longer
+        # It has been turned: what the file says of it holds no longer, but for the resolution.
+        seen.info = {} if dpi is None else {"dpi": (dpi / look.reduction,) * 2}
     return seen
 
 

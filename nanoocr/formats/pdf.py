@@ -187,7 +187,9 @@ def _add_picture(writing: _Writing, page: TextPage, source: PictureSource) -> No
 
 
 def _points_per_pixel(page: TextPage, embedded: Embedded) -> float:
-    scale = POINTS_PER_INCH / (page.dpi or embedded.dpi or ASSUMED_DPI)
+    # The picture may have been read at a smaller size than the file has.
+    of_reading = page.dpi and page.dpi * max(embedded.size) / max(page.width, page.height)
+    scale = POINTS_PER_INCH / (embedded.dpi or of_reading or ASSUMED_DPI)
     longest, shortest = max(embedded.size), min(embedded.size)
     return min(max(scale, FEWEST_POINTS / shortest), MOST_POINTS / longest)
 

@@ -101,8 +101,7 @@ class Page:
         from nanoocr.formats import render  # only for who asks: reading needs none of it
 
         content = render([self], name)
-        assert isinstance(content, str)
-        return content
+        return content if isinstance(content, str) else content.decode("utf-8")
 
 
 def make_page(picture: Picture, completion: Completion | None, waited: float) -> Page:

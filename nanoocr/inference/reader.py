@@ -31,6 +31,7 @@ from nanoocr.machine import check_device, choose_threads, use_threads
 from nanoocr.model.folder import load_heads, load_model, load_modes, load_prompt, model_folder
 from nanoocr.model.vlm import VLM
 from nanoocr.pages import ALL_PAGES, PageRanges, Picture, Source, check_source, open_source
+from nanoocr.pictures import find_dpi
 from nanoocr.tokenizer import render_for_completion
 
 LINES, VIEW = "lines", "view"
@@ -342,6 +343,7 @@ def page_of_lines(picture: Picture, reading: PageReading, seconds: float) -> Pag
         lines=reading.lines,
         width=picture.image.width,
         height=picture.image.height,
+        dpi=find_dpi(picture.image),
         quarter_turns=reading.quarter_turns,
         left_out=reading.left_out,
     )

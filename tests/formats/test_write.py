@@ -4,10 +4,14 @@ import os
 
 import pytest
 from format_pages import make_page
+from PIL import Image
 
 from nanoocr.document import Box, Line, TextPage, Word
 from nanoocr.errors import OutputError, UsageError
 from nanoocr.formats import FORMATS, write
+from nanoocr.inference.engine import TokenCount
+from nanoocr.inference.page import Page
+from nanoocr.pictures import find_dpi, open_image
 
 LINE = Line("word", Box(1, 1, 40, 20).quad(), 0.9)
 
@@ -83,3 +87,21 @@ def test_an_unknown_format_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(UsageError, match="unknown format 'docx': choose txt, json"):
         write([TextPage("x.png", 1, 50, 50)], ["txt", "docx"], tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_page_that_was_read_gives_every_text_format_as_text():
+    word = Word("Łódź", Box(10, 20, 90, 50).quad(), 0.9)
+    line = Line("Łódź", word.quad, 0.9, (word,))
+    page = Page("scan.png", 1, "Łódź", "ok", None, 0.1, TokenCount(0, 0, 0), 0.9, (line,), 200, 100)
+    for text in (page.to_hocr(), page.to_alto(), page.to_page_xml(), page.to_markdown()):
+        assert isinstance(text, str) and "Łódź" in text
+    assert page.lines[0].words[0].box == Box(10, 20, 90, 50) == page.lines[0].box
+
+
+@pytest.mark.parametrize(
+    ("dpi", "known"), [((600, 600), 600), ((204, 98), 204), ((1, 1), None), (None, None)]
+)
+def test_the_resolution_of_a_picture_stays_with_it(tmp_path, dpi, known):
+    path = tmp_path / "scan.png"
+    Image.new("L", (60, 40), 255).save(path, **({} if dpi is None else {"dpi": dpi}))
+    assert find_dpi(open_image(path)) == (None if known is None else pytest.approx(known, abs=0.1))
