@@ -67,7 +67,7 @@ SQUARE_WITHIN, MOST_STRETCHED = 1.01, 4.0  # pixels whose sides differ by more t
 # By which a decoder, or the step behind it, makes it smaller.
 JPEG_SCALES, TIFF_SCALES, STRIP_SCALES = (1, 2, 4, 8), (1, 2), (1, 2, 3, 4)
 # A JPEG is scaled block by block, so its size matters little; a progressive one is held whole, at 3 to 6
-# bytes a pixel. Of what comes in strips (nanoocr/large_pictures.py) only the smaller copy is held. A grey TIFF that
+# bytes a pixel. Of what comes in strips (large_pictures.py) only the smaller copy is held. A grey TIFF that
 # does not takes one byte a pixel until it is reduced, where colours take four.
 SCALED_LIMITS = {"baseline": 8, "progressive": 3, "strips": 8, "grey": 3}  # times the limit on pixels
 TEXT_LIMIT = 2**20  # bytes of a compressed text chunk that are looked at

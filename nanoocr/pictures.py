@@ -16,6 +16,7 @@ from PIL import Image, JpegImagePlugin, TiffImagePlugin
 
 from nanoocr.alpha import has_deep_colours, lifted, on_paper
 from nanoocr.errors import PictureError
+from nanoocr.large_pictures import comes_in_strips, reduced
 from nanoocr.picture_header import (
     DECODE_ERRORS,
     MAX_PIXELS,
@@ -27,7 +28,6 @@ from nanoocr.picture_header import (
 )
 from nanoocr.picture_header import FORMATS as FORMATS
 from nanoocr.picture_header import Size as Size
-from nanoocr.large_pictures import comes_in_strips, reduced
 
 LEAST_DPI, MOST_DPI = 20, 5000  # of a page; what lies beyond says nothing
 MAX_PAGES = 10_000  # of a TIFF: its frames are a chain, found by walking along it
