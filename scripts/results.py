@@ -122,7 +122,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         f"Written by `{results['command']}` on {about['date']}. {about['cpu']}, {about['threads']} thread(s) "
         f"per engine, torch {about['torch']}. Other work ran beside it: seconds are upper bounds.",
         EXPLAINED.strip(),
-        about_table(dict(enumerate(engines))),
+        about_table({str(number): one for number, one in enumerate(engines)}),
         *(part for name, one in sections.items() for part in section_parts(name, one, about["commit"])),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

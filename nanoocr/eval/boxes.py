@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -25,7 +25,7 @@ GAP = 1.0  # of a line's height: words further apart than this are two boxes
 Scores = dict[str, float]
 
 
-class Box(NamedTuple):
+class TextBox(NamedTuple):
     """Four corners (x, y) in pixels, and the text inside."""
 
     quad: Quad
@@ -36,7 +36,7 @@ class Box(NamedTuple):
 # Reading and writing
 
 
-def parse_boxes(text: str) -> tuple[list[Box], int]:
+def parse_boxes(text: str) -> tuple[list[TextBox], int]:
     """The boxes of a file, and how many of its lines are none."""
     boxes, odd = [], 0
     for line in text.splitlines():
@@ -48,11 +48,11 @@ def parse_boxes(text: str) -> tuple[list[Box], int]:
         except ValueError:
             odd += 1
             continue
-        boxes.append(Box(((x0, y0), (x1, y1), (x2, y2), (x3, y3)), words.strip()))
+        boxes.append(TextBox(((x0, y0), (x1, y1), (x2, y2), (x3, y3)), words.strip()))
     return boxes, odd
 
 
-def format_boxes(boxes: Iterable[Box]) -> str:
+def format_boxes(boxes: Iterable[TextBox]) -> str:
     """The boxes as a file, corners in whole pixels."""
     return "\n".join(
         ",".join(
@@ -68,12 +68,18 @@ def text_of_boxes(answer: str) -> str:
     return answer if odd or not boxes else "\n".join(box.text for box in boxes)
 
 
+def quads(corners: Any) -> list[Quad]:
+    """Corners in any nesting, (n, 4, 2) numbers when flat, as n quadrilaterals."""
+    flat = np.asarray(corners, dtype=float).reshape(-1, 4, 2)
+    return [((a, b), (c, d), (e, f), (g, h)) for (a, b), (c, d), (e, f), (g, h) in flat.tolist()]
+
+
 def upright_quad(left: float, top: float, right: float, bottom: float) -> Quad:
     """The corners of an upright rectangle."""
     return ((left, top), (right, top), (right, bottom), (left, bottom))
 
 
-def boxes_of_words(lines: Iterable[Line], gap: float = GAP) -> list[Box]:
+def boxes_of_words(lines: Iterable[Line], gap: float = GAP) -> list[TextBox]:
     """The words of each line, joined to one box where less than `gap` of the line's height lies between them.
 
     A receipt's line holds an article at its left and a price at its right: the truth has a box for each.
@@ -92,10 +98,10 @@ def boxes_of_words(lines: Iterable[Line], gap: float = GAP) -> list[Box]:
     return found
 
 
-def _joined(words: Sequence[tuple[Quad, str]]) -> Box:
+def _joined(words: Sequence[tuple[Quad, str]]) -> TextBox:
     """One box from the left end of the first word to the right end of the last."""
     (first, _), (last, _) = words[0], words[-1]
-    return Box((first[0], last[1], last[2], first[3]), " ".join(text for _, text in words))
+    return TextBox((first[0], last[1], last[2], first[3]), " ".join(text for _, text in words))
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -107,7 +113,9 @@ def _polygon(quad: Quad) -> np.ndarray:
     return hull
 
 
-def overlaps(first: Sequence[Box], second: Sequence[Box]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def overlaps(
+    first: Sequence[TextBox], second: Sequence[TextBox]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Areas of all intersections (first, second), and the areas of both lists' boxes, in square pixels."""
     polygons = [[_polygon(box.quad) for box in boxes] for boxes in (first, second)]
     areas = [np.array([abs(cv2.contourArea(one)) for one in many]) for many in polygons]
@@ -127,7 +135,7 @@ def _neighbours(first: list[np.ndarray], second: list[np.ndarray]) -> list[tuple
     return [(int(i), int(j)) for i, j in zip(*np.nonzero(meet))]
 
 
-def pairs_of(found: Sequence[Box], wanted: Sequence[Box]) -> list[tuple[int, int]]:
+def pairs_of(found: Sequence[TextBox], wanted: Sequence[TextBox]) -> list[tuple[int, int]]:
     """One-to-one pairs whose intersection is more than half of their union, the best first."""
     common, area_found, area_wanted = overlaps(found, wanted)
     union = area_found[:, None] + area_wanted[None] - common

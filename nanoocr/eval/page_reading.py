@@ -25,7 +25,7 @@ from PIL import Image
 import nanoocr
 from nanoocr.errors import NanoOCRError, UsageError
 from nanoocr.eval.answering import Read, read_answers
-from nanoocr.eval.boxes import Box, boxes_of_words, format_boxes
+from nanoocr.eval.boxes import TextBox, boxes_of_words, format_boxes
 from nanoocr.eval.grounding import Ask
 from nanoocr.eval.page_sets import PageSet
 from nanoocr.eval.peers import Peer, PeerError, make_peer
@@ -56,7 +56,7 @@ class OurPeer:
         """The text of the page. Raises PeerError where the reader says that it could not read."""
         return self.page(image).text
 
-    def boxes(self, image: Image.Image, kind: str) -> list[Box]:
+    def boxes(self, image: Image.Image, kind: str) -> list[TextBox]:
         """Its words, joined where little lies between them. Raises PeerError."""
         return boxes_of_words(self.page(image).lines)
 

@@ -20,7 +20,7 @@ from PIL import Image
 from nanoocr.config import PROMPT
 from nanoocr.errors import UsageError
 from nanoocr.eval.benchmarks import load_olmocr_bench, load_omnidocbench
-from nanoocr.eval.boxes import Box, format_boxes
+from nanoocr.eval.boxes import TextBox, format_boxes, quads
 from nanoocr.eval.made_pages import TURNS, empty_samples, turned_samples
 from nanoocr.eval.samples import EvalSample, SampleSet, collect, load_synthetic, read_truth
 from nanoocr.eval.store import read_predictions
@@ -165,10 +165,9 @@ def _receipt_boxes(data: Path) -> Found:
             continue
         try:
             name, image = str(row["id"]), data / str(row["image"])
-            quads = [np.asarray(line["quad"], dtype=float).reshape(4, 2).tolist() for line in row["lines"]]
-            truth = format_boxes(
-                Box((a, b, c, d), line["text"]) for (a, b, c, d), line in zip(quads, row["lines"])
-            )
+            lines = row["lines"]
+            corners = quads([line["quad"] for line in lines])
+            truth = format_boxes(TextBox(quad, line["text"]) for quad, line in zip(corners, lines))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             yield f"sroie_receipts_lines.jsonl, {row.get('id')}: lines need text and quad ({error!r})"
             continue

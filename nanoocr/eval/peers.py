@@ -24,7 +24,7 @@ from PIL import Image
 
 from nanoocr.document import Line, Word
 from nanoocr.errors import NanoOCRError, UsageError
-from nanoocr.eval.boxes import Box, boxes_of_words, upright_quad
+from nanoocr.eval.boxes import TextBox, boxes_of_words, quads, upright_quad
 
 
 class PeerError(NanoOCRError):
@@ -40,7 +40,7 @@ class Peer(Protocol):
         """The text, lines in reading order. Raises PeerError."""
         ...
 
-    def boxes(self, image: Image.Image, kind: str) -> list[Box]:
+    def boxes(self, image: Image.Image, kind: str) -> list[TextBox]:
         """What was read with its places: a box for a line, or for a part of it. Raises PeerError."""
         ...
 
@@ -92,7 +92,7 @@ class Tesseract:
         text = self._read(image, kind)[0]
         return re.sub(r"\n{2,}", "\n", text).strip()  # it parts blocks by empty lines, the truths do not
 
-    def boxes(self, image: Image.Image, kind: str) -> list[Box]:
+    def boxes(self, image: Image.Image, kind: str) -> list[TextBox]:
         """Its words, joined where little lies between them."""
         return boxes_of_words(lines_of_tsv(*self._read(image, kind, "tsv")))
 
@@ -199,11 +199,11 @@ class RapidOCR:
             return " ".join(texts or ())
         return "" if texts is None else "\n".join(lines_of_boxes(np.asarray(boxes), texts))
 
-    def boxes(self, image: Image.Image, kind: str) -> list[Box]:
+    def boxes(self, image: Image.Image, kind: str) -> list[TextBox]:
         """Its boxes as they are. Raises PeerError."""
         boxes, texts = self._found(image)
-        corners = np.asarray(boxes if boxes is not None else []).reshape(-1, 4, 2).tolist()
-        return [Box((a, b, c, d), text) for ((a, b, c, d), text) in zip(corners, texts or ())]
+        corners = quads(boxes if boxes is not None else [])
+        return [TextBox(quad, text) for quad, text in zip(corners, texts or ())]
 
     def _found(self, image: Image.Image) -> tuple[Any, Any]:
         try:
@@ -262,11 +262,11 @@ class FasterPaddle:
         # It draws the page with blanks and empty lines, which the truths do not.
         return "\n".join(" ".join(line.split()) for line in text.splitlines() if line.strip())
 
-    def boxes(self, image: Image.Image, kind: str) -> list[Box]:
+    def boxes(self, image: Image.Image, kind: str) -> list[TextBox]:
         """Its boxes, which are upright. Raises PeerError."""
         found = self._found(image)["bounds"].values()
         corners = [(*one["topLeftCoord"], *one["bottomRightCoord"]) for one in found]
-        return [Box(upright_quad(*place), one["text"]) for place, one in zip(corners, found)]
+        return [TextBox(upright_quad(*place), one["text"]) for place, one in zip(corners, found)]
 
     def _found(self, image: Image.Image) -> dict[str, Any]:
         stored = io.BytesIO()

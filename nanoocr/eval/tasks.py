@@ -188,7 +188,7 @@ TASKS: dict[str, EvalTask] = {
     "sroie_boxes": EvalTask(_pages(load_pages("sroie_boxes")), box_scores),
     "scenes": EvalTask(_pages(load_pages("scenes")), spotted_scores),
     "icdar2015": EvalTask(_pages(load_icdar), icdar_scores),
-    "cards": EvalTask(lambda _: load_pages("cards")(""), whole_page_scores),
+    "cards": EvalTask(lambda _: load_pages("cards")("", (), 0), whole_page_scores),
     "tables": EvalTask(_tables, table_task_scores),
     "docvqa": EvalTask(_questions, docvqa_scores),
     "textvqa": EvalTask(_questions, textvqa_scores),

@@ -8,7 +8,7 @@ from PIL import Image
 from nanoocr.document import Line, Word
 from nanoocr.errors import UsageError
 from nanoocr.eval.boxes import (
-    Box,
+    TextBox,
     boxes_of_words,
     detection_scores,
     format_boxes,
@@ -24,7 +24,7 @@ from nanoocr.eval.peers import lines_of_tsv
 
 
 def line(left: int, right: int, text: str, top: int = 0) -> str:
-    return format_boxes([Box(upright_quad(left, top, right, top + 10), text)])
+    return format_boxes([TextBox(upright_quad(left, top, right, top + 10), text)])
 
 
 def test_a_text_may_hold_commas_and_odd_lines_are_counted():

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from nanoocr.commandline import run
 from nanoocr.errors import UsageError
 from nanoocr.eval import page_reading
-from nanoocr.eval.boxes import Box, upright_quad
+from nanoocr.eval.boxes import TextBox, upright_quad
 from nanoocr.eval.made_pages import EMPTY_KINDS, empty_picture, turned_samples, upright_page
 from nanoocr.eval.page_scores import invented, page_scores, score_set, turbo_set_f1
 from nanoocr.eval.page_sets import cut_quad, load_page_set, published_answers
@@ -47,7 +47,7 @@ class Sighted:
         return TEXTS.get(name, "")
 
     def boxes(self, image, kind):
-        return [Box(upright_quad(0, 0, *image.size), self.read(image, kind))]
+        return [TextBox(upright_quad(0, 0, *image.size), self.read(image, kind))]
 
     def about(self):
         return {"version": "1", "weights_bytes": 7}
