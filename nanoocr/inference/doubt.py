@@ -33,8 +33,11 @@ def doubt_of_view(size: Size, views: Sequence[Size], mode: Mode | None, trained:
 
 
 def doubt_of_lines(reading: PageReading) -> str | None:
-    """Why not to trust what was read of a page in strips; None where nothing speaks against it."""
+    """Why not to trust what was read of a page in strips; None where nothing speaks against it.
+
+    Where nothing at all is kept, nothing is said that could be wrong: a picture without text ends so.
+    """
     total = reading.kept + reading.left_out
-    if total >= MANY_LEFT_OUT and reading.left_out > reading.kept:
+    if reading.kept and total >= MANY_LEFT_OUT and reading.left_out > reading.kept:
         return f"the model is not sure of {reading.left_out} of {total} strips: it has seen no such page"
     return None
