@@ -189,7 +189,7 @@ def _add_picture(writing: _Writing, page: TextPage, source: PictureSource) -> No
 def _points_per_pixel(page: TextPage, embedded: Embedded) -> float:
     # The picture may have been read at a smaller size than the file has.
     of_reading = page.dpi and page.dpi * max(embedded.size) / max(page.width, page.height)
-    scale = POINTS_PER_INCH / (embedded.dpi or of_reading or ASSUMED_DPI)
+    scale = POINTS_PER_INCH / (of_reading or embedded.dpi or ASSUMED_DPI)
     longest, shortest = max(embedded.size), min(embedded.size)
     return min(max(scale, FEWEST_POINTS / shortest), MOST_POINTS / longest)
 
