@@ -30,4 +30,6 @@ strips lines 760 --init="$out/lines_begin/step_000424" --seed=1 --batch_size=192
     --schedule=trapezoid --cooldown=0.75 --average=0.99 --eval_every=275 --save_every=100
 strips lines_more 1180 --init="$out/lines/step_000760" --seed=3 --batch_size=256 --micro_batch=128 \
     --schedule=trapezoid --cooldown=0.65 --warmup=0.01 --average=0.99 --eval_every=1180 --save_every=40
-.venv/bin/python -m scripts.calibration --model="$out/lines_more"
+strips lines_words 1200 --init="$out/lines_more/step_001180" --seed=4 --batch_size=256 --micro_batch=128 \
+    --schedule=trapezoid --cooldown=0.65 --warmup=0.01 --average=0.99 --eval_every=1200 --save_every=40
+.venv/bin/python -m scripts.calibration --model="$out/lines_words"

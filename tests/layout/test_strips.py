@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from nanoocr.layout import cut_strips, find_page
-from nanoocr.layout.strips import VIEW_WIDTHS
+from nanoocr.layout.strips import CAP_HEIGHT, VIEW_WIDTHS
 from tests.layout.pages import paper, prose, write
 
 
@@ -18,12 +18,12 @@ def _ink_rows(strip) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", [12, 16, 24, 40, 90])
-def test_capitals_stand_on_row_48_and_are_28_pixels_high(size):
+def test_capitals_stand_on_row_48_and_are_32_pixels_high(size):
     image, draw = paper(14 * size, 4 * size)
     write(draw, size, 2.5 * size, "HNE HEN", size)
     (strip,) = _strips(image)
     rows = _ink_rows(strip)
-    assert rows.min() == pytest.approx(48 - 28, abs=2)
+    assert rows.min() == pytest.approx(48 - CAP_HEIGHT, abs=2)
     assert rows.max() == pytest.approx(47, abs=2)
 
 
@@ -117,7 +117,7 @@ def test_a_large_page_gives_strips_of_its_full_sharpness():
     strips = _strips(image)
     assert len(strips) == 6
     rows = _ink_rows(strips[0])
-    assert rows.min() == pytest.approx(20, abs=2)
+    assert rows.min() == pytest.approx(48 - CAP_HEIGHT, abs=2)
     assert rows.max() == pytest.approx(47, abs=2)
 
 
