@@ -1,8 +1,8 @@
 """A line of text becomes strips: the views of 64 pixels' height in which the model reads it.
 
 The line is warped until its baseline is level at y = 48 and its capitals are 32 pixels high. So there is room
-for accents above the capitals, and descenders end near y = 58. Training draws them 28 pixels high, give or take
-a fifth; a little larger than that the model reads best (docs/log.md, 2026-11-29).
+for accents above the capitals, and descenders end near y = 58. Training draws them 28 pixels high, give or
+take a fifth; a little larger than that the model reads best (docs/log.md, 2026-11-29).
 """
 
 from __future__ import annotations

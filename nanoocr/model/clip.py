@@ -27,14 +27,17 @@ class Embeddings(nn.Module):
         self.position_embedding = nn.Embedding(1 + config.grid[0] * config.grid[1], config.width)
 
     def forward(self, grid_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, 1 + H*W, C), in the dtype of the grid."""
         B, C, H, W = grid_BCHW.shape
         tokens = grid_BCHW.flatten(2).transpose(1, 2)
+        # The class token has no place in a page. It stays because the released weights attend to it.
         cls = self.class_embedding.to(tokens.dtype).expand(B, 1, C)
         return torch.cat([cls, tokens], dim=1) + self.positions(H, W).to(tokens.dtype)
 
     def positions(self, H: int, W: int) -> Tensor:
         """(1 + H*W, C): the row of the class token as it is, the grid resized when it is not native."""
         table = self.position_embedding.weight
+        # Row 0 belongs to the class token and has no place in the grid, so it is not resized with it.
         grid = resize_grid(table[1:].view(1, *self.grid, -1), (H, W))
         return torch.cat([table[:1].to(grid.dtype), grid.reshape(H * W, -1)])
 
@@ -49,7 +52,9 @@ class SelfAttention(nn.Module):
         self.out_proj = Linear(width, width)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, C), every token attending to all."""
         B, T, C = x_BTC.shape
+        # DeepSeek's checkpoint stores the three projections as one matrix, queries first.
         qkv = self.qkv_proj(x_BTC).view(B, T, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.unbind(0)
         return self.out_proj(attend(q, k, v).transpose(1, 2).reshape(B, T, C))
@@ -64,6 +69,8 @@ class Mlp(nn.Module):
         self.fc2 = Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., C), token by token."""
+        # CLIP was trained with this approximation of GELU; the exact one would shift every activation.
         x = self.fc1(x)
         return self.fc2(x * torch.sigmoid(1.702 * x))
 
@@ -79,6 +86,7 @@ class Layer(nn.Module):
         self.mlp = Mlp(config.width)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
         x_BTC = x_BTC + self.self_attn(self.layer_norm1(x_BTC))
         return x_BTC + self.mlp(self.layer_norm2(x_BTC))
 
@@ -102,9 +110,11 @@ class Clip(nn.Module):
         self.transformer = Transformer(config)
 
     def forward(self, grid_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, H*W, C), in the dtype of the grid."""
         x_BTC = self.pre_layrnorm(self.embeddings(grid_BCHW))
         for layer in self.transformer.layers:
             x_BTC = layer(x_BTC)
+        # Only the grid's tokens go on to the projector: each stands beside SAM's feature of the same cell.
         return x_BTC[:, 1:]
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:

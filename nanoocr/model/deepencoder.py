@@ -42,6 +42,7 @@ class Projector(nn.Module):
         self.layers = Linear(width_in, width_out)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., 2C) -> (..., D), in the dtype of x."""
         return self.layers(x)
 
 
@@ -60,6 +61,7 @@ class DeepEncoder(nn.Module):
         """Encode equally sized views (V, 3, 64H, 64W), normalised to [-1, 1], in the dtype of `views`."""
         patches, grid = self.sam_model(views)
         clip = self.vision_model(grid)
+        # CLIP gets SAM's grid, and the projector gets both: local detail would not survive CLIP alone.
         sam = grid.flatten(2).transpose(1, 2)
         projected = self.projector(torch.cat([clip, sam], dim=-1)).unflatten(1, grid.shape[-2:])
         return VisionFeatures(patches, sam, clip, projected, tokens=self.arrange(projected))
@@ -81,6 +83,7 @@ class DeepEncoder(nn.Module):
 
         `views` is (V, 3, H, W), or a sequence of (3, H_i, W_i).
         """
+        # A batch holds one size only, so views are sorted by size; the indices lead back to the text's order.
         groups: dict[tuple[int, ...], list[int]] = {}
         for i, view in enumerate(views):
             groups.setdefault(tuple(view.shape), []).append(i)
@@ -93,12 +96,15 @@ class DeepEncoder(nn.Module):
         order of the groups' indices: the tiles in reading order, then the overview. A tiled picture's
         tokens are [mosaic of the tiles, overview, separator], with one newline behind every row of each.
         """
+        # Groups are by size and the text is by picture: look both up by the view's index.
         tokens = {i: one for indices, features in groups for i, one in zip(indices, features.tokens)}
         projected = {i: one for indices, features in groups for i, one in zip(indices, features.projected)}
         parts, first = [], 0
         for R, K in grids:
+            # A picture without tiles has the grid (0, 0), and its only view is the overview.
             if R * K:
                 tiles_THWD = torch.stack([projected[i] for i in range(first, first + R * K)])
+                # The tiles become one mosaic before newlines are set, so that a text line runs across tiles.
                 parts.append(self.rows(stitch(tiles_THWD, (R, K))[None])[0])
             parts.append(tokens[first + R * K])  # of the overview, with the separator at its end
             first += R * K + 1

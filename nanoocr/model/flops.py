@@ -27,6 +27,7 @@ class EncoderFlops(NamedTuple):
 
     @property
     def total(self) -> int:
+        """Operations of the whole encoder."""
         return sum(self)
 
 
@@ -44,11 +45,14 @@ def sam_flops(config: SamConfig, grid: tuple[int, int]) -> int:
     """SAM and the compressor; the padding of windows counts in attention, where it takes part."""
     (H, W), C = grid, config.width
     patches = H * W
+    # The patch embedding is a product of 3 * 16 * 16 pixels with C filters.
     total = 2 * patches * C * 3 * PATCH**2
     for block in range(config.depth):
+        # Windows at the border are padded to their full size, and the padding attends as well.
         side = 0 if block in config.global_blocks else config.window
         windows, h, w = (1, H, W) if not side else (-(-H // side) * -(-W // side), side, side)
         T = h * w
+        # Scores and their product with the values, then the two tables of relative positions.
         total += windows * (4 * T * T * C + 2 * T * (h + w) * C)
         total += 2 * patches * (4 + 8) * C * C  # products with weights: qkv, proj and the MLP
     total += 2 * patches * config.neck * (C + 9 * config.neck)
@@ -64,6 +68,7 @@ def compressor_flops(config: SamConfig, grid: tuple[int, int]) -> int:
 def clip_flops(config: ClipConfig, tokens: int) -> int:
     """CLIP's blocks over `tokens` and the class token."""
     T, C = tokens + 1, config.width
+    # Twelve C * C matrices in a block: four in attention, eight in the MLP.
     return config.depth * (2 * T * 12 * C * C + 4 * T * T * C)
 
 
@@ -113,6 +118,7 @@ def training_flops(
     total, before = {}, False  # does something in front of this component train?
     for name, flops in forward.items():
         own = name in trained
+        # Forward; then gradients of the weights if they train, and of the inputs if anything up to here does.
         passes = 1 + own + (own or before) + (recompute and (own or before))
         total[name] = float(passes * flops)
         before = before or own

@@ -66,6 +66,7 @@ def save_model(
     """Write a model folder; `about` (training stage, step, ...) goes into config.json."""
     files = model_files(model, tokenizer, dtype, about or {})
     if head is not None:
+        # Drafting reads SAM's patches; the head on the tokens serves training alone.
         weights = head_weights(head.state_dict())
         files[HEADS] = safetensors.torch.save({name: w.to(dtype).contiguous() for name, w in weights.items()})
     write_folder(Path(folder), files)
@@ -107,6 +108,7 @@ def load_model(
             raise CheckpointError(f"{folder}: {name} is missing, so this is no model folder")
     config = read_config(files[CONFIG], folder / CONFIG)
     tokenizer = Tokenizer.from_json(files[TOKENIZER].decode("utf-8", "replace"), name=str(folder / TOKENIZER))
+    # Ids beyond the table would fail in the middle of a page, so the two are compared here.
     if tokenizer.vocab_size != config.gpt.vocab_size:
         raise CheckpointError(
             f"{folder}: the tokenizer has {tokenizer.vocab_size} entries, the model {config.gpt.vocab_size}"
@@ -194,6 +196,7 @@ def read_weights(content: bytes, path: Path) -> dict[str, Tensor]:
         CheckpointError: not safetensors, or truncated.
     """
     try:
+        # Whatever the file holds, weights are fp32 masters in memory; layers cast them as they compute.
         return {name: tensor.float() for name, tensor in safetensors.torch.load(content).items()}
     except SafetensorError as error:
         raise CheckpointError(f"{path}: not a complete safetensors file ({error})") from error
@@ -215,8 +218,10 @@ def load_strictly(module: nn.Module, weights: dict[str, Tensor], path: Path) -> 
         if wanted[name] != found[name]
     ]
     if problems:
+        # Three names show what is wrong; a file of another model would list hundreds.
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
         raise CheckpointError(f"{path} does not fit this model: {'; '.join(sorted(problems)[:3])}{more}")
+    # `assign`, since a module on the meta device has no memory that could be copied into.
     module.load_state_dict(weights, assign=True)
     for parameter in module.parameters():
         parameter.requires_grad_(True)
@@ -283,6 +288,7 @@ def why_unlike(made_for: ModelConfig, wanted: ModelConfig) -> str:
     """What keeps a DeepEncoder of one configuration out of a model of another, with the mend."""
     if made_for.name != wanted.name:
         return f"a DeepEncoder of preset {made_for.name!r}, this run is of preset {wanted.name!r}"
+    # If other views alone make the difference, a flag mends it: say which.
     fitting = resized_config(wanted, made_for.views)
     if (made_for.sam, made_for.clip) == (fitting.sam, fitting.clip):
         theirs, ours = format_views(made_for.views), format_views(wanted.views)
@@ -306,6 +312,7 @@ def read_deepencoder_header(content: bytes, path: Path) -> tuple[ModelConfig, st
         CheckpointError: no such header, or one of another format version.
     """
     try:
+        # The layout of safetensors: 8 bytes of length, then JSON, then the tensors.
         length = int.from_bytes(content[:8], "little")
         metadata = json.loads(content[8 : 8 + length])["__metadata__"]
         version, sizes, sha256 = metadata["format_version"], json.loads(metadata["model"]), metadata["sha256"]
@@ -328,6 +335,7 @@ def step_folder(run: Path, step: int) -> Path:
 def complete_steps(run: Path) -> list[Path]:
     """All complete step folders of a run, oldest first (a folder without a readable manifest is none)."""
     found = []
+    # The pattern leaves out folders that were set aside, such as step_000002.damaged.
     numbered = [folder for folder in run.glob("step_*") if re.fullmatch(r"step_\d+", folder.name)]
     for folder in sorted(numbered, key=step_number):
         try:

@@ -40,6 +40,7 @@ class GlyphHeads(PatchHead):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
+        # A vision token stands for 4 x 4 patches, so its head names the characters of all of them at once.
         self.token_head = Linear(config.gpt.n_embd, RATIO * RATIO * SLOTS * CLASSES)
 
     def name_tokens(self, features: VisionFeatures) -> Tensor:

@@ -25,12 +25,14 @@ SOFTCAP = 15.0
 
 def norm(x: Tensor) -> Tensor:
     """RMS norm over the last axis without a weight, in fp32, returned in the dtype of x."""
+    # nanochat leaves eps to torch, which takes that of the dtype. We compute in fp32, so this is its value.
     eps = torch.finfo(torch.float32).eps
     return F.rms_norm(x.float(), (x.size(-1),), eps=eps).to(x.dtype)
 
 
 def rotary_table(positions: Tensor, width: int) -> tuple[Tensor, Tensor]:
     """cos and sin, each (..., width/2) fp32, for integer `positions` (...)."""
+    # In fp32 always: in bf16 the angles of neighbouring positions beyond 256 would be the same.
     exponents = torch.arange(0, width, 2, device=positions.device, dtype=torch.float32) / width
     angles = positions[..., None].float() * ROPE_BASE**-exponents
     return angles.cos(), angles.sin()
@@ -38,6 +40,8 @@ def rotary_table(positions: Tensor, width: int) -> tuple[Tensor, Tensor]:
 
 def rotate(x_BTND: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Half-split rotary: the halves of a head are the two coordinates, turned by minus the angle."""
+    # nanochat turns by minus the angle. The sign cancels in products of queries and keys, but not against
+    # weights that were trained with it.
     first, second = x_BTND.float().chunk(2, dim=-1)
     turned = torch.cat([first * cos + second * sin, second * cos - first * sin], dim=-1)
     return turned.to(x_BTND.dtype)
@@ -54,6 +58,7 @@ class KVCache:
         self, config: GPTConfig, *, batch: int, capacity: int, dtype: torch.dtype, device: torch.device | str
     ) -> None:
         width = config.n_embd // config.n_head
+        # Allocated once: growing by one token at a time would copy the whole cache at every step.
         shape = (config.n_layer, batch, config.n_kv_head, capacity, width)
         self.keys = torch.zeros(shape, dtype=dtype, device=device)
         self.values = torch.zeros(shape, dtype=dtype, device=device)
@@ -70,6 +75,7 @@ class KVCache:
 
     def insert(self, layer: int, k_BKTD: Tensor, v_BKTD: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Write T new entries per row at `positions` (B, T); return what may be read, (B, K, S, D) each."""
+        # Rows have different lengths, so each one writes at places of its own: a slice cannot say that.
         rows = torch.arange(positions.size(0), device=positions.device)[:, None]
         self.keys[layer][rows, :, positions] = k_BKTD.transpose(1, 2)
         self.values[layer][rows, :, positions] = v_BKTD.transpose(1, 2)
@@ -88,6 +94,7 @@ class KVCache:
         device, longest = self.lengths.device, max(counts)
         counts_B = torch.tensor(counts, device=device)
         rows = torch.repeat_interleave(torch.arange(len(counts), device=device), counts_B)
+        # Sums before a row, not including it: where its tokens start in the packed line.
         starts_B = counts_B.cumsum(0) - counts_B
         places = torch.arange(len(rows), device=device) - starts_B[rows]  # within their rows
         positions = self.lengths[rows] + places
@@ -102,6 +109,7 @@ class KVCache:
         Only the used part of the rows that move is copied: copying the whole capacity whenever a row ends
         would cost more than the decoding itself.
         """
+        # Ascending order makes it safe to move rows in place: a row only moves to where nobody is any more.
         for new, old in enumerate(rows):
             if new != old:
                 self.keys[:, new, :, : self.used] = self.keys[:, old, :, : self.used]
@@ -124,6 +132,7 @@ class Packed(NamedTuple):
     def padded(self, x_PND: Tensor) -> Tensor:
         """(P, N, D) -> (B, T, N, D), zeros between."""
         B, T = self.shape
+        # Zeros and not empty memory: NaN times a softmax weight of zero would still be NaN.
         out = x_PND.new_zeros(B * T, *x_PND.shape[1:])
         out[self.places] = x_PND
         return out.unflatten(0, (B, T))
@@ -158,6 +167,7 @@ class CausalSelfAttention(nn.Module):
         self.layer = layer
         self.n_head, self.n_kv_head = config.n_head, config.n_kv_head
         self.head_dim = config.n_embd // config.n_head
+        # Three matrices and not one, since there may be fewer heads of keys and values than of queries.
         self.c_q = Linear(config.n_embd, self.n_head * self.head_dim, bias=False)
         self.c_k = Linear(config.n_embd, self.n_kv_head * self.head_dim, bias=False)
         self.c_v = Linear(config.n_embd, self.n_kv_head * self.head_dim, bias=False)
@@ -175,6 +185,8 @@ class CausalSelfAttention(nn.Module):
         q = self.c_q(x_BTC).view(B, T, self.n_head, self.head_dim)
         k = self.c_k(x_BTC).view(B, T, self.n_kv_head, self.head_dim)
         v = self.c_v(x_BTC).view(B, T, self.n_kv_head, self.head_dim)
+        # QK-norm bounds the scores, whatever the weights do. It comes after the rotation, as in nanochat; a
+        # rotation changes no length, so the two could be swapped but for rounding.
         q, k = norm(rotate(q, *rotary)), norm(rotate(k, *rotary))
         if documents is not None:
             return self.c_proj(attend_documents(q, k, v, documents).reshape(B, T, C))
@@ -199,6 +211,7 @@ def attend_grouped(q_BNTD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, bias: Tensor 
     """Attention with N / K consecutive query heads to a key/value head; causal without a bias."""
     groups = q_BNTD.size(1) // k_BKSD.size(1)
     if groups > 1:
+        # Repeated and not expanded: the plain products on a CPU want a dense tensor.
         k_BKSD, v_BKSD = k_BKSD.repeat_interleave(groups, 1), v_BKSD.repeat_interleave(groups, 1)
     return attend(q_BNTD, k_BKSD, v_BKSD, bias=bias, causal=bias is None)
 
@@ -219,6 +232,7 @@ def attend_documents(q_BTND: Tensor, k_BTKD: Tensor, v_BTKD: Tensor, documents: 
 
 def hide_later_keys(positions: Tensor, S: int, dtype: torch.dtype) -> Tensor:
     """(B, 1, T, S) additive mask: a query at position p sees the keys 0..p of its own row."""
+    # It compares positions and not places, because rows of a cache have different lengths.
     later = torch.arange(S, device=positions.device) > positions[:, None, :, None]
     return torch.zeros(later.shape, dtype=dtype, device=later.device).masked_fill(later, float("-inf"))
 
@@ -236,6 +250,7 @@ class MLP(nn.Module):
         if not torch.is_grad_enabled():
             hidden = hidden.relu_()  # in place: fresh memory of this size costs as much as the product
             return self.c_proj(hidden.mul_(hidden))
+        # With gradients nothing may happen in place: backward needs what went into the square.
         return self.c_proj(F.relu(hidden).square())
 
 
@@ -297,15 +312,19 @@ class GPT(nn.Module):
         """
         T = x_BTC.size(1)
         cached: CachedPass | None = None
+        # Without a cache every row starts at 0; packed documents each start at 0 again.
         positions = torch.arange(T, device=x_BTC.device)[None] if documents is None else documents.positions
         if cache is not None and packed is not None:
             positions = packed.positions[None]
+            # The mask is for the padded layout (B, T), in which attention runs; its padding is dropped
+            # afterwards.
             queries = cache.lengths[:, None] + torch.arange(packed.shape[1], device=x_BTC.device)
             bias = hide_later_keys(queries, cache.used, x_BTC.dtype)
             cached = CachedPass(cache, positions, bias, packed)
         elif cache is not None:
             positions = cache.positions(T)
             cached = CachedPass(cache, positions, hide_later_keys(positions, cache.used, x_BTC.dtype))
+        # One table for all layers: it depends on the positions alone.
         cos, sin = rotary_table(positions, self.config.n_embd // self.config.n_head)
         rotary = (cos[:, :, None], sin[:, :, None])  # (1 or B, T, 1, D/2): the same for every head
         x_BTC = norm(x_BTC)
@@ -315,6 +334,8 @@ class GPT(nn.Module):
 
     def logits(self, x: Tensor) -> Tensor:
         """Hidden states (..., C) -> soft-capped logits (..., V) in fp32."""
+        # The cap keeps a single logit from running away early in training; in fp32, because tanh of a bf16
+        # number of 15 has two digits left.
         return SOFTCAP * torch.tanh(self.lm_head(x).float() / SOFTCAP)
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:
@@ -323,6 +344,7 @@ class GPT(nn.Module):
         for name, layer in self.named_modules():
             if not isinstance(layer, nn.Linear):
                 continue
+            # Every block starts as the identity, and the first prediction is uniform: a loss of ln V.
             if name.endswith("c_proj") or name == "lm_head":
                 nn.init.zeros_(layer.weight)
             else:

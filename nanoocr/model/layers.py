@@ -17,6 +17,7 @@ class Linear(nn.Linear):
     """nn.Linear that computes in the dtype of its input, (..., in) -> (..., out)."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., in) -> (..., out), in the dtype of x."""
         return linear(x, self.weight, self.bias)
 
 
@@ -33,6 +34,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     every call, so these are the weights where there are many rows, and the rows where there are few.
     """
     weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
+    # An empty batch has no rows, and convolutions refuse it: it takes the plain product below.
     rows = x.numel() // max(1, x.size(-1))
     if x.dtype != torch.float32 or x.device.type != "cpu" or not rows:
         return F.linear(x, weight, bias)
@@ -48,6 +50,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def folds_of(rows: int) -> int:
     """Into how many equal pictures so many rows are folded; 1 where no number of FOLDS divides them."""
+    # The fewest pictures that are enough: more would only make each of them shorter.
     return next((folds for folds in FOLDS if rows % folds == 0), 1)
 
 
@@ -64,6 +67,7 @@ class Conv2d(nn.Conv2d):
     """nn.Conv2d that computes in the dtype of its input, (B, C, H, W) -> (B, C', H', W')."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', H', W'), in the dtype of x."""
         bias = None if self.bias is None else self.bias.to(x.dtype)
         return self._conv_forward(x, self.weight.to(x.dtype), bias)
 
@@ -72,6 +76,7 @@ class LayerNorm(nn.LayerNorm):
     """nn.LayerNorm over the last axis; the kernel accumulates in fp32 whatever the input's dtype is."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., C), in the dtype of x."""
         return F.layer_norm(
             x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps
         )
@@ -112,6 +117,7 @@ def plain_attention(
     scores_BNTS = (q_BNTD if scale == 1 else q_BNTD * scale) @ k_BNSD.transpose(-2, -1)
     if causal:
         length = scores_BNTS.size(-1)
+        # True above the diagonal: what a query must not see lies to its right.
         hidden = torch.ones(length, length, dtype=torch.bool, device=scores_BNTS.device).triu(1)
         scores_BNTS = scores_BNTS.masked_fill_(hidden, float("-inf"))
     if bias is not None:
@@ -128,6 +134,7 @@ def resize_grid(table_1HWC: Tensor, size: tuple[int, int]) -> Tensor:
     """
     if tuple(table_1HWC.shape[1:3]) == size:
         return table_1HWC
+    # Stretching would say that letters are narrower, which they are not; see the docstring.
     if table_1HWC.size(1) == size[0] and table_1HWC.size(2) > size[1]:
         return table_1HWC[:, :, : size[1]]
     table = table_1HWC.permute(0, 3, 1, 2).float()

@@ -28,6 +28,7 @@ def parse_views(text: str) -> tuple[tuple[int, int], ...]:
     Raises:
         UsageError: the text is not such a list.
     """
+    # Five digits at most: longer numbers are typing errors, and the check of sizes names the limit.
     size = r"[1-9]\d{0,4}x[1-9]\d{0,4}"
     if not text:
         return ()
@@ -54,8 +55,10 @@ def with_views(model: VLM, views: tuple[tuple[int, int], ...]) -> VLM:
         UsageError: a side is not a multiple of 64 pixels, or is above 4,096.
     """
     sizes = resized_config(model.config, views)
+    # A fresh model of the new sizes knows every shape; the old weights are fitted to it.
     other = VLM(sizes, image_id=model.image_id, compute_dtype=model.compute_dtype)
     wanted = other.state_dict()
+    # The first view's height says what a model reads; see `ModelConfig.reads_lines`.
     to_lines = sizes.reads_lines and not model.config.reads_lines
     other_distances = cut_distances if to_lines else resize_distances
     weights = {

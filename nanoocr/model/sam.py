@@ -33,6 +33,8 @@ WIDEST_HEAD = 256  # that the fused kernels of GPUs take
 
 
 class SamFeatures(NamedTuple):
+    """What SAM saw: its patches, which losses look at, and the compressed grid, which CLIP continues from."""
+
     patches: Tensor  # (B, neck, H, W), one vector per 16-pixel patch, after the neck
     grid: Tensor  # (B, compressor[1], H/4, W/4), one vector per 64-pixel cell
 
@@ -45,10 +47,13 @@ class PatchEmbed(nn.Module):
         self.proj = Conv2d(3, width, kernel_size=PATCH, stride=PATCH)
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """(B, 3, 16H, 16W) pixels in [-1, 1] -> (B, H, W, C), in the dtype of the pixels."""
         # Every block adds to this tensor and keeps its order in memory: the order that products want.
         return self.proj(pixels).permute(0, 2, 3, 1).contiguous()
 
 
+# SAM was trained at one resolution. At another the released code stretches its tables, so we do the same;
+# lines of text are the exception, see `cut_distances`.
 def resize_distances(table: Tensor, rows: int) -> Tensor:
     """A relative-position table (2*native - 1, D) with `rows` rows: resized linearly in fp32, as in SAM."""
     if table.size(0) == rows:
@@ -58,6 +63,7 @@ def resize_distances(table: Tensor, rows: int) -> Tensor:
 
 def cut_distances(table: Tensor, rows: int) -> Tensor:
     """The middle `rows` rows of a relative-position table: short distances; longer ones repeat the last."""
+    # The middle row is distance 0: keeping the middle keeps what every distance means, in patches.
     first = (table.size(0) - rows) // 2
     places = torch.arange(first, first + rows, device=table.device)
     return table[places.clamp(0, table.size(0) - 1)]
@@ -70,6 +76,7 @@ def relative_table(table: Tensor, length: int, *, cut: bool = False) -> Tensor:
     native length is resized, as in SAM, or `cut` to the shorter distances.
     """
     table = cut_distances(table, 2 * length - 1) if cut else resize_distances(table, 2 * length - 1)
+    # Distances run from -(length - 1) to length - 1, while rows of a table are counted from 0.
     index = torch.arange(length, device=table.device)
     return table[index[:, None] - index[None, :] + length - 1]
 
@@ -80,8 +87,10 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int, grid: tuple[int, int], window: int = 0) -> None:
         super().__init__()
         self.heads, self.window = heads, window
+        # One product for queries, keys and values, in this order: the released weights are stored so.
         self.qkv = Linear(width, 3 * width)
         self.proj = Linear(width, width)
+        # There is one table for all heads, and one for each axis: H + W rows instead of H * W.
         self.rel_pos_h = nn.Parameter(torch.zeros(2 * grid[0] - 1, width // heads))
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * grid[1] - 1, width // heads))
 
@@ -99,6 +108,8 @@ class Attention(nn.Module):
         """
         if x_BHWC.size(1) % self.window == 0 and x_BHWC.size(2) % self.window == 0:
             return window_partition(self.qkv(x_BHWC), self.window)
+        # The bias is added behind the partition, so that padded positions get it too, without being
+        # multiplied.
         qkv = linear(x_BHWC, self.qkv.weight)
         return window_partition(qkv, self.window) + self.qkv.bias.to(x_BHWC.dtype)
 
@@ -110,6 +121,7 @@ class Attention(nn.Module):
         qkv = qkv_BHWC.reshape(B, H * W, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.unbind(0)  # each (B, N, T, D) with T = H * W
         by_row, by_column = self.position_scores(q.unflatten(2, (H, W)))
+        # A head and its coordinates must fit into the widest head that the fused kernels know.
         if is_fused(q) and GPU_POSITIONS == "coordinates" and q.size(-1) + H + W <= WIDEST_HEAD:
             out = attend_by_coordinates(q, k, v, by_row, by_column)
         else:
@@ -126,11 +138,13 @@ class Attention(nn.Module):
         softmax for the backward pass; `--recompute` is the lever there.)
         """
         B, _, H, W = by_row.shape[:4]
+        # Wider than a head, the coordinates would cost more than the bias that they save.
         as_coordinates = q_BNTD.device.type == "cpu" and q_BNTD.size(-1) >= H + W
         if as_coordinates:
             q_BNTD, k_BNTD = with_coordinates(q_BNTD, k_BNTD, by_row, by_column)
         scores = B * self.heads * (H * W) ** 2
         most = GPU_SCORES_AT_ONCE if is_fused(v_BNTD) else SCORES_AT_ONCE
+        # Whole rows of queries, since the scores by column belong to a row; at least one, however wide.
         step = H if scores <= most else max(1, most * H // scores)
         parts = []
         for y in range(0, H, step):
@@ -140,6 +154,7 @@ class Attention(nn.Module):
             else:
                 bias = position_bias(by_row[:, :, y : y + step], by_column[:, :, y : y + step])
                 parts.append(attend(queries, k_BNTD, v_BNTD, bias=bias))
+        # Concatenating a single part would copy it.
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
     def position_scores(self, q_BNHWD: Tensor) -> tuple[Tensor, Tensor]:
@@ -156,6 +171,7 @@ class Attention(nn.Module):
 
 def position_bias(by_row: Tensor, by_column: Tensor) -> Tensor:
     """Position scores (B, N, Y, W, H) and (B, N, Y, W, W) of Y rows of queries -> (B, N, Y * W, H * W)."""
+    # Decomposed positions: the score of a pair is one of its rows plus one of its columns.
     return (by_row[..., :, None] + by_column[..., None, :]).flatten(4).flatten(2, 3)
 
 
@@ -170,6 +186,7 @@ def with_coordinates(
     B, N, H, W, _ = by_row.shape
     positions = torch.cat([by_row, by_column], dim=-1).flatten(2, 3)
     queries = torch.cat([q_BNTD * q_BNTD.size(-1) ** -0.5, positions], dim=-1)
+    # Keys count row by row, so a row's mark repeats W times, and the columns' marks repeat H times.
     rows = torch.eye(H, dtype=k_BNTD.dtype, device=k_BNTD.device).repeat_interleave(W, dim=0)
     columns = torch.eye(W, dtype=k_BNTD.dtype, device=k_BNTD.device).repeat(H, 1)
     marks = torch.cat([rows, columns], dim=-1).expand(B, N, -1, -1)
@@ -184,6 +201,7 @@ def attend_by_coordinates(
     What the fused kernels of GPUs want: a few products more, and neither a bias nor its gradient in memory.
     """
     queries, keys = with_coordinates(q_BNTD, k_BNTD, by_row, by_column)
+    # The fused kernels take widths that are multiples of 8 only; zeros change no product.
     D, missing = v_BNTD.size(-1), -queries.size(-1) % 8
     queries, keys = F.pad(queries, (0, missing)), F.pad(keys, (0, missing))
     values = F.pad(v_BNTD, (0, queries.size(-1) - D))
@@ -199,12 +217,14 @@ class Mlp(nn.Module):
         self.lin2 = Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., C), position by position."""
         return self.lin2(F.gelu(self.lin1(x)))
 
 
 def window_partition(x_BHWC: Tensor, side: int) -> Tensor:
     """Cut a grid into side x side windows, zero-padded right and bottom: -> (B*P*Q, Y, X, C)."""
     B, H, W, C = x_BHWC.shape
+    # F.pad counts axes from the last: nothing for the channels, then right, then bottom.
     x_BHWC = F.pad(x_BHWC, (0, 0, 0, -W % side, 0, -H % side))
     P, Q = x_BHWC.size(1) // side, x_BHWC.size(2) // side
     x = x_BHWC.view(B, P, side, Q, side, C).transpose(2, 3)
@@ -214,6 +234,7 @@ def window_partition(x_BHWC: Tensor, side: int) -> Tensor:
 def window_unpartition(windows: Tensor, grid: Sequence[int]) -> Tensor:
     """Undo `window_partition` for a (height, width) grid and drop the padding: -> (B, H, W, C)."""
     (H, W), side = grid, windows.size(1)
+    # Minus floor of minus is the quotient rounded up: the padded grid has whole windows only.
     P, Q = -(-H // side), -(-W // side)
     x = windows.view(-1, P, Q, side, side, windows.size(-1)).transpose(2, 3)
     return x.reshape(-1, P * side, Q * side, windows.size(-1))[:, :H, :W]
@@ -225,6 +246,7 @@ class Block(nn.Module):
     def __init__(self, config: SamConfig, window: int) -> None:
         super().__init__()
         self.norm1 = LayerNorm(config.width, eps=1e-6)
+        # A windowed block has tables for a window, a global one for the native grid.
         self.attn = Attention(config.width, config.heads, (window, window) if window else config.grid, window)
         self.norm2 = LayerNorm(config.width, eps=1e-6)
         self.mlp = Mlp(config.width)
@@ -239,6 +261,8 @@ class LayerNorm2d(LayerNorm):
     """LayerNorm over the channels of (B, C, H, W)."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        # torch normalises the last axis only, so the channels go there and back.
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
@@ -255,6 +279,7 @@ class Sam(nn.Module):
             Block(config, window=0 if i in config.global_blocks else config.window)
             for i in range(config.depth)
         )
+        # SAM's neck has no biases, since a norm follows every convolution.
         self.neck = nn.Sequential(
             Conv2d(config.width, config.neck, kernel_size=1, bias=False),
             LayerNorm2d(config.neck, eps=1e-6),
@@ -270,6 +295,7 @@ class Sam(nn.Module):
         x_BHWC = x_BHWC + resize_grid(self.pos_embed, (x_BHWC.size(1), x_BHWC.size(2))).to(x_BHWC.dtype)
         for block in self.blocks:
             x_BHWC = block(x_BHWC)
+        # Convolutions want the channels in front.
         patches = self.neck(x_BHWC.permute(0, 3, 1, 2))
         return SamFeatures(patches=patches, grid=self.net_3(self.net_2(patches)))
 
@@ -300,6 +326,7 @@ def init_patches(weight: Tensor) -> None:
     middles = (torch.arange(n) + 0.5) * torch.pi / n
     cosines = torch.stack([torch.cos(k * middles) for k in range(n)]) * (2 / n) ** 0.5  # (frequency, pixel)
     cosines[0] *= 0.5**0.5  # now orthonormal
+    # Sorted by their length; the pair itself breaks ties, so that the order is the same everywhere.
     frequencies = sorted(itertools.product(range(n), repeat=2), key=lambda pair: (math.hypot(*pair), pair))
     for out, (vertical, horizontal) in zip(weight, frequencies):
         out[:] = torch.outer(cosines[vertical], cosines[horizontal]) / 3  # the mean of the three colours

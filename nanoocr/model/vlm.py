@@ -38,6 +38,7 @@ class Loss(NamedTuple):
 
     @property
     def mean(self) -> Tensor:
+        """Nats per supervised token of this batch, a scalar."""
         return self.total / self.num_tokens
 
 
@@ -50,6 +51,7 @@ class VLM(nn.Module):
         super().__init__()
         self.config = config
         self.compute_dtype = compute_dtype
+        # Our tokenizers put the special ids last, and this one behind all.
         self.image_id = config.gpt.vocab_size - 1 if image_id is None else image_id
         self.encoder = DeepEncoder(config)
         self.gpt = GPT(config.gpt)
@@ -89,6 +91,7 @@ class VLM(nn.Module):
         """(B, T) ids and (number of `<|image|>` ids, C) vision tokens -> (B, T, C) in the compute dtype."""
         x_BTC = self.gpt.embed(ids).to(self.compute_dtype)
         is_image = ids == self.image_id
+        # A mismatch must stop here: masked_scatter would shift every feature after it and say nothing.
         wanted, found = int(is_image.sum()), 0 if vision is None else vision.size(0)
         if wanted != found:
             raise UsageError(
@@ -99,6 +102,7 @@ class VLM(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., C) -> (..., V) fp32 with `<|image|>` at -inf: it can never be generated."""
         logits = self.gpt.logits(hidden)
+        # A generated picture token would have no picture behind it.
         logits[..., self.image_id] = float("-inf")
         return logits
 
@@ -108,6 +112,7 @@ class VLM(nn.Module):
         Where the logits would be many, they are made chunk by chunk, and once more in backward: of (rows, V)
         in fp32 there is never more than one chunk.
         """
+        # Most positions of a batch are prompt or picture: their rows would be the larger part of the product.
         supervised = targets != IGNORE
         rows, wanted = hidden[supervised], targets[supervised]
         if wanted.numel() == 0:
@@ -116,6 +121,7 @@ class VLM(nn.Module):
         if len(rows) <= chunk:
             return Loss(self._sum_of_nats(rows, wanted), len(rows))
         pairs = zip(rows.split(chunk), wanted.split(chunk))
+        # Nothing here draws random numbers, so no generator's state has to be kept for the second pass.
         again = partial(checkpoint, self._sum_of_nats, use_reentrant=False, preserve_rng_state=False)
         nats = [again(*pair) for pair in pairs]
         return Loss(torch.stack(nats).sum(), len(rows))
@@ -126,6 +132,7 @@ class VLM(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """Where the weights lie; all of them lie on one device, or are split over equal ones."""
         return self.gpt.lm_head.weight.device
 
     def new_cache(self, *, batch: int, capacity: int) -> KVCache:
@@ -145,6 +152,7 @@ class VLM(nn.Module):
 
     def init_weights(self, seed: int = 0) -> None:
         """Fresh weights everywhere, the same for the same seed."""
+        # A generator of our own, so that building a model draws nothing from torch's global one.
         generator = torch.Generator().manual_seed(seed)
         self.encoder.init_weights(generator)
         self.gpt.init_weights(generator)

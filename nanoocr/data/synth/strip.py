@@ -4,8 +4,8 @@ What makes lines of real pages hard happens at their own resolution, before they
 pixels high, faded or bled ink, JPEG, noise, thresholds. So a line is drawn large, shrunk to such a height,
 worn there (strip_wear.py), and only then enlarged to the height at which the model reads, as in life.
 
-The geometry is near that of nanoocr.layout.strips: capitals are CAP pixels high and stand on BASELINE, give or
-take what a finder of lines gets wrong; beyond the ink the strip continues in the colour of its paper.
+The geometry is near that of nanoocr.layout.strips: capitals are CAP pixels high and stand on BASELINE, give
+or take what a finder of lines gets wrong; beyond the ink the strip continues in the colour of its paper.
 """
 
 from __future__ import annotations
