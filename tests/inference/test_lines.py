@@ -13,6 +13,7 @@ from nanoocr.inference.lines import (
     word_confidences,
 )
 from nanoocr.layout import PageLayout, Strip, TextLine, Upright
+from nanoocr.layout.strips import CAP_HEIGHT
 
 SCALE = 2.0  # strip pixels for one pixel of the page
 
@@ -53,7 +54,7 @@ def test_words_lie_where_their_ink_lies():
     first, second = (word.quad for word in found.words)
     assert (first[0][0], first[1][0]) == pytest.approx((50, 90))
     assert (second[0][0], second[1][0]) == pytest.approx((100, 150))
-    assert first[0][1] == pytest.approx(100 - 14 * 1.05, abs=0.5)  # capitals of 14 pixels, on row 100
+    assert first[0][1] == pytest.approx(100 - CAP_HEIGHT / SCALE * 1.05, abs=0.5)  # capitals on row 100
     assert reading.quarter_turns == 3  # clockwise, where the finder counts anticlockwise
     assert reading.tokens == TokenCount(2, 5, 6)
 

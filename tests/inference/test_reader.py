@@ -360,7 +360,7 @@ def test_page_to_json():
     assert "\u20ac" in page.to_json()
     values = json.loads(page.to_json())
     known = ["file", "page", "text", "status", "error", "seconds", "tokens", "confidence"]
-    assert list(values) == [*known, "width", "height", "quarter_turns", "left_out", "lines"]
+    assert list(values) == [*known, "width", "height", "quarter_turns", "left_out", "doubt", "lines"]
     assert values["lines"] == []
     assert values["tokens"] == {"vision": 4, "prompt": 9, "text": 3}
     assert (values["seconds"], values["confidence"]) == (None, None)
