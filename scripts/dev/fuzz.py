@@ -23,6 +23,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -189,9 +190,9 @@ def show_one(config: FuzzConfig, kind: str) -> None:
         TARGETS[kind](random.Random(f"{kind}/{config.seed}/{config.only}"), Path(folder))
 
 
-def fuzz(config: FuzzConfig) -> list[Tally]:
+def fuzz(config: FuzzConfig) -> Iterator[Tally]:
     """All kinds, one after the other."""
-    return [watch(kind, replace(config, kinds=kind)) for kind in chosen_kinds(config)]
+    return (watch(kind, replace(config, kinds=kind)) for kind in chosen_kinds(config))
 
 
 def short(findings: list[str]) -> dict[str, Any]:
@@ -208,12 +209,14 @@ def main(argv: list[str] | None = None) -> int:
     if config.only >= 0:
         show_one(config, chosen_kinds(config)[0])
         return 0
-    tallies = fuzz(config)
-    for tally in tallies:
+    found = False
+    for tally in fuzz(config):
         for finding in tally.findings:
             print(finding, file=sys.stderr)
-        print(json.dumps({**asdict(tally), "findings": short(tally.findings)}))
-    return int(any(tally.findings for tally in tallies))
+        # As soon as a kind is done: a long run must not lose what it knows.
+        print(json.dumps({**asdict(tally), "findings": short(tally.findings)}), flush=True)
+        found = found or bool(tally.findings)
+    return int(found)
 
 
 if __name__ == "__main__":
