@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from nanoocr.errors import PictureError
+from nanoocr.picture_header import DECODE_ERRORS
+from nanoocr.pictures import find_dpi
 
 if TYPE_CHECKING:
     import pikepdf
@@ -58,7 +60,7 @@ def embed(pdf: pikepdf.Pdf, source: PictureSource, page: int, name: str) -> Embe
         content = source if isinstance(source, bytes | Image.Image) else Path(source).read_bytes()
         image = content if isinstance(content, Image.Image) else Image.open(io.BytesIO(content))
         image.seek(_frames(image)[page - 1])
-        dpi = _dpi(image)
+        dpi = find_dpi(image)
         # MPO is what phones write: a JPEG with further pictures behind it.
         if image.format in ("JPEG", "MPO") and isinstance(content, bytes) and image.mode in SPACES:
             return _embed_jpeg(pdf, content, image, dpi)
@@ -66,7 +68,7 @@ def embed(pdf: pikepdf.Pdf, source: PictureSource, page: int, name: str) -> Embe
     except FileNotFoundError as error:
         message = f"{name} is not to be found, so it cannot be put into a PDF."
         raise PictureError(message, kind="missing") from error
-    except (OSError, ValueError, EOFError, IndexError, SyntaxError, UnidentifiedImageError) as error:
+    except DECODE_ERRORS as error:
         raise PictureError(f"{name} cannot be put into a PDF: {error}.") from error
 
 
@@ -81,13 +83,6 @@ def _frames(image: Image.Image) -> list[int]:
         if not tags.get(SUBFILE_TYPE, 0) & SMALLER_OR_MASK:
             frames.append(frame)
     return frames or [0]
-
-
-def _dpi(image: Image.Image) -> float | None:
-    """The resolution that the file names, where it is one that pages have."""
-    value = image.info.get("dpi")
-    dpi = float(value[0]) if isinstance(value, tuple) and value else 0.0
-    return dpi if 20 <= dpi <= 5000 else None
 
 
 def _embed_jpeg(pdf: pikepdf.Pdf, content: bytes, image: Image.Image, dpi: float | None) -> Embedded:

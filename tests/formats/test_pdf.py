@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import struct
 import subprocess
 from dataclasses import replace
 
@@ -228,6 +229,18 @@ def test_pages_of_a_tiff_and_of_two_files():
     pages = [TextPage("a.tif", 1, 60, 40), TextPage("a.tif", 2, 60, 40), TextPage("b.png", 1, 60, 40)]
     content = pdf.render(pages, {"a.tif": tiff, "b.png": encode(drawn("1"), "PNG")})
     assert len(pdfium.PdfDocument(content)) == 3
+
+
+def test_a_tiff_whose_second_page_has_no_width_is_an_error_of_that_file():
+    data = bytearray(encode(drawn("L"), "TIFF", save_all=True, append_images=[drawn("L")]))
+    (first,) = struct.unpack_from("<I", data, 4)
+    (tags,) = struct.unpack_from("<H", data, first)
+    (second,) = struct.unpack_from("<I", data, first + 2 + 12 * tags)
+    places = [second + 2 + 12 * k for k in range(struct.unpack_from("<H", data, second)[0])]
+    (width,) = (place for place in places if struct.unpack_from("<H", data, place)[0] == 256)
+    struct.pack_into("<H", data, width, 255)
+    with pytest.raises(OutputError, match="cannot be put into a PDF"):
+        pdf.render([TextPage("a.tif", 1, 60, 40)], {"a.tif": bytes(data)})
 
 
 def test_dpi_sets_the_size_of_the_page_and_no_page_is_too_large():
