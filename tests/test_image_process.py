@@ -336,11 +336,11 @@ def test_truncated_files(format_name, kept):
     assert "half.bin" in str(error)
 
 
-@pytest.mark.parametrize("side", [8_000, 12_000, 60_000])
+@pytest.mark.parametrize("side", [21_000, 60_000])
 def test_a_huge_picture_is_refused_by_its_header(side):
     started = time.perf_counter()
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # Pillow would warn at 12,000 and raise at 60,000
+        warnings.simplefilter("error")  # Pillow would raise
         error = refusal(png_header(side, side), name="huge.png")
     assert error.kind == "too_large"
     assert f"{side} x {side}" in str(error)
@@ -351,7 +351,8 @@ def test_a_huge_picture_is_refused_by_its_header(side):
 def test_the_limit_is_a_parameter_and_inclusive():
     data = encoded(noise(10, 20), "PNG")
     assert open_image(data, max_pixels=200).size == (20, 10)
-    assert refusal(data, max_pixels=199).kind == "too_large"
+    assert open_image(data, max_pixels=199).size == (10, 5)  # what a decoder can make smaller on its way
+    assert refusal(data, max_pixels=20).kind == "too_large"
     assert refusal(noise(10, 20), max_pixels=199).kind == "too_large"
 
 

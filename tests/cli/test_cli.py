@@ -91,7 +91,7 @@ def test_json_lines(nanoocr):
     ]
     for record in records:
         keys = ["file", "page", "text", "status", "error", "seconds", "tokens", "confidence"]
-        assert list(record) == [*keys, "width", "height", "quarter_turns", "left_out", "lines"]
+        assert list(record) == [*keys, "width", "height", "quarter_turns", "left_out", "doubt", "lines"]
         assert list(record["tokens"]) == ["vision", "prompt", "text"]
     assert 0 < records[0]["confidence"] <= 1
     assert "none.png" in records[1]["error"]

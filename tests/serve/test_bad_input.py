@@ -113,12 +113,12 @@ def test_an_encrypted_pdf(address):
     assert "password" in refusal(address, out.getvalue())
 
 
-def test_a_picture_of_three_hundred_megapixels(address):
+def test_a_picture_of_twelve_hundred_megapixels(address):
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
-    header = struct.pack(">IIBBBBB", 20_000, 15_000, 1, 0, 0, 0, 0)
-    data = zlib.compress(bytes(2501 * 15_000))
+    header = struct.pack(">IIBBBBB", 40_000, 30_000, 1, 0, 0, 0, 0)
+    data = zlib.compress(bytes(5001))
     png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
     assert "pixels" in refusal(address, png)
 

@@ -63,6 +63,7 @@ def test_a_folder_pairs_names_and_tells_what_is_alone(tmp_path):
     assert [message.removeprefix(f"{tmp_path}/") for message in task.missing] == [
         "alone.png: no .txt or .md beside it",
         "e.txt: no picture or PDF beside it",
+        "b.txt: b.md beside it is used",
     ]
     assert make_task(f"folder:{tmp_path}?prompt=Read.&start=1")[0].turns == (Turn("Read.", "# B"),)
 
@@ -90,7 +91,7 @@ def test_a_tiff_of_several_pages_is_one_row_of_several_pictures(tmp_path):
 def test_a_folder_without_pairs_and_files_that_cannot_be_read(tmp_path):
     with pytest.raises(UsageError, match=r"no picture or PDF has a \.txt or \.md"):
         make_task(f"folder:{tmp_path}")
-    png(tmp_path / "a.png"), (tmp_path / "a.txt").write_bytes(b"\xff\xfe")
+    png(tmp_path / "a.png"), (tmp_path / "a.txt").write_bytes(b"gr\xfcn")
     (tmp_path / "b.pdf").write_bytes(b"%PDF-1.4 cut"), (tmp_path / "b.txt").write_text("b")
     task = make_task(f"folder:{tmp_path}")
     for i, complaint in ((0, r"a\.png: a\.txt cannot be read as UTF-8"), (1, r"b\.pdf.* damaged")):

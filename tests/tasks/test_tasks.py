@@ -87,7 +87,7 @@ def test_finevision_rows(tmp_path):
         (vision_row(texts=[]), "no question"),
         (vision_row(texts=None), "texts"),
         (vision_row(images=[None]), "images"),
-        (vision_row(images=[{"bytes": None, "path": "elsewhere.png"}]), "only its path"),
+        (vision_row(images=[{"bytes": None, "path": "elsewhere.png"}]), "its path"),
     ],
 )
 def test_finevision_rows_that_cannot_be_used_are_named(tmp_path, row, complaint):
