@@ -61,7 +61,8 @@ class DeepEncoder(nn.Module):
         """Encode equally sized views (V, 3, 64H, 64W), normalised to [-1, 1], in the dtype of `views`."""
         patches, grid = self.sam_model(views)
         clip = self.vision_model(grid)
-        # CLIP gets SAM's grid, and the projector gets both: local detail would not survive CLIP alone.
+        # The projector gets both: what CLIP made of a cell in its surroundings, and SAM's feature of that
+        # cell.
         sam = grid.flatten(2).transpose(1, 2)
         projected = self.projector(torch.cat([clip, sam], dim=-1)).unflatten(1, grid.shape[-2:])
         return VisionFeatures(patches, sam, clip, projected, tokens=self.arrange(projected))

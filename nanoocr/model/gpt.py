@@ -25,7 +25,7 @@ SOFTCAP = 15.0
 
 def norm(x: Tensor) -> Tensor:
     """RMS norm over the last axis without a weight, in fp32, returned in the dtype of x."""
-    # nanochat leaves eps to torch, which takes that of the dtype. We compute in fp32, so this is its value.
+    # nanochat names no eps; this is what torch takes in fp32, where we compute.
     eps = torch.finfo(torch.float32).eps
     return F.rms_norm(x.float(), (x.size(-1),), eps=eps).to(x.dtype)
 
@@ -211,7 +211,8 @@ def attend_grouped(q_BNTD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, bias: Tensor 
     """Attention with N / K consecutive query heads to a key/value head; causal without a bias."""
     groups = q_BNTD.size(1) // k_BKSD.size(1)
     if groups > 1:
-        # Repeated and not expanded: the plain products on a CPU want a dense tensor.
+        # Each key/value head serves `groups` consecutive query heads, which is the order of nanochat's
+        # weights.
         k_BKSD, v_BKSD = k_BKSD.repeat_interleave(groups, 1), v_BKSD.repeat_interleave(groups, 1)
     return attend(q_BNTD, k_BKSD, v_BKSD, bias=bias, causal=bias is None)
 
@@ -246,6 +247,7 @@ class MLP(nn.Module):
         self.c_proj = Linear(4 * config.n_embd, config.n_embd, bias=False)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, C), token by token."""
         hidden = self.c_fc(x_BTC)
         if not torch.is_grad_enabled():
             hidden = hidden.relu_()  # in place: fresh memory of this size costs as much as the product
@@ -334,8 +336,8 @@ class GPT(nn.Module):
 
     def logits(self, x: Tensor) -> Tensor:
         """Hidden states (..., C) -> soft-capped logits (..., V) in fp32."""
-        # The cap keeps a single logit from running away early in training; in fp32, because tanh of a bf16
-        # number of 15 has two digits left.
+        # The cap keeps a single logit from running away early in training. It is applied in fp32, because
+        # near the cap bf16 has only two or three digits to tell logits apart.
         return SOFTCAP * torch.tanh(self.lm_head(x).float() / SOFTCAP)
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:

@@ -34,7 +34,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     every call, so these are the weights where there are many rows, and the rows where there are few.
     """
     weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
-    # An empty batch has no rows, and convolutions refuse it: it takes the plain product below.
+    # Nothing to fold: an empty input takes the plain product, which returns an empty output.
     rows = x.numel() // max(1, x.size(-1))
     if x.dtype != torch.float32 or x.device.type != "cpu" or not rows:
         return F.linear(x, weight, bias)

@@ -28,8 +28,10 @@ class WeightAverage:
     @torch.no_grad()
     def update(self) -> None:
         """Take in the weights of one more step."""
+        # A fixed decay of 0.999 would carry the random start through a thousand steps.
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         raw = [own_part(parameter) for parameter in self.trained.values()]
+        # One call for all tensors: a loop over hundreds of small ones would take longer than its arithmetic.
         torch._foreach_lerp_(list(self.weights.values()), raw, 1 - decay)
         self.steps += 1
 
@@ -45,12 +47,15 @@ class WeightAverage:
     @torch.no_grad()
     def _swap(self) -> None:
         for name, parameter in self.trained.items():
+            # Swapped in place, because optimisers and compiled steps hold on to the very tensors of the
+            # model.
             raw = own_part(parameter).clone()
             own_part(parameter).copy_(self.weights[name])
             self.weights[name].copy_(raw)
 
     def saved(self) -> dict[str, Any]:
         """What a checkpoint needs beside a model file that holds the average: the raw weights."""
+        # The model file holds the average while this is saved, and training continues from the raw weights.
         raw = {name: parameter.detach().clone() for name, parameter in self.trained.items()}
         return {"steps": self.steps, "raw": raw}
 

@@ -56,6 +56,7 @@ def save_step(
 
     `ready` are files of the training state that are written already and move into the folder.
     """
+    # Into memory first: `write_folder` writes every file of a step whole, with its checksum, or none of them.
     buffer = io.BytesIO()
     torch.save(state, buffer)
     files = model_files(model, tokenizer, torch.float32, about)
@@ -81,6 +82,7 @@ def load_state(folder: Path) -> Any:
     if STATE not in files:
         raise CheckpointError(f"{folder}: holds no {STATE}, so training cannot go on from it")
     try:
+        # `weights_only` refuses to run code from the pickle: a training state from elsewhere cannot do harm.
         return torch.load(io.BytesIO(files[STATE]), weights_only=True, map_location="cpu")
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
         raise CheckpointError(f"{folder / STATE}: not a training state of plain data") from error
@@ -101,6 +103,7 @@ def drop_old_steps(run: Path, keep_last: int) -> None:
     """Delete all steps but the newest `keep_last` and the best, and their DeepEncoder files (0 keeps all)."""
     if keep_last > 0:
         best = best_step(run)
+        # The best step is kept although it is old: --keep_last counts the newest ones only.
         for folder in complete_steps(run)[:-keep_last]:
             if step_number(folder) != best:
                 # Under a name that counts for nothing: a kill must not leave a step that only looks whole.

@@ -93,6 +93,7 @@ class TrainConfig:
             *("micro_batch", "patience"),
         ):
             require(getattr(self, name) >= 0, f"--{name} must not be negative")
+        # More threads than processors make a step slower, and far too many end the process in torch itself.
         processors = os.cpu_count() or 1
         require(
             self.threads <= processors,
@@ -100,6 +101,7 @@ class TrainConfig:
         )
         for field in fields(self):
             value = getattr(self, field.name)
+            # A NaN passes every comparison below as false, so it is refused by name first.
             finite = not isinstance(value, float) or math.isfinite(value)
             require(finite, f"--{field.name}={value}: give a number, as in --{field.name}=0.5")
         require(self.lr_step_factor >= 0, "--lr_step_factor must not be negative")
@@ -113,9 +115,12 @@ class TrainConfig:
             require(0 <= getattr(self, name) <= 1, f"--{name} is a share between 0 and 1")
         for name in ("lr", "muon_lr", "warmup", "glyph_weight"):
             value = getattr(self, name)
+            # -1 stands for the recipe's value, which is why 0 is left to mean what it says.
             require(value == -1 or 0 <= value < math.inf, f"--{name} must not be negative (-1: the recipe's)")
         require(self.seed < 2**31, "--seed must be below 2147483648")
         require(self.warmup <= 1, "--warmup is a share between 0 and 1")
+        # The grounding gap compares each row with another row's picture, so a single row has nothing to
+        # compare.
         require(self.eval_samples != 1, "--eval_samples is 0 or at least 2: wrong pictures are other rows'")
         require(self.optimizer in ("", "muon", "adamw"), "--optimizer is muon or adamw")
         require(1 <= self.polar_steps <= 5, "--polar_steps is a number from 1 to 5")
@@ -133,6 +138,7 @@ class TrainConfig:
     @property
     def compute_dtype(self) -> torch.dtype:
         """bf16 where the hardware multiplies it, else fp32."""
+        # A dtype that was asked for is taken even where it is slow.
         if self.dtype != "auto":
             return torch.float32 if self.dtype == "float32" else torch.bfloat16
         return torch.bfloat16 if has_fast_bf16(self.device) else torch.float32
@@ -148,6 +154,7 @@ class TrainConfig:
         told = os.environ.get("OMP_NUM_THREADS", "")
         if told.isdecimal() and int(told):
             return min(int(told), os.cpu_count() or 1)  # torch dies where it cannot start so many
+        # A container or a batch system may allow fewer processors than the machine has.
         allowed = getattr(os, "sched_getaffinity", None)  # not on macOS
         return len(allowed(0)) if allowed else os.cpu_count() or 1
 

@@ -38,9 +38,8 @@ def plan_data(
     if config.max_length > longest:
         raise UsageError(f"--max_length={config.max_length}: the model has {longest} positions, give no more")
     source = make_source(config, tokenizer, make_task)
-    small = (
-        config.data and not is_task(config.data) and not config.pack
-    )  # of ten rows, similar ones would fill whole batches
+    # Do not sort a tiny set by length: the same few rows would share every batch.
+    small = config.data and not is_task(config.data) and not config.pack
     own = bool(config.tasks or is_task(config.data)) and config.on_bad_row == "skip"
     drawn = not (config.data or config.tasks)  # drawn rows are as long as they come out
     return DataPlan(
@@ -77,6 +76,7 @@ def make_source(config: TrainConfig, tokenizer: Tokenizer, make_task: Callable[[
         if is_task(config.data):
             return Mixture((("data", make_task(config.data)),), (1.0,), config.seed)
         return rows_source(read_rows(config.data), config.seed)
+    # Otherwise a run could train on the very pictures that it is measured on.
     if config.seed >= VALIDATION_SEED:
         raise UsageError(f"--seed must be below {VALIDATION_SEED}: validation draws from there on")
     return SynthMix(
@@ -100,11 +100,13 @@ def mix_tasks(config: TrainConfig, tokenizer: Tokenizer, make_task: Callable[[st
         if not (name and equals and spec) or name in tasks:
             raise UsageError(f"--tasks={config.tasks}: write NAME=SPEC, separated by blanks, each name once")
         tasks[name] = make_task(spec)
+    # The default of --mix names a synthetic kind, so with --tasks it means that nothing was said.
     drawn_alike = config.mix == TrainConfig.mix and config.mix not in tasks
     weights = dict.fromkeys(tasks, 1.0) if drawn_alike else parse_mix(config.mix, tuple(tasks))
     if unused := [name for name in tasks if name not in weights]:
         raise UsageError(f"--mix={config.mix}: gives {unused[0]} of --tasks no weight")
     if config.mix_by == "tokens":
+        # Rows are drawn, so a share of tokens has to become a share of rows: long rows are drawn less often.
         weights = {n: weight / mean_tokens(n, tasks[n], tokenizer) for n, weight in weights.items()}
     named = tuple((name, tasks[name]) for name in weights)
     return Mixture(named, tuple(weights.values()), config.seed)
@@ -113,6 +115,7 @@ def mix_tasks(config: TrainConfig, tokenizer: Tokenizer, make_task: Callable[[st
 def first_prompt(source: Source) -> str:
     """What the run asks about pages: the prompt of the first data set that has one."""
     tasks = [task for _, task in source.tasks] if isinstance(source, Mixture) else []
+    # Sets with questions of their own have no prompt that would do for every page.
     prompts = (getattr(task, "prompt", "") for task in tasks)
     return next((prompt for prompt in prompts if prompt and prompt != STORED), PROMPT)
 
@@ -193,6 +196,7 @@ def validation_rows(config: TrainConfig, make_task: Callable[[str], Task]) -> li
         return first_rows(make_task(words), config.eval_samples, words)
     if words:
         return read_rows(words, limit=config.eval_samples)
+    # With --tasks the mix names data sets, which the synthetic validation does not know.
     mix = TrainConfig.mix if config.tasks else config.mix
     kinds, fonts = list(parse_mix(mix, tuple(ALL_KINDS))), find_fonts()
     return [
@@ -216,6 +220,8 @@ def check_validation(rows: list[Row], data: DataPlan, sizes: ModelConfig) -> Non
         )
     length = sizes.gpt.sequence_len
     for i, row in enumerate(rows):
+        # Planning a row computes its length without decoding the picture; it raises where the row is too
+        # long.
         plan(row, data.tokenizer, data.views, length, data.mode_of(i))
     seen = [(row, data.mode_of(i)) for i, row in enumerate(rows) if row.pictures]
     for i, (_, mode) in enumerate(seen):  # asked about another row's picture, which may have more tokens

@@ -46,6 +46,8 @@ class World:
         """Every rank's numbers, added up; all ranks get the same."""
         if self.size == 1:
             return list(values)
+        # Counts of operations exceed the 24 bits of fp32, so a CPU adds them in fp64. A GPU adds in fp32: an
+        # error of a millionth does no harm to these numbers.
         tensor = torch.tensor(values, dtype=torch.float64 if self.device == "cpu" else torch.float32)
         tensor = tensor.to(self.device)
         dist.all_reduce(tensor)
@@ -53,6 +55,8 @@ class World:
 
     def sum_by_name(self, values: Mapping[str, Tensor | float]) -> dict[str, float]:
         """The same for named numbers, of which a rank may lack some."""
+        # A rank without a picture has no glyph loss: all ranks must still sum the same names in the same
+        # order.
         names = sorted({name for of_rank in self.gather(list(values)) for name in of_rank})
         return dict(zip(names, self.sum([float(values.get(name, 0.0)) for name in names])))
 
@@ -61,14 +65,18 @@ class World:
         if self.size == 1:
             return
         trained = [parameter for parameter in parameters if parameter.requires_grad]
+        # Every rank must exchange the same tensors, so the ranks first agree on which gradients exist
+        # anywhere.
         has = self.sum([float(parameter.grad is not None) for parameter in trained])
         bucket: list[nn.Parameter] = []
         for parameter, count in zip(trained, has):
             if not count:
                 continue
             if parameter.grad is None:
+                # Another rank has a gradient for it: this one contributes zero to the sum.
                 parameter.grad = torch.zeros_like(parameter)
             bucket.append(parameter)
+            # Few large exchanges cost less than many small ones; the limit bounds the copy that they need.
             if sum(p.numel() for p in bucket) >= BUCKET:
                 add_up([p.grad for p in bucket if p.grad is not None])
                 bucket = []
@@ -88,6 +96,7 @@ class World:
         """Every rank's small object, in the order of the ranks."""
         if self.size == 1:
             return [value]
+        # torch fills a list of the right length in place.
         values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value)
         return values
@@ -128,6 +137,7 @@ def join_world(device: str, timeout_s: int) -> World:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return World(device=device)
+    # RANK counts over all machines, LOCAL_RANK on this one: the second one chooses the GPU.
     rank, local = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
     if device == "cuda":
         if local >= torch.cuda.device_count():
@@ -135,6 +145,7 @@ def join_world(device: str, timeout_s: int) -> World:
             raise UsageError(f"process {local} of this node finds {gpus} GPUs: lower --nproc_per_node")
         torch.cuda.set_device(local)
         device = f"cuda:{local}"
+    # NCCL moves tensors between GPUs, gloo between processes on CPUs.
     backend = "nccl" if device.startswith("cuda") else "gloo"
     dist.init_process_group(backend, timeout=datetime.timedelta(seconds=timeout_s))
     return World(rank, size, device, dist.new_group(backend="gloo", timeout=PATIENCE))
@@ -157,6 +168,7 @@ def member(device: str, timeout_s: int) -> Iterator[World]:
             raise
         print(known[1], file=sys.stderr, flush=True)
         sys.stdout.flush()
+        # No clean-up: it would wait for ranks that are waiting for this one.
         os._exit(known[0])
     if world.size > 1:
         dist.destroy_process_group()

@@ -31,6 +31,7 @@ def in_one_sentence(run: Path, world: World) -> Iterator[None]:
         yield
     except DefectError as error:  # of a process that makes batches
         raise told(run, world, str(error), error.trace) from error
+    # These are somebody's mistake or the machine's doing, and their sentence says what to do.
     except NanoOCRError:
         raise
     except Exception as error:
@@ -44,6 +45,7 @@ def told(run: Path, world: World, what: str, trace: str) -> DefectError:
     now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
     try:
         run.mkdir(parents=True, exist_ok=True)
+        # Appended, since several ranks may break at the same moment.
         with open(run / TRACES, "a", encoding="utf-8") as log:
             log.write(f"{now} rank {world.rank}\n{trace}\n")
         where = f"is in {run / TRACES}"

@@ -22,6 +22,7 @@ from nanoocr.train.state import TrainState
 @torch.no_grad()
 def some_are_not_finite(tensors: Iterable[Tensor]) -> Tensor:
     """Does one of the tensors, all on one device, hold NaN or infinity? A bool scalar there."""
+    # A rank may hold no row of a small split tensor, and the norm of nothing is an error.
     own = [part for part in map(own_part, tensors) if part.numel()]
     if not own:
         return torch.zeros((), dtype=torch.bool)
@@ -37,6 +38,7 @@ def trained(state: TrainState) -> list[nn.Parameter]:
 def notice(state: TrainState, losses: Mapping[str, Tensor]) -> None:
     """Add what this step's losses and gradients are to the flag; waits for nothing."""
     seen = [*losses.values(), *(p.grad for p in trained(state) if p.grad is not None)]
+    # The result stays on the device: reading it would wait for everything that the GPU still has to do.
     now = some_are_not_finite(seen).to(state.model.device)
     state.broken = now if state.broken is None else state.broken | now
 
@@ -49,11 +51,13 @@ def stop_if_diverged(
     Raises:
         DivergedError: names the components, and the step to go on from. Nothing has been saved since.
     """
+    # Here a GPU is waited for.
     broken = state.broken is not None and bool(state.broken)
     if weights:
         broken = broken or bool(some_are_not_finite(trained(state)))
     if not run.world.sum([float(broken)])[0]:
         return
+    # Every rank names what it sees; each name is said once, in the order of the ranks.
     culprits = list(dict.fromkeys(name for names in run.world.gather(named(state, losses)) for name in names))
     steps = complete_steps(run.folder)
     mend = (
@@ -81,4 +85,5 @@ def named(state: TrainState, losses: Mapping[str, Tensor]) -> list[str]:
             parts.setdefault("the gradients of the glyph heads", []).append(parameter.grad)
     parts |= {f"the loss {name!r}": [loss] for name, loss in losses.items()}
     found = [name for name, tensors in parts.items() if bool(some_are_not_finite(tensors))]
+    # Weights first, then losses: a broken weight explains everything that follows from it.
     return sorted(found, key=lambda name: ("weights" not in name, "loss" not in name))

@@ -66,9 +66,12 @@ class GlyphSums(NamedTuple):
 def glyph_sums(logits: Tensor, targets: Tensor) -> GlyphSums:
     """Loss and accuracy of (..., CLASSES) logits over the known slots of (...) targets."""
     weight = torch.ones(CLASSES, device=logits.device)
+    # Most half patches are empty: with equal weights "nothing here" would be the answer to everything.
     weight[0] = EMPTY_WEIGHT
     logits, targets = logits.flatten(0, -2).float(), targets.flatten()
+    # A sum and not a mean: it is divided once per step, by the weight over all micro-batches and ranks.
     nats = F.cross_entropy(logits, targets, weight=weight, ignore_index=UNKNOWN, reduction="sum")
+    # A row without character boxes says nothing about its picture, which is not the same as an empty one.
     known = targets != UNKNOWN
     with torch.no_grad():
         present = (targets > 0) & known

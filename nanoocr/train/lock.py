@@ -54,6 +54,7 @@ def locked(run: Path, world: World) -> Iterator[None]:
 def take(run: Path, other: str = "another --run_name") -> str:
     """Write our name into the lock; "" or a sentence about who holds it, with what `other` to name."""
     run.mkdir(parents=True, exist_ok=True)
+    # `a+` neither empties a lock that somebody holds nor fails where there is none.
     with open(run / LOCK, "a+", encoding="utf-8") as file:
         # For this moment: of two that find a stale lock one takes it. Some file systems cannot do it.
         with suppress(OSError):
@@ -64,6 +65,7 @@ def take(run: Path, other: str = "another --run_name") -> str:
                 f"{run} is written by process {holder['pid']} on {holder['host']}: wait until it has ended, "
                 f"or name {other} (if it is gone, delete {run / LOCK})"
             )
+        # A file opened for appending writes at its end, which is now its start.
         file.truncate(0)
         file.write(json.dumps(myself()))
     return ""
@@ -84,6 +86,7 @@ def holder_of(text: str, age: float) -> dict[str, Any] | None:
     if host != socket.gethostname():
         return said if age < LOST else None
     try:
+        # Signal 0 is not sent: the system only says whether the process is there.
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return None
@@ -114,6 +117,7 @@ def touch(lock: Path, done: threading.Event) -> None:
 def give_back(run: Path) -> None:
     """Remove our lock, and the folder where nothing came of the run."""
     try:
+        # It may be another's by now, if this process was taken for dead.
         if json.loads((run / LOCK).read_bytes()) == myself():
             (run / LOCK).unlink()
         run.rmdir()

@@ -32,6 +32,7 @@ class RunLog:
         """`main` is false on the ranks that keep silent."""
         self.run = run
         run.mkdir(parents=True, exist_ok=True)
+        # The silent ranks write to nowhere, so that they run the same lines as rank 0.
         metrics = run / "metrics.jsonl" if main else Path(os.devnull)
         written = metrics.read_bytes() if metrics.is_file() else b""
         self.metrics = open(metrics, "a", encoding="utf-8")  # noqa: SIM115 (closed in __exit__)
@@ -86,6 +87,7 @@ class RunLog:
         seconds = round(time.monotonic() - self.started, 3)
         line = {"step": step, "event": event, "seconds": seconds, **clean}
         self.metrics.write(json.dumps(line) + "\n")
+        # At once: after a kill the log must hold every step that was reported.
         self.metrics.flush()
         if self.tracker is not None:
             numbers = {f"{event}/{k}": v for k, v in clean.items() if isinstance(v, int | float)}
@@ -114,6 +116,7 @@ def start_wandb(run: Path, config: Mapping[str, Any]) -> Any:
     except ImportError as error:
         raise UsageError("--wandb needs the extra: pip install 'nano-deepseek-ocr[wandb]'") from error
     about = run / "wandb.json"
+    # The id makes a resumed run continue its curves instead of beginning new ones.
     known = json.loads(about.read_text())["id"] if about.is_file() else None
     tracker = wandb.init(
         project="nano-deepseek-ocr", name=run.name, config=dict(config), id=known, resume="allow"

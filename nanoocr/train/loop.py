@@ -47,6 +47,7 @@ def train(run: Run, state: TrainState, data: DataPlan, rows: list[Row]) -> Readi
     """
     config, world, report = run.config, run.world, None
     if world.is_main:
+        # A kill may have left half a checkpoint behind; it is of no use and takes space.
         drop_unfinished(run.folder)
         write_best(run.folder, state.step)
     about: dict[str, Any] = {"prompt": first_prompt(data.source), "data": data.source.fingerprint()}
@@ -62,6 +63,7 @@ def train(run: Run, state: TrainState, data: DataPlan, rows: list[Row]) -> Readi
             log.say(line)
         if rows and validation_is_due(run, state.step):
             report = look(run, log, state, data, rows)
+        # `closing` ends the processes that make batches, also when a step raises.
         with interruptible() as asked, closing(batches):
             clock = Clock()
             for deliveries in while_it_helps(run, log, state, batches):
@@ -72,6 +74,7 @@ def train(run: Run, state: TrainState, data: DataPlan, rows: list[Row]) -> Readi
                 last, stop = state.step == config.steps, stats.totals.stops > 0
                 logs = state.step % config.log_every == 0 or last
                 saves = state.step % config.save_every == 0 or last or stop
+                # Nothing that is not finite may reach the log or a checkpoint.
                 if logs or saves:
                     stop_if_diverged(run, state, stats.losses)
                 if logs:
@@ -94,6 +97,7 @@ def validation_is_due(run: Run, step: int) -> bool:
     if step == 0:
         return run.config.eval_first
     planned = step % run.config.eval_every == 0 or step == run.config.steps
+    # Only rank 0 reads the log; the sum tells all ranks what it found, since all must take part.
     missing = run.world.is_main and planned and step not in past_validations(run.folder)
     return run.world.sum([float(missing)])[0] > 0
 
@@ -116,6 +120,7 @@ def out_of_patience(run: Run, step: int) -> bool:
     if not patience:
         return False
     losses = [loss for at, loss in sorted(past_validations(run.folder).items()) if at <= step]
+    # As above: rank 0 decides, and every rank stops after the same step.
     late = run.world.is_main and len(losses) > patience
     stale = late and min(losses[-patience:]) >= min(losses[:-patience])
     return run.world.sum([float(stale)])[0] > 0
@@ -196,7 +201,9 @@ def log_step(run: Run, log: RunLog, state: TrainState, stats: StepStats, clock: 
     """One line: step, losses as moving averages, rate, throughput, share of waiting, time left."""
     world = run.world
     ema = world.sum_by_name(state.ema)  # waits for what a GPU still has to do
+    # What the line above waited for is computing, not waiting for data.
     clock.busy += time.monotonic() - clock.mark
+    # Never zero, so that no rate divides by it.
     seconds = max(1e-9, clock.wait + clock.busy)
     skipped, taken, samples, shrunk = Counter[str](), Counter[str](), Counter[str](), 0
     for of_rank in world.gather((clock.skipped, clock.taken, clock.samples, clock.shrunk)):
@@ -267,6 +274,7 @@ def interruptible() -> Iterator[list[bool]]:
     asked = [False]
 
     def ask(number: int, frame: FrameType | None) -> None:
+        # A second Ctrl-C is somebody who does not want to wait for the checkpoint.
         if asked[0] and number == signal.SIGINT:
             raise KeyboardInterrupt
         asked[0] = True

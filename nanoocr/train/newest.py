@@ -29,6 +29,7 @@ def newest_whole_step(config: TrainConfig, world: World) -> Path | None:
     """
     run = run_folder(config)
     steps = numbered(run)
+    # Ranks on several machines must see one folder, or each would resume from a step of its own.
     if len(set(world.gather(steps[-1].name if steps else ""))) > 1:
         raise UsageError(
             f"--out={config.out}: the nodes find different steps there: name a folder that all see"
@@ -61,6 +62,7 @@ class Search:
 def search(steps: list[Path]) -> Search | CheckpointError:
     """Look from the newest step on."""
     damaged: list[tuple[Path, str]] = []
+    # From the newest on: usually the first look is the only one.
     for folder in reversed(steps):
         try:
             check_step(folder)
@@ -98,5 +100,6 @@ def set_aside(folder: Path) -> Path:
     """Rename a damaged step to step_NNNNNN.damaged, or .damaged-2 where there is one; its new name."""
     names = (f"{folder.name}.damaged{f'-{i}' if i > 1 else ''}" for i in range(1, 1_000_000))
     aside = next(folder.with_name(name) for name in names if not folder.with_name(name).exists())
+    # Renamed and not deleted: whoever wants to rescue something from it still can.
     os.rename(folder, aside)
     return aside

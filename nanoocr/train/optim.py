@@ -33,9 +33,13 @@ def orthogonalise(matrices: Tensor, steps: int = len(POLAR_STEPS)) -> Tensor:
 
     After five steps singular values lie within 14 % of 1, after three between 0.13 and 1.87.
     """
+    # In bf16: the result only has to be roughly orthogonal, and the products are the cost.
     x = matrices.bfloat16()
+    # The product of a matrix with its transpose is smaller along the short side.
     tall = x.size(-2) > x.size(-1)
     x = x.mT if tall else x
+    # The iteration converges for singular values up to 1. The norm bounds the largest; 2 % more keeps it
+    # below 1 after rounding, and the small number keeps a matrix of zeros finite.
     x = x / (x.norm(dim=(-2, -1), keepdim=True) * 1.02 + 1e-6)
     for a, b, c in POLAR_STEPS[:steps]:
         gram = x @ x.mT
@@ -56,6 +60,7 @@ class Keeping(torch.optim.Optimizer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As torch's, which turns every moment into the dtype of its weight: turned back, exactly."""
+        # Going through the weight's dtype loses nothing: every bf16 number is an fp32 number too.
         super().load_state_dict(state_dict)
         for state in self.state.values():
             state.update({name: state[name].to(self.moments) for name in self.MOMENTS if name in state})
@@ -64,6 +69,7 @@ class Keeping(torch.optim.Optimizer):
         """A moment as it is kept, zeros at first."""
         state = self.state[parameter]
         if name not in state:
+            # Made at the first update and not before: a frozen parameter never needs one.
             state[name] = torch.zeros_like(parameter, dtype=self.moments)
         return state[name]
 
@@ -101,12 +107,15 @@ class AdamW(Keeping):
         state, (beta1, beta2) = self.state[parameter], group["betas"]
         state["step"] = state.get("step", torch.zeros(())) + 1
         steps = state["step"].item()
+        # Element-wise updates need no whole matrix, so each rank works on its own rows.
         kept = [own_part(self.moment(parameter, name)) for name in ("exp_avg", "exp_avg_sq")]
         own, grad = own_part(parameter), own_part(grad)
         mean = kept[0].float().lerp_(grad, 1 - beta1)
         square = kept[1].float().mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
         for moment, value in zip(kept, (mean, square)):
             moment.copy_(value)
+        # Both moments start at zero, so early means are too small: the divisions by 1 - beta^steps correct
+        # that.
         root = square.sqrt().div_((1 - beta2**steps) ** 0.5).add_(group["eps"])
         own.mul_(1 - group["lr"] * group["weight_decay"])
         own.addcdiv_(mean, root, value=-group["lr"] / (1 - beta1**steps))
@@ -159,6 +168,7 @@ class Muon(Keeping):
         """What has a gradient, group by group and shape by shape: in the same order on every rank."""
         stacks = []
         for group in self.param_groups:
+            # One product for many matrices: the iteration of a small one alone would keep a GPU waiting.
             by_shape: dict[tuple[int, int], list[nn.Parameter]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
@@ -203,6 +213,7 @@ class Muon(Keeping):
         own, own_kept = own_part(grad), own_part(kept)
         mean = own_kept.float().lerp_(own, 1 - momentum)  # in place where it is kept in fp32
         own_kept.copy_(mean)
+        # Nesterov: the direction looks ahead by adding the fresh gradient to the mean once more.
         return own.lerp(mean, momentum)
 
 
@@ -225,6 +236,7 @@ def share_out(shapes: Sequence[tuple[int, int]], ranks: int) -> list[int]:
 
 def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
     """Muon's parameters: matrices and convolutions inside the networks, neither tables nor the two ends."""
+    # Tables are looked up row by row: no product whose spectrum could be evened out.
     ends = ("wte", "lm_head", "pos_embed", "rel_pos", "position_embedding", "patch_embed", "head")
     return parameter.ndim in (2, 4) and not any(end in name for end in ends)
 
@@ -245,10 +257,12 @@ def learning_rate_factor(
     `step`: times `step_factor` after every `step_every` steps; `constant`. All after a linear warm-up.
     """
     if step < warmup:
+        # Plus one, because a first step at rate zero would be wasted.
         return (step + 1) / warmup
     if schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
     if schedule == "trapezoid":
+        # The line reaches zero after the last step, so that even the last one moves the weights.
         return min(1.0, (steps - step) / max(1.0, cooldown * steps))
     if schedule == "step":
         return step_factor ** (step // step_every)

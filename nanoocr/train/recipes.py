@@ -101,6 +101,8 @@ def make_optimizers(
     others: Rates = {(1.0, False): [] if heads is None else list(heads.parameters()), (1.0, True): []}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
+            # Muon is for matrices inside the networks; norms, biases, tables and the two ends stay with
+            # AdamW.
             to_muon = chosen.optimizer == "muon" and is_hidden_matrix(name, parameter)
             factor = chosen.factor_of_parameter(name)
             by_rate = matrices if to_muon else others
@@ -110,6 +112,7 @@ def make_optimizers(
         to_orthogonal = groups(matrices, chosen.muon_lr, weight_decay)
         optimizers.append(Muon(to_orthogonal, moments=moments, polar_steps=polar_steps, world=world))
     if rest := groups(others, chosen.lr, weight_decay):
+        # torch's fused AdamW keeps its moments in the dtype of the weights, so bf16 moments need ours.
         if moments == torch.bfloat16:
             optimizers.append(AdamW(rest, BETAS))
         else:

@@ -55,6 +55,7 @@ def save(run: Run, state: TrainState, tokenizer: Tokenizer, about: Mapping[str, 
     reading = gathered(state, world)
     if not world.is_main:
         return world.wait()
+    # The flags are kept as they were, so that a resumed run can refuse others.
     about = {"stage": run.stage, "step": state.step, "run": asdict(run.config), **about}
     with reading.for_reading():
         if run.stage == 1:  # first, so that a complete step always has its DeepEncoder
@@ -141,12 +142,14 @@ def resume(run: Run, folder: Path) -> tuple[TrainState, Tokenizer]:
         restore_raw(model, saved)  # the average itself was in the model file, and now is in state.average
         if state.average is not None:
             state.average.steps = saved["steps"]
+    # Last of all, since building the model above drew numbers from the same generator.
     torch.set_rng_state(content["torch_rng"])
     # Shares of the ranks add up: rank 0 takes all of what was, the others go on from nothing.
     ema = {name: to_device(value, model) * world.is_main for name, value in content["ema"].items()}
     readers = {
         number: ReaderState(*reader)
         for number, reader in content["readers"].items()
+        # The loader's own rule for which rank has which reader, applied to the number of ranks of today.
         if number // config.turns % world.size == world.rank
     }
     there = {"step": content["step"], "glyph_steps": content["glyph_steps"], "ema": ema, "readers": readers}
@@ -163,5 +166,6 @@ def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> N
         }
         for i, of_parameter in saved["state"].items()
     }
+    # The saved groups hold the rates of then, which the flags may have changed.
     today = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": remembered, "param_groups": today})

@@ -132,6 +132,7 @@ def lengthen(model: VLM, positions: int) -> None:
     extrapolation until the run has trained it (d20 comes with 2,048; the stages of the paper: 4,096, 8,192).
     """
     sizes = model.config
+    # Never shorter: a model that can hold more than a run needs stays as it is.
     if positions > sizes.gpt.sequence_len:
         model.config = replace(sizes, gpt=replace(sizes.gpt, sequence_len=positions))
 
@@ -146,6 +147,7 @@ def take_over_heads(heads: GlyphHeads, folder: Path) -> str:
     if saved is None:
         return f"glyph heads: fresh, since {folder} holds none"
     wanted = {name: tensor.shape for name, tensor in heads.state_dict().items()}
+    # Another preset or a smaller alphabet: such heads would name the wrong classes, if they loaded at all.
     if {name: tensor.shape for name, tensor in saved.items()} != wanted:
         return f"glyph heads: fresh, since those of {folder} have another shape"
     heads.load_state_dict(saved)
@@ -161,12 +163,15 @@ def prepare_machine(config: TrainConfig, world: World) -> None:
     # oneDNN keeps 1,024 compiled products: texts of ever new lengths fill them with a gigabyte (docs/log.md).
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "400")
     check_device(config.device)
+    # Ranks of one machine share its processors, unless --threads says what each one gets.
     torch.set_num_threads(max(1, config.num_threads // (1 if config.threads else world.size)))
     torch.manual_seed(config.seed)
     if config.shard:
         check_shard(world)
     if config.compile:
         try:
+            # A tiny function tells within seconds whether a compiler works; the step would find out after
+            # minutes.
             torch.compile(torch.neg)(torch.ones(1, device=world.device))
         except Exception as error:  # torch has no common class for what its compilers raise
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -176,6 +181,7 @@ def prepare_machine(config: TrainConfig, world: World) -> None:
 def resolve_recipe(config: TrainConfig, stage: int) -> Recipe:
     """The recipe with the flags that were given put over it."""
     chosen = recipe(config.recipe, stage)
+    # `parse_mix` reads NAME:NUMBER lists, whatever the numbers mean.
     factors = parse_mix(config.rates, (*COMPONENTS, *ENDS.values()), "--rates") if config.rates else {}
     over = {
         "factors": tuple({**dict(chosen.factors), **factors}.items()),
@@ -188,6 +194,7 @@ def resolve_recipe(config: TrainConfig, stage: int) -> Recipe:
         "glyph_weight": chosen.glyph_weight if config.glyph_weight < 0 else config.glyph_weight,
         "feature_weight": config.feature_weight,
     }
+    # Recipes for AdamW have no rate for Muon, and zero would train nothing without a word.
     if over["optimizer"] == "muon" and over["muon_lr"] == 0:
         raise UsageError(f"--recipe={config.recipe} has no rate for muon: give --muon_lr as well")
     if config.glyph_only > 0 and not over["glyph_weight"]:

@@ -62,6 +62,7 @@ def shard(model: VLM, world: World) -> None:
     holds more than one whole block beside the parts.
     """
     mesh = init_device_mesh("cpu" if world.device == "cpu" else "cuda", (world.size,))
+    # Inner parts first: what a block has taken is no longer the model's own.
     for module in [*model.blocks(), model]:
         part: FSDPModule = fully_shard(module, mesh=mesh)
         # Losses are already divided by the count over all ranks: gradients are added up, never averaged.
@@ -108,6 +109,7 @@ def same_calls(batches: Sequence[Batch], world: World) -> list[Batch]:
     is multiplied by zero.
     """
     most = max(world.gather(max(len(batch.views) for batch in batches)))
+    # The smallest picture that the encoder takes costs the least.
     pixels = torch.zeros((1, CELL, CELL, 3), dtype=torch.uint8)
     glyphs = torch.full((1, CELL // PATCH, CELL // PATCH, SLOTS), UNKNOWN, dtype=torch.uint8)
     blank = Views((), pixels, glyphs)
@@ -155,6 +157,7 @@ def on_whole_matrices(function: Callable[[Tensor], Tensor], own: Tensor, of: Ten
         mesh = of.device_mesh
         return DTensor.from_local(part, mesh, [Shard(dim)], run_check=False, shape=shape, stride=strides)
 
+    # Split by rows before, split by matrices within: an exchange of parts, so that no rank holds everything.
     whole = spread(own, 1).redistribute(placements=[Shard(0)]).to_local()
     return spread(function(whole).to(own.dtype), 0).redistribute(placements=[Shard(1)]).to_local()
 
@@ -175,6 +178,7 @@ def write_parts(run: Path, content: Any, world: World) -> tuple[Any, list[Path]]
     import torch.distributed.checkpoint as dcp  # here: it takes a moment, and few runs need it
     from torch.distributed.checkpoint.api import CheckpointException
 
+    # Under a name that counts for nothing until the step's folder takes the files.
     folder = run / ".shards.writing"
     if world.is_main:
         shutil.rmtree(folder, ignore_errors=True)

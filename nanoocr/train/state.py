@@ -51,9 +51,11 @@ def build_state(run: Run, model: VLM) -> TrainState:
     where the recipe gives the glyph loss a weight.
     """
     config, recipe, world = run.config, run.recipe, run.world
+    # Frozen first: optimisers, the average and FSDP take only what still wants a gradient.
     freeze(model, recipe.trained)
     if config.recompute:
         recompute_blocks(model)
+    # Before the model is split: afterwards no rank holds a whole weight that it could send.
     world.same_weights([model])
     if config.shard:
         shard(model, world)
@@ -74,6 +76,7 @@ def build_state(run: Run, model: VLM) -> TrainState:
         model, heads, recipe, config.weight_decay, moments, config.polar_steps, world
     )
     average = WeightAverage(model, config.average) if config.average else None
+    # Counted here once: a resumed run keeps the number, even if --steps has changed since.
     glyph_steps = round(config.glyph_only * config.steps)
     return TrainState(model, heads, optimizers, encode, decode, average, glyph_steps)
 
@@ -98,10 +101,12 @@ def gathered(state: TrainState, world: World, device: str = "cpu") -> TrainState
         for name, tensor in state.model.state_dict().items():
             whole = tensor.full_tensor()
             if world.is_main:
+                # Only rank 0 keeps them: the others take part in gathering and forget.
                 weights[name] = whole.to(device)
     if not world.is_main:
         return state
     old = state.model
+    # On the meta device a model costs no memory; the gathered weights take its place.
     with torch.device("meta"):
         model = VLM(old.config, image_id=old.image_id, compute_dtype=old.compute_dtype)
     model.load_state_dict(weights, assign=True)

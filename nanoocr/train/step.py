@@ -73,6 +73,7 @@ class Totals:
             flops,
             stop,
         )
+        # One exchange for all counts: each costs a round trip between the ranks.
         return Totals(*world.sum([float(value) for value in own]))
 
 
@@ -108,6 +109,7 @@ def train_step(
     batches = [delivery.batch for delivery in deliveries]
     if is_sharded(state.model):
         batches = same_calls(batches, run.world)
+    # Counted from sizes alone, before anything is computed: the totals carry it to every rank.
     per_batch = [batch_flops(run, state.model, batch) for batch in batches]
     flops = {name: sum(of_batch[name] for of_batch in per_batch) for name in COMPONENTS}
     totals = Totals.of(batches, run.world, sum(flops.values()), stop)
@@ -212,6 +214,7 @@ def compute_losses(
         if apart:
             losses["feature"] = torch.stack(apart).sum() / totals.compared
             total = total + recipe.feature_weight * losses["feature"]
+    # With FSDP every rank must run the decoder, even for a batch in which nothing is supervised.
     if not glyph_only and (batch.num_supervised or is_sharded(model)):
         losses["loss"] = next_token_nats(state, batch, encoded) / totals.supervised
         total = total + losses["loss"]
@@ -239,6 +242,7 @@ def next_token_nats(state: TrainState, batch: Batch, encoded: Encoded) -> Tensor
     for indices, features in encoded:
         if not indices:  # of no picture: see `same_calls`
             x_BTC = x_BTC + 0.0 * features.tokens.mean()
+    # The decoder sees embeddings only, so pictures and text go through it alike.
     hidden = state.decode(x_BTC, documents=documents)
     if not batch.num_supervised:
         return loss_of_nothing(model, hidden)
@@ -276,5 +280,6 @@ def sums_of_heads(
     heads: GlyphHeads, features: VisionFeatures, targets: Tensor, recipe: Recipe
 ) -> dict[str, GlyphSums]:
     """What the heads say; that on SAM's patches only while SAM trains."""
+    # A frozen SAM learns nothing from a loss on its own patches.
     on_patches = {"glyph_patch": heads.of_patches(features, targets)} if "sam" in recipe.trained else {}
     return {**on_patches, "glyph_token": heads.of_tokens(features, targets)}

@@ -71,9 +71,11 @@ def keep_best(folder: Path, step: int, loss: float) -> tuple[int, float]:
 
     The log knows all of them. What a run found and then went back behind does not count.
     """
+    # A run that was resumed from an earlier step may have logged later validations, which are void now.
     losses = {earlier: old for earlier, old in past_validations(folder).items() if earlier < step}
     losses[step] = loss
     write_best(folder, step, losses)
+    # A validation that diverged has no loss that could be the best.
     finite = {at: value for at, value in losses.items() if math.isfinite(value)}
     return min(finite.items(), key=lambda pair: pair[1]) if finite else (step, loss)
 
@@ -89,6 +91,7 @@ def write_best(folder: Path, step: int, losses: Mapping[int, float] | None = Non
     if not kept:
         (folder / BEST).unlink(missing_ok=True)
         return
+    # Of equal losses the first one found stays.
     best = min(kept, key=kept.__getitem__)
     write_file(folder / BEST, json.dumps({"step": best, "loss": kept[best]}).encode())
 
@@ -100,6 +103,7 @@ def past_validations(folder: Path) -> dict[int, float]:
     except UsageError:
         return {}
     losses = ((record["step"], record.get("loss", record.get("text_loss"))) for record in records)
+    # The log keeps NaN as null; infinity takes its place, so that it is never the best.
     return {step: math.inf if loss is None else float(loss) for step, loss in losses}
 
 
@@ -161,6 +165,7 @@ def say_report(log: RunLog, step: int, report: ReadingReport) -> None:
     )
     for row in sorted(report.rows, key=lambda row: -row.loss)[:ROWS_SHOWN]:
         log.say(f"  {row.id} loss {row.loss:.4f} overlap {row.overlap:.0%} CER {row.cer:.0%}")
+    # Another row each time, but the same one in every run, so that runs can be compared.
     sample = report.rows[step % len(report.rows)]
     log.say(f"  truth {sample.truth!r}\n  read  {sample.text!r}")
 

@@ -31,6 +31,7 @@ def compared_pictures(batch: Batch) -> list[list[int]]:
 
     Tiles are left out: the white margins of a page may look alike.
     """
+    # A picture's views stand together with the overview last, so its index is the end of its run less one.
     overviews = {end - 1 for end in accumulate(R * K + 1 for R, K in batch.grids)}
     rows = [[row for row, i in enumerate(group.indices) if i in overviews] for group in batch.views]
     return [places if len(places) > 1 else [] for places in rows]
@@ -44,6 +45,7 @@ def feature_sum(features: VisionFeatures, places: list[int]) -> Tensor:
     step is cut into micro-batches.
     """
     tokens_VNC = norm(features.projected[places].flatten(1, 2).float())
+    # Times their number, so that the sums of several groups can be divided by all pictures at the end.
     return len(places) * variance_covariance(picture_vector(tokens_VNC))
 
 
@@ -57,6 +59,7 @@ def variance_covariance(vectors_VD: Tensor) -> Tensor:
     The unit of a standard deviation is SPREAD.
     """
     V, D = vectors_VD.shape
+    # In units of SPREAD, so that the hinge below has its corner at 1.
     centred = (vectors_VD - vectors_VD.mean(dim=0)) / SPREAD
     variance = centred.square().sum(dim=0) / (V - 1)
     hinge = F.relu(1 - (variance + EPSILON).sqrt()).mean()
