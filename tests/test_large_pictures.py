@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nanoocr import strips
+from nanoocr import large_pictures
 from nanoocr.errors import PictureError
 from nanoocr.pictures import TURNS, open_image
 
@@ -20,7 +20,7 @@ SHORT_STRIPS = {278: 8}  # RowsPerStrip of a TIFF
 
 @pytest.fixture(autouse=True)
 def small_strips(monkeypatch):
-    monkeypatch.setattr(strips, "STRIP_PIXELS", 317 * 20)
+    monkeypatch.setattr(large_pictures, "STRIP_PIXELS", 317 * 20)
 
 
 def picture(mode: str) -> Image.Image:
@@ -139,7 +139,7 @@ def test_300_megapixels_of_colour_stay_within_the_memory(tmp_path):
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = ((b"IHDR", head), (b"IDAT", packed), (b"IEND", b""))
     path = tmp_path / "map.png"
-    path.write_bytes(strips.PNG_HEAD + b"".join(strips._chunk(*chunk) for chunk in chunks))
+    path.write_bytes(large_pictures.PNG_HEAD + b"".join(large_pictures._chunk(*chunk) for chunk in chunks))
     done = subprocess.run([sys.executable, "-c", BIG, str(path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "(6667, 5000) (200, 200, 200)\n"

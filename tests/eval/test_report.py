@@ -138,6 +138,7 @@ def measured(tmp_path):
     numbers = {"mean": 0.5, "low": 0.4, "high": 0.6, "median": 0.5}
     point = {
         "from": 1.0, "to": 2.0, "pages": 3, "ratio": 1.5, "text_tokens": 30.0, "precision": numbers,
+        "phase": "unstable", "characters": 3.0, "vision_tokens": 20.0,
         "cer": numbers, "corpus_cer": 0.5, "catastrophic": 0.0, "truncated": 0.0,
     }  # fmt: skip
     curve = {
