@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,16 @@ from rich.console import Console
 from nanoocr.errors import OutputError, UsageError
 from nanoocr.files import write_file
 from nanoocr.machine import counted
+
+
+@contextmanager
+def folder_or_temporary(named: str) -> Iterator[Path]:
+    """The folder that was named, which stays; or, for "", one that is deleted at the end."""
+    if named:
+        yield Path(named)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 def timed(function: Callable[[], Any], device: torch.device) -> float:

@@ -14,7 +14,6 @@ import random
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from nanoocr.errors import NanoOCRError, UsageError
 from nanoocr.machine import machine
 from nanoocr.model.folder import WEIGHTS, complete_steps, step_folder, step_number
 from nanoocr.train.checkpoint import load_state
+from scripts.common import folder_or_temporary
 
 FLAGS = (
     *("--preset=nano", "--batch_size=2", "--threads=1", "--eval_samples=0", "--save_every=1"),
@@ -147,11 +147,8 @@ def crash_test(out: Path, config: CrashConfig) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> None:
     """Kill, compare, print."""
     config = parse(CrashConfig, argv)
-    if config.out:
-        print(json.dumps(crash_test(Path(config.out), config)))
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(crash_test(Path(folder), config)))
+    with folder_or_temporary(config.out) as folder:
+        print(json.dumps(crash_test(folder, config)))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ import random
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from typing import Any
 from nanoocr.commandline import parse, run
 from nanoocr.errors import NanoOCRError, NotBetterError, UsageError
 from nanoocr.machine import machine
+from scripts.common import folder_or_temporary
 from scripts.dev.make_examples import draw, write_text
 
 FLAGS = (
@@ -130,11 +130,8 @@ def crash_test(out: Path, config: FinetuneCrashConfig) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> None:
     """Kill, compare, print."""
     config = parse(FinetuneCrashConfig, argv)
-    if config.out:
-        print(json.dumps(crash_test(Path(config.out), config)))
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(crash_test(Path(folder), config)))
+    with folder_or_temporary(config.out) as folder:
+        print(json.dumps(crash_test(folder, config)))
 
 
 if __name__ == "__main__":

@@ -82,6 +82,7 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
     commands: dict[str, Parser] = {}
 
     def add(name: str, command: Callable[[argparse.Namespace], int], about: str, more: str = "") -> Parser:
+        """A subcommand: `about` stands in the list of all, `more` in its own help."""
         added = parsers.add_parser(name, help=about, description=more or None, allow_abbrev=False)
         added.set_defaults(command=command)
         commands[name] = added
