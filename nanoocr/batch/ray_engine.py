@@ -90,7 +90,7 @@ def _connect(workers: int, address: str | None) -> Any:
             f"Ray does not start here ({reason}): go on with --resume, or without Ray"
         ) from error
     ray.data.DataContext.get_current().enable_progress_bars = False
-    there = ray.cluster_resources().get("CPU", 0)  # type: ignore[no-untyped-call]
+    there = ray.cluster_resources().get("CPU", 0)
     if workers * CPUS >= there:
         ray.shutdown()
         # Actors that find no place would be waited for without end.
