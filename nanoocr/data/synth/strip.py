@@ -31,7 +31,7 @@ from nanoocr.data.synth.strip_wear import StripWear, choose_wear, in_dots, wear_
 
 HEIGHT = CELL  # pixels, of every strip
 WIDTHS = (64, 128, 192, 256, 320, 384, 448, 512, 640, 768)  # pixels
-CAP, BASELINE = 28, 48  # height of capitals, and row of the baseline, in pixels of the strip
+CAP, BASELINE = 32, 48  # height of capitals, and row of the baseline, in pixels of the strip
 EMPTY = 0.08  # share of strips without text
 MASTER_SIZES = (36, 48, 64)  # font sizes in pixels that lines are drawn at before they are shrunk
 MOST_COLUMNS = 1000  # pixels of a line at the resolution of its page
@@ -137,7 +137,7 @@ def _draw_line(dice: Dice, font: Font, text: str, wear: StripWear) -> Drawn:
     letters = face(font, size)
     cap = _cap_height(letters)
     text = _fitted(letters, text, 1.25 * (WIDTHS[-1] - 2 * ROOM) / CAP * cap / max(1.0, wear.stretch))
-    tracking = dice.between(-0.03, 0.12) * size if dice.chance(0.2) else 0.0
+    tracking = _tracking(dice) * size
     gaps = [_gap(dice, letters, cap) for _ in range(text.count(" "))]
     length = letters.width(text, tracking) + sum(gaps) if text else dice.between(1, 22) * cap
     margin = int(4 * cap)
@@ -160,6 +160,14 @@ def _draw_line(dice: Dice, font: Font, text: str, wear: StripWear) -> Drawn:
         ink, boxes = _sheared(ink, boxes, wear.slant, baseline)
     low = float(-letters.glyph("x").top)
     return Drawn(ink, text, chars, boxes, cap, low, baseline, margin, end)
+
+
+def _tracking(dice: Dice) -> float:
+    """What letters stand further apart than the font sets them, in font sizes; below 0 they touch."""
+    choice = dice.unit()
+    if choice < 0.22:
+        return dice.between(-0.05, 0.12)
+    return dice.between(0.12, 0.4) if choice < 0.25 else 0.0
 
 
 def _fitted(letters: Face, text: str, room: float) -> str:

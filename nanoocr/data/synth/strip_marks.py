@@ -124,7 +124,7 @@ def _no_text(
 ) -> None:
     """One thing that a finder of lines may take for text: rules, dashes, dots, frames, bars, shapes."""
     y = baseline - dice.between(-0.4, 1.2) * cap
-    choice = dice.whole(0, 10)
+    choice = dice.whole(0, 11)
     if choice == 0:
         pen.rectangle([left - 2 * cap, y, right + 2 * cap, y + thick], fill=255)
     elif choice <= 2:  # dashes, dots or stars in a row
@@ -156,6 +156,10 @@ def _no_text(
         side = dice.between(0.7, 1.4) * cap
         for place in np.arange(left, right, side * dice.between(1.3, 4)):
             pen.rectangle([place, baseline - side, place + side, baseline], outline=255, width=thick)
+    elif choice == 11:  # holes of a punch, larger than any bullet
+        across = dice.between(0.35, 0.9) * cap
+        for x in [dice.between(left, right) for _ in range(dice.whole(1, 2))]:
+            pen.ellipse([x - across, y - across, x + across, y + across], fill=255)
     elif choice == 8:  # the dots of a printed picture
         pitch = dice.between(0.12, 0.5) * cap
         for row, place in enumerate(np.arange(baseline - 2 * cap, baseline + cap, pitch)):

@@ -53,7 +53,7 @@ def _stretch(dice: Dice) -> float:
     """Condensed in three of ten lines, wide in one of six."""
     choice = dice.unit()
     if choice < 0.3:
-        return dice.between(0.55, 1.0)
+        return dice.between(0.45, 1.0)
     return dice.between(1.0, 2.1) if choice < 0.46 else 1.0
 
 
