@@ -185,14 +185,16 @@ def assemble(layout: PageLayout, readings: Sequence[StripReading], least: float)
 
 
 def hardly_text(layout: PageLayout, kept: Sequence[StripReading]) -> bool:
-    """Whether signs alone were read, with hardly a letter or digit, on a page far larger than they are.
+    """Whether signs alone were read, with hardly a letter or digit among them.
 
-    Holes of a punch, dirt and rasters look like signs. Whoever cuts out a sign alone means it.
+    Holes of a punch, dirt and rasters look like signs. Whoever cuts out a sign alone means it, so that one is
+    believed which nearly fills the picture and is surely read.
     """
     said = "".join(one.completion.text for one in kept)
-    tallest = max((layout.lines[one.strip.line].cap_height for one in kept), default=0.0)
-    few = sum(map(str.isalnum, said)) < LEAST_LETTERS * len("".join(said.split()))
-    return few and tallest * ONE_LINE < layout.size[0]
+    if sum(map(str.isalnum, said)) >= LEAST_LETTERS * len("".join(said.split())):
+        return False
+    tallest = max(layout.lines[one.strip.line].cap_height for one in kept)
+    return tallest * ONE_LINE < layout.size[0] or min(one.confidence for one in kept) < SURE
 
 
 def least_of_page(confidences: Sequence[float]) -> float:

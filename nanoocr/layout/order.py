@@ -14,6 +14,7 @@ import numpy as np
 from nanoocr.layout.lines import Runs, link_rows
 
 DEEPEST = 12  # cuts inside cuts; pages have three or four
+FULL_ROWS = 0.4  # share of the rows of running text that reach from edge to edge
 PARAGRAPH_GAP = 1.45  # times the usual distance of baselines: from here on a new block begins
 
 
@@ -138,14 +139,14 @@ def _are_columns(left: Runs, right: Runs) -> bool:
 
 
 def _is_prose(side: Runs) -> bool:
-    """Whether rows fill a column from edge to edge, as running text does."""
-    order = np.argsort(side.base)
-    new_row = np.diff(side.base[order]) > 0.6 * np.median(side.cap)
-    row = np.concatenate([[0], np.cumsum(new_row)])
-    width = np.bincount(row, side.box.width[order])
+    """Whether many rows fill a column from edge to edge, as running text does."""
+    row, count = link_rows(side)
+    # Blanks do not count: the cells of a table span its width and leave most of it empty.
+    inked = np.bincount(row, side.box.width, minlength=count)
     column = side.box.x1.max() - side.box.x0.min()
-    typical = float(np.median(width))
-    return len(width) >= 3 and typical > 0.6 * column and typical > 8 * float(np.median(side.cap))
+    full = (inked > 0.6 * column) & (inked > 8 * float(np.median(side.cap)))
+    # A column may hold a table, headings and short lines as well.
+    return int(full.sum()) >= 3 and float(full.mean()) > FULL_ROWS
 
 
 def _split_at_blank_rows(own: Runs) -> list[np.ndarray]:

@@ -25,9 +25,10 @@ from nanoocr.layout.orient import (
 )
 from nanoocr.layout.rows import foreign_ink, shape_rows
 from nanoocr.layout.rules import remove_rules
-from nanoocr.layout.sift import cut_by_edge, one_line, plausible, rescue, small_runs
+from nanoocr.layout.sift import LOW, cut_by_edge, one_line, plausible, rescue, small_runs
 from nanoocr.layout.types import PageLayout, TextLine, Upright
 
+ENLARGED, SMALL_CAP = 2, 20  # times that a page of such capitals is enlarged, as their strokes hang together
 LONGEST_SIDE = 2000  # larger pages are analysed on a reduced copy
 SMALL_SIDE = 500  # of the copy on which a page without any line is looked at once more
 FEW_LETTERS = 24  # of a picture that is looked at on its head too before it counts as empty
@@ -56,15 +57,20 @@ def find_page(image: Image.Image, quarter_turns: int | None = None) -> PageLayou
     `quarter_turns` (of 90 degrees anticlockwise, as numpy.rot90 counts) says how the page must be turned,
     where the caller knows it: for a page that may stand on its head, from reading it in both positions.
     """
-    layout = _find_page(image, quarter_turns, LONGEST_SIDE)
-    if not layout.lines and max(image.size) > SMALL_SIDE:
+    side = min(max(image.size), LONGEST_SIDE)
+    layout = _find_page(image, quarter_turns, side)
+    if not layout.lines:
         # Letters of a quarter of the picture, as on posters and signs, are found on a small copy.
-        return _find_page(image, quarter_turns, SMALL_SIDE)
+        return _find_page(image, quarter_turns, SMALL_SIDE) if side > SMALL_SIDE else layout
+    # What is cut out of a page is no better for it, as its noise then hangs together, too.
+    if min(image.size) > LOW and np.median([line.cap_height for line in layout.lines]) < SMALL_CAP:
+        larger = _find_page(image, quarter_turns, min(ENLARGED * side, LONGEST_SIDE))
+        return larger if larger.lines else layout
     return layout
 
 
 def _find_page(image: Image.Image, quarter_turns: int | None, longest_side: int) -> PageLayout:
-    """`find_page` on a copy whose longer side has so many pixels at most."""
+    """`find_page` on a copy whose longer side has so many pixels."""
     page = _analyse(*_working_copy(image, longest_side))
     if quarter_turns is None:
         # Closing gaps upright joins the letters of a page on its side, so both ways are judged without it.
@@ -91,19 +97,20 @@ def _find_page(image: Image.Image, quarter_turns: int | None, longest_side: int)
     return PageLayout((image.height, image.width), upright, tuple(lines))
 
 
-def _working_copy(image: Image.Image, longest_side: int = LONGEST_SIDE) -> tuple[np.ndarray, np.ndarray]:
+def _working_copy(image: Image.Image, longest_side: int) -> tuple[np.ndarray, np.ndarray]:
     """The grey copy that is analysed, and the map (2, 3) from its pixels to those of the page."""
-    scale = max(max(image.size) / longest_side, 1.0)
+    scale = max(image.size) / longest_side
     gray = np.asarray(image.convert("L"))
-    if scale > 1:
+    if scale != 1:
         size = (max(round(image.width / scale), 1), max(round(image.height / scale), 1))
-        gray = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
-    return gray, np.array([[scale, 0.0, 0.0], [0.0, scale, 0.0]])
+        gray = cv2.resize(gray, size, interpolation=cv2.INTER_AREA if scale > 1 else cv2.INTER_CUBIC)
+    shift = (scale - 1) / 2  # points are centres of pixels
+    return gray, np.array([[scale, 0.0, shift], [0.0, scale, shift]])
 
 
 def _analyse(gray: np.ndarray, to_page: np.ndarray) -> _Page:
     ink, depth = find_ink(gray)
-    open_ink = remove_rules(ink)
+    open_ink = remove_rules(ink, max(1.0, 1 / float(np.hypot(*to_page[:, 0]))))
     # Faded and dotted strokes are broken: upright gaps of two pixels are closed; level ones part letters.
     ink = cv2.morphologyEx(open_ink, cv2.MORPH_CLOSE, np.ones((3, 1), np.uint8))
     boxes = find_components(ink, depth)

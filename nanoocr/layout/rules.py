@@ -5,15 +5,19 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-SHORTEST = 60  # pixels; a stroke of a letter is shorter or thicker
-THICKEST = 5  # pixels; a thicker bar is part of a large letter or of a picture
+SHORTEST = 60  # pixels of the page; a stroke of a letter is shorter or thicker
+THICKEST = 5  # pixels of the page; a thicker bar is part of a large letter or of a picture
 
 
-def remove_rules(ink: np.ndarray) -> np.ndarray:
-    """The ink (H, W) uint8 without long thin level and upright strokes."""
-    length = max(SHORTEST, max(ink.shape) // 25)
-    rules = _strokes(ink, (length, 1), (1, THICKEST + 1))
-    rules |= _strokes(ink, (1, length), (THICKEST + 1, 1))
+def remove_rules(ink: np.ndarray, enlarged: float = 1.0) -> np.ndarray:
+    """The ink (H, W) uint8 without long thin level and upright strokes.
+
+    `enlarged` says how many pixels of the mask a pixel of the page is wide.
+    """
+    length = max(round(SHORTEST * enlarged), max(ink.shape) // 25)
+    thick = round(THICKEST * enlarged) + 1
+    rules = _strokes(ink, (length, 1), (1, thick))
+    rules |= _strokes(ink, (1, length), (thick, 1))
     return ink & (1 - rules)
 
 

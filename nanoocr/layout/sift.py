@@ -14,6 +14,7 @@ FILLS, LOW = (
     0.35,
     128,
 )  # letters take more of a picture of one line; pixels that such a picture is high at most
+COLUMNS = 8  # of a table of short cells, counted from longer text
 EDGE = 1.5  # pixels from the picture's edge at which a letter counts as cut by it
 CUT_LETTERS, CUT_HEIGHT = 0.6, 0.75  # share of a cut line's letters at the edge; its height, in usual ones
 
@@ -54,7 +55,14 @@ def plausible(letters: Boxes, run_of: np.ndarray, runs: Runs) -> np.ndarray:
     fits &= ~((runs.box.cut > 0.5) & (4 * runs.letters < runs.letters[sure].sum()))
     several = runs.letters >= 4
     few = fits & ~several & ((runs.letters >= 2) | (runs.box.width > 1.5 * runs.cap))
-    return (fits & several) | _has_company(runs, few, several & fits)
+    text = fits & several
+    # The cells of a table are company for each other, from the one beside longer text on.
+    for _ in range(COLUMNS):
+        found = _has_company(runs, few & ~text, text)
+        if not found.any():
+            break
+        text |= found
+    return text
 
 
 def one_line(runs: Runs, height: int) -> np.ndarray:

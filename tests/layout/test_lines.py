@@ -271,3 +271,22 @@ def test_a_faint_spot_that_fills_a_low_picture_is_no_line():
     image, draw = paper(60, 40)
     draw.ellipse((20, 8, 44, 32), fill=(246, 246, 246))
     assert not find_page(image).lines
+
+
+def test_letters_of_six_pixels_are_lines_of_their_own_columns():
+    """As on a page of 72 dpi: half of the letters are five pixels high and hang together by corners."""
+    image, draw = paper(612, 500)
+    columns = [prose(draw, 45 + 172 * column, 40, 160, rows=36, size=8, pitch=10) for column in range(3)]
+    layout = find_page(image)
+    assert found_order(layout, [box for column in columns for box in column]) == list(range(108))
+
+
+def test_a_table_at_the_head_of_a_column_does_not_join_it_to_its_neighbour():
+    image, draw = paper(960, 900)
+    boxes = prose(draw, 60, 60, 380, rows=34)
+    for row in range(20):
+        y = 60 + 18 * row
+        cells = [write(draw, 520 + 110 * cell, y, f"{row}.5", 14) for cell in range(4)]
+        boxes.append((cells[0][0], cells[0][1], cells[-1][2], cells[-1][3]))
+    boxes += prose(draw, 520, 60 + 20 * 20, 380, rows=18)
+    assert found_order(find_page(image), boxes) == list(range(len(boxes)))
