@@ -11,10 +11,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from nanoocr.batch import shards
-from nanoocr.batch.ledger import DOUBTED, Ledger
+from nanoocr.batch.ledger import DOUBTED, Ledger, Record, packed
 from nanoocr.batch.pool import Message, Worker, bury, listen, start
 from nanoocr.batch.worker import MakeReading, Task, error_record
 from nanoocr.errors import BrokenRunError
@@ -169,13 +168,13 @@ def _note_page(
     db: sqlite3.Connection,
     number: int,
     page: int,
-    record: dict[str, Any],
+    record: Record,
     beside: bool,
     tell: Tell,
 ) -> None:
     is_last = ledger.read(db, number, page, record)
-    if record["status"] == "error":
-        tell(f"error: {record['error']}")
+    if record.status == "error":
+        tell(f"error: {record.error}")
     if is_last and not beside:
         ledger.finished(db, number)
 
@@ -209,7 +208,7 @@ def note_death(
         return
     sentence = f"{name} was given up: {deaths} workers died or hung over it."
     if page:
-        _note_page(ledger, db, number, page, error_record(one.name, page, sentence), beside, tell)
+        _note_page(ledger, db, number, page, packed(error_record(one.name, page, sentence)), beside, tell)
         return
     tell(f"error: {sentence}")
     if one.pages:

@@ -68,6 +68,22 @@ class Document(NamedTuple):
     stamp: str = ""
 
 
+class Record(NamedTuple):
+    """A page's record on its way: what the ledger looks at, and the whole as JSON, which it only passes on.
+
+    The worker encodes it, so that the driver, of which there is one, neither decodes nor encodes words.
+    """
+
+    status: str
+    error: str | None
+    text: str
+
+
+def packed(record: Mapping[str, Any]) -> Record:
+    """A record as it is sent and kept."""
+    return Record(record["status"], record.get("error"), json.dumps(record))
+
+
 class Counts(NamedTuple):
     """How far a batch is. Documents that are the same as another count in `same` alone."""
 
@@ -241,9 +257,9 @@ class Ledger:
             (*after, DOUBTED, limit),
         ).fetchall()
 
-    def read(self, db: sqlite3.Connection, number: int, page: int, record: Mapping[str, Any]) -> bool:
+    def read(self, db: sqlite3.Connection, number: int, page: int, record: Record) -> bool:
         """Keep the record of a page; True where it was the last of its document. A second one is dropped."""
-        status = "failed" if record["status"] == "error" else "done"
+        status = "failed" if record.status == "error" else "done"
         changed = db.execute(
             "UPDATE pages SET status = ? WHERE document = ? AND page = ? AND status = 'pending'",
             (status, number, page),
@@ -252,11 +268,11 @@ class Ledger:
             return False
         db.execute(
             "INSERT OR REPLACE INTO results (document, page, record) VALUES (?, ?, ?)",
-            (number, page, json.dumps(record)),
+            (number, page, record.text),
         )
         db.execute("UPDATE documents SET left = left - 1 WHERE id = ?", (number,))
-        db.execute("UPDATE documents SET status = 'read' WHERE id = ? AND left = 0", (number,))
-        return db.execute("SELECT left = 0 FROM documents WHERE id = ?", (number,)).fetchone()[0] == 1
+        is_last = db.execute("UPDATE documents SET status = 'read' WHERE id = ? AND left = 0", (number,))
+        return is_last.rowcount == 1
 
     def finished(self, db: sqlite3.Connection, number: int) -> None:
         """A document's files are written: its good pages may go into a shard, its bad ones stay here."""

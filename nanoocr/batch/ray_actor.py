@@ -73,8 +73,7 @@ class Actor:
         good = [item for item, count in zip(items, deaths, strict=True) if count < self.deaths]
         for task in tasks_of(good):
             said += self._answers(task)
-        told = [dict(zip(ANSWER.names, (*one[:3], json.dumps(one[3])), strict=True)) for one in said]
-        return pa.Table.from_pylist(told, schema=ANSWER)
+        return block_of(said)
 
     def _answers(self, task: Task) -> list[tuple[str, int, int, Any]]:
         import ray
@@ -98,6 +97,12 @@ class Actor:
         while not self.is_busy or time.monotonic() - self.began < page_limit:
             time.sleep(min(1.0, page_limit / 4))
         os._exit(1)
+
+
+def block_of(said: list[tuple[str, int, int, Any]]) -> pa.Table:
+    """Answers as Ray carries them."""
+    told = [dict(zip(ANSWER.names, (*one[:3], json.dumps(one[3])), strict=True)) for one in said]
+    return pa.Table.from_pylist(told, schema=ANSWER)
 
 
 def tasks_of(items: list[tuple[str, Document, int]]) -> list[Task]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nanoocr.batch import shards
 from nanoocr.batch.drive import Plan, Tell, note, note_death
-from nanoocr.batch.ledger import DOUBTED, Document, Ledger
+from nanoocr.batch.ledger import DOUBTED, Document, Ledger, Record
 from nanoocr.batch.ray_actor import Actor, Attempts
 from nanoocr.batch.worker import MakeReading
 from nanoocr.errors import BrokenRunError, UsageError
@@ -55,8 +55,8 @@ def drive_ray(
     shards.begin(folder, ledger)
     try:
         while (job := next_round(ledger, max(ROUND, ROUND_PER_WORKER * plan.workers))).items:
-            for answer in run_round(job, make, plan):
-                note_answer(ledger, answer, plan.beside, tell)
+            for answers in run_round(job, make, plan):
+                note_answers(ledger, answers, plan.beside, tell)
                 shards.flush(folder, ledger, plan.rows, plan.rows)
                 look()
     except ray.exceptions.RayError as error:
@@ -101,15 +101,18 @@ def _connect(workers: int, address: str | None) -> Any:
     return ray
 
 
-def note_answer(ledger: Ledger, answer: dict[str, Any], beside: bool, tell: Tell) -> None:
-    """Write into the ledger what an actor has answered, in one transaction."""
-    what, number, page, value = (answer[key] for key in ("what", "document", "page", "value"))
+def note_answers(ledger: Ledger, answers: Sequence[dict[str, Any]], beside: bool, tell: Tell) -> None:
+    """Write into the ledger what an actor has answered about one block, in one transaction."""
     with ledger.changing() as db:
-        if what != "died":
-            note(ledger, db, (what, number, page, json.loads(value)), beside, tell)
-            return
-        for _ in range(json.loads(value)):
-            note_death(ledger, db, number, page, beside, tell)
+        for answer in answers:
+            what, number, page = (answer[key] for key in ("what", "document", "page"))
+            value = json.loads(answer["value"])
+            if what == "died":
+                for _ in range(value):
+                    note_death(ledger, db, number, page, beside, tell)
+                continue
+            value = Record(*value) if what == "read" else value
+            note(ledger, db, (what, number, page, value), beside, tell)
 
 
 def next_round(ledger: Ledger, most: int = ROUND) -> Round:
@@ -125,8 +128,8 @@ def next_round(ledger: Ledger, most: int = ROUND) -> Round:
     return Round([], False)
 
 
-def run_round(job: Round, make: MakeReading, plan: Plan) -> Iterable[dict[str, Any]]:
-    """The answers to the items, in whatever order they come."""
+def run_round(job: Round, make: MakeReading, plan: Plan) -> Iterator[list[dict[str, Any]]]:
+    """The answers to the items, a block at a time, in whatever order they come."""
     import ray
 
     at_once = 1 if job.alone else plan.pages_at_once
@@ -145,7 +148,8 @@ def run_round(job: Round, make: MakeReading, plan: Plan) -> Iterable[dict[str, A
         num_gpus=plan.gpus or None,
         compute=ray.data.ActorPoolStrategy(size=workers),
     )
-    return data.iter_rows()
+    for block in data.iter_batches(batch_size=None, batch_format="pyarrow"):
+        yield block.to_pylist()
 
 
 def _item(kind: str, document: Document, page: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from functools import lru_cache
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, Protocol
 
-from nanoocr.batch.ledger import Document
+from nanoocr.batch.ledger import Document, packed
 from nanoocr.batch.sources import read_place, survey, unchanged_file
 from nanoocr.errors import NanoOCRError, PictureError
 from nanoocr.pages import PageRanges, Picture, open_source
@@ -108,7 +108,7 @@ def _read(task: Task, reading: Reading) -> Iterator[tuple[str, int, int, Any]]:
     yield "begun", keys[0][0].id, keys[0][1], None
     try:
         for record in reading.read(pictures):
-            yield "read", keys[done][0].id, keys[done][1], record
+            yield "read", keys[done][0].id, keys[done][1], packed(record)
             done += 1
             if done < len(keys):
                 yield "begun", keys[done][0].id, keys[done][1], None
@@ -118,7 +118,7 @@ def _read(task: Task, reading: Reading) -> Iterator[tuple[str, int, int, Any]]:
         if len(keys) == 1:
             document, page = keys[0]
             sentence = f"{document.name}, page {page}: it cannot be read: {_said(error)}."
-            yield "read", document.id, page, error_record(document.name, page, sentence)
+            yield "read", document.id, page, packed(error_record(document.name, page, sentence))
             return
         for document, page in keys[done:]:
             yield from _read(Task("read", [document], (page,)), reading)

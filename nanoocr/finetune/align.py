@@ -40,8 +40,10 @@ def align(readings: Sequence[str], words: Sequence[str], most_errors: float) -> 
     """For every strip the run of words that it shows, or None where nothing fits it.
 
     `readings` are what was read on the strips in reading order, `words` those of the truth. A run that
-    differs from its reading by more than `most_errors` per character is none.
+    differs from its reading by more than `most_errors` per character is none. Case does not count: whether a
+    truth keeps that of the print is what there is to learn, and no reason to leave a line out.
     """
+    readings, words = [read.casefold() for read in readings], [word.casefold() for word in words]
     runs = _monotone(readings, words)
     found: list[Run | None] = [
         run if run.end > run.start and errors(read, _said(words, run)) <= most_errors else None

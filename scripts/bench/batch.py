@@ -147,21 +147,25 @@ def start_cost() -> float:
 
 
 def note_cost(records: Sequence[dict[str, Any]], pages: int = 3000) -> float:
-    """Processor's seconds of the driver for each page: the ledger, a transaction each, and the shards."""
+    """Processor's seconds of the driver for each page: the ledger, in blocks as on Ray, and the shards."""
     from nanoocr.batch import shards
-    from nanoocr.batch.ledger import Found, Ledger
-    from nanoocr.batch.ray_engine import note_answer
+    from nanoocr.batch.drive import Plan
+    from nanoocr.batch.ledger import Found, Ledger, packed
+    from nanoocr.batch.ray_actor import block_of
+    from nanoocr.batch.ray_engine import BATCHES_PER_TASK, note_answers
 
     with tempfile.TemporaryDirectory() as name:
         ledger = Ledger(Path(name))
         ledger.add([Found("{}", "a.pdf", "a")])
         with ledger.changing() as db:
             ledger.opened(db, 1, "0" * 64, pages)
-        told = [json.dumps(record) for record in records]
+        told = [packed(record) for record in records]
+        block = BATCHES_PER_TASK * Plan().pages_at_once
+        said = [("read", 1, page, told[page % len(told)]) for page in range(1, pages + 1)]
+        blocks = [block_of(said[first : first + block]) for first in range(0, pages, block)]
         started = time.process_time()
-        for page in range(1, pages + 1):
-            answer = {"what": "read", "document": 1, "page": page, "value": told[page % len(told)]}
-            note_answer(ledger, answer, False, print)
+        for answers in blocks:
+            note_answers(ledger, answers.to_pylist(), False, print)
             shards.flush(Path(name), ledger)
         shards.finish(Path(name), ledger)
         return (time.process_time() - started) / pages

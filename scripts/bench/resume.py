@@ -17,7 +17,7 @@ import tyro
 
 from nanoocr.batch import shards
 from nanoocr.batch.drive import Batch, Plan, next_task, note
-from nanoocr.batch.ledger import Found, Ledger
+from nanoocr.batch.ledger import Found, Ledger, packed
 from nanoocr.batch.pace import watch
 from nanoocr.batch.worker import Reading
 from nanoocr.machine import peak_resident
@@ -75,7 +75,9 @@ def read_all(folder: Path, ledger: Ledger, says: int) -> None:
         with ledger.changing() as db:
             for document, page in zip(task.documents, task.pages or (0,) * len(task.documents), strict=True):
                 value = (
-                    {"file": document.name, "page": page, **record} if page else (f"{document.id:064x}", 1)
+                    packed({"file": document.name, "page": page, **record})
+                    if page
+                    else (f"{document.id:064x}", 1)
                 )
                 note(ledger, db, ("read" if page else "opened", document.id, page, value), False, print)
                 done += bool(page)

@@ -8,7 +8,7 @@ import pytest
 from nanoocr.batch.drive import Plan
 from nanoocr.batch.ledger import Document
 from nanoocr.batch.ray_actor import Actor, Attempts, tasks_of
-from nanoocr.batch.ray_engine import drive_ray, next_round, note_answer
+from nanoocr.batch.ray_engine import drive_ray, next_round, note_answers
 from tests.batch.crash import make_pages, read_out, run
 from tests.batch.fake import FakeReading
 from tests.batch.test_drive import paint, start_ledger
@@ -56,9 +56,9 @@ def test_an_actor_reads_what_killed_nobody_and_tells_what_did(tmp_path, monkeypa
             actor = Actor(partial(FakeReading), Here() if job.alone else here, deaths, 1, 900.0)
             if job.alone:
                 actor.attempts.begin.remote((1, 1))  # the page took its actor down once more
-            for answer in actor(pa.Table.from_pylist(job.items)).to_pylist():
-                answers.append(answer["what"])
-                note_answer(ledger, answer, False, said.append)
+            block = actor(pa.Table.from_pylist(job.items)).to_pylist()
+            answers.extend(answer["what"] for answer in block)
+            note_answers(ledger, block, False, said.append)
 
     said = []
     for _ in range(2):

@@ -50,3 +50,9 @@ def test_texts_of_another_page_align_to_nothing():
 def test_errors_are_a_share_of_the_longer_text():
     assert errors("", "") == 0 and errors("ab", "") == 1 and errors("abcd", "abxd") == 0.25
     assert Run(0, 2) == Run(0, 2)
+
+
+def test_a_truth_in_capitals_finds_its_line_in_mixed_print():
+    words = [word.upper() for word in TEXT]
+    read = ["The quick brown fox", "jumps over the lazy dog", "And sees a small red house"]
+    assert said(words, align(read, words, 0.5)) == [line.upper() for line in read]
