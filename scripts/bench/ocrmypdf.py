@@ -9,6 +9,8 @@ the model included. The error rate is that of the text that pypdfium2 finds in t
 Numbers are the least of `--repeats`. JSON on the last line.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import resource
