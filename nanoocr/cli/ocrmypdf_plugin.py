@@ -68,7 +68,7 @@ def _shared_reader() -> Iterator[Reader]:
     """The model for a page, beside other pages: reading changes nothing in it, so they may share it.
 
     Pages that are read at once get a part of the processors each. Two torch threads on one page wait for each
-    other so often that two pages with one thread each take a third less of the processor.
+    other so often that two pages with one thread each take a quarter less of the processor.
     """
     from nanoocr.machine import use_threads
 
@@ -95,7 +95,7 @@ def read_for_ocrmypdf(picture: Path) -> PageLike:
 
 
 def find_lines_for_ocrmypdf(picture: Path) -> PageLike:
-    """Where the page's lines are and how it is turned, without their text: a tenth of the work of reading.
+    """Where the page's lines are and how it is turned, without their text, which is most of the work.
 
     Raises:
         NanoOCRError: the picture cannot be read, or there is no model.
