@@ -7,10 +7,13 @@ they were: the plugin answers only to its own name, and to `auto` where tesserac
 
 from __future__ import annotations
 
+import gc
 import logging
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from statistics import median
@@ -44,14 +47,39 @@ UPRIGHT_LEAN = 15.0  # degrees; a line that leans more says nothing about how th
 DEFAULT_DPI = 72.0
 
 log = logging.getLogger(__name__)
-_reading = threading.Lock()  # OCRmyPDF reads pages in several threads, the reader works in one
+_loading = threading.Lock()
+_at_work: set[int] = set()  # the threads that read a page now, or wait for the model
 
 
 @cache
-def _reader() -> Reader:
+def _load() -> tuple[Reader, int]:
+    """The one model of this process, and how many torch threads it may use (0: what the user has said)."""
     from nanoocr import Reader
+    from nanoocr.machine import choose_threads
 
-    return Reader()
+    threads = choose_threads()
+    reader = Reader()
+    gc.freeze()  # else the collector looks through all of torch again and again
+    return reader, threads
+
+
+@contextmanager
+def _shared_reader() -> Iterator[Reader]:
+    """The model for a page, beside other pages: reading changes nothing in it, so they may share it.
+
+    Pages that are read at once get a part of the processors each. Two torch threads on one page wait for each
+    other so often that two pages with one thread each take a quarter less of the processor.
+    """
+    from nanoocr.machine import use_threads
+
+    _at_work.add(threading.get_ident())
+    try:
+        with _loading:
+            reader, threads = _load()
+        use_threads(threads and max(1, threads // len(_at_work)))
+        yield reader
+    finally:
+        _at_work.discard(threading.get_ident())
 
 
 def read_for_ocrmypdf(picture: Path) -> PageLike:
@@ -60,10 +88,31 @@ def read_for_ocrmypdf(picture: Path) -> PageLike:
     Raises:
         NanoOCRError: the picture cannot be read, or there is no model.
     """
-    with _reading:
-        pages: Any = _reader().read(picture)
+    with _shared_reader() as reader:
+        pages: Any = reader.read(picture)
     page: PageLike = pages[0] if isinstance(pages, list) else pages
     return page
+
+
+def find_lines_for_ocrmypdf(picture: Path) -> PageLike:
+    """Where the page's lines are and how it is turned, without their text, which is most of the work.
+
+    Raises:
+        NanoOCRError: the picture cannot be read, or there is no model.
+    """
+    from nanoocr.pictures import open_image
+
+    with _shared_reader() as reader:
+        image = open_image(picture)
+        if not reader.by_lines:
+            return TextPage(picture.name, 1, image.width, image.height)
+        layout = reader.line_reader(reader.prompt).upright_layout(image)
+    lines = tuple(
+        Line("", line.quad, block=line.block, baseline=(line.baseline[0], line.baseline[-1]))
+        for line in layout.lines
+    )
+    turns = -layout.upright.quarter_turns % 4  # the finder counts anticlockwise
+    return TextPage(picture.name, 1, image.width, image.height, lines, quarter_turns=turns)
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -141,14 +190,17 @@ class NanoocrEngine(OcrEngine):
 
     @staticmethod
     def get_orientation(input_file: Path, options: Any) -> OrientationConfidence:
-        page = _read(input_file)
+        page = _try(find_lines_for_ocrmypdf, input_file)
+        if page.quarter_turns:
+            # Few pages are turned, and a picture without text may look so: only reading tells.
+            page = _read(input_file)
         # OCRmyPDF counts the turn that sets the page upright counter-clockwise.
         turns = -90 * page.quarter_turns % 360
         return OrientationConfidence(angle=turns, confidence=SURE if page.lines else UNSURE)
 
     @staticmethod
     def get_deskew(input_file: Path, options: Any) -> float:
-        return find_lean(_read(input_file).lines)
+        return find_lean(_try(find_lines_for_ocrmypdf, input_file).lines)
 
     @staticmethod
     def supports_generate_ocr() -> bool:
@@ -187,14 +239,23 @@ def _version() -> str:
 
 
 def _read(picture: Path) -> TextPage:
-    """The page, with the picture's own size and resolution; an empty one where it cannot be read.
+    """The page, with the picture's own size and resolution; an empty one where it cannot be read."""
+    width, height, dpi = _measure(picture)
+    page = clean(_try(read_for_ocrmypdf, picture)).page
+    if not page.lines:
+        return TextPage(page.file, 1, width, height, dpi=dpi, error=page.error, text=page.text)
+    # A huge picture is read at a smaller size, and has fewer dots to the inch then.
+    return replace(page, page=1, dpi=dpi * page.width / width)
+
+
+def _try(work: Callable[[Path], PageLike], picture: Path) -> PageLike:
+    """What the work makes of a picture; an empty page where it fails.
 
     OCRmyPDF gives up the whole document for an error on one page, so that is logged instead.
     """
-    width, height, dpi = _measure(picture)
-    empty = TextPage(picture.name, 1, width, height, dpi=dpi)
+    empty = TextPage(picture.name, 1, 0, 0)
     try:
-        page = clean(read_for_ocrmypdf(picture)).page
+        page = work(picture)
     except CheckpointError as error:
         # No page can be read without a model: here the run has to end.
         raise MissingDependencyError(str(error)) from error
@@ -206,8 +267,7 @@ def _read(picture: Path) -> TextPage:
         return empty
     if page.error is not None:
         log.error("%s", page.error)
-    # The text layer is placed by these, whatever the reader took the page for.
-    return TextPage(page.file, 1, width, height, page.lines, dpi, page.quarter_turns, page.error, page.text)
+    return page
 
 
 def _measure(picture: Path) -> tuple[int, int, float]:

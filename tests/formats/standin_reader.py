@@ -46,4 +46,4 @@ def find_turns(gray):
     return None
 
 
-ocrmypdf_plugin.read_for_ocrmypdf = read
+ocrmypdf_plugin.read_for_ocrmypdf = ocrmypdf_plugin.find_lines_for_ocrmypdf = read

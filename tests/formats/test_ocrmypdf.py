@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from argparse import ArgumentParser
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import entry_points
 from itertools import pairwise
 from pathlib import Path
@@ -123,6 +124,21 @@ def test_hocr_and_text_only_pdf(monkeypatch, tmp_path):
     read = pypdfium2.PdfDocument(layer.read_bytes())[0]
     assert read.get_textpage().get_text_range().split()[:3] == ["The", "quick", "brown"]
     assert read.get_width() == pytest.approx(1240 / 150 * 72, abs=0.5)
+
+
+def test_pages_read_at_once_share_the_packaged_model(tmp_path):
+    page, png = make_page(("The quick brown fox", "jumps over the lazy dog"), width=700, height=500)
+    upright, side = tmp_path / "upright.png", tmp_path / "side.png"
+    upright.write_bytes(png)
+    Image.open(upright).rotate(90, expand=True).save(side, dpi=(150, 150))
+    with ThreadPoolExecutor(2) as pool:
+        trees = list(pool.map(lambda path: plugin.NanoocrEngine.generate_ocr(path, None, 0), [upright] * 2))
+    assert [text.split() for _, text in trees] == [page.text.split()] * 2
+    assert not plugin._at_work and plugin._load() is plugin._load()
+    # The layout alone tells how a page lies; only a turned one is read for that.
+    assert plugin.NanoocrEngine.get_orientation(upright, None) == (0, plugin.SURE)
+    assert plugin.NanoocrEngine.get_orientation(side, None) == (270, plugin.SURE)
+    assert plugin.NanoocrEngine.get_deskew(upright, None) == pytest.approx(0, abs=0.3)
 
 
 # ---------------------------------------------------------------------------------------------------

@@ -1,6 +1,9 @@
 """Files that are written whole or not at all, under names that say what they hold."""
 
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 from format_pages import make_page
@@ -105,3 +108,27 @@ def test_the_resolution_of_a_picture_stays_with_it(tmp_path, dpi, known):
     path = tmp_path / "scan.png"
     Image.new("L", (60, 40), 255).save(path, **({} if dpi is None else {"dpi": dpi}))
     assert find_dpi(open_image(path)) == (None if known is None else pytest.approx(known, abs=0.1))
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from format_pages import make_page
+from nanoocr.formats import FORMATS, write
+os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+page, png = make_page(file="scan.png")
+write([page], [{name!r}], Path({folder!r}), {{"scan.png": png}})
+"""
+
+
+@pytest.mark.parametrize("name", ["pdf", "alto"])
+def test_a_kill_while_a_file_is_written_leaves_the_older_one(tmp_path, name):
+    target = tmp_path / f"scan{FORMATS[name].suffix}"
+    target.write_text("older")
+    folder = os.path.dirname(__file__)
+    code = KILLED.format(tests=folder, folder=str(tmp_path), name=name)
+    environment = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(folder))}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    assert done.returncode == -signal.SIGKILL
+    assert target.read_text() == "older"
