@@ -159,6 +159,37 @@ def test_functions_are_short():
     assert not long
 
 
+def without_docstring(tree: ast.Module) -> list[str]:
+    """Public functions and classes of a module that have no docstring, as dotted names.
+
+    Public is what has no underscore in its dotted name. The signatures of `@overload` are exempt: the
+    docstring of a function is that of its implementation.
+    """
+
+    def look(node: ast.Module | ast.ClassDef, inside: str) -> Iterator[str]:
+        for one in node.body:
+            is_def = isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+            if not is_def or one.name.startswith("_") or "overload" in map(ast.unparse, one.decorator_list):
+                continue
+            if ast.get_docstring(one) is None:
+                yield inside + one.name
+            if isinstance(one, ast.ClassDef):
+                yield from look(one, f"{inside}{one.name}.")
+
+    return list(look(tree, ""))
+
+
+def test_all_that_is_public_has_a_docstring():
+    trees = {path.relative_to(LIBRARY).as_posix(): ast.parse(path.read_text()) for path in sources()}
+    assert [name for name, tree in trees.items() if tree.body and ast.get_docstring(tree) is None] == []
+    assert [f"{name}: {missing}" for name, tree in trees.items() for missing in without_docstring(tree)] == []
+
+
+def test_a_missing_docstring_is_found():
+    source = "class A:\n  def b(self): ...\n  def _c(self): ...\n@overload\ndef d(): ...\ndef d(): ..."
+    assert without_docstring(ast.parse(source)) == ["A", "A.b", "d"]
+
+
 @pytest.mark.parametrize(("old", "name", "new"), OLD_ADDRESSES)
 def test_an_old_address_works_and_says_once_where_it_went(old, name, new):
     module, home = importlib.import_module(old), importlib.import_module(new)

@@ -45,10 +45,12 @@ class Batch(NamedTuple):
 
     @property
     def num_pictures(self) -> int:
+        """How many pictures the batch holds, each counted once however many tiles it has."""
         return len(self.grids)
 
     @property
     def num_views(self) -> int:
+        """How many views go through the encoder: every tile and every global view counts."""
         return sum(len(group.indices) for group in self.views)
 
 

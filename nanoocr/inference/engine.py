@@ -50,6 +50,8 @@ class Request:
 
 
 class TokenCount(NamedTuple):
+    """How many tokens one request took, by kind."""
+
     vision: int  # prompt tokens that stand for pictures
     prompt: int  # all other prompt tokens
     text: int  # generated tokens
@@ -93,10 +95,7 @@ class Event(NamedTuple):
 
 @dataclass
 class Row:
-    """The state of one request while its batch runs.
-
-    The server, whose rows come and go, runs them by `start`, `prefill`, `take`, `advance` and `complete`.
-    """
+    """The state of one request while its batch runs; the server, whose rows come and go, holds them too."""
 
     index: int
     request: Request

@@ -45,11 +45,13 @@ class Decodes(Protocol):
     """What a LineReader needs of an engine: the server has one that many requests share."""
 
     @property
-    def model(self) -> VLM: ...
+    def model(self) -> VLM:
+        """The model, which names the id of a picture's tokens."""
 
     def generate(
         self, requests: Sequence[Request], sampling: SamplingConfig | None = None, *, max_batch: int = ...
-    ) -> list[Completion]: ...
+    ) -> list[Completion]:
+        """A completion for each request, in their order, `max_batch` of them decoded together."""
 
 
 @dataclass(frozen=True)

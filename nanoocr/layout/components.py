@@ -32,10 +32,12 @@ class Boxes:
 
     @property
     def width(self) -> np.ndarray:
+        """(N,) pixels."""
         return self.x1 - self.x0
 
     @property
     def height(self) -> np.ndarray:
+        """(N,) pixels."""
         return self.y1 - self.y0
 
     def take(self, which: np.ndarray) -> Boxes:
