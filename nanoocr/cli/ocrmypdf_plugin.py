@@ -144,7 +144,7 @@ class NanoocrEngine(OcrEngine):
 
     @staticmethod
     def get_orientation(input_file: Path, options: Any) -> OrientationConfidence:
-        """The turn, in degrees, that sets the page upright; a page without lines gives no confidence in it."""
+        """The turn, in degrees, that sets the page upright; without lines it is given no confidence."""
         page = _read(input_file)
         # OCRmyPDF counts the turn that sets the page upright counter-clockwise.
         turns = -90 * page.quarter_turns % 360
