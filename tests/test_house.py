@@ -41,6 +41,9 @@ FRONT_DOORS = ("__init__.py", "__main__.py")  # of the whole package: they lead 
 MOST_LINES = 400
 LONG_FILES: dict[str, str] = {}  # file -> why it may be longer than MOST_LINES; today none is
 LONGEST_FUNCTION = 60
+# Folders whose odd lines need a reason, and between which shares of their lines comments of a line's own lie.
+COMMENTED = ("model", "layout", "inference", "train")
+LEAST_COMMENTS, MOST_COMMENTS = 0.04, 0.10
 
 OLD_ADDRESSES = (
     ("nanoocr.train.checkpoint", "load_model", "nanoocr.model.folder"),
@@ -157,6 +160,13 @@ def test_functions_are_short():
         and node.end_lineno - node.lineno + 1 > LONGEST_FUNCTION
     ]
     assert not long
+
+
+@pytest.mark.parametrize("folder", COMMENTED)
+def test_odd_lines_have_their_reason_beside_them(folder):
+    lines = [line for path in (LIBRARY / folder).glob("*.py") for line in path.read_text().splitlines()]
+    comments = sum(line.lstrip().startswith("#") for line in lines)
+    assert LEAST_COMMENTS <= comments / len(lines) <= MOST_COMMENTS
 
 
 def without_docstring(tree: ast.Module) -> list[str]:

@@ -317,6 +317,7 @@ class Engine:
         """Run all prompts at once: the filled cache, and the logits (B, V) behind each prompt."""
         model, device = self.model, self.model.device
         lengths = torch.tensor([len(row.request.ids) for row in rows])
+        # The padding may be any id: attention is causal, and `cache.lengths` hides what stands behind.
         ids_BT = torch.full((len(rows), int(lengths.max())), self.tokenizer.bos_id)
         for ids_T, row in zip(ids_BT, rows):
             ids_T[: len(row.request.ids)] = torch.tensor(row.request.ids)
