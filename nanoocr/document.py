@@ -62,23 +62,40 @@ class PageLike(Protocol):
     """
 
     @property
-    def file(self) -> str: ...
+    def file(self) -> str:
+        """The name of the file that the page comes from."""
+
     @property
-    def page(self) -> int: ...
+    def page(self) -> int:
+        """The number of the page in its file, from 1."""
+
     @property
-    def text(self) -> str: ...
+    def text(self) -> str:
+        """The text of the whole page, its lines in reading order."""
+
     @property
-    def error(self) -> str | None: ...
+    def error(self) -> str | None:
+        """Why the page could not be read, in one sentence; None where it was read."""
+
     @property
-    def width(self) -> int: ...
+    def width(self) -> int:
+        """The width of the picture in pixels."""
+
     @property
-    def height(self) -> int: ...
+    def height(self) -> int:
+        """The height of the picture in pixels."""
+
     @property
-    def dpi(self) -> float | None: ...
+    def dpi(self) -> float | None:
+        """Pixels per inch, None where the file does not say."""
+
     @property
-    def lines(self) -> Sequence[Line]: ...
+    def lines(self) -> Sequence[Line]:
+        """The lines of text in reading order."""
+
     @property
-    def quarter_turns(self) -> int: ...
+    def quarter_turns(self) -> int:
+        """Quarter turns clockwise, 0 to 3, that would set the picture upright."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +127,12 @@ class Box(NamedTuple):
 
     @property
     def width(self) -> float:
+        """From left to right, in pixels."""
         return self.right - self.left
 
     @property
     def height(self) -> float:
+        """From top to bottom, in pixels."""
         return self.bottom - self.top
 
     def quad(self) -> Quad:

@@ -1,4 +1,7 @@
-"""Progress of long work on stderr: a bar with ETA on a terminal, now and then a plain line elsewhere."""
+"""Progress of long work on stderr: a bar with ETA on a terminal, now and then a plain line elsewhere.
+
+All bars of the project come from `make_bar`, so that they look alike.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,27 @@ def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     return _bar(items, total, what) if sys.stderr.isatty() else _lines(items, total, what)
 
 
+def make_bar(console: Console | None = None, *, disable: bool = False, transient: bool = False) -> Progress:
+    """A bar with what is done, of how many, and the time left; for work that does not come item by item.
+
+    Args:
+        console: where it is drawn; None is stderr.
+        disable: draw nothing, but take every call.
+        transient: take the bar off the screen at the end.
+    """
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console or Console(stderr=True),
+        disable=disable,
+        transient=transient,
+    )
+
+
 def _bar(items: Iterable[T], total: int, what: str) -> Iterator[T]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with make_bar() as progress:
         yield from progress.track(items, total=total, description=what)
 
 

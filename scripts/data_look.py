@@ -16,9 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
 
-from rich.console import Console
-from rich.progress import track
-
 from nanoocr import tasks
 from nanoocr.bpe import Tokenizer
 from nanoocr.commandline import parse, run
@@ -30,6 +27,7 @@ from nanoocr.errors import OutputError, PictureError, UsageError
 from nanoocr.image_process import Mode
 from nanoocr.image_process import mode as find_mode
 from nanoocr.inference.reader import default_model_folder
+from nanoocr.progress import track
 from nanoocr.tasks.choose import make_task
 from nanoocr.tasks.folder import SHOWN
 from scripts.contact_sheet import Entry, draw_sheet
@@ -108,8 +106,7 @@ def scan(task: Task, looking: Look, shown: int, scanned: int) -> Findings:
     """Go through the first rows of a task, print those that are shown."""
     found = Findings([], [], {})
     positions = range(min(len(task), max(shown, scanned)))
-    console = Console(stderr=True)
-    for i in track(positions, "rows", console=console, transient=True, disable=scanned <= shown):
+    for i in positions if scanned <= shown else track(positions, len(positions), "rows"):
         try:
             row = task[i].decoded()
             counts = looking.count(row)

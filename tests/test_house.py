@@ -41,6 +41,9 @@ FRONT_DOORS = ("__init__.py", "__main__.py")  # of the whole package: they lead 
 MOST_LINES = 400
 LONG_FILES: dict[str, str] = {}  # file -> why it may be longer than MOST_LINES; today none is
 LONGEST_FUNCTION = 60
+# Folders whose odd lines need a reason, and between which shares of their lines comments of a line's own lie.
+COMMENTED = ("model", "layout", "inference", "train")
+LEAST_COMMENTS, MOST_COMMENTS = 0.04, 0.10
 
 OLD_ADDRESSES = (
     ("nanoocr.train.checkpoint", "load_model", "nanoocr.model.folder"),
@@ -157,6 +160,44 @@ def test_functions_are_short():
         and node.end_lineno - node.lineno + 1 > LONGEST_FUNCTION
     ]
     assert not long
+
+
+@pytest.mark.parametrize("folder", COMMENTED)
+def test_odd_lines_have_their_reason_beside_them(folder):
+    lines = [line for path in (LIBRARY / folder).glob("*.py") for line in path.read_text().splitlines()]
+    comments = sum(line.lstrip().startswith("#") for line in lines)
+    assert LEAST_COMMENTS <= comments / len(lines) <= MOST_COMMENTS
+
+
+def without_docstring(tree: ast.Module) -> list[str]:
+    """Public functions and classes of a module that have no docstring, as dotted names.
+
+    Public is what has no underscore in its dotted name. The signatures of `@overload` are exempt: the
+    docstring of a function is that of its implementation.
+    """
+
+    def look(node: ast.Module | ast.ClassDef, inside: str) -> Iterator[str]:
+        for one in node.body:
+            is_def = isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+            if not is_def or one.name.startswith("_") or "overload" in map(ast.unparse, one.decorator_list):
+                continue
+            if ast.get_docstring(one) is None:
+                yield inside + one.name
+            if isinstance(one, ast.ClassDef):
+                yield from look(one, f"{inside}{one.name}.")
+
+    return list(look(tree, ""))
+
+
+def test_all_that_is_public_has_a_docstring():
+    trees = {path.relative_to(LIBRARY).as_posix(): ast.parse(path.read_text()) for path in sources()}
+    assert [name for name, tree in trees.items() if tree.body and ast.get_docstring(tree) is None] == []
+    assert [f"{name}: {missing}" for name, tree in trees.items() for missing in without_docstring(tree)] == []
+
+
+def test_a_missing_docstring_is_found():
+    source = "class A:\n  def b(self): ...\n  def _c(self): ...\n@overload\ndef d(): ...\ndef d(): ..."
+    assert without_docstring(ast.parse(source)) == ["A", "A.b", "d"]
 
 
 @pytest.mark.parametrize(("old", "name", "new"), OLD_ADDRESSES)

@@ -175,10 +175,12 @@ class NanoocrEngine(OcrEngine):
 
     @staticmethod
     def version() -> str:
+        """The version of this package, which OCRmyPDF writes into its log."""
         return _version()
 
     @staticmethod
     def creator_tag(options: Any) -> str:
+        """The name and version that the metadata of the PDF give as its creator."""
         return f"nanoocr {_version()}"
 
     def __str__(self) -> str:
@@ -186,10 +188,12 @@ class NanoocrEngine(OcrEngine):
 
     @staticmethod
     def languages(options: Any) -> set[str]:
-        return set()  # no language has to be installed, so OCRmyPDF has none to look for
+        """The languages that are installed: none, and OCRmyPDF then checks none."""
+        return set()
 
     @staticmethod
     def get_orientation(input_file: Path, options: Any) -> OrientationConfidence:
+        """The turn, in degrees, that sets the page upright; without lines it is given no confidence."""
         page = _try(find_lines_for_ocrmypdf, input_file)
         if page.quarter_turns:
             # Few pages are turned, and a picture without text may look so: only reading tells.
@@ -200,19 +204,23 @@ class NanoocrEngine(OcrEngine):
 
     @staticmethod
     def get_deskew(input_file: Path, options: Any) -> float:
+        """The lean of the page's lines, in degrees, that OCRmyPDF is to straighten."""
         return find_lean(_try(find_lines_for_ocrmypdf, input_file).lines)
 
     @staticmethod
     def supports_generate_ocr() -> bool:
+        """Yes: OCRmyPDF then takes our elements directly and need not parse hOCR."""
         return True
 
     @staticmethod
     def generate_ocr(input_file: Path, options: Any, page_number: int = 0) -> tuple[OcrElement, str]:
+        """The page in OCRmyPDF's own tree of elements, and its text."""
         page = _read(input_file)
         return make_element(page, page_number), page.text
 
     @staticmethod
     def generate_hocr(input_file: Path, output_hocr: Path, output_text: Path, options: Any) -> None:
+        """Writes the page as hOCR, and its text in UTF-8 beside it."""
         from nanoocr.formats import hocr
 
         page = _read(input_file)
@@ -221,6 +229,7 @@ class NanoocrEngine(OcrEngine):
 
     @staticmethod
     def generate_pdf(input_file: Path, output_pdf: Path, output_text: Path, options: Any) -> None:
+        """Writes a PDF that holds only the page's invisible text, and the text in UTF-8 beside it."""
         from nanoocr.formats import pdf
 
         page = _read(input_file)

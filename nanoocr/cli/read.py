@@ -166,11 +166,9 @@ def _bar(quiet: bool, total: int) -> Iterator[Progress | None]:
     if quiet or not sys.stderr.isatty():
         yield None
         return
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
+    from nanoocr.progress import make_bar  # rich takes a tenth of a second to load
 
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with make_bar(transient=True) as bar:
         bar.add_task("reading", total=total)
         yield bar
 

@@ -35,8 +35,11 @@ class Target:
 class Results(Protocol):
     """What takes the pages in order; `number` counts the inputs from 0."""
 
-    def add(self, page: Page, number: int) -> None: ...
-    def finish(self) -> None: ...
+    def add(self, page: Page, number: int) -> None:
+        """Take the next page of input `number`."""
+
+    def finish(self) -> None:
+        """Write what is still held back; no page comes after this."""
 
 
 def choose_target(formats: str | None, json_lines: bool, output: str) -> Target:

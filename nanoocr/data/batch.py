@@ -1,6 +1,6 @@
-"""Examples -> one batch: padded line by line, or several documents packed into each line.
+"""Examples -> one batch: padded sequence by sequence, or several documents packed into each sequence.
 
-Letters: B lines, T positions, V pictures of the batch in the order of their runs in `ids`.
+Letters: B sequences, T positions, V pictures of the batch in the order of their runs in `ids`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Batch(NamedTuple):
     targets: Tensor  # (B, T) int64, shifted by one, IGNORE where not supervised
     views: tuple[Views, ...]  # one entry per size
     grids: tuple[tuple[int, int], ...]  # rows and columns of tiles of every picture, (0, 0) without
-    documents: Documents | None  # None: one document per line
+    documents: Documents | None  # None: one document per sequence
     num_documents: int
     num_positions: int  # that are not padding
     num_supervised: int
@@ -45,45 +45,47 @@ class Batch(NamedTuple):
 
     @property
     def num_pictures(self) -> int:
+        """How many pictures the batch holds, each counted once however many tiles it has."""
         return len(self.grids)
 
     @property
     def num_views(self) -> int:
+        """How many views go through the encoder: every tile and every global view counts."""
         return sum(len(group.indices) for group in self.views)
 
 
 def collate(examples: Sequence[Example], pad_id: int) -> Batch:
-    """One example per line, right-padded to the longest."""
+    """One example per sequence, right-padded to the longest."""
     length = max(len(example.ids) for example in examples) - 1
     return collate_packed([[example] for example in examples], length, pad_id)
 
 
-def collate_packed(lines: Sequence[Sequence[Example]], length: int, pad_id: int) -> Batch:
-    """The documents of every line one behind the other, right-padded to `length` positions.
+def collate_packed(sequences: Sequence[Sequence[Example]], length: int, pad_id: int) -> Batch:
+    """The documents of every sequence one behind the other, right-padded to `length` positions.
 
     Targets are shifted within a document: its last token is the target of the one before, and its first token
     is nobody's.
     """
-    ids = np.full((len(lines), length), pad_id, dtype=np.int64)
-    targets = np.full((len(lines), length), IGNORE, dtype=np.int64)
+    ids = np.full((len(sequences), length), pad_id, dtype=np.int64)
+    targets = np.full((len(sequences), length), IGNORE, dtype=np.int64)
     spans: list[tuple[int, int]] = []  # first place in B * T and length of every document
-    for i, line in enumerate(lines):
+    for i, sequence in enumerate(sequences):
         start = 0
-        for example in line:
+        for example in sequence:
             tokens, size = np.array(example.ids), len(example.ids) - 1
             supervised = np.array(example.mask[1:], dtype=bool)
             ids[i, start : start + size] = tokens[:-1]
             targets[i, start : start + size] = np.where(supervised, tokens[1:], IGNORE)
             spans.append((i * length + start, size))
             start += size
-    examples = [example for line in lines for example in line]
+    examples = [example for sequence in sequences for example in sequence]
     views = group_views(examples)
     return Batch(
         torch.from_numpy(ids),
         torch.from_numpy(targets),
         views,
         tuple(picture.grid for example in examples for picture in example.pixels),
-        None if len(examples) == len(lines) else place_documents(spans, ids.shape),
+        None if len(examples) == len(sequences) else place_documents(spans, ids.shape),
         num_documents=len(examples),
         num_positions=sum(size for _, size in spans),
         num_supervised=int((targets != IGNORE).sum()),
@@ -93,7 +95,7 @@ def collate_packed(lines: Sequence[Sequence[Example]], length: int, pad_id: int)
 
 
 def place_documents(spans: Sequence[tuple[int, int]], shape: tuple[int, ...]) -> Documents:
-    """The index tables of documents at `spans` (first place, length) of lines of `shape` (B, T)."""
+    """The index tables of documents at `spans` (first place, length) of sequences of `shape` (B, T)."""
     positions = np.zeros(shape[0] * shape[1], dtype=np.int64)
     inverse = np.zeros(shape[0] * shape[1], dtype=np.int64)  # padding reads some place that nobody looks at
     ascending = sorted(spans, key=lambda span: span[1])

@@ -23,6 +23,7 @@ from nanoocr.data.shard_cache import GIGABYTE, ShardCache, locked
 from nanoocr.data.shards import Shard, Shards, local_shards
 from nanoocr.errors import UsageError
 from nanoocr.files import write_file
+from nanoocr.progress import track
 
 WAITS = (2.0, 10.0, 60.0)  # seconds before a download is tried again
 SPLITS = ("train", "test", "validation", "val", "dev", "eval")  # what file names commonly say
@@ -244,14 +245,10 @@ def _footers(
     hub: Hub, which: HubSet, commit: str, names: Sequence[str], kept: Path
 ) -> dict[str, dict[str, Any]]:
     """{file: {"rows" and "bytes" of each row group, "columns"}} out of the index `kept`, or read now."""
-    from rich.console import Console
-    from rich.progress import track
-
     index: dict[str, dict[str, Any]] = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
     missing = [name for name in names if name not in index]
-    console = Console(stderr=True)
     try:
-        for name in track(missing, f"footers of {which.repo}", console=console, transient=True):
+        for name in track(missing, len(missing), f"footers of {which.repo}"):
             with hub.open(which.repo, commit, name) as source, pq.ParquetFile(source) as file:
                 groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
                 index[name] = {

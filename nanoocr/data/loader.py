@@ -1,12 +1,12 @@
 """The loader: endless rows -> batches, in worker processes, with a position that a checkpoint can keep.
 
-A step has `batch_size` lines, in micro-batches of `micro_batch` lines. Every micro-batch of a step belongs to
-a *reader* with stretches of the data of its own; `turns` readers take turns from step to step, so that
+A step has `batch_size` sequences, in micro-batches of `micro_batch` each. Every micro-batch of a step belongs
+to a *reader* with stretches of the data of its own; `turns` readers take turns from step to step, so that
 several processes can prepare one micro-batch's successors. What a reader gives depends on its own past
 alone: not on the number of processes, of ranks, or on the machine. A run may therefore go on with another
 number of ranks.
 
-    reader -> draws rows -> plans them (lengths) -> packs lines -> decodes what it chose -> Batch
+    reader -> draws rows -> plans them (lengths) -> packs sequences -> decodes what it chose -> Batch
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from nanoocr.errors import NanoOCRError, UsageError
 from nanoocr.image_process import MODES, Mode
 
 RUN = 64  # draws that a reader takes one behind the other: rows that lie together are read together
-AHEAD = 2.0  # lines of every batch that wait to be packed, in batches
+AHEAD = 2.0  # sequences of every batch that wait to be packed, in batches
 MAX_WAITING = 4096  # rows; many short ones pack well enough
 MAX_UNUSABLE = 1000  # draws in a row that give nothing before a reader gives up
 
@@ -44,14 +44,14 @@ class DataPlan:
     source: Source
     tokenizer: Tokenizer
     views: tuple[tuple[int, int], ...]
-    batch_size: int  # lines per step, of all ranks together
+    batch_size: int  # sequences per step, of all ranks together
     steps: int
     seed: int
-    max_length: int  # tokens of a row and, packed, positions of a line
-    micro_batch: int = 0  # lines per forward pass; 0 is the whole batch
+    max_length: int  # tokens of a row and, packed, positions of a sequence
+    micro_batch: int = 0  # sequences per forward pass; 0 is the whole batch
     turns: int = 1  # readers that take turns
-    packed: bool = False  # several rows in a line, instead of one
-    max_pictures: int = 64  # of a packed line
+    packed: bool = False  # several rows in a sequence, instead of one
+    max_pictures: int = 64  # of a packed sequence
     window: int = 0  # rows that wait for a batch of similar lengths; 0 is four batches (not packed)
     skip_long: bool = False  # rows longer than max_length are counted, else they are an error
     shrink_long: bool = False  # before that, their pictures are seen in less detail
@@ -66,14 +66,14 @@ class DataPlan:
             )
 
     @property
-    def lines(self) -> int:
-        """Lines of a micro-batch."""
+    def sequences(self) -> int:
+        """Sequences of a micro-batch."""
         return self.micro_batch or self.batch_size
 
     @property
     def slots(self) -> int:
         """Micro-batches of a step."""
-        return self.batch_size // self.lines
+        return self.batch_size // self.sequences
 
     def mode_of(self, draw: int) -> Mode | None:
         """The resolution mode that a draw is seen in; None without modes."""
@@ -111,7 +111,7 @@ class Waiting(NamedTuple):
     plan: Plan
 
 
-class Reader:
+class RowReader:
     """The micro-batches of one slot, one behind the other."""
 
     def __init__(self, data: DataPlan, number: int, state: ReaderState | None = None) -> None:
@@ -130,24 +130,24 @@ class Reader:
         Raises:
             UsageError: a row that may not be skipped, or nothing but rows that cannot be used.
         """
-        data, lines, tried = self.data, list[list[tuple[Waiting, Example]]](), 0
-        while not lines:
+        data, sequences, tried = self.data, list[list[tuple[Waiting, Example]]](), 0
+        while not sequences:
             self._fill(step)
-            chosen = self._choose()
-            tried += sum(map(len, chosen))
-            lines = [[row for row in map(self._fit, line) if row is not None] for line in chosen]
-            lines = [line for line in lines if line]
-            if not lines and tried >= MAX_UNUSABLE:
+            drawn = self._choose()
+            tried += sum(map(len, drawn))
+            sequences = [[row for row in map(self._fit, sequence) if row is not None] for sequence in drawn]
+            sequences = [sequence for sequence in sequences if sequence]
+            if not sequences and tried >= MAX_UNUSABLE:
                 raise self._nothing_usable(tried)
         pad = data.tokenizer.assistant_end_id
-        examples = [[example for _, example in line] for line in lines]
+        examples = [[example for _, example in sequence] for sequence in sequences]
         if data.packed:
             batch = collate_packed(examples, data.max_length, pad)
         else:
             batch = collate([example for (example,) in examples], pad)
         taken, samples = Counter[str](), Counter[str]()
         if isinstance(data.source, Mixture):
-            for waiting, example in (pair for line in lines for pair in line):
+            for waiting, example in (pair for sequence in sequences for pair in sequence):
                 name = data.source.name_of(self._global(waiting.draw))
                 taken[name] += sum(example.mask)
                 samples[name] += 1
@@ -183,9 +183,9 @@ class Reader:
     def _enough(self) -> bool:
         data = self.data
         if not data.packed:
-            return len(self.waiting) >= (data.window or 4 * data.lines)
+            return len(self.waiting) >= (data.window or 4 * data.sequences)
         positions = sum(row.plan.length for row in self.waiting)
-        return positions >= AHEAD * data.lines * data.max_length or len(self.waiting) >= MAX_WAITING
+        return positions >= AHEAD * data.sequences * data.max_length or len(self.waiting) >= MAX_WAITING
 
     def _draw(self, draw: int, step: int) -> None:
         """Plan the row of `draw`; one that cannot be used is counted or raised, as the plan says."""
@@ -209,18 +209,18 @@ class Reader:
             self.waiting.append(Waiting(draw, step, planned))
 
     def _choose(self) -> list[list[Waiting]]:
-        """Take the lines of the next batch out of what waits."""
+        """Take the sequences of the next batch out of what waits."""
         data = self.data
         lengths = [row.plan.length for row in self.waiting]
         if data.packed:
             pictures = [len(row.plan.row.pictures) for row in self.waiting]
-            chosen = pack(lengths, pictures, data.max_length, data.max_pictures, data.lines)
+            places = pack(lengths, pictures, data.max_length, data.max_pictures, data.sequences)
         else:
-            chosen = [[i] for i in alike(lengths, data.lines)]
-        lines = [[self.waiting[i] for i in line] for line in chosen]
-        gone = {i for line in chosen for i in line}
+            places = [[i] for i in alike(lengths, data.sequences)]
+        sequences = [[self.waiting[i] for i in sequence] for sequence in places]
+        gone = {i for sequence in places for i in sequence}
         self.waiting = [row for i, row in enumerate(self.waiting) if i not in gone]
-        return lines
+        return sequences
 
     def _fit(self, waiting: Waiting) -> tuple[Waiting, Example] | None:
         """Decode the pictures of a chosen row; None where that fails and may."""
@@ -269,13 +269,15 @@ class Readers(Dataset[Delivery | NanoOCRError]):
 
     def __init__(self, data: DataPlan, states: Mapping[int, ReaderState]) -> None:
         self.data, self.states = data, states
-        self.readers: dict[int, Reader] = {}
+        self.readers: dict[int, RowReader] = {}
 
     def __getitem__(self, ticket: Ticket) -> Delivery | NanoOCRError:
         # A worker's exception reaches the parent as a text with a traceback; a value arrives as it is.
         try:
             if ticket.reader not in self.readers:
-                self.readers[ticket.reader] = Reader(self.data, ticket.reader, self.states.get(ticket.reader))
+                self.readers[ticket.reader] = RowReader(
+                    self.data, ticket.reader, self.states.get(ticket.reader)
+                )
             return self.readers[ticket.reader].deliver(ticket.step)
         except NanoOCRError as error:
             return error

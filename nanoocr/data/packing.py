@@ -1,8 +1,8 @@
-"""Which of the rows that wait share a line of the batch, and which lines of attention share a product.
+"""Which waiting rows are packed into one sequence of the batch, and which sequences attend in one product.
 
-Everything here is arithmetic on lengths. A line is a sequence of the batch; what is packed into it are
-documents. Best fit: every line starts with the document that has waited longest, so that none waits forever,
-and then takes the largest that still fits until none does.
+Everything here is arithmetic on lengths. The rows that a sequence is packed with are called documents. The
+packing is best fit: every sequence starts with the document that has waited longest, so that none waits
+forever, and then takes the largest that still fits until none does.
 """
 
 from __future__ import annotations
@@ -15,42 +15,43 @@ import numpy as np
 
 
 def pack(
-    lengths: Sequence[int], pictures: Sequence[int], capacity: int, max_pictures: int, lines: int
+    lengths: Sequence[int], pictures: Sequence[int], capacity: int, max_pictures: int, sequences: int
 ) -> list[list[int]]:
-    """Choose documents for `lines` lines of `capacity` positions: indices into `lengths`, line by line.
+    """Choose documents for so many `sequences` of `capacity` positions: for each its indices into `lengths`.
 
-    `pictures` is the number of pictures of each document; a line holds at most `max_pictures` of them, or a
-    single document that alone has more. Documents come in the order of their waiting; those that are not
-    chosen go on waiting. Lines stay out where the documents do not suffice.
+    `pictures` is the number of pictures of each document; a sequence holds at most `max_pictures` of them, or
+    a single document that alone has more. Documents come in the order of their waiting; those that are not
+    chosen go on waiting. There are fewer sequences where the documents do not suffice.
     """
     by_length = sorted((length, i) for i, length in enumerate(lengths))  # of those that are not yet taken
-    chosen: list[list[int]] = []
+    packed: list[list[int]] = []
     taken: set[int] = set()
     for oldest, length in enumerate(lengths):
-        if len(chosen) == lines:
+        if len(packed) == sequences:
             break
         if oldest not in taken:
             by_length.remove((length, oldest))
-            line = [oldest, *_fill(by_length, pictures, capacity - length, max_pictures - pictures[oldest])]
-            taken.update(line)
-            chosen.append(line)
-    return chosen
+            room, more = capacity - length, max_pictures - pictures[oldest]
+            sequence = [oldest, *_fill(by_length, pictures, room, more)]
+            taken.update(sequence)
+            packed.append(sequence)
+    return packed
 
 
 def _fill(by_length: list[tuple[int, int]], pictures: Sequence[int], room: int, more: int) -> list[int]:
     """Take the largest document that fits, again and again; `more` is how many pictures may still come."""
-    line = []
+    sequence = []
     place = bisect_right(by_length, (room, len(pictures))) - 1
     while place >= 0:
         length, i = by_length[place]
         if length <= room and pictures[i] <= max(0, more):
             del by_length[place]
-            line.append(i)
+            sequence.append(i)
             room, more = room - length, more - pictures[i]
             place = min(place, bisect_right(by_length, (room, len(pictures)))) - 1
         else:
             place -= 1
-    return line
+    return sequence
 
 
 def alike(lengths: Sequence[int], count: int) -> list[int]:

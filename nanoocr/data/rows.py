@@ -30,7 +30,7 @@ from nanoocr.pictures import open_image
 NOT_UTF8 = "a text is not UTF-8: write the file again with its texts in UTF-8"
 NO_BOXES = np.zeros((0, 4), dtype=np.float32)
 HALF = re.compile("[\ud800-\udfff]")  # JSON can escape one alone; no tokenizer can encode it
-MAX_PAGES = 64  # of the PDF of one row: as many pictures as a packed line has (`DataPlan.max_pictures`)
+MAX_PAGES = 64  # of the PDF of one row: as many pictures as a packed sequence has (`DataPlan.max_pictures`)
 TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two are of BigTIFF
 Picture = bytes | Image.Image  # an encoded file, or what it decodes to
 

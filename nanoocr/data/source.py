@@ -147,7 +147,7 @@ class EpochOrder:
         self.units, self.seed, self.length = task.units(), seed, len(task)
         files: dict[int, list[int]] = {}
         for number, unit in enumerate(self.units):
-            files.setdefault(bisect_right(task.files(), task.chosen[unit[0]]), []).append(number)
+            files.setdefault(bisect_right(task.files(), task.indices[unit[0]]), []).append(number)
         self.files = list(files.values())  # the units of each
         self._epochs: dict[int, tuple[list[int], list[int]]] = {}  # the two used last
 

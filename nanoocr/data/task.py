@@ -56,27 +56,27 @@ class Task:
 
     def fingerprint(self) -> str:
         """Stays while row i is the same row, wherever the files lie: of the `marks` and the slice."""
-        return digest([*self.marks(), self.chosen])
+        return digest([*self.marks(), self.indices])
 
     @property
-    def chosen(self) -> range:
+    def indices(self) -> range:
         """The indices of the whole set that the slice leaves."""
         return range(self.num_rows())[self.start : self.stop : self.step]
 
     def __len__(self) -> int:
-        return len(self.chosen)
+        return len(self.indices)
 
     def __getitem__(self, i: int) -> Row:
-        return self.read(self.chosen[i])
+        return self.read(self.indices[i])
 
     def __iter__(self) -> Iterator[Row]:
         return (self[i] for i in range(len(self)))
 
     def units(self) -> list[range]:
         """Positions i (of `self[i]`) of every unit in turn, without units that the slice leaves empty."""
-        chosen, bounds = self.chosen, self.bounds()
-        cuts = [max(0, -(-(bound - chosen.start) // chosen.step)) for bound in bounds]
-        pieces = [range(min(a, len(chosen)), min(b, len(chosen))) for a, b in pairwise(cuts)]
+        indices, bounds = self.indices, self.bounds()
+        cuts = [max(0, -(-(bound - indices.start) // indices.step)) for bound in bounds]
+        pieces = [range(min(a, len(indices)), min(b, len(indices))) for a, b in pairwise(cuts)]
         return [piece for piece in pieces if piece]
 
 
@@ -89,7 +89,7 @@ class ParquetTask(Task):
 
     def __getitem__(self, i: int) -> Row:
         """As `read`, where a record of a shape that it did not foresee is a bad row as well."""
-        index = self.chosen[i]
+        index = self.indices[i]
         try:
             return self.read(index)
         except BadRowError:

@@ -106,6 +106,7 @@ class Measured(NamedTuple):
 
     @property
     def ratio(self) -> float:
+        """The compression: text tokens of the truth per vision token."""
         return self.text_tokens / self.vision_tokens
 
 

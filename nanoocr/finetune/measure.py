@@ -42,6 +42,7 @@ class Reading:
 
     @property
     def errors(self) -> int:
+        """The edit distance between what was read and the truth, in characters."""
         return Levenshtein.distance(self.read, self.truth)
 
 
@@ -204,6 +205,7 @@ class Verdict:
 
     @property
     def better(self) -> bool:
+        """Whether nothing speaks against handing the tuned model over."""
         return not self.reasons
 
 

@@ -59,6 +59,7 @@ class Story:
 
     @property
     def is_tuned(self) -> bool:
+        """Whether the tuned weights are handed over, and not those of the base."""
         return self.handed == self.tuned
 
 

@@ -18,10 +18,12 @@ class PixelBox(NamedTuple):
 
     @property
     def width(self) -> int:
+        """From left to right, in pixels."""
         return self.right - self.left
 
     @property
     def height(self) -> int:
+        """From top to bottom, in pixels."""
         return self.bottom - self.top
 
 

@@ -22,10 +22,12 @@ def doubt_of_view(size: Size, views: Sequence[Size], mode: Mode | None, trained:
     `trained` names the resolution modes of the training run, besides the model's own `views`.
     """
     if mode is not None:
+        # The training has noted the names of its modes; here the mode comes as values.
         name = next((name for name, known in MODES.items() if known == mode), "")
         seen = name in trained or (not mode.tile and (mode.side, mode.side) in views)
         return None if seen else f"the model never saw --mode={name} in its training"
     height, width = choose_view(size, views)
+    # The side that shrinks more decides, since letters squeezed in one direction are lost as well.
     shrunk = max(size[0] / height, size[1] / width)
     if shrunk > FAR_SMALLER:
         return f"the picture is {shrunk:.0f} times as large as the {height} x {width} pixels that are seen"
@@ -38,6 +40,7 @@ def doubt_of_lines(reading: PageReading) -> str | None:
     Where nothing at all is kept, nothing is said that could be wrong: a picture without text ends so.
     """
     total = reading.kept + reading.left_out
+    # Of few strips most may be doubtful by chance.
     if reading.kept and total >= MANY_LEFT_OUT and reading.left_out > reading.kept:
         return f"the model is not sure of {reading.left_out} of {total} strips: it has seen no such page"
     return None

@@ -37,9 +37,11 @@ def draft_texts(logits_VHWSK: Tensor) -> list[str]:
     """The draft of each view of one line, from the head's logits."""
     chances = logits_VHWSK.float().softmax(-1).flatten(2, 3)  # (V, H, C, K)
     chances[..., 0] *= EMPTY_ODDS
+    # The empty class is given its true weight back, and then the classes sum to one again.
     chances /= chances.sum(-1, keepdim=True)
     expected_VCK = chances[..., 1:].sum(1)  # how many of each character a column holds
     shares, classes = expected_VCK.max(-1)
+    # A letter on a border gives half its probability to each side, so only the sum tells which it is.
     _, both = (expected_VCK[:, 1:] + expected_VCK[:, :-1]).max(-1)  # of two neighbours together
     mass = expected_VCK.sum(-1)
     numbers = (tensor.tolist() for tensor in (mass, shares, classes, both))
@@ -55,12 +57,15 @@ def letters_of(
         char = CHARACTERS[classes[column]]
         more = column < last
         if mass[column] > PRESENT:
+            # Two neighbouring columns that name the same letter hold one that lies on their border. Only
+            # narrow letters are slim enough to be two of them, as in "ll".
             twin = more and mass[column + 1] > PRESENT and classes[column + 1] == classes[column]
             if twin and (char not in NARROW or shares[column] + shares[column + 1] < TWICE):
                 found.append((column + 0.5, char))
                 column += 2
                 continue
             found.append((float(column), char))
+        # Neither column holds enough alone: the head has shared one letter between the two.
         elif more and mass[column + 1] <= PRESENT and mass[column] + mass[column + 1] > SHARED:
             found.append((column + 0.5, CHARACTERS[both[column]]))
             column += 1
@@ -75,6 +80,7 @@ def with_blanks(letters: Sequence[tuple[float, str]]) -> str:
     wide = widths("".join(char for _, char in letters))
     steps = [b - a for (a, _), (b, _) in pairwise(letters)]
     apart = [(a + b) / 2 for a, b in pairwise(wide)]
+    # The few steps that hold a blank do not move the median.
     unit = median(step / width for step, width in zip(steps, apart))
     text = letters[0][1]
     for (_, char), step, width in zip(letters[1:], steps, apart):
@@ -93,6 +99,7 @@ class Draft:
 
     def proposal(self, most: int) -> list[int]:
         """At most so many tokens to be judged."""
+        # A draft that has failed mostly goes on failing, and a rejected token costs as much as a good one.
         most = min(most, LITTLE) if self.failures >= PATIENCE else most
         return self.tokens[self.at : self.at + max(0, most)]
 
@@ -103,9 +110,11 @@ class Draft:
         """
         self.failures = self.failures + 1 if proposed and not accepted else 0
         here = [*self.tokens[: self.at], *proposed[: accepted + 1]]
+        # What lies behind the proposal was not judged and stays as it is.
         rest = self.tokens[self.at + len(proposed) :]
         self.tokens = [*here, *amended(proposed, picks, sure, accepted + 1), *rest]
         self.said += picks[: accepted + 1]
+        # Long agreement settles the place, so what stands before it is forgotten and the table stays small.
         if accepted >= WINDOW:
             self.tokens, self.said = self.tokens[self.at + accepted :], self.said[-1:]
         self.at = behind(self.said, self.tokens)
@@ -116,7 +125,9 @@ def amended(proposed: list[int], picks: list[int], sure: list[float], start: int
     out, place = [], start
     while place < len(proposed):
         token, pick = proposed[place], picks[place]
+        # The draft has a token too many where the model wants the one that follows.
         following = proposed[place + 1] if place + 1 < len(proposed) else None
+        # Behind a mistake the model has read a wrong text, so its word counts only where it is sure.
         if token != pick and sure[place] < SURE:
             pick = token
         out.append(pick)
@@ -131,6 +142,7 @@ BLANK_TOKEN = 32  # " " in a vocabulary whose first 256 entries are the bytes; i
 
 def behind(said: Sequence[int], tokens: Sequence[int]) -> int:
     """The place in `tokens` up to which they are the likeliest form of `said`, by edit distance."""
+    # A draft is never more than a few tokens ahead, which bounds the columns of the table.
     width = min(len(tokens), len(said) + AHEAD)
     costs = list(range(width + 1))
     for number, token in enumerate(said, 1):
@@ -139,6 +151,7 @@ def behind(said: Sequence[int], tokens: Sequence[int]) -> int:
             exchanged = costs[place - 1] + (tokens[place - 1] != token)
             row.append(min(exchanged, costs[place] + 1, row[-1] + 1))
         costs = row
+    # The draft goes on behind what was said, so its best end may be any column of the last row.
     least = min(costs)
     best = [place for place, cost in enumerate(costs) if cost == least]
     # Of places that explain it equally well: the one whose last token is the one just said, else as many

@@ -36,9 +36,11 @@ def encode_and_draft(
         parts.append(vision)
         of_views: dict[int, str] = {}
         for indices, features in groups:
+            # Views come back in groups of one size, not in the order of the pictures.
             of_views.update(zip(indices, draft_texts(head.name_patches(features))))
         first = 0
         for picture in chunk:
+            # A tile holds parts of lines, so drafts of tiles do not add up to the text of a picture.
             views = len(picture.flat())
             texts.append(of_views[first] if views == 1 else "")
             first += views
@@ -55,7 +57,9 @@ def portions(pictures: Sequence[PictureViews], most: int = ENCODE_PIXELS) -> lis
     chunks: list[list[PictureViews]] = []
     pixels = 0
     for picture in pictures:
+        # A pixel has three values.
         size = sum(view.numel() // 3 for view in picture.flat())
+        # The first picture opens a part whatever its size, so that none is too large.
         if not chunks or pixels + size > most:
             chunks, pixels = [*chunks, []], 0
         chunks[-1].append(picture)

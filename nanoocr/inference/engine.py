@@ -50,6 +50,8 @@ class Request:
 
 
 class TokenCount(NamedTuple):
+    """How many tokens one request took, by kind."""
+
     vision: int  # prompt tokens that stand for pictures
     prompt: int  # all other prompt tokens
     text: int  # generated tokens
@@ -93,10 +95,7 @@ class Event(NamedTuple):
 
 @dataclass
 class Row:
-    """The state of one request while its batch runs.
-
-    The server, whose rows come and go, runs them by `start`, `prefill`, `take`, `advance` and `complete`.
-    """
+    """The state of one request while its batch runs; the server, whose rows come and go, holds them too."""
 
     index: int
     request: Request
@@ -318,6 +317,7 @@ class Engine:
         """Run all prompts at once: the filled cache, and the logits (B, V) behind each prompt."""
         model, device = self.model, self.model.device
         lengths = torch.tensor([len(row.request.ids) for row in rows])
+        # The padding may be any id: attention is causal, and `cache.lengths` hides what stands behind.
         ids_BT = torch.full((len(rows), int(lengths.max())), self.tokenizer.bos_id)
         for ids_T, row in zip(ids_BT, rows):
             ids_T[: len(row.request.ids)] = torch.tensor(row.request.ids)

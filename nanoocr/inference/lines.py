@@ -47,11 +47,13 @@ class Decodes(Protocol):
     """What a LineReader needs of an engine: the server has one that many requests share."""
 
     @property
-    def model(self) -> VLM: ...
+    def model(self) -> VLM:
+        """The model, which names the id of a picture's tokens."""
 
     def generate(
         self, requests: Sequence[Request], sampling: SamplingConfig | None = None, *, max_batch: int = ...
-    ) -> list[Completion]: ...
+    ) -> list[Completion]:
+        """A completion for each request, in their order, `max_batch` of them decoded together."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,10 @@ class LineReader:
         on_head = layout.upright.quarter_turns >= 2  # for letters at random the finder's signs say nothing
         if not on_head and not (layout.lines and layout.upright.doubtful_180):
             return layout
+        # Reading costs time, so the other way up is tried only where this one reads badly.
         if not on_head and self._probe(image, layout)[0] >= SURE:
             return layout
+        # Lines are cut along the direction of reading, so the layout has to be found anew.
         other = find_page(image, (layout.upright.quarter_turns + 2) % 4)
         level, turned = (other, layout) if on_head else (layout, other)
         on_its_head = reads_better_turned(self._probe(image, level), self._probe(image, turned))
@@ -114,15 +118,18 @@ class LineReader:
 
     def _probe(self, image: Image.Image, layout: PageLayout) -> tuple[float, int]:
         """Mean confidence of the strips of the longest lines, and how many characters they say."""
+        # The line with the most letters says the most, and not the one with the largest.
         longest = sorted(layout.lines, key=lambda line: _length(line) / line.cap_height)[-PROBES:]
         strips = [strip for line in longest for strip in cut_strips(image, line)[:1]]
         readings = self.read_strips(strips)
         said = [reading for reading in readings if reading.completion.text]
         letters = sum(len(reading.completion.text) for reading in said)
+        # A strip in which nothing is read speaks against this way up, so all probes share the mean.
         return sum(reading.confidence for reading in said) / max(len(readings), 1), letters
 
     def read_strips(self, strips: Sequence[Strip]) -> list[StripReading]:
         """What each strip says, in their order; strips of one width are read together."""
+        # Strips of one width go through the encoder together and end after about as many steps.
         order = sorted(range(len(strips)), key=lambda i: strips[i].image.shape[1])
         requests = [self.request(strips[i]) for i in order]
         done = self.engine.generate(requests, self.sampling, max_batch=STRIPS_AT_ONCE) if requests else []
@@ -143,6 +150,7 @@ def reads_better_turned(level: tuple[float, int], turned: tuple[float, int]) -> 
     Few pages do, so that reading must speak clearly for it. A letter or two cannot: many a sign is another
     one on its head.
     """
+    # The fewer characters there are, the more the two readings must differ.
     clearly = CLEARLY + 1 / max(level[1], turned[1], 1)
     return turned[0] > level[0] + clearly
 
@@ -166,6 +174,7 @@ def assemble(layout: PageLayout, readings: Sequence[StripReading], least: float)
     if least and hardly_text(layout, kept):
         kept = []
     unsure = len(said) - len(kept)
+    # Strips come in reading order, and a dictionary keeps the order of its keys.
     by_line: dict[int, list[StripReading]] = {}
     for reading in kept:
         by_line.setdefault(reading.strip.line, []).append(reading)
@@ -214,6 +223,7 @@ def make_line(line: TextLine, parts: Sequence[StripReading]) -> Line:
     for reading in parts:
         start = _on_page(reading.strip, reading.strip.used[0])
         placed = list(words_of(line, reading))
+        # A line without a blank is cut inside a word; the two strips then touch, and so do the halves.
         if end is not None and placed and math.dist(start, end) < SAME_WORD * line.cap_height:
             words[-1:] = [_joined(words[-1], placed.pop(0))]
         words += placed
@@ -242,10 +252,12 @@ def word_confidences(completion: Completion, texts: Sequence[str]) -> list[float
     """Geometric mean of the probabilities of each word's tokens, the blank before it included."""
     ends, at = [], 0
     for text in texts:
+        # The search goes on behind the last word, because the same word may come twice.
         at = completion.text.index(text, at) + len(text)
         ends.append(at)
     groups: list[list[float]] = [[] for _ in texts]
     for place, probability in zip(completion.places, completion.probabilities, strict=True):
+        # A blank stands before its word, so a token belongs to the first word that ends behind it.
         number = next((i for i, end in enumerate(ends) if place < end), len(ends) - 1)
         groups[number].append(probability)
     return [geometric_mean(group) for group in groups]
@@ -253,6 +265,7 @@ def word_confidences(completion: Completion, texts: Sequence[str]) -> list[float
 
 def _joined(one: Word, other: Word) -> Word:
     quad = (one.quad[0], other.quad[1], other.quad[2], one.quad[3])
+    # A word is as doubtful as its worse half; a mean would hide that.
     least = min(one.confidence or 0.0, other.confidence or 0.0)
     return Word(one.text + other.text, quad, least)
 
@@ -265,12 +278,14 @@ def _gaps_in_strip(line: TextLine, strip: Strip) -> list[Span]:
     along = lengths_along(line)
     at = np.asarray(line.gaps).reshape(-1)
     on_page = np.stack([np.interp(at, along, points[:, 0]), np.interp(at, along, points[:, 1])], axis=1)
+    # Only the columns matter: on the strip the baseline is level.
     columns = np.linalg.solve(strip.to_page[:, :2], (on_page - strip.to_page[:, 2]).T)[0]
     return [Span(float(start), float(end)) for start, end in columns.reshape(-1, 2)]
 
 
 def _word_quad(strip: Strip, span: Span, text: str) -> Quad:
     """The word's corners on the page: as high as its letters rise above the baseline and hang below it."""
+    # Capitals and digits rise as high as ascenders; all other letters are as high as an x.
     tall = any(char in ASCENDERS or not char.islower() for char in text)
     top = BASELINE - CAP_HEIGHT * (1.05 if tall else 0.75)
     bottom = BASELINE + CAP_HEIGHT * (0.3 if any(char in DESCENDERS for char in text) else 0.03)

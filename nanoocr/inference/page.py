@@ -53,6 +53,7 @@ class Page:
             "status": self.status,
             "error": self.error,
             "seconds": rounded(self.seconds, 4),
+            # A named tuple would become a bare list in JSON.
             "tokens": self.tokens._asdict(),
             "confidence": rounded(self.confidence, 4),
             "width": self.width,
@@ -65,6 +66,7 @@ class Page:
 
     def to_json(self) -> str:
         """`to_dict` as one line of JSON."""
+        # NaN is no JSON: an error here is better than a file that no other program can parse.
         return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
 
     def to_hocr(self) -> str:
@@ -93,6 +95,7 @@ class Page:
             UsageError: `path` is the file that was read.
             OutputError: the file cannot be written, or what was read cannot be shown.
         """
+        # Imported here, because the PDF library is only for those who write one.
         from nanoocr.formats import merge_pdf
 
         merge_pdf([self], path, None if source is None else {self.file: source})
@@ -100,12 +103,14 @@ class Page:
     def _rendered(self, name: str) -> str:
         from nanoocr.formats import render  # only for who asks: reading needs none of it
 
+        # XML comes as bytes, since it declares its own encoding.
         content = render([self], name)
         return content if isinstance(content, str) else content.decode("utf-8")
 
 
 def make_page(picture: Picture, completion: Completion | None, waited: float) -> Page:
     """The record of a page read in one view; `waited` seconds passed before its batch."""
+    # There is nothing to complete where a picture cannot be opened or is too large for the model.
     if completion is None:
         return error_page(picture)
     return Page(
@@ -124,6 +129,7 @@ def with_doubt(page: Page, doubt: str | None) -> Page:
     """The page with the reason not to trust it; a text that is cut off keeps the status that says so."""
     if doubt is None or page.status == "error":
         return page
+    # That a text is cut is certain, and a doubt is not: the certain one keeps the status.
     return replace(page, status="doubtful" if page.status == "ok" else page.status, doubt=doubt)
 
 

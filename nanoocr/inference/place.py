@@ -36,7 +36,9 @@ def place_words(words: Sequence[str], line: Span, gaps: Sequence[Span]) -> list[
     if not words:
         return []
     expected = _by_width(words, line)
+    # The margins of a strip are blank too, but they lie between no words.
     inner = [gap for gap in gaps if line.start < gap.start and gap.end < line.end]
+    # In tight print the finder misses blanks; then not every word can get one of its own.
     if len(words) == 1 or len(inner) < len(words) - 1:
         return expected
     chosen = _match([(a.end + b.start) / 2 for a, b in pairwise(expected)], inner, line)
@@ -48,6 +50,7 @@ def place_words(words: Sequence[str], line: Span, gaps: Sequence[Span]) -> list[
 def _by_width(words: Sequence[str], line: Span) -> list[Span]:
     """The words one behind the other, a narrow blank between two, stretched to the line."""
     lengths = [sum(widths(word)) for word in words]
+    # In widths of a common letter, about as most faces set it.
     blank = 0.6
     scale = (line.end - line.start) / (sum(lengths) + blank * (len(words) - 1))
     spans, at = [], line.start
@@ -63,6 +66,7 @@ def _match(wanted: Sequence[float], gaps: Sequence[Span], line: Span) -> list[Sp
     word = (line.end - line.start) / (len(wanted) + 1)
 
     def cost(place: float, gap: Span) -> float:
+        # Measured in words, so that long and short lines weigh the blank's width alike.
         away = abs((gap.start + gap.end) / 2 - place) / word
         return WRONG_PLACE * away - (gap.end - gap.start) / widest
 
@@ -71,8 +75,10 @@ def _match(wanted: Sequence[float], gaps: Sequence[Span], line: Span) -> list[Sp
     for number, place in enumerate(wanted):
         row: list[tuple[float, tuple[int, ...]]] = [(float("inf"), ())]
         for j, gap in enumerate(gaps):
+            # A state that has no gap for an earlier word cannot be continued.
             before = best[j] if len(best[j][1]) == number else (float("inf"), ())
             taken = (before[0] + cost(place, gap), (*before[1], j))
+            # Either this gap is taken, or the best choice without it stays.
             row.append(min(row[-1], taken, key=lambda pair: pair[0]))
         best = row
     return [gaps[j] for j in best[-1][1]]

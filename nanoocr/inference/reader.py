@@ -148,6 +148,7 @@ class Reader:
             return list(self.read_pictures(every, prompt, max_tokens=max_tokens))
         check_source(source)
         pictures = open_source(source, pages=pages)
+        # Two are opened to learn whether there are several; the others wait for their turn.
         first = list(islice(pictures, 2))
         if len(first) != 1:
             return list(self.read_pictures(chain(first, pictures), prompt, max_tokens=max_tokens))
@@ -179,6 +180,7 @@ class Reader:
             completions = iter(
                 self.engine.generate(requests, self.sampling, max_batch=self.max_batch, first=readable)
             )
+            # Rows draw their random numbers by this count, so a picture that fails must not move it.
             readable += len(requests)
             for picture, request, doubt in batch:
                 page = make_page(picture, None if request is None else next(completions), waited)
@@ -187,6 +189,7 @@ class Reader:
     def line_reader(self, prompt: str, max_tokens: int | None = None) -> LineReader:
         """What asks this model about strips: the prompt's ids, cut where the picture's run stands."""
         image = self.model.image_id
+        # One token marks the place of the picture; each strip then takes as many as its width needs.
         ids = picture_prompt(self.tokenizer, prompt, 1)
         place = ids.index(image)
         return LineReader(
@@ -214,6 +217,7 @@ class Reader:
         request = make_request(self.model, self.tokenizer, picture.image, prompt, max_tokens, self.mode)
         vision, most = request.ids.count(self.model.image_id), self.model.config.gpt.sequence_len
         picture = picture._replace(image=None)
+        # Only where the picture is to blame: a prompt that is too long by itself is the engine's to refuse.
         if vision and len(request.ids) > most >= len(request.ids) - vision:
             message = (
                 f"{picture.file} needs {len(request.ids)} tokens with its prompt, the model takes {most}: "

@@ -76,11 +76,13 @@ class NgramGuard:
         n = self.config.no_repeat_ngram
         start = len(self.ids) - n
         if start >= 0:
+            # Filed under all ids but the last, which is the one that must not follow again.
             self.starts.setdefault(tuple(self.ids[start:-1]), []).append(start)
 
     def forbidden(self) -> list[int]:
         """Ids that must not come next."""
         n = self.config.no_repeat_ngram
+        # Looking up the prefix costs the same however long the text has become.
         prefix = tuple(self.ids[len(self.ids) - n + 1 :])
         oldest = len(self.ids) - self.config.no_repeat_window
         found = (self.ids[start + n - 1] for start in self.starts.get(prefix, ()) if start >= oldest)
@@ -106,6 +108,7 @@ class Sampler:
 
         A probability is that of the model itself: before temperature, guard and forbidden ids.
         """
+        # This makes a copy: the probabilities below are those of the untouched logits.
         allowed_BV = logits_BV.masked_fill(self.never, float("-inf"))
         for row, guard in enumerate(self.guards or ()):
             allowed_BV[row, guard.forbidden()] = float("-inf")
@@ -123,6 +126,7 @@ class Sampler:
 
     def keep_rows(self, rows: list[int]) -> None:
         """Drop all rows but these (indices into the present batch, in order)."""
+        # Each row keeps its own numbers and its own history when others leave the batch.
         if self.uniform_BS is not None:
             self.uniform_BS = self.uniform_BS[rows]
         if self.guards is not None:
@@ -131,6 +135,7 @@ class Sampler:
 
 def uniform_numbers(seed: int, rows: Sequence[int], steps: int) -> Tensor:
     """(B, steps) fp32 in [0, 1): row i of the requests always gets the same numbers for the same seed."""
+    # Drawn on the CPU, because a GPU gives other numbers for the same seed.
     numbers = torch.empty(len(rows), steps)
     for numbers_S, row in zip(numbers, rows):
         # Seeds that differ in few bits give related first numbers in some generators: spread them.
@@ -142,6 +147,7 @@ def uniform_numbers(seed: int, rows: Sequence[int], steps: int) -> Tensor:
 def draw(logits_BV: Tensor, uniform_B: Tensor, config: SamplingConfig) -> Tensor:
     """Sample ids (B,) by inverting the cumulative distribution at `uniform_B`; -inf is never drawn."""
     count = logits_BV.size(-1) if config.top_k is None else min(config.top_k, logits_BV.size(-1))
+    # Sorted, likeliest first: so the sums below can be cut off for top-p.
     best_BK, ids_BK = (logits_BV / config.temperature).topk(count)  # likeliest first
     probabilities_BK = best_BK.softmax(dim=-1)
     cumulative_BK = probabilities_BK.cumsum(dim=-1)
@@ -150,6 +156,7 @@ def draw(logits_BV: Tensor, uniform_B: Tensor, config: SamplingConfig) -> Tensor
         # A candidate stays while those before it have not yet reached top_p: the first one always does.
         possible_BK &= cumulative_BK - probabilities_BK < config.top_p
         cumulative_BK = (probabilities_BK * possible_BK).cumsum(dim=-1)
+    # The number of candidates whose sum lies below the drawn number is the index of the one chosen.
     rank_B = (cumulative_BK <= uniform_B[:, None] * cumulative_BK[:, -1:]).sum(dim=-1)
     # The sum of many roundings may not reach the last candidate's true bound: stay among the possible.
     last_B = possible_BK.sum(dim=-1) - 1
@@ -178,8 +185,10 @@ def find_loop(ids: Sequence[int]) -> Loop | None:
         span = max(LOOP_SPAN, LOOP_COPIES * cycle)
         if len(ids) < span:
             return None  # longer cycles need a longer span still
+        # Comparing one pair first is cheap, and it rules out nearly every cycle.
         if ids[-1] == ids[-1 - cycle] and ids[-span + cycle :] == ids[-span:-cycle]:
             start = len(ids) - span
+            # The loop may have begun long before the span that proves it.
             while start > 0 and ids[start - 1] == ids[start - 1 + cycle]:
                 start -= 1
             return Loop(cycle, len(ids) - start - cycle)

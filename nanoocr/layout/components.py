@@ -32,10 +32,12 @@ class Boxes:
 
     @property
     def width(self) -> np.ndarray:
+        """(N,) pixels."""
         return self.x1 - self.x0
 
     @property
     def height(self) -> np.ndarray:
+        """(N,) pixels."""
         return self.y1 - self.y0
 
     def take(self, which: np.ndarray) -> Boxes:
@@ -56,6 +58,7 @@ def find_components(ink: np.ndarray, depth: np.ndarray) -> Boxes:
     """Boxes of the 8-connected pieces of a mask (H, W) uint8; `depth` (H, W) uint8 gives their contrast."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(ink, connectivity=8, ltype=cv2.CV_32S)
     x, y, width, height, area = stats[1:].astype(np.float64).T
+    # Ink covers a small part of a page, so only its pixels are summed.
     place = np.flatnonzero(ink)
     total = np.bincount(labels.ravel()[place], depth.ravel()[place], minlength=count)[1:]
     contrast = total / np.maximum(area, 1)
@@ -66,6 +69,7 @@ def find_components(ink: np.ndarray, depth: np.ndarray) -> Boxes:
 
 def _crowd(ink: np.ndarray, stats: np.ndarray) -> np.ndarray:
     """The share of ink in two bands of a third of the box's height above and below each box (N,)."""
+    # With running sums over the page the ink of any box takes four look-ups.
     sums = cv2.integral(ink)
     x0, y0, width, height = stats[:, :4].T
     x1, y1 = x0 + width, y0 + height
@@ -109,6 +113,7 @@ def concatenate(parts: list[Boxes]) -> Boxes:
 
 def group_quantile(values: np.ndarray, group: np.ndarray, count: int, quantile: float) -> np.ndarray:
     """The quantile of the values (N,) in each of `count` groups, numbered by `group` (N,); 0 for none."""
+    # Sorted by group and then by value, each group is one stretch and its quantile a place in it.
     order = np.lexsort((values, group))
     sizes = np.bincount(group, minlength=count)
     starts = np.cumsum(sizes) - sizes
@@ -123,9 +128,11 @@ def group_extent(boxes: Boxes, group: np.ndarray, count: int) -> Boxes:
     """The box around each group's boxes, the sum of their ink and its contrast."""
     lows = [np.full(count, np.inf), np.full(count, np.inf)]
     highs = [np.full(count, -np.inf), np.full(count, -np.inf)]
+    # `minimum.at` heeds every box of a group, where plain indexing would keep the last one only.
     for low, high, first, last in zip(lows, highs, (boxes.x0, boxes.y0), (boxes.x1, boxes.y1)):
         np.minimum.at(low, group, first)
         np.maximum.at(high, group, last)
+    # Means are weighted by ink, as if the pixels themselves had been averaged.
     area = np.bincount(group, boxes.area, minlength=count)
     contrast = np.bincount(group, boxes.area * boxes.contrast, minlength=count) / np.maximum(area, 1)
     crowd = np.bincount(group, boxes.area * boxes.crowd, minlength=count) / np.maximum(area, 1)
@@ -146,6 +153,7 @@ def chain_labels(follower: np.ndarray) -> tuple[np.ndarray, int]:
     Returns the number of each item's chain (N,) and how many chains there are.
     """
     end = follower.copy()
+    # Each round doubles the step, so that a chain of a thousand letters takes ten rounds.
     while True:
         further = end[end]
         if np.array_equal(further, end):

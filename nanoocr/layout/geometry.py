@@ -28,6 +28,7 @@ class Frame:
 
     def points(self, xy: np.ndarray) -> np.ndarray:
         """Maps points (..., 2) to pixels of the original picture whose centres are whole numbers."""
+        # The copy counts from the edge of its first pixel, the picture from that pixel's centre.
         return xy @ self.to_page[:, :2].T + self.to_page[:, 2] - 0.5
 
 
@@ -54,8 +55,10 @@ def fit_baseline(own: Boxes, marks: Boxes, row: Runs) -> np.ndarray:
     edges = np.linspace(start, end, max(int((end - start) / (10 * cap)), 1) + 1)
     x = (own.x0 + own.x1) / 2
     off = own.y1 - _on_curve(row, x)
+    # Letters that hang or are raised do not stand on the baseline.
     near = np.abs(off) < 0.35 * cap
     inside = [near & (x >= low) & (x < high) for low, high in itertools.pairwise(edges)]
+    # The median of fewer than four letters may follow a descender.
     knots = [(np.median(x[part]), np.median(off[part])) for part in inside if part.sum() >= 4]
     nodes = _on_curve(row, edges)
     if len(knots) >= 3:
@@ -75,6 +78,7 @@ def outline(own: Boxes, marks: Boxes, baseline: np.ndarray, cap: float) -> RowSh
     x0, x1 = np.concatenate([own.x0, marks.x0]), np.concatenate([own.x1, marks.x1])
     y0, y1 = np.concatenate([own.y0, marks.y0]), np.concatenate([own.y1, marks.y1])
     base = np.interp((x0 + x1) / 2, *baseline.T)
+    # Accents and descenders count, but a stain above or below must not stretch the line.
     up = min(max(float((base - y0).max()), cap), 1.5 * cap)
     down = min(max(float((y1 - base).max()), 0.25 * cap), 0.5 * cap)
     return RowShape(baseline, cap, up, down, _blanks(x0, x1, WORD_GAP * cap))

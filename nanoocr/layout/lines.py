@@ -57,6 +57,7 @@ def letter_like(boxes: Boxes, page_height: int) -> np.ndarray:
     """Which boxes may be letters, or words whose letters touch: (N,) bool. Marks, rules, pictures are not."""
     width, height = boxes.width, boxes.height
     typical = typical_height(boxes)
+    # The bounds are wide, because what passes wrongly is sifted out later with its run.
     fits = (height >= SMALLEST) & (height < 0.5 * page_height + 20) & (height < 12 * typical)
     shape = (width < 15 * height) & (height < 15 * width)
     solid = boxes.area > 0.06 * width * height
@@ -80,8 +81,10 @@ def find_chains(letters: Boxes) -> tuple[np.ndarray, Runs]:
     )
     centre = (letters.y0 + letters.y1) / 2
     fits = (gap <= LETTER_GAP * taller) & (gap > -0.7 * taller) & (letters.x1[right] > letters.x1[left])
+    # Letters of one line share most of their height, and those of two lines hardly any.
     fits &= (overlap > 0.4 * shorter) & (taller < 2.6 * shorter)
     fits &= np.abs(centre[left] - centre[right]) < 0.5 * taller
+    # A step between the feet weighs more than distance, so that no row branches into the next.
     cost = np.maximum(gap, 0) + 1.5 * np.abs(letters.y1[left] - letters.y1[right])
     chain, count = _choose(left[fits], right[fits], cost[fits], len(letters))
     return chain, measure_runs(letters, chain, count)
@@ -90,6 +93,7 @@ def find_chains(letters: Boxes) -> tuple[np.ndarray, Runs]:
 def find_runs(letters: Boxes, largest_gap: float = RUN_GAP) -> tuple[np.ndarray, Runs]:
     """Joins letters to runs, then runs across blanks between words: the run of each letter, and the runs."""
     chain, runs = find_chains(letters)
+    # Longer runs have surer slopes, which let the second round join what the first could not.
     for _ in range(2):
         joined, count = _link_runs(runs, largest_gap, largest_ratio=1.8)
         chain = joined[chain]
@@ -220,6 +224,7 @@ def _neighbours(boxes: Boxes, height: np.ndarray, reach: int = 4) -> tuple[np.nd
     """Pairs (left, right) of boxes that share a row of the page and stand among the next `reach` of it."""
     if len(boxes) < 2:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    # Rows of half a letter: two letters of one line surely share one of them.
     row_height = max(float(np.median(height)) / 2, 3.0)
     first = (boxes.y0 // row_height).astype(np.int64)
     # Tall boxes are entered in 40 rows at most: pictures must not fill the memory.

@@ -35,6 +35,7 @@ def absorb(letters: Boxes, run_of: np.ndarray, runs: Runs) -> tuple[np.ndarray, 
     within = (high - low) > 0.7 * inner.box.height[:, None]
     reach = 0.3 * outer.cap
     within &= (inner.box.x0[:, None] > outer.box.x0 - reach) & (inner.box.x1[:, None] < outer.box.x1 + reach)
+    # Only the smaller one of two joins the other, so that no circle arises.
     within &= size[small][:, None] < 0.5 * size[large][None]
     target = np.arange(len(runs))
     some = within.any(axis=1)
@@ -71,6 +72,7 @@ def split_touching(letters: Boxes, runs: Runs) -> Boxes:
     """
     typical = typical_height(letters)
     long = runs.take(runs.letters >= 4)
+    # A photo may have any number of tall pieces, and each of them costs a search.
     tall = np.flatnonzero(letters.height > TALLEST * typical)[:1000]
     if not len(tall) or not len(long):
         return letters
@@ -95,6 +97,7 @@ def _cuts(runs: Runs) -> list[float]:
     """The heights at which a box over these runs is cut: under each baseline that has another line below."""
     cap = float(np.median(runs.cap))
     bases = np.sort(runs.base)
+    # Runs of one line differ by a pixel or two and count as one baseline.
     bases = bases[np.concatenate([[True], np.diff(bases) > 0.9 * cap])]
     return [float(base + 0.25 * cap) for base in bases[:-1]]
 
@@ -136,6 +139,7 @@ def _emptiest_row(own: Boxes, run: Runs, ink: np.ndarray, turn: np.ndarray) -> f
     level_y, level_x = np.meshgrid(rows, np.arange(int(own.x0.min()), int(own.x1.max())), indexing="ij")
     x, y = np.rint(np.tensordot(turn.T, np.stack([level_x, level_y]), axes=1)).astype(np.int64)
     profile = ink[np.clip(y, 0, ink.shape[0] - 1), np.clip(x, 0, ink.shape[1] - 1)].mean(axis=1)
+    # Two lines that have grown together part near the middle.
     low, high = int(0.3 * len(rows)), int(0.7 * len(rows)) + 1
     if high - low < 3:
         return None

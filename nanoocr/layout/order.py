@@ -51,6 +51,7 @@ def _blocks(base: np.ndarray, cap: np.ndarray) -> np.ndarray:
         return np.zeros(len(base), dtype=np.int64)
     pitch = np.diff(base)
     smaller = np.minimum(cap[1:], cap[:-1])
+    # Distances count in letter heights, so that large and small print are judged alike.
     usual = float(np.median(np.minimum(pitch / smaller, 4.0)))
     far = pitch / smaller > max(PARAGRAPH_GAP * usual, 1.8)
     other_size = np.maximum(cap[1:], cap[:-1]) > 1.5 * smaller
@@ -59,6 +60,7 @@ def _blocks(base: np.ndarray, cap: np.ndarray) -> np.ndarray:
 
 def _regions(runs: Runs, members: np.ndarray, depth: int) -> list[np.ndarray]:
     """Parts a set of runs (indices) into regions without columns, in reading order."""
+    # Fewer than four runs show no columns, and the depth bounds the time on any input.
     if len(members) < 4 or depth == 0:
         return [members]
     own = runs.take(members)
@@ -81,6 +83,7 @@ def _regions(runs: Runs, members: np.ndarray, depth: int) -> list[np.ndarray]:
 
 def _gutters(own: Runs) -> list[float]:
     """Where columns may part: the middles of upright stripes that few runs cross, the emptiest first."""
+    # Stripes of half a letter are narrow enough to find every gutter.
     unit = max(float(np.median(own.cap)) / 2, 1.0)
     start = own.box.x0.min()
     first = ((own.box.x0 - start) // unit).astype(np.int64)
@@ -99,6 +102,7 @@ def _gutters(own: Runs) -> list[float]:
         if high - low >= 2:
             middle = emptiest[len(emptiest) // 2] + 0.5
             found.append((float(cover[low:high].min()), -(high - low), float(start + middle * unit)))
+    # Each try costs a pass over all runs, and a true gutter is among the emptiest.
     return [middle for _, _, middle in sorted(found)[:8]]
 
 
@@ -129,6 +133,7 @@ def _are_columns(left: Runs, right: Runs) -> bool:
     top = max(left.base.min(), right.base.min())
     bottom = min(left.base.max(), right.base.max())
     lower = min(np.ptp(left.base), np.ptp(right.base))
+    # Sides that share hardly any height do not stand beside each other.
     if bottom - top < 0.3 * lower:
         return False
     if _is_prose(left) and _is_prose(right):

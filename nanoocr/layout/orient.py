@@ -99,6 +99,7 @@ def _rising_and_hanging(letters: Boxes, chain: np.ndarray, runs: Runs) -> tuple[
     height = np.maximum(bottom - top, 1)
     long = (runs.letters >= 5)[chain]
     up, down = (top - high) / height, (low - bottom) / height
+    # What reaches far both up and down is a bracket, or two letters that touch.
     rising = long & (up > 0.2) & (up < 0.7) & (down < 0.12)
     hanging = long & (down > 0.2) & (down < 0.7) & (up < 0.12)
     return int(rising.sum()), int(hanging.sum()), int(long.sum())

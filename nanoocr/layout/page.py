@@ -163,6 +163,7 @@ def _find_lines(page: _Page, tilt: float) -> list[TextLine]:
     marks, letters = level_boxes(page.marks, tilt), level_boxes(page.letters, tilt)
     if not len(letters):
         return []
+    # Lines that touch are parted first, because all that follows measures letters by their line.
     letters = split_double_rows(letters, *find_runs(letters), page.ink, turn)
     letters = split_touching(letters, find_runs(letters)[1])
     letters, run_of, runs = _runs_of(letters)
@@ -172,6 +173,7 @@ def _find_lines(page: _Page, tilt: float) -> list[TextLine]:
     if not text.any():
         return []
     letters = letters.take(rescue(letters, run_of, runs, text))
+    # Runs are found anew, since letters between which dirt stood can now join.
     letters, run_of, runs = _runs_of(letters, NARROWEST_GUTTER)
     dots = small_runs(runs)
     marks = concatenate([marks, letters.take(dots[run_of])])

@@ -24,6 +24,7 @@ def shape_rows(letters: Boxes, row_of: np.ndarray, marks: Boxes, block_of: np.nd
         own, with_marks = letters.take(own_letters[k]), marks.take(own_marks[k])
         baselines.append(fit_baseline(own, with_marks, rows.take(np.array([k]))))
         rise[own_letters[k]] = np.interp((own.x0 + own.x1) / 2, *baselines[k].T) - own.y0
+    # Not the highest letter of all: brackets and accents rise above the capitals.
     high = np.maximum(group_quantile(rise, row_of, count, 0.85), 3.0)
     low = group_quantile(rise, row_of, count, 0.2)
     cap = _borrow_caps(high, high < 1.2 * low, rows.letters, block_of)
@@ -55,6 +56,7 @@ def _borrow_caps(cap: np.ndarray, flat: np.ndarray, letters: np.ndarray, block_o
             continue
         usual = float(np.median(cap[near]))
         ratio = cap[k] / usual
+        # In most faces low letters have two thirds to four fifths of the height of capitals.
         if 0.6 < ratio < 0.83:
             result[k] = usual
         elif letters[k] <= 3 and ratio > 0.87:
@@ -91,6 +93,7 @@ def foreign_ink(letters: Boxes, row_of: np.ndarray, shapes: list[RowShape]) -> l
     result = []
     for row, shape in enumerate(shapes):
         base = shape.baseline[:, 1]
+        # A strip shows 1.5 capitals above the baseline and half a one below; a little more is kept.
         low, high = base.min() - 1.7 * shape.cap, base.max() + 0.7 * shape.cap
         start, end = shape.baseline[0, 0] - shape.cap, shape.baseline[-1, 0] + shape.cap
         shown = (letters.y1 > low) & (letters.y0 < high) & (letters.x1 > start) & (letters.x0 < end)
@@ -105,6 +108,7 @@ def _clear_of(other: np.ndarray, own: np.ndarray) -> np.ndarray:
     if not len(other) or not len(own):
         return other
     beside = (other[:, None, 0] < own[None, :, 2] + 1) & (other[:, None, 2] > own[None, :, 0] - 1)
+    # A box is trimmed and not dropped: the tail of a letter may reach down between own letters.
     above = other[:, 1] + other[:, 3] < float(np.median(own[:, 1] + own[:, 3]))
     result = other.copy()
     top = np.where(beside, own[None, :, 1], np.inf).min(axis=1) - 1

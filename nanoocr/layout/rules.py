@@ -24,6 +24,7 @@ def remove_rules(ink: np.ndarray, enlarged: float = 1.0) -> np.ndarray:
 def _strokes(ink: np.ndarray, along: tuple[int, int], across: tuple[int, int]) -> np.ndarray:
     """The strokes that hold a bar of size `along` and none of size `across`, with their soft edges."""
     long = cv2.morphologyEx(ink, cv2.MORPH_OPEN, np.ones(along[::-1], np.uint8))
+    # Most pages have no rules, and what follows costs more than this look.
     if not long.any():
         return long
     thick = cv2.morphologyEx(ink, cv2.MORPH_OPEN, np.ones(across[::-1], np.uint8))

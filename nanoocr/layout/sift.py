@@ -10,10 +10,8 @@ from nanoocr.layout.lines import Runs
 SCARCE = 0.06  # share of the letters of a picture
 LEAST_CONTRAST = 5.0  # grey levels beyond the threshold
 FAINTEST = 0.3  # of the usual contrast of a page: fainter runs are stains and the print of the other side
-FILLS, LOW = (
-    0.35,
-    128,
-)  # letters take more of a picture of one line; pixels that such a picture is high at most
+FILLS = 0.35  # of the height of a picture of one line: letters take more
+LOW = 128  # pixels that a picture of one line is high at most
 COLUMNS = 8  # of a table of short cells, counted from longer text
 EDGE = 1.5  # pixels from the picture's edge at which a letter counts as cut by it
 CUT_LETTERS, CUT_HEIGHT = 0.6, 0.75  # share of a cut line's letters at the edge; its height, in usual ones
@@ -34,6 +32,7 @@ def plausible(letters: Boxes, run_of: np.ndarray, runs: Runs) -> np.ndarray:
     quality -= np.maximum(np.abs(runs.slope) - 0.08, 0)
     narrow = group_quantile(letters.width, run_of, count, 0.5) < 0.25 * runs.cap
     bars = narrow & (filled > 0.85) & (runs.letters >= 5)  # of a bar code
+    # The fewer letters a run has, the more often it is regular by chance.
     least = np.select([runs.letters >= 8, runs.letters >= 4], [0.65, 0.7], 0.8)
     fits = ~bars & (quality > least) & (filled < 0.92) & (runs.box.contrast > LEAST_CONTRAST)
     sure = fits & (runs.letters >= 4) & (quality > 0.8) & (runs.box.contrast > 2 * LEAST_CONTRAST)
@@ -83,6 +82,7 @@ def rescue(letters: Boxes, run_of: np.ndarray, runs: Runs, text: np.ndarray) -> 
     kept = text[run_of]
     rest = np.flatnonzero(~kept)
     sure = runs.take(text)
+    # In parts, because the comparison is a table of letters by runs.
     for part in np.array_split(rest, len(rest) // 2000 + 1):
         kept[part] = _in_row_with(letters.take(part), sure)
     return kept
@@ -104,6 +104,7 @@ def _has_company(runs: Runs, few: np.ndarray, sure: np.ndarray) -> np.ndarray:
     same_row = away < 0.5 * cap
     near = ((aside < 10 * cap) & (away < 8 * cap)) | (same_row & (aside < 40 * cap))
     near &= cap < 2.2 * np.minimum(short.cap[:, None], text.cap[None])
+    # A faint piece beside dark text is dirt, or shows through from the other side.
     near &= short.box.contrast[:, None] > 0.5 * text.box.contrast[None]
     result = few.copy()
     result[few] = near.any(axis=1)
@@ -140,6 +141,7 @@ def cut_by_edge(letters: Boxes, run_of: np.ndarray, runs: Runs, height: int) -> 
     at_top, at_bottom = letters.y0 <= EDGE, letters.y1 >= height - EDGE
     share = np.stack([_share_of(at_top, run_of, len(runs)), _share_of(at_bottom, run_of, len(runs))])
     touches = (share > CUT_LETTERS).any(axis=0)
+    # Where every run touches, somebody has cut a line out tightly and means what is left.
     if touches.all():
         return np.zeros(len(runs), bool)
     usual = weighted_median(runs.cap[~touches], runs.letters[~touches])

@@ -94,7 +94,7 @@ class KVCache:
         device, longest = self.lengths.device, max(counts)
         counts_B = torch.tensor(counts, device=device)
         rows = torch.repeat_interleave(torch.arange(len(counts), device=device), counts_B)
-        # Sums before a row, not including it: where its tokens start in the packed line.
+        # Sums before a row, not including it: where its tokens start in the packed sequence.
         starts_B = counts_B.cumsum(0) - counts_B
         places = torch.arange(len(rows), device=device) - starts_B[rows]  # within their rows
         positions = self.lengths[rows] + places
@@ -148,10 +148,10 @@ class CachedPass(NamedTuple):
 
 
 class Documents(NamedTuple):
-    """Where several documents stand in one line of the batch: they must not see each other.
+    """Where several documents stand in one sequence of the batch: they must not see each other.
 
-    Attention then runs per document instead of per line, those of similar length together: no mask of T x T,
-    and no work for pairs of which one may not see the other. `nanoocr.data.batch` makes it.
+    Attention then runs per document instead of per sequence, those of similar length together: no mask of
+    T x T, and no work for pairs of which one may not see the other. `nanoocr.data.batch` makes it.
     """
 
     positions: Tensor  # (B, T) int64, from 0 in every document

@@ -33,6 +33,7 @@ class TextCheck(NamedTuple):
 
     @property
     def passed(self) -> bool:
+        """Whether the model writes plain prose about as well as a trained one does."""
         return self.bits_per_byte < LIMIT
 
     def __str__(self) -> str:

@@ -43,6 +43,7 @@ class Answer:
 
     @property
     def text(self) -> str:
+        """The whole text of the answer."""
         return "".join(one.text for one in self.said)
 
 

@@ -24,10 +24,10 @@ class TrainConfig:
     views: str = ""  # heights x widths, as 192x384,256x256 (the first for position tables); empty: unchanged
     tokenizer: str = ""  # tokenizer.json of scripts.tok_train; empty is bytes, one token each
     steps: int = 2000  # optimiser steps in all
-    batch_size: int = 64  # lines per step, of all processes together
-    micro_batch: int = 0  # lines per forward pass; 0: the whole step, shared by the processes
-    pack: bool = False  # fill every line up to --max_length with several rows that do not see each other
-    max_pictures: int = 64  # pictures in a packed line at most
+    batch_size: int = 64  # sequences per step, of all processes together
+    micro_batch: int = 0  # sequences per forward pass; 0: the whole step, shared by the processes
+    pack: bool = False  # fill every sequence up to --max_length with several rows that do not see each other
+    max_pictures: int = 64  # pictures in a packed sequence at most
     turns: int = 1  # readers of a micro-batch that take turns, so that as many workers can serve it
     seed: int = 0  # of weights and data; validation uses other seeds
     mix: str = "card"  # weights, as card:0.8,scene:0.2: of synthetic kinds, or of the names in --tasks
@@ -40,7 +40,7 @@ class TrainConfig:
     data: str = ""  # a .parquet or .json file to learn by heart, or one data set, as folder:scans
     eval_data: str = ""  # the same to validate on; empty: synthetic rows, or those of --data
     modes: str = ""  # resolution modes and weights, as base:0.5,gundam:0.5; empty: the preset's views
-    max_length: int = 0  # longest row or line in tokens; may exceed the model's sequence; 0 is that sequence
+    max_length: int = 0  # longest row or packed sequence in tokens; 0 is what the model takes, or give more
     trained: str = ""  # components that train, as sam,compressor,clip,projector,gpt; empty: the recipe's
     optimizer: str = ""  # muon (with AdamW for what is no hidden matrix) or adamw
     lr: float = -1.0  # AdamW's learning rate

@@ -16,12 +16,11 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from nanoocr.errors import UsageError
 from nanoocr.files import write_file
-from nanoocr.progress import clock
+from nanoocr.progress import clock, make_bar
 from nanoocr.train.config import TrainConfig
 
 
@@ -44,14 +43,7 @@ class RunLog:
         self.steps, self.start, self.started = config.steps, start, time.monotonic()
         self.peak_tflops = config.peak_tflops
         self.tracker = start_wandb(run, asdict(config)) if config.wandb and main else None
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=not (main and sys.stderr.isatty()),
-        )
+        self.progress = make_bar(self.console, disable=not (main and sys.stderr.isatty()))
         self.task = self.progress.add_task(run.name, total=config.steps, completed=start)
 
     def __enter__(self) -> RunLog:

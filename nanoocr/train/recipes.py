@@ -84,7 +84,7 @@ def recipe(name: str, stage: int) -> Recipe:
 def make_optimizers(
     model: VLM,
     heads: nn.Module | None,
-    chosen: Recipe,
+    recipe: Recipe,
     weight_decay: float,
     moments: torch.dtype = torch.float32,
     polar_steps: int = len(POLAR_STEPS),
@@ -103,15 +103,15 @@ def make_optimizers(
         if parameter.requires_grad:
             # Muon is for matrices inside the networks; norms, biases, tables and the two ends stay with
             # AdamW.
-            to_muon = chosen.optimizer == "muon" and is_hidden_matrix(name, parameter)
-            factor = chosen.factor_of_parameter(name)
+            to_muon = recipe.optimizer == "muon" and is_hidden_matrix(name, parameter)
+            factor = recipe.factor_of_parameter(name)
             by_rate = matrices if to_muon else others
             by_rate.setdefault((factor, is_split(parameter)), []).append(parameter)
     optimizers: list[torch.optim.Optimizer] = []
     if matrices:
-        to_orthogonal = groups(matrices, chosen.muon_lr, weight_decay)
+        to_orthogonal = groups(matrices, recipe.muon_lr, weight_decay)
         optimizers.append(Muon(to_orthogonal, moments=moments, polar_steps=polar_steps, world=world))
-    if rest := groups(others, chosen.lr, weight_decay):
+    if rest := groups(others, recipe.lr, weight_decay):
         # torch's fused AdamW keeps its moments in the dtype of the weights, so bf16 moments need ours.
         if moments == torch.bfloat16:
             optimizers.append(AdamW(rest, BETAS))
@@ -132,16 +132,16 @@ def groups(by_factor: Rates, rate: float, decay: float) -> list[dict[str, Any]]:
     ]
 
 
-def describe(model: VLM, chosen: Recipe) -> list[dict[str, Any]]:
+def describe(model: VLM, recipe: Recipe) -> list[dict[str, Any]]:
     """One line per component for the table at the start of a run: parameters, trained, optimiser, rate."""
     lines = []
     for component in COMPONENTS:
         named = [(n, p) for n, p in model.named_parameters() if component_of(n) == component]
         size = sum(parameter.numel() for _, parameter in named)
-        trained = component in chosen.trained
-        lr, muon_lr = (rate * chosen.factor_of(component) for rate in (chosen.lr, chosen.muon_lr))
-        rates = f"{lr:g}" if chosen.optimizer == "adamw" else f"{muon_lr:g} / {lr:g}"
-        optimizer = chosen.optimizer if chosen.optimizer == "adamw" else "muon / adamw"
+        trained = component in recipe.trained
+        lr, muon_lr = (rate * recipe.factor_of(component) for rate in (recipe.lr, recipe.muon_lr))
+        rates = f"{lr:g}" if recipe.optimizer == "adamw" else f"{muon_lr:g} / {lr:g}"
+        optimizer = recipe.optimizer if recipe.optimizer == "adamw" else "muon / adamw"
         lines.append(
             {
                 "component": component,
@@ -151,15 +151,15 @@ def describe(model: VLM, chosen: Recipe) -> list[dict[str, Any]]:
             }
         )
     for name, parameter in model.named_parameters():
-        if chosen.factor_of(ENDS.get(name, "")) == 1:
+        if recipe.factor_of(ENDS.get(name, "")) == 1:
             continue
-        trained = component_of(name) in chosen.trained
+        trained = component_of(name) in recipe.trained
         lines.append(
             {
                 "component": f"{component_of(name)}: {ENDS[name]}",
                 "parameters": parameter.numel(),
                 "optimizer": "adamw" if trained else "frozen",
-                "lr": f"{chosen.lr * chosen.factor_of_parameter(name):g}" if trained else "-",
+                "lr": f"{recipe.lr * recipe.factor_of_parameter(name):g}" if trained else "-",
             }
         )
     return [*lines, {"component": "all", "parameters": count_parameters(model), "optimizer": "", "lr": ""}]

@@ -180,18 +180,18 @@ def prepare_machine(config: TrainConfig, world: World) -> None:
 
 def resolve_recipe(config: TrainConfig, stage: int) -> Recipe:
     """The recipe with the flags that were given put over it."""
-    chosen = recipe(config.recipe, stage)
+    named = recipe(config.recipe, stage)
     # `parse_mix` reads NAME:NUMBER lists, whatever the numbers mean.
     factors = parse_mix(config.rates, (*COMPONENTS, *ENDS.values()), "--rates") if config.rates else {}
     over = {
-        "factors": tuple({**dict(chosen.factors), **factors}.items()),
-        "trained": parse_components(config.trained) or chosen.trained,
-        "optimizer": config.optimizer or chosen.optimizer,
-        "schedule": config.schedule or chosen.schedule,
-        "lr": chosen.lr if config.lr < 0 else config.lr,
-        "muon_lr": chosen.muon_lr if config.muon_lr < 0 else config.muon_lr,
-        "warmup": chosen.warmup if config.warmup < 0 else config.warmup,
-        "glyph_weight": chosen.glyph_weight if config.glyph_weight < 0 else config.glyph_weight,
+        "factors": tuple({**dict(named.factors), **factors}.items()),
+        "trained": parse_components(config.trained) or named.trained,
+        "optimizer": config.optimizer or named.optimizer,
+        "schedule": config.schedule or named.schedule,
+        "lr": named.lr if config.lr < 0 else config.lr,
+        "muon_lr": named.muon_lr if config.muon_lr < 0 else config.muon_lr,
+        "warmup": named.warmup if config.warmup < 0 else config.warmup,
+        "glyph_weight": named.glyph_weight if config.glyph_weight < 0 else config.glyph_weight,
         "feature_weight": config.feature_weight,
     }
     # Recipes for AdamW have no rate for Muon, and zero would train nothing without a word.
@@ -205,7 +205,7 @@ def resolve_recipe(config: TrainConfig, stage: int) -> Recipe:
         raise UsageError(
             f"--modes={config.modes}: drawn pictures are smaller than a tile; name --tasks or a --data file"
         )
-    return replace(chosen, **over)  # type: ignore[arg-type]
+    return replace(named, **over)  # type: ignore[arg-type]
 
 
 def parse_components(text: str) -> tuple[str, ...]:

@@ -271,7 +271,7 @@ def to_device(tensor: Tensor, model: VLM) -> Tensor:
 
 
 def documents_to_device(documents: Documents, model: VLM) -> Documents:
-    """The index tables of packed lines, on the model's device."""
+    """The index tables of packed sequences, on the model's device."""
     groups = tuple(to_device(places, model) for places in documents.groups)
     return Documents(to_device(documents.positions, model), groups, to_device(documents.inverse, model))
 

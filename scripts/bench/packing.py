@@ -93,7 +93,7 @@ def packed_batches(examples: list[Example], rows: int, length: int) -> Batches:
     """Best fit over all examples, as the loader does over those that wait."""
     sizes = [len(example.ids) - 1 for example in examples]
     pictures = [len(example.pixels) for example in examples]
-    lines = pack(sizes, pictures, length, max_pictures=64, lines=len(examples))
+    lines = pack(sizes, pictures, length, max_pictures=64, sequences=len(examples))
     per_batch = max(1, round(rows * len(lines) / len(examples)))
     chosen = [[examples[i] for i in line] for line in lines]
     return [collate_packed(chosen[i : i + per_batch], length, PAD) for i in range(0, len(chosen), per_batch)]

@@ -105,7 +105,7 @@ def test_units_cover_the_slice_once_and_stay_within_their_group(numbered_task, l
     assert [i for unit in units for i in unit] == list(range(len(task)))
     group_of = [g for g, length in enumerate(lengths) for _ in range(length)]
     for unit in units:
-        assert len({group_of[task.chosen[i]] for i in unit}) == 1
+        assert len({group_of[task.indices[i]] for i in unit}) == 1
 
 
 @pytest.mark.parametrize("wrong", [(-1, None, 1), (3, 2, 1), (0, None, 0)])
