@@ -36,6 +36,8 @@ PROBES = 4  # lines that tell whether a page stands on its head
 SURE = 0.85  # mean confidence of probes from which the other way up is not tried
 MANY_STRIPS, DOUBTFUL = 6, 0.75  # from how many strips on a page is judged, by their median confidence
 CLEARLY = 0.1  # what the probes of a page on its head are surer than those of the same page as it came
+LEAST_LETTERS = 0.25  # share of letters and digits in what is text; tables of dashes have that many
+ONE_LINE = 6  # cap heights of a picture below which it shows one line
 SAME_WORD = 0.15  # cap heights between two strips below which they share a word that was cut
 ASCENDERS = frozenset("bdfhklt")
 DESCENDERS = frozenset("gjpqy,;Qçş()[]{}/|_§")
@@ -161,6 +163,8 @@ def assemble(layout: PageLayout, readings: Sequence[StripReading], least: float)
     said = [one for one in readings if one.completion.text.strip()]
     least = max(least, least_of_page([one.confidence for one in said])) if least else 0.0
     kept = [one for one in said if one.confidence >= least]
+    if least and hardly_text(layout, kept):
+        kept = []
     unsure = len(said) - len(kept)
     by_line: dict[int, list[StripReading]] = {}
     for reading in kept:
@@ -178,6 +182,17 @@ def assemble(layout: PageLayout, readings: Sequence[StripReading], least: float)
         completions=tuple(one.completion for parts in by_line.values() for one in parts),
         kept=len(kept),
     )
+
+
+def hardly_text(layout: PageLayout, kept: Sequence[StripReading]) -> bool:
+    """Whether signs alone were read, with hardly a letter or digit, on a page far larger than they are.
+
+    Holes of a punch, dirt and rasters look like signs. Whoever cuts out a sign alone means it.
+    """
+    said = "".join(one.completion.text for one in kept)
+    tallest = max((layout.lines[one.strip.line].cap_height for one in kept), default=0.0)
+    few = sum(map(str.isalnum, said)) < LEAST_LETTERS * len("".join(said.split()))
+    return few and tallest * ONE_LINE < layout.size[0]
 
 
 def least_of_page(confidences: Sequence[float]) -> float:

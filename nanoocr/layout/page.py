@@ -25,7 +25,7 @@ from nanoocr.layout.orient import (
 )
 from nanoocr.layout.rows import foreign_ink, shape_rows
 from nanoocr.layout.rules import remove_rules
-from nanoocr.layout.sift import cut_by_edge, plausible, rescue, small_runs
+from nanoocr.layout.sift import cut_by_edge, one_line, plausible, rescue, small_runs
 from nanoocr.layout.types import PageLayout, TextLine, Upright
 
 LONGEST_SIDE = 2000  # larger pages are analysed on a reduced copy
@@ -160,6 +160,8 @@ def _find_lines(page: _Page, tilt: float) -> list[TextLine]:
     letters = split_touching(letters, find_runs(letters)[1])
     letters, run_of, runs = _runs_of(letters)
     text = plausible(letters, run_of, runs)
+    if not text.any():
+        text = one_line(runs, page.gray.shape[0])
     if not text.any():
         return []
     letters = letters.take(rescue(letters, run_of, runs, text))

@@ -10,6 +10,10 @@ from nanoocr.layout.lines import Runs
 SCARCE = 0.06  # share of the letters of a picture
 LEAST_CONTRAST = 5.0  # grey levels beyond the threshold
 FAINTEST = 0.3  # of the usual contrast of a page: fainter runs are stains and the print of the other side
+FILLS, LOW = (
+    0.35,
+    128,
+)  # letters take more of a picture of one line; pixels that such a picture is high at most
 EDGE = 1.5  # pixels from the picture's edge at which a letter counts as cut by it
 CUT_LETTERS, CUT_HEIGHT = 0.6, 0.75  # share of a cut line's letters at the edge; its height, in usual ones
 
@@ -51,6 +55,16 @@ def plausible(letters: Boxes, run_of: np.ndarray, runs: Runs) -> np.ndarray:
     several = runs.letters >= 4
     few = fits & ~several & ((runs.letters >= 2) | (runs.box.width > 1.5 * runs.cap))
     return (fits & several) | _has_company(runs, few, several & fits)
+
+
+def one_line(runs: Runs, height: int) -> np.ndarray:
+    """Which runs fill the height of a low picture, in pixels: (runs,) bool.
+
+    Whoever cut out so low a picture saw a line there, also where two letters are too few to tell it. In a
+    large picture the same may be any shape.
+    """
+    fills: np.ndarray = (runs.cap > FILLS * height) & (runs.box.contrast > 3 * LEAST_CONTRAST)
+    return fills & (runs.box.cut < 0.5) & (height <= LOW)
 
 
 def rescue(letters: Boxes, run_of: np.ndarray, runs: Runs, text: np.ndarray) -> np.ndarray:

@@ -68,9 +68,9 @@ def table_rows(page: str, title: str) -> dict[str, dict[str, str]]:
 
 
 def precision(answer: str, truth: str) -> float:
-    """Right words / words said, by hand."""
+    """Right words / words said, by hand; 0 where nothing was said."""
     said, wanted = set(answer.split()), set(truth.split())
-    return len(said & wanted) / len(said)
+    return len(said & wanted) / max(len(said), 1)
 
 
 def test_three_cells_come_out_of_the_stored_answers(data, monkeypatch, tmp_path, capsys):

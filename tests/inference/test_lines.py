@@ -113,6 +113,24 @@ def test_a_page_of_doubtful_strips_keeps_only_what_is_sure():
 
 
 @pytest.mark.parametrize(
+    ("said", "height", "kept"),
+    [
+        (("©", "•"), 400, 0),  # the holes of a punch
+        (("*", "5:12", "*"), 400, 3),
+        (("Total", "--------"), 400, 2),
+        (("©",), 40, 1),  # somebody cut the sign out
+    ],
+)
+def test_signs_alone_on_a_page_are_no_text(said, height, kept):
+    lines = tuple(line(0, 30 + 30 * number, 100) for number in range(len(said)))
+    strips = [strip(number, 0, 30 + 30 * number, (10, 210)) for number in range(len(said))]
+    readings = [StripReading(one, completion(text)) for one, text in zip(strips, said, strict=True)]
+    page = PageLayout((height, 600), Upright(1, 0.0, False), lines)
+    assert len(assemble(page, readings, 0.5).lines) == kept
+    assert len(assemble(page, readings, 0.0).lines) == len(said)  # 0 keeps all
+
+
+@pytest.mark.parametrize(
     ("level", "turned", "on_its_head"),
     [
         ((0.5, 40), (0.9, 38), True),

@@ -251,3 +251,23 @@ def test_boxes_to_tick_are_no_letters_and_the_words_beside_them_are(side, thick)
     layout = find_page(image)
     assert found_order(layout, boxes) == list(range(8))
     assert all(line.quad[0][0] > 70 for line in layout.lines)  # the box is no part of the line
+
+
+@pytest.mark.parametrize("text", ["0.28", "5.90", "4.50"])
+def test_a_few_pale_letters_that_somebody_cut_out_are_a_line(text):
+    """They are too few to have a common height and baseline, but nothing else stands in so low a picture."""
+    clean, draw = paper(47, 25, (240, 240, 240))
+    write(draw, 8, 17, text, 12, fill=(180, 180, 180))
+    noise = np.random.default_rng(3).normal(0, 9, (25, 47, 1))
+    image = Image.fromarray(np.clip(np.asarray(clean) + noise, 0, 255).astype(np.uint8))
+    (line,) = find_page(image, 0).lines
+    assert 9 <= line.cap_height <= 13  # the noise makes letters of 9 pixels higher
+    on_a_page = Image.new("RGB", (47, 250), (240, 240, 240))
+    on_a_page.paste(image, (0, 100))
+    assert not find_page(on_a_page, 0).lines
+
+
+def test_a_faint_spot_that_fills_a_low_picture_is_no_line():
+    image, draw = paper(60, 40)
+    draw.ellipse((20, 8, 44, 32), fill=(246, 246, 246))
+    assert not find_page(image).lines
