@@ -172,7 +172,7 @@ class Attention(nn.Module):
 
 
 def along_first(q_LBNMD: Tensor, table_LKD: Tensor) -> Tensor:
-    """Products of the queries at each place of one axis with that place's rows of a table: (L, B, N, M, K)."""
+    """Queries at each place of an axis times that place's rows of a table: (L, B, N, M, K)."""
     scores = q_LBNMD.flatten(1, 3) @ table_LKD.transpose(1, 2)
     return scores.unflatten(1, q_LBNMD.shape[1:4])
 
