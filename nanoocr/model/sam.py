@@ -164,9 +164,17 @@ class Attention(nn.Module):
         # See `resize_grid`: in a view as high as the native one letters have the size that they have there.
         narrower = self.rel_pos_h.size(0) == 2 * H - 1 and self.rel_pos_w.size(0) > 2 * W - 1
         columns = relative_table(self.rel_pos_w, W, cut=narrower).to(q_BNHWD.dtype)  # (W, W, D)
-        by_row = q_BNHWD @ rows.transpose(1, 2)[None, None]
-        by_column = (q_BNHWD.transpose(2, 3) @ columns.transpose(1, 2)[None, None]).transpose(2, 3)
+        # The axis of the table comes first, all that shares a row of it behind: broadcast products would copy
+        # the table for every picture and head.
+        by_row = along_first(q_BNHWD.permute(2, 0, 1, 3, 4), rows).permute(1, 2, 0, 3, 4)
+        by_column = along_first(q_BNHWD.permute(3, 0, 1, 2, 4), columns).permute(1, 2, 3, 0, 4)
         return by_row, by_column
+
+
+def along_first(q_LBNMD: Tensor, table_LKD: Tensor) -> Tensor:
+    """Queries at each place of an axis times that place's rows of a table: (L, B, N, M, K)."""
+    scores = q_LBNMD.flatten(1, 3) @ table_LKD.transpose(1, 2)
+    return scores.unflatten(1, q_LBNMD.shape[1:4])
 
 
 def position_bias(by_row: Tensor, by_column: Tensor) -> Tensor:
