@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 from nanoocr.batch import shards
 from nanoocr.batch.drive import Plan, Tell, note, note_death
-from nanoocr.batch.ledger import DOUBTED, Document, Ledger, Record
+from nanoocr.batch.ledger import DOUBTED, Document, Ledger
 from nanoocr.batch.ray_actor import Actor, Attempts
+from nanoocr.batch.record import Record
 from nanoocr.batch.worker import MakeReading
 from nanoocr.errors import BrokenRunError, UsageError
 
