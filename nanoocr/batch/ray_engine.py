@@ -149,7 +149,8 @@ def run_round(job: Round, make: MakeReading, plan: Plan) -> Iterator[list[dict[s
         num_gpus=plan.gpus or None,
         compute=ray.data.ActorPoolStrategy(size=workers),
     )
-    for block in data.iter_batches(batch_size=None, batch_format="pyarrow"):
+    blocks: Any = data.iter_batches(batch_size=None, batch_format="pyarrow")  # tables, by that format
+    for block in blocks:
         yield block.to_pylist()
 
 
