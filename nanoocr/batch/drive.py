@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nanoocr.batch import shards
-from nanoocr.batch.ledger import DOUBTED, Ledger, Record, packed
+from nanoocr.batch.ledger import DOUBTED, Ledger
 from nanoocr.batch.pool import Message, Worker, bury, listen, start
+from nanoocr.batch.record import Record, packed
 from nanoocr.batch.worker import MakeReading, Task, error_record
 from nanoocr.errors import BrokenRunError
 

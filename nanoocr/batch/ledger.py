@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nanoocr.batch.record import Record
 from nanoocr.errors import OutputError, UsageError
 
 LEDGER = "ledger.sqlite"
@@ -66,22 +67,6 @@ class Document(NamedTuple):
     sha256: str
     pages: int
     stamp: str = ""
-
-
-class Record(NamedTuple):
-    """A page's record on its way: what the ledger looks at, and the whole as JSON, which it only passes on.
-
-    The worker encodes it, so that the driver, of which there is one, neither decodes nor encodes words.
-    """
-
-    status: str
-    error: str | None
-    text: str
-
-
-def packed(record: Mapping[str, Any]) -> Record:
-    """A record as it is sent and kept."""
-    return Record(record["status"], record.get("error"), json.dumps(record))
 
 
 class Counts(NamedTuple):

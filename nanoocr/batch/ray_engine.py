@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 from nanoocr.batch import shards
 from nanoocr.batch.drive import Plan, Tell, note, note_death
-from nanoocr.batch.ledger import DOUBTED, Document, Ledger, Record
+from nanoocr.batch.ledger import DOUBTED, Document, Ledger
 from nanoocr.batch.ray_actor import Actor, Attempts
+from nanoocr.batch.record import Record
 from nanoocr.batch.worker import MakeReading
 from nanoocr.errors import BrokenRunError, UsageError
 
@@ -148,7 +149,8 @@ def run_round(job: Round, make: MakeReading, plan: Plan) -> Iterator[list[dict[s
         num_gpus=plan.gpus or None,
         compute=ray.data.ActorPoolStrategy(size=workers),
     )
-    for block in data.iter_batches(batch_size=None, batch_format="pyarrow"):
+    blocks: Any = data.iter_batches(batch_size=None, batch_format="pyarrow")  # tables, by that format
+    for block in blocks:
         yield block.to_pylist()
 
 

@@ -16,7 +16,8 @@ from functools import lru_cache
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, Protocol
 
-from nanoocr.batch.ledger import Document, packed
+from nanoocr.batch.ledger import Document
+from nanoocr.batch.record import packed
 from nanoocr.batch.sources import read_place, survey, unchanged_file
 from nanoocr.errors import NanoOCRError, PictureError
 from nanoocr.pages import PageRanges, Picture, open_source

@@ -150,9 +150,10 @@ def note_cost(records: Sequence[dict[str, Any]], pages: int = 3000) -> float:
     """Processor's seconds of the driver for each page: the ledger, in blocks as on Ray, and the shards."""
     from nanoocr.batch import shards
     from nanoocr.batch.drive import Plan
-    from nanoocr.batch.ledger import Found, Ledger, packed
+    from nanoocr.batch.ledger import Found, Ledger
     from nanoocr.batch.ray_actor import block_of
     from nanoocr.batch.ray_engine import BATCHES_PER_TASK, note_answers
+    from nanoocr.batch.record import packed
 
     with tempfile.TemporaryDirectory() as name:
         ledger = Ledger(Path(name))

@@ -17,8 +17,9 @@ import tyro
 
 from nanoocr.batch import shards
 from nanoocr.batch.drive import Batch, Plan, next_task, note
-from nanoocr.batch.ledger import Found, Ledger, packed
+from nanoocr.batch.ledger import Found, Ledger
 from nanoocr.batch.pace import watch
+from nanoocr.batch.record import packed
 from nanoocr.batch.worker import Reading
 from nanoocr.machine import peak_resident
 from scripts.common import resident

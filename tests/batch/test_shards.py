@@ -6,9 +6,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nanoocr.batch import shards
-from nanoocr.batch.ledger import Found, Ledger, packed
+from nanoocr.batch.ledger import Found, Ledger
 from nanoocr.batch.ray_actor import block_of
 from nanoocr.batch.ray_engine import note_answers
+from nanoocr.batch.record import packed
 
 WORD = {"text": "süß “x”\n", "quad": [[0, 1.5], [2, 3], [4, 5], [6, 7]], "confidence": 1}
 LINE = {
