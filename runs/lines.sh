@@ -32,4 +32,6 @@ strips lines_more 1180 --init="$out/lines/step_000760" --seed=3 --batch_size=256
     --schedule=trapezoid --cooldown=0.65 --warmup=0.01 --average=0.99 --eval_every=1180 --save_every=40
 strips lines_words 1200 --init="$out/lines_more/step_001180" --seed=4 --batch_size=256 --micro_batch=128 \
     --schedule=trapezoid --cooldown=0.65 --warmup=0.01 --average=0.99 --eval_every=1200 --save_every=40
-.venv/bin/python -m scripts.calibration --model="$out/lines_words"
+strips lines_larger 1150 --init="$out/lines_words/step_001200" --seed=5 --batch_size=256 --micro_batch=128 \
+    --schedule=trapezoid --cooldown=0.65 --warmup=0.01 --average=0.99 --eval_every=1150 --save_every=40
+.venv/bin/python -m scripts.calibration --model="$out/lines_larger"
