@@ -1,8 +1,8 @@
 """A line of text becomes strips: the views of 64 pixels' height in which the model reads it.
 
-The line is warped until its baseline is level at y = 48 and its capitals are 36 pixels high. So there is just
-room for accents above the capitals, and descenders end near y = 59. Training draws them 32 pixels high, give or
-take a fifth; a little larger than that the model reads best (docs/log.md, 2026-11-29).
+The line is warped until its baseline is level at y = 48 and its capitals are 34 pixels high. So there is
+room for accents above the capitals, and descenders end near y = 58. Training draws them 32 pixels high, give
+or take a fifth; a little larger than that the model reads best (docs/log.md, 2026-11-29).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nanoocr.layout.types import Strip, TextLine
 
 STRIP_HEIGHT = 64
 VIEW_WIDTHS = (64, 128, 192, 256, 320, 384, 448, 512, 640, 768)
-BASELINE, CAP_HEIGHT = 48, 36
+BASELINE, CAP_HEIGHT = 48, 34
 MARGIN = 10  # pixels of paper left and right of the ink
 TARGET_WIDTH = 600  # a line that is cut gives pieces of about this width
 COLUMN_GAP = 3.0  # cap heights of blank that separate two strips even of a short line
