@@ -28,7 +28,7 @@ from nanoocr.layout.rules import remove_rules
 from nanoocr.layout.sift import LOW, cut_by_edge, one_line, plausible, rescue, small_runs
 from nanoocr.layout.types import PageLayout, TextLine, Upright
 
-ENLARGED, SMALL_CAP = 2, 20  # times that a page of such capitals is enlarged, as their strokes hang together
+ENLARGED, SMALL_CAP = 2, 10  # times that a page of such capitals is enlarged, as their strokes hang together
 LONGEST_SIDE = 2000  # larger pages are analysed on a reduced copy
 SMALL_SIDE = 500  # of the copy on which a page without any line is looked at once more
 FEW_LETTERS = 24  # of a picture that is looked at on its head too before it counts as empty

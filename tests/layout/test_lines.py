@@ -2,7 +2,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter, ImageFont
 
+from nanoocr.data.synth.dice import Dice
+from nanoocr.errors import UsageError
 from nanoocr.layout import find_page
+from scripts.dev.make_style import SIZE, document, find_font
 from tests.layout.pages import SANS, cap_height, found_order, holds, hull, paper, prose, write
 
 
@@ -290,3 +293,14 @@ def test_a_table_at_the_head_of_a_column_does_not_join_it_to_its_neighbour():
         boxes.append((cells[0][0], cells[0][1], cells[-1][2], cells[-1][3]))
     boxes += prose(draw, 520, 60 + 20 * 20, 380, rows=18)
     assert found_order(find_page(image), boxes) == list(range(len(boxes)))
+
+
+@pytest.mark.parametrize("number", [1, 5])
+def test_grain_of_a_photo_does_not_hide_large_lines(number):
+    """Analysed enlarged, as small letters are, its grain hung together and took the lines along."""
+    try:
+        face = ImageFont.truetype(find_font(""), SIZE, layout_engine=ImageFont.Layout.BASIC)
+    except UsageError as error:
+        pytest.skip(str(error))
+    image, _ = document(Dice.for_sample("style", 5, number), face, 4)
+    assert len(find_page(image).lines) == 8
