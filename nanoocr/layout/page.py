@@ -62,10 +62,12 @@ def find_page(image: Image.Image, quarter_turns: int | None = None) -> PageLayou
     if not layout.lines:
         # Letters of a quarter of the picture, as on posters and signs, are found on a small copy.
         return _find_page(image, quarter_turns, SMALL_SIDE) if side > SMALL_SIDE else layout
-    # What is cut out of a page is no better for it, as its noise then hangs together, too.
-    if min(image.size) > LOW and np.median([line.cap_height for line in layout.lines]) < SMALL_CAP:
-        larger = _find_page(image, quarter_turns, min(ENLARGED * side, LONGEST_SIDE))
-        return larger if larger.lines else layout
+    larger = min(ENLARGED * side, LONGEST_SIDE)
+    usual_cap = np.median([line.cap_height for line in layout.lines])
+    # A low picture was cut out of a page, and its noise would hang together when it is enlarged.
+    if larger > side and min(image.size) > LOW and usual_cap < SMALL_CAP:
+        enlarged = _find_page(image, quarter_turns, larger)
+        return enlarged if enlarged.lines else layout
     return layout
 
 
