@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from nanoocr.batch.ledger import Document
 from nanoocr.batch.worker import MakeReading, Reading, Task, answers
+from nanoocr.errors import NanoOCRError
 
 # Plain strings: Ray guesses the types of lists from each block, and then blocks do not fit together.
 ANSWER = pa.schema(
@@ -71,8 +72,12 @@ class Actor:
             ("died", *key, count) for key, count in zip(keys, deaths, strict=True) if count >= self.deaths
         ]
         good = [item for item, count in zip(items, deaths, strict=True) if count < self.deaths]
-        for task in tasks_of(good):
-            said += self._answers(task)
+        try:
+            for task in tasks_of(good):
+                said += self._answers(task)
+        except NanoOCRError as error:
+            # As a value: Ray would make of the exception one of its own, and try the block once more.
+            said.append(("broken", 0, 0, (type(error).__name__, str(error))))
         return block_of(said)
 
     def _answers(self, task: Task) -> list[tuple[str, int, int, Any]]:

@@ -10,13 +10,17 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nanoocr import errors
 from nanoocr.batch import shards
 from nanoocr.batch.drive import Plan, Tell, note, note_death
 from nanoocr.batch.ledger import DOUBTED, Document, Ledger
 from nanoocr.batch.ray_actor import Actor, Attempts
+from nanoocr.batch.ray_watch import leave, lost, nodes_of, watched
 from nanoocr.batch.record import Record
 from nanoocr.batch.worker import MakeReading
 from nanoocr.errors import BrokenRunError, UsageError
@@ -26,6 +30,15 @@ from nanoocr.errors import BrokenRunError, UsageError
 ROUND, ROUND_PER_WORKER = 20_000, 1000
 BATCHES_PER_TASK = 4  # a task's results come when all of it is read, and are lost with it
 CPUS = 0.5  # of an actor: a pool that takes all processors leaves none to bring it rows
+STARTS = 2  # tries of a Ray of our own: its helpers have 15 seconds to start, a number in its code
+# What a Ray that we start gets, unless somebody has set it. Of itself it takes a node for dead that is late
+# five times, and where readers keep all processors busy ours was.
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # else it tells its makers of each run
+    "RAY_health_check_timeout_ms": "30000",
+    "RAY_health_check_failure_threshold": "10",
+    "RAY_DATA_LOG_LEVEL": "ERROR",
+}
 
 
 class Round(NamedTuple):
@@ -52,48 +65,43 @@ def drive_ray(
         UsageError: Ray is not installed, or the cluster does not answer or is too small.
         BrokenRunError: an actor cannot be made, or the cluster is lost.
     """
-    ray = _connect(plan.workers, address)
-    shards.begin(folder, ledger)
-    try:
-        while (job := next_round(ledger, max(ROUND, ROUND_PER_WORKER * plan.workers))).items:
-            for answers in run_round(job, make, plan):
-                note_answers(ledger, answers, plan.beside, tell)
-                shards.flush(folder, ledger, plan.rows, plan.rows)
-                look()
-    except ray.exceptions.RayError as error:
-        reason = str(error).strip().splitlines()[-1][:300]
-        raise BrokenRunError(f"Ray gave up ({reason}): mend that and go on with --resume") from error
-    finally:
-        ray.shutdown()
+    # Ray prints there what befalls its processes, and the summary goes there; its own logs keep its words.
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        ray = _connect(plan.workers, address)
+        try:
+            shards.begin(folder, ledger)
+            ask = partial(nodes_of, ray, ray.get_runtime_context().get_node_id())
+            while (job := next_round(ledger, max(ROUND, ROUND_PER_WORKER * plan.workers))).items:
+                for answers in watched(partial(run_round, job, make, plan), ask):
+                    if answers:
+                        note_answers(ledger, answers, plan.beside, tell)
+                        shards.flush(folder, ledger, plan.rows, plan.rows)
+                    look()
+        except ray.exceptions.RayError as error:
+            raise lost(_last_line(error)) from error
+        except SystemExit as error:  # by which Ray ends a thread that waits for it
+            raise lost("it has ended the connection") from error
+        finally:
+            leave(ray)
     shards.finish(folder, ledger)
 
 
 def _connect(workers: int, address: str | None) -> Any:
     """Ray, connected to a cluster, or to one of this machine with room for so many actors."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else it tells its makers of each run
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)  # before the import, which reads them
     try:
         import ray
     except ModuleNotFoundError as error:
         raise UsageError("--engine=ray needs Ray: pip install 'nano-deepseek-ocr[batch]'") from error
-    local: dict[str, Any] = {"num_cpus": max(workers, os.cpu_count() or 1), "include_dashboard": False}
-    try:
-        ray.init(
-            address=address,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            **({} if address else local),
-        )
-    except Exception as error:  # Ray raises plain ones, too
-        reason = " ".join(str(error).split())[:300]
-        if address:
-            raise UsageError(f"--address={address}: no Ray answers there ({reason})") from error
-        raise BrokenRunError(
-            f"Ray does not start here ({reason}): go on with --resume, or without Ray"
-        ) from error
+    if address:
+        _join(ray, address)
+    else:
+        _start(ray, workers)
     ray.data.DataContext.get_current().enable_progress_bars = False
     there = ray.cluster_resources().get("CPU", 0)
     if workers * CPUS >= there:
-        ray.shutdown()
+        leave(ray)
         # Actors that find no place would be waited for without end.
         raise UsageError(
             f"--workers={workers} needs more than {workers * CPUS:g} processors, and the cluster has "
@@ -102,12 +110,49 @@ def _connect(workers: int, address: str | None) -> Any:
     return ray
 
 
+def _join(ray: Any, address: str) -> None:
+    try:
+        ray.init(address=address, logging_level=logging.CRITICAL, log_to_driver=False)
+    except Exception as error:  # Ray raises plain ones, too
+        raise UsageError(f"--address={address}: no Ray answers there ({_last_line(error)})") from error
+
+
+def _start(ray: Any, workers: int) -> None:
+    """A Ray of our own; what a busy machine was too slow for once may work the second time."""
+    cpus = max(workers, os.cpu_count() or 1)
+    for left in reversed(range(STARTS)):
+        try:
+            ray.init(
+                address="local",  # whatever RAY_ADDRESS says
+                num_cpus=cpus,
+                include_dashboard=False,
+                logging_level=logging.CRITICAL,
+                log_to_driver=False,
+            )
+            return
+        except Exception as error:
+            leave(ray)
+            if not left:
+                raise BrokenRunError(
+                    f"Ray does not start here ({_last_line(error)}): go on with --resume, or without Ray"
+                ) from error
+
+
+def _last_line(error: BaseException) -> str:
+    """The reason of Ray's error, which may be many lines."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return " ".join(lines[-1].split())[:300]
+
+
 def note_answers(ledger: Ledger, answers: Sequence[dict[str, Any]], beside: bool, tell: Tell) -> None:
     """Write into the ledger what an actor has answered about one block, in one transaction."""
     with ledger.changing() as db:
         for answer in answers:
             what, number, page = (answer[key] for key in ("what", "document", "page"))
             value = json.loads(answer["value"])
+            if what == "broken":
+                kind, said = value
+                raise getattr(errors, kind)(said)
             if what == "died":
                 for _ in range(value):
                     note_death(ledger, db, number, page, beside, tell)

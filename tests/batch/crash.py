@@ -23,6 +23,7 @@ from PIL import Image, ImageDraw, ImageFont
 from nanoocr.batch.drive import Plan, drive
 from nanoocr.batch.ledger import Found, Ledger
 from nanoocr.batch.sources import file_place
+from nanoocr.errors import NanoOCRError
 from tests.batch.fake import FakeReading
 
 SECONDS = 0.02  # of a page of the fake reader
@@ -131,7 +132,11 @@ def main():
     """Kill, compare with a run that nobody disturbed, and say what came of it."""
     if sys.argv[1:2] == ["run"]:
         folder, out, engine, reader = sys.argv[2:]
-        run(Path(folder), Path(out), engine=engine, reader=reader)
+        try:
+            run(Path(folder), Path(out), engine=engine, reader=reader)
+        except NanoOCRError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(error.exit_code)
         return
     import tempfile
 
