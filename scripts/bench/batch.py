@@ -152,7 +152,8 @@ def note_cost(records: Sequence[dict[str, Any]], pages: int = 3000) -> float:
     from nanoocr.batch.drive import Plan
     from nanoocr.batch.ledger import Found, Ledger
     from nanoocr.batch.ray_actor import block_of
-    from nanoocr.batch.ray_engine import BATCHES_PER_TASK, note_answers
+    from nanoocr.batch.ray_engine import note_answers
+    from nanoocr.batch.ray_process import BATCHES_PER_TASK
     from nanoocr.batch.record import packed
 
     with tempfile.TemporaryDirectory() as name:
