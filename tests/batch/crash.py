@@ -87,7 +87,7 @@ def run(folder, out, seconds=None, rows=50, engine="pool", reader="fake"):
 
 
 def workers_of(pid, engine):
-    """The worker processes below a driver, each with its kind; helpers of multiprocessing and Ray are none."""
+    """The worker processes below a driver, each with its kind; helpers of Python and Ray are none."""
     below, found = [pid], {}
     while below:
         one = below.pop()
