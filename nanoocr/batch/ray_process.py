@@ -23,7 +23,8 @@ from nanoocr.batch.ray_actor import Actor, Attempts
 from nanoocr.batch.worker import MakeReading, end_with
 from nanoocr.errors import BrokenRunError, NanoOCRError, UsageError
 
-BATCHES_PER_TASK = 4  # a task's results come when all of it is read, and are lost with it
+BATCHES_PER_TASK = 4  # at most; a task's results come when all of it is read, and are lost with it
+TASKS_EACH = 4  # for each worker, at least, where there is enough: else one waits while another has the rest
 CPUS = 0.5  # of an actor: a pool that takes all processors leaves none to bring it rows
 ASK_EVERY = 3.0  # seconds
 STARTS = 2  # tries of a Ray of our own: its helpers have 15 seconds to start, a number in its code
@@ -182,7 +183,7 @@ def run_round(job: Round, make: MakeReading, plan: Plan) -> Iterator[list[dict[s
     attempts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Attempts).remote()
     deaths = 1 if job.alone else DOUBTED
     data = ray.data.from_items(
-        job.items, override_num_blocks=-(-len(job.items) // (at_once * BATCHES_PER_TASK))
+        job.items, override_num_blocks=task_count(len(job.items), at_once, workers)
     ).map_batches(
         Actor,
         fn_constructor_args=(make, attempts, deaths, plan.threads, plan.page_limit),
@@ -195,6 +196,13 @@ def run_round(job: Round, make: MakeReading, plan: Plan) -> Iterator[list[dict[s
     blocks: Any = data.iter_batches(batch_size=None, batch_format="pyarrow")  # tables, by that format
     for block in blocks:
         yield block.to_pylist()
+
+
+def task_count(items: int, at_once: int, workers: int) -> int:
+    """Into how many tasks a round is cut; each is one or more times `at_once` items."""
+    batches = -(-items // at_once)
+    each = min(max(batches // (workers * TASKS_EACH), 1), BATCHES_PER_TASK)
+    return -(-batches // each)
 
 
 def item_of(kind: str, document: Document, page: int) -> dict[str, Any]:

@@ -4,9 +4,10 @@ python -m scripts.bench.batch compare --files ../scans/*.png [--repeats=3] [--en
 python -m scripts.bench.batch measure --files ../scans/*.png [--out=docs/scale.json]
 
 `compare` runs the commands in turn, again and again, so that what else the machine does meets all of them.
-Beside the wall time it tells the processor's seconds, which other work hardly changes; those of Ray's
-processes, which are not our children, it cannot see. Every command is also run on the first file alone, and
-what a page costs is the difference: so the start, and the loading of the model, do not count as pages.
+Beside the wall time it tells the processor's seconds of all processes, and the wall time less what the
+readers waited for a processor (`processes.py`), which other work changes less. Every command is also run on
+the first file alone, and what a page costs is the difference: so the start, and the loading of the model, do
+not count as pages.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import tyro
 
 from nanoocr.machine import machine
+from scripts.bench.processes import Cost, cost_of
 
 BATCH = ("batch", "--threads=1", "-q")
 COMMANDS = {
@@ -55,13 +57,6 @@ class Measure:
     out: Path = Path("docs/scale.json")
 
 
-class Cost(NamedTuple):
-    """Of one command, in seconds."""
-
-    wall: float
-    cpu: float
-
-
 def run_once(name: str, files: Sequence[Path]) -> Cost:
     """One command into a fresh folder.
 
@@ -72,9 +67,7 @@ def run_once(name: str, files: Sequence[Path]) -> Cost:
         out = f"{folder}/out"
         where = ["-o", f"{out}/"] if name == "read" else [f"--out={out}"]
         command = [sys.executable, "-m", "nanoocr", *COMMANDS[name], *where, *map(str, files)]
-        before, started = _children(), time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        return Cost(time.perf_counter() - started, _children() - before)
+        return cost_of(command)
 
 
 def _children() -> float:
@@ -89,12 +82,17 @@ def compare(options: Compare) -> None:
         for name, costs in pages.items():
             first, whole = run_once(name, options.files[:1]), run_once(name, options.files)
             count = len(options.files) - 1
-            costs.append(Cost((whole.wall - first.wall) / count, (whole.cpu - first.cpu) / count))
-            load = os.getloadavg()[0]
-            print(f"{name}: {costs[-1]}, start {first.wall:.1f} s, load {load:.1f}", flush=True)
+            costs.append(Cost(*((b - a) / count for a, b in zip(first, whole, strict=True))))
+            print(
+                f"{name}: {_shown(costs[-1])}; start {first.wall:.1f} s, load {os.getloadavg()[0]:.1f}",
+                flush=True,
+            )
     for name, costs in pages.items():
-        wall, cpu = (statistics.median(values) for values in zip(*costs, strict=True))
-        print(f"median {name}: {wall:.3f} s a page, {cpu:.3f} CPU s")
+        print(f"median {name}: {_shown(Cost(*map(statistics.median, zip(*costs, strict=True))))}")
+
+
+def _shown(page: Cost) -> str:
+    return f"{page.wall:.3f} s a page, {page.cpu:.3f} of processors, {page.unhindered:.3f} unhindered"
 
 
 # ---------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 
 from nanoocr.batch import ray_engine
 from nanoocr.batch.ray_engine import Partner, hear, order
-from nanoocr.batch.ray_process import Nodes, Round, nodes_of
+from nanoocr.batch.ray_process import Nodes, Round, nodes_of, task_count
 from nanoocr.errors import BrokenRunError, UsageError
 
 GOOD = Nodes(is_ours_alive=True, readers=2)
@@ -91,6 +91,13 @@ def test_what_ray_says_of_its_nodes():
     ]
     assert nodes_of(table, "head") == (True, 1)
     assert nodes_of(table, "a") == (False, 1)
+
+
+def test_a_few_pages_are_shared_by_all_workers_and_many_go_in_long_tasks():
+    assert task_count(20_000, 4, 2) == 1250  # 16 pages each
+    assert task_count(24, 4, 2) == 6  # 4 pages each
+    assert task_count(64, 4, 2) == 8  # 8 pages each
+    assert task_count(1, 1, 1) == 1
 
 
 def dies(pipe, *_):
