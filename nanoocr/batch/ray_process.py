@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ BATCHES_PER_TASK = 4  # at most; a task's results come when all of it is read, a
 TASKS_EACH = 4  # for each worker, at least, where there is enough: else one waits while another has the rest
 CPUS = 0.5  # of an actor: a pool that takes all processors leaves none to bring it rows
 ASK_EVERY = 3.0  # seconds
+KNOCK = 10.0  # seconds for a cluster to take a connection
 STARTS = 2  # tries of a Ray of our own: its helpers have 15 seconds to start, a number in its code
 # What a Ray that we start gets, unless somebody has set it. Of itself it takes a node for dead that is late
 # five times, and where readers keep all processors busy ours was.
@@ -129,6 +131,7 @@ def connect(workers: int, address: str | None) -> Any:
     import ray
 
     if address:
+        _knock(address)
         try:
             ray.init(address=address, log_to_driver=False)
         except Exception as error:  # Ray raises plain ones, too
@@ -144,6 +147,20 @@ def connect(workers: int, address: str | None) -> Any:
             f"{there:g}: name fewer --workers, or add machines"
         )
     return ray
+
+
+def _knock(address: str) -> None:
+    """Raise UsageError where nobody is at HOST:PORT; Ray itself would try for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdecimal()):
+        return  # "auto", and whatever else Ray knows
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK).close()
+    except (OSError, OverflowError) as error:
+        raise UsageError(
+            f"--address={address}: no Ray answers there ({error}): see whether `ray status` on that machine "
+            "names this port"
+        ) from error
 
 
 def _start(ray: Any, workers: int) -> None:

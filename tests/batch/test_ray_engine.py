@@ -7,7 +7,7 @@ import pytest
 
 from nanoocr.batch import ray_engine
 from nanoocr.batch.ray_engine import Partner, hear, order
-from nanoocr.batch.ray_process import Nodes, Round, nodes_of, task_count
+from nanoocr.batch.ray_process import Nodes, Round, connect, nodes_of, task_count
 from nanoocr.errors import BrokenRunError, UsageError
 
 GOOD = Nodes(is_ours_alive=True, readers=2)
@@ -91,6 +91,13 @@ def test_what_ray_says_of_its_nodes():
     ]
     assert nodes_of(table, "head") == (True, 1)
     assert nodes_of(table, "a") == (False, 1)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:99999"])
+def test_an_address_where_nobody_is_is_a_sentence(address):
+    pytest.importorskip("ray")
+    with pytest.raises(UsageError, match=f"--address={address}: no Ray answers there"):
+        connect(1, address)
 
 
 def test_a_few_pages_are_shared_by_all_workers_and_many_go_in_long_tasks():
