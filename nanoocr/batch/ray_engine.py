@@ -21,6 +21,7 @@ from nanoocr import errors
 from nanoocr.batch import shards
 from nanoocr.batch.drive import Plan, Tell, note, note_death
 from nanoocr.batch.ledger import Ledger
+from nanoocr.batch.pool import start_deaf
 from nanoocr.batch.ray_process import Nodes, Round, item_of, serve
 from nanoocr.batch.record import Record
 from nanoocr.batch.worker import MakeReading
@@ -97,7 +98,7 @@ def start(make: MakeReading, plan: Plan, address: str | None, log: Path) -> Part
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=serve, args=(theirs, make, plan, address, log), daemon=True)
-    process.start()
+    start_deaf(process)
     theirs.close()  # else the end of the process would not show in ours
     return Partner(process, ours, START)
 
