@@ -135,7 +135,10 @@ def connect(workers: int, address: str | None) -> Any:
         try:
             ray.init(address=address, log_to_driver=False)
         except Exception as error:  # Ray raises plain ones, too
-            raise UsageError(f"--address={address}: no Ray answers there ({last_line(error)})") from error
+            raise UsageError(
+                f"--address={address}: no Ray answers there ({last_line(error)}): see whether `ray status` "
+                "works here (a cluster with tokens needs RAY_AUTH_MODE=token and its ~/.ray/auth_token)"
+            ) from error
     else:
         _start(ray, workers)
     ray.data.DataContext.get_current().enable_progress_bars = False
