@@ -43,7 +43,7 @@ MANY_STRIPS, DOUBTFUL = 6, 0.75  # from how many strips on a page is judged, by 
 CLEARLY = 0.1  # what the probes of a page on its head are surer than those of the same page as it came
 LEAST_LETTERS = 0.25  # share of letters and digits in what is text; tables of dashes have that many
 SHAPES = frozenset("IlOo")  # letters that a stroke or a ring may be
-SAME_LETTERS = 3  # times that each letter of a page comes on average, from which it may be a raster
+FEW_LETTERS, SAME_LETTERS = 3, 3  # a raster has so few different ones, and each comes so often on average
 ONE_LINE = 6  # cap heights of a picture below which it shows one line
 SAME_WORD = 0.15  # cap heights between two strips below which they share a word that was cut
 ASCENDERS = frozenset("bdfhklt")
@@ -255,7 +255,8 @@ def hardly_text(layout: PageLayout, kept: Sequence[StripReading]) -> bool:
     letters = [char for char in said if char.isalnum()]
     # The dots of a raster are bullets in one row, and the same few digits over and over in the next.
     bullets = any(not any(map(str.isalnum, strip)) for strip in strips)
-    dots = bullets and len(letters) >= SAME_LETTERS * len(set(letters))
+    different = len(set(letters))
+    dots = bullets and different <= FEW_LETTERS and len(letters) >= SAME_LETTERS * different
     if not dots and said not in SHAPES and len(letters) >= LEAST_LETTERS * len(said):
         return False
     tallest = max(layout.lines[one.strip.line].cap_height for one in kept)
