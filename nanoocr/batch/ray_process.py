@@ -18,14 +18,15 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nanoocr.batch.drive import Plan
+import pyarrow as pa
+
+from nanoocr.batch.drive import Plan, fair_share
 from nanoocr.batch.ledger import DOUBTED, Document
 from nanoocr.batch.ray_actor import Actor, Attempts
 from nanoocr.batch.worker import MakeReading, end_with
 from nanoocr.errors import BrokenRunError, NanoOCRError, UsageError
 
 BATCHES_PER_TASK = 4  # at most; a task's results come when all of it is read, and are lost with it
-TASKS_EACH = 4  # for each worker, at least, where there is enough: else one waits while another has the rest
 CPUS = 0.5  # of an actor: a pool that takes all processors leaves none to bring it rows
 ASK_EVERY = 3.0  # seconds
 KNOCK = 10.0  # seconds for a cluster to take a connection
@@ -202,13 +203,11 @@ def run_round(job: Round, make: MakeReading, plan: Plan) -> Iterator[list[dict[s
     # It must outlive the actors whose deaths it counts, so it is one of its own.
     attempts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Attempts).remote()
     deaths = 1 if job.alone else DOUBTED
-    data = ray.data.from_items(
-        job.items, override_num_blocks=task_count(len(job.items), at_once, workers)
-    ).map_batches(
+    data = ray.data.from_arrow(cut(job.items, workers, at_once * BATCHES_PER_TASK)).map_batches(
         Actor,
-        fn_constructor_args=(make, attempts, deaths, plan.threads, plan.page_limit),
+        fn_constructor_args=(make, attempts, deaths, plan.threads, plan.page_limit, at_once),
         batch_format="pyarrow",
-        batch_size=at_once,
+        batch_size=None,  # a task at a time; with a number Ray would join the small ones again
         num_cpus=CPUS,
         num_gpus=plan.gpus or None,
         compute=ray.data.ActorPoolStrategy(size=workers),
@@ -218,11 +217,14 @@ def run_round(job: Round, make: MakeReading, plan: Plan) -> Iterator[list[dict[s
         yield block.to_pylist()
 
 
-def task_count(items: int, at_once: int, workers: int) -> int:
-    """Into how many tasks a round is cut; each is one or more times `at_once` items."""
-    batches = -(-items // at_once)
-    each = min(max(batches // (workers * TASKS_EACH), 1), BATCHES_PER_TASK)
-    return -(-batches // each)
+def cut(items: list[dict[str, Any]], workers: int, most: int) -> list[pa.Table]:
+    """The items of a round, cut into the tasks that actors get; the last ones are short."""
+    tasks, first = [], 0
+    while first < len(items):
+        end = first + fair_share(len(items) - first, workers, most)
+        tasks.append(pa.Table.from_pylist(items[first:end]))
+        first = end
+    return tasks
 
 
 def item_of(kind: str, document: Document, page: int) -> dict[str, Any]:

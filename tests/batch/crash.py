@@ -30,6 +30,7 @@ from tests.batch.fake import FakeReading
 SECONDS = {"pool": 0.02, "ray": 0.2}  # of a page of the fake reader
 # Of kills, those of the driver; a cluster of Ray takes long to start.
 DRIVERS = {"pool": 0.33, "ray": 0.2}
+READER = {"pool": "worker", "ray": "MapWorker"}
 SPAWNED = {"pool": "worker", "ray": "process that speaks to Ray"}
 # In the command line of a worker process; on Ray actors and tasks, and the process that speaks to Ray.
 WORKERS = {"pool": re.compile(rb"(spawn_main)"), "ray": re.compile(rb"ray::(\w+)|(spawn_main)")}
@@ -118,10 +119,10 @@ def crash(folder, out, kills, draw, engine="pool", reader="fake", longest=1.0):
         while driver.poll() is None and kind != "driver" and hit.total() < kills:
             time.sleep(draw.uniform(0.05, longest))
             workers = workers_of(driver.pid, engine)
-            if not workers:
-                continue  # before any is up, the driver's death would be no test either
-            victim = draw.choice(sorted(workers))
-            kind = workers[victim]
+            if READER[engine] not in workers.values():
+                continue  # before one is up, the death of the driver or of a helper would be no test
+            kind = draw.choice(sorted(set(workers.values())))
+            victim = draw.choice([pid for pid in workers if workers[pid] == kind])
             if draw.random() < DRIVERS[engine]:
                 victim, kind = driver.pid, "driver"
             try:

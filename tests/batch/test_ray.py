@@ -53,7 +53,7 @@ def test_an_actor_reads_what_killed_nobody_and_tells_what_did(tmp_path, monkeypa
     def rounds():
         while (job := next_round(ledger)).items:
             deaths = 1 if job.alone else 2
-            actor = Actor(partial(FakeReading), Here() if job.alone else here, deaths, 1, 900.0)
+            actor = Actor(partial(FakeReading), Here() if job.alone else here, deaths, 1, 900.0, 4)
             if job.alone:
                 actor.attempts.begin.remote((1, 1))  # the page took its actor down once more
             block = actor(pa.Table.from_pylist(job.items)).to_pylist()

@@ -7,7 +7,7 @@ import pytest
 
 from nanoocr.batch import ray_engine
 from nanoocr.batch.ray_engine import Partner, hear, order
-from nanoocr.batch.ray_process import Nodes, Round, connect, nodes_of, task_count
+from nanoocr.batch.ray_process import Nodes, Round, connect, cut, nodes_of
 from nanoocr.errors import BrokenRunError, UsageError
 
 GOOD = Nodes(is_ours_alive=True, readers=2)
@@ -100,11 +100,11 @@ def test_an_address_where_nobody_is_is_a_sentence(address):
         connect(1, address)
 
 
-def test_a_few_pages_are_shared_by_all_workers_and_many_go_in_long_tasks():
-    assert task_count(20_000, 4, 2) == 1250  # 16 pages each
-    assert task_count(24, 4, 2) == 6  # 4 pages each
-    assert task_count(64, 4, 2) == 8  # 8 pages each
-    assert task_count(1, 1, 1) == 1
+def test_the_last_tasks_of_a_round_are_short():
+    items = [{"page": page} for page in range(100)]
+    tasks = [task.to_pylist() for task in cut(items, 2, 16)]
+    assert [item for task in tasks for item in task] == items
+    assert [len(task) for task in tasks] == [16, 16, 16, 13, 10, 8, 6, 4, 3, 2, 2, 1, 1, 1, 1]
 
 
 def dies(pipe, *_):
