@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,9 @@ def spent(engine: str, options: Options, folder: Path) -> float:
     out.mkdir()
     ledger = Ledger(out)
     ledger.add(Found(file_place(path), path.name, path.stem) for path in sorted(folder.glob("*.png")))
-    make, plan = partial(Sleeper, options.seconds), Plan(workers=workers)
+    # By its module's name, since in other processes the main module is another one.
+    make = partial(import_module("scripts.bench.sleeper").Sleeper, options.seconds)
+    plan = Plan(workers=workers)
     if engine.startswith("ray"):
         from nanoocr.batch.ray_engine import drive_ray
 
