@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import socket
 import sys
 from pathlib import Path
@@ -72,27 +73,36 @@ def serve_command(arguments: argparse.Namespace) -> int:
 
         from nanoocr.serve.app import Limits, make_app
         from nanoocr.serve.connection import MOST_CONNECTIONS, Connection
-        from nanoocr.serve.fetch import Fetcher, parse_hosts
-        from nanoocr.serve.service import load_service
+        from nanoocr.serve.fetch import parse_hosts
+        from nanoocr.serve.process import Choice, ProcessDesk
     except ModuleNotFoundError as error:
         raise UsageError(
             f"nanoocr serve needs {error.name}: pip install 'nano-deepseek-ocr[serve]'"
         ) from error
 
     keys = read_keys(arguments.api_key_file) if arguments.api_key_file else ()
+    if arguments.allow_fetch is not None:
+        parse_hosts(arguments.allow_fetch)  # raises here and not in the other process
     limits = Limits(
         max_body=arguments.max_body_mb * 2**20,
         max_queue=arguments.max_queue,
         timeout_s=arguments.timeout_s,
         keys=keys,
-        any_prompt=arguments.any_prompt,
-        fetcher=Fetcher(parse_hosts(arguments.allow_fetch)) if arguments.allow_fetch is not None else None,
     )
     refuse_taken(arguments.host, arguments.port)
-    service = load_service(
-        arguments.model, arguments.device, arguments.dtype, arguments.threads, arguments.max_pages
+    desk = ProcessDesk(
+        Choice(
+            model=arguments.model,
+            device=arguments.device,
+            dtype=arguments.dtype,
+            threads=arguments.threads,
+            max_pages=arguments.max_pages,
+            any_prompt=arguments.any_prompt,
+            hosts=arguments.allow_fetch,
+            max_body=limits.max_body,
+        )
     )
-    app = make_app(service, limits)
+    app = make_app(desk, limits)
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: object) -> None:
@@ -109,11 +119,12 @@ def serve_command(arguments: argparse.Namespace) -> int:
         timeout_graceful_shutdown=int(arguments.timeout_s),
         server_header=False,
     )
-    print(f"serving {service.name} at http://{arguments.host}:{arguments.port}/", file=sys.stderr)
+    print(f"serving {desk.name} at http://{arguments.host}:{arguments.port}/", file=sys.stderr)
+    gc.freeze()  # all of this stays: looking through it for garbage would only hold the loop up
     try:
         Server(config).run()
     finally:
-        service.close()
+        desk.close()
     return 0
 
 

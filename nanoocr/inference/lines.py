@@ -129,8 +129,7 @@ class LineReader:
 
     def read_strips(self, strips: Sequence[Strip]) -> list[StripReading]:
         """What each strip says, in their order; strips of one width are read together."""
-        # Strips of one width go through the encoder together and end after about as many steps.
-        order = sorted(range(len(strips)), key=lambda i: strips[i].image.shape[1])
+        order = decoding_order(strips)
         requests = [self.request(strips[i]) for i in order]
         done = self.engine.generate(requests, self.sampling, max_batch=STRIPS_AT_ONCE) if requests else []
         by_place = dict(zip(order, done, strict=True))
@@ -140,8 +139,19 @@ class LineReader:
         """What is asked about a strip."""
         views = PictureViews(torch.from_numpy(strip.image))
         run = (self.engine.model.image_id,) * count_picture_tokens(views)
-        most = MOST_TOKENS + strip.image.shape[1] // PIXELS_PER_TOKEN
+        most = most_tokens(strip)
         return Request((*self.before, *run, *self.behind), (views,), min(most, self.max_tokens or most))
+
+
+def decoding_order(strips: Sequence[Strip]) -> list[int]:
+    """The places of strips in the order in which they are decoded."""
+    # Strips of one width go through the encoder together and end after about as many steps.
+    return sorted(range(len(strips)), key=lambda i: strips[i].image.shape[1])
+
+
+def most_tokens(strip: Strip) -> int:
+    """The most tokens that a strip may say."""
+    return MOST_TOKENS + strip.image.shape[1] // PIXELS_PER_TOKEN
 
 
 def reads_better_turned(level: tuple[float, int], turned: tuple[float, int]) -> bool:

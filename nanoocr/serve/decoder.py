@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 
 import torch
 
@@ -41,23 +42,21 @@ class CancelledError(NanoOCRError):
 
 @dataclass
 class Work:
-    """One call of `generate`: its rows that wait, those that are done, and whom to tell."""
+    """One call of `generate`: its rows that wait, and what its caller is to hear."""
 
     waiting: deque[Row]
     sampling: SamplingConfig
     first: int
     cancelled: threading.Event
-    tell: Callable[[int, Completion], None] | None = None
     left: int = 0  # rows that have no completion yet
-    done: dict[int, Completion] = field(default_factory=dict)
-    ended: threading.Event = field(default_factory=threading.Event)
+    news: SimpleQueue[tuple[int, Completion] | None] = field(default_factory=SimpleQueue)  # None: the end
     error: Exception | None = None
 
     def end(self, error: Exception | None = None) -> None:
-        """Wake the caller; the first error stays."""
+        """Let the caller go on; the first error stays."""
         self.error = self.error or error
         self.waiting.clear()
-        self.ended.set()
+        self.news.put(None)
 
 
 @dataclass
@@ -105,7 +104,7 @@ class Decoder(Engine):
     ) -> list[Completion]:
         """As `Engine.generate`; `tell` gets each completion, and its index, as soon as it is there.
 
-        `tell` is called in the decoder's thread and must return at once.
+        `tell` is called in the caller's thread, so that it may compute.
 
         Raises:
             UsageError: as `Engine.generate`.
@@ -115,16 +114,20 @@ class Decoder(Engine):
         if not rows:
             return []
         stop = cancelled or threading.Event()
-        work = Work(rows, sampling or SamplingConfig(), first, stop, tell, left=len(rows))
+        work = Work(rows, sampling or SamplingConfig(), first, stop, left=len(rows))
         with self._change:
             if self._closed:
                 raise CancelledError("the server is stopping")
             self._works.append(work)
             self._change.notify()
-        work.ended.wait()
+        done = {}
+        for index, completion in iter(work.news.get, None):
+            done[index] = completion
+            if tell is not None:
+                tell(index, completion)
         if work.error is not None:
             raise work.error
-        return [work.done[i] for i in range(len(requests))]
+        return [done[i] for i in range(len(requests))]
 
     def waiting(self) -> int:
         """Rows that no step has taken in yet."""
@@ -222,10 +225,8 @@ class Decoder(Engine):
 
     def _deliver(self, member: Member) -> None:
         work, completion = member.work, self.complete(member.row)
-        work.done[member.row.index] = completion
+        work.news.put((member.row.index, completion))
         work.left -= 1
-        if work.tell is not None:
-            work.tell(member.row.index, completion)
         if work.left == 0:
             work.end()
 

@@ -24,6 +24,16 @@ class ApiError(NanoOCRError):
         super().__init__(message)
         self.status, self.code, self.param, self.headers = status, code, param, headers or {}
 
+    def fields(self) -> tuple[int, str, str, str | None, dict[str, str]]:
+        """Plain values, which go to other processes."""
+        return self.status, str(self), self.code, self.param, self.headers
+
+
+def from_fields(fields: tuple[int, str, str, str | None, dict[str, str]]) -> ApiError:
+    """The error that gave these `ApiError.fields`."""
+    status, message, code, param, headers = fields
+    return ApiError(status, message, code=code, param=param, headers=headers)
+
 
 def bad(message: str, param: str | None = None, code: str = "invalid_value") -> ApiError:
     """A mistake in what was sent."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-
-from nanoocr.inference.page import Page
 
 PATHS = ("/v1/models", "/v1/chat/completions", "/v1/ocr")  # a closed list: labels cost memory
 
@@ -42,17 +40,21 @@ class Metrics:
         self.requests.labels(known, str(status)).inc()
         self.seconds.labels(known).observe(seconds)
 
-    def stage(self, name: str, seconds: float) -> None:
-        """Note how long a stage of a page took: open, lines, decode; the last two wait for a processor."""
-        self.stages.labels(name).observe(seconds)
+    def note(self, what: str, values: tuple[Any, ...]) -> None:
+        """Note what the side that reads tells: a `stage` of a page, or a `page` that has been read.
 
-    def read(self, pages: Sequence[Page]) -> None:
-        """Note pages that were read."""
-        for page in pages:
-            self.pages.labels(page.status).inc()
-            self.page_seconds.observe(page.seconds)
-            for kind, count in page.tokens._asdict().items():
-                self.tokens.labels(kind).inc(count)
+        Stages are open, lines and decode, with their seconds; the last two wait for a processor. A page has
+        its status, its seconds, and its tokens by kind.
+        """
+        if what == "stage":
+            name, seconds = values
+            self.stages.labels(name).observe(seconds)
+            return
+        status, seconds, tokens = values
+        self.pages.labels(status).inc()
+        self.page_seconds.observe(seconds)
+        for kind, count in tokens.items():
+            self.tokens.labels(kind).inc(count)
 
     def stalled(self, seconds: float, computed: float) -> None:
         """Note that the event loop ran so much later than it was to, while all threads `computed` so long.
@@ -63,11 +65,11 @@ class Metrics:
         self.stall.set(self.longest[0])
         self.own_stall.set(self.longest[1])
 
-    def look(self, queue: int, batch: int, rows: int) -> None:
+    def look(self, queue: int, batch: int, waiting: int) -> None:
         """Set what is true now."""
         self.queue.set(queue)
         self.batch.set(batch)
-        self.rows.set(rows)
+        self.rows.set(waiting)
 
     def text(self) -> bytes:
         """All of it."""
