@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import anyio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -122,6 +123,9 @@ def make_app(desk: Desk, limits: Limits) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        # Both import what they need when they are first used, and the first client would wait for that.
+        async with anyio.create_task_group():
+            state.metrics.text()
         watching = asyncio.ensure_future(_watch(state.metrics))
         yield
         watching.cancel()
