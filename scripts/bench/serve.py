@@ -26,6 +26,7 @@ import pypdfium2
 
 from nanoocr.commandline import parse, run
 from nanoocr.errors import UsageError
+from nanoocr.machine import counted
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,15 @@ class Server(NamedTuple):
     pid: int
     log: Path
 
+    def memory(self) -> int:
+        """Bytes that the process and those that it started hold."""
+        children = map(int, Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split())
+        return sum(counted("VmRSS", pid) or 0 for pid in [self.pid, *children])
+
     def metric(self, name: str) -> float:
-        """The value of a metric without labels."""
+        """The value of a metric; one with labels is named with them, as in pages_total{status="ok"}."""
         lines = httpx.get(f"{self.url}/metrics", timeout=60).text.splitlines()
-        return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+        return next((float(line.split()[-1]) for line in lines if line.startswith(f"{name} ")), 0.0)
 
 
 @contextlib.contextmanager
@@ -86,10 +92,25 @@ def _wait(server: Server, process: subprocess.Popen[bytes]) -> None:
     raise UsageError(f"the server did not start: {server.log.read_text()}")
 
 
-def stalls(server: Server) -> str:
-    """How long the event loop stood still at most, and how long while the server itself computed."""
+@contextlib.contextmanager
+def heartbeat() -> Iterator[Callable[[], str]]:
+    """A bare event loop in a process of its own, for comparison; what it gives tells its longest stall."""
+    command = [sys.executable, "-m", "scripts.bench.heartbeat"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        yield lambda: process.communicate()[0].strip()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def stalls(server: Server, bare: Callable[[], str]) -> str:
+    """How long the event loop stood still at most, the server's and the bare one's in the same time."""
     whole, own = (server.metric(f"nanoocr_loop_stall_{kind}seconds") for kind in ("", "own_"))
-    return f"longest stall of the loop {whole:.3f} s, {own:.3f} s of it while the server computed"
+    return (
+        f"longest stall of the server's loop {whole:.3f} s, while its process computed {own:.3f} s; "
+        f"of a bare loop {bare()} s"
+    )
 
 
 def long_pdf(picture: Path, pages: int) -> bytes:
@@ -167,7 +188,7 @@ def main(argv: list[str] | None = None) -> None:
     """Start a server and print all measures."""
     config = parse(Config, argv)
     data = Path(config.file).read_bytes()
-    with started() as server:
+    with started() as server, heartbeat() as bare:
 
         def ask(_: int) -> str:
             answer = httpx.post(f"{server.url}/v1/ocr?format=txt", content=data, timeout=600)
@@ -175,7 +196,7 @@ def main(argv: list[str] | None = None) -> None:
 
         throughput(config, ask)
         beside(config, server, ask)
-        print(stalls(server))
+        print(stalls(server, bare))
         print(f"lines of tracebacks: {server.log.read_text().count('Traceback')}")
 
 

@@ -1,4 +1,4 @@
-"""Lines that go out while a page is still read: whatever the rest says, the page in the end begins with them."""
+"""Lines that go out while a page is still read: whatever the rest says, the page begins with them."""
 
 from __future__ import annotations
 
