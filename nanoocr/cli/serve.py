@@ -115,7 +115,8 @@ def serve_command(arguments: argparse.Namespace) -> int:
         port=arguments.port,
         http=Connection,
         limit_concurrency=MOST_CONNECTIONS,
-        log_level="warning",
+        ws="none",
+        log_level="error",  # its warnings are a line for each odd request: anybody could fill the log
         timeout_graceful_shutdown=int(arguments.timeout_s),
         server_header=False,
     )

@@ -44,7 +44,9 @@ def error_body(status: int, message: str, code: str, param: str | None = None) -
     """OpenAI's object of an error."""
     kind = "server_error" if status >= 500 else "invalid_request_error"
     kind = {401: "authentication_error", 429: "rate_limit_error"}.get(status, kind)
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    told = {"message": message, "type": kind, "param": param, "code": code}
+    # JSON can name half a pair of UTF-16, which UTF-8 cannot send back.
+    return {"error": {name: text and text.encode("utf-8", "replace").decode() for name, text in told.items()}}
 
 
 def error_response(error: ApiError) -> JSONResponse:

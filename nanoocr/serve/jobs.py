@@ -94,6 +94,9 @@ class ThreadDesk:
         question = service.reader.prompt if service.reader.by_lines else None
         rules = Rules(service.name, question, grants.any_prompt, grants.fetcher is not None)
         asked = parse_chat(parse_json(job.body), rules)
+        if len(asked.documents) > service.max_pages:
+            message = f"{len(asked.documents)} documents in a request, this server reads {service.max_pages}"
+            raise bad(message, "messages", "too_many_pages")
         documents = [self._fetched(document) for document in asked.documents]
         tasks = [_task(asked, data, number, cancelled) for number, data in enumerate(documents, 1)]
         asked = replace(asked, documents=())  # they are in the tasks
