@@ -26,6 +26,7 @@ from nanoocr.layout.strips import BASELINE, CAP_HEIGHT, lengths_along
 from nanoocr.model.vlm import VLM
 
 STRIPS_AT_ONCE = 64  # decoded together: more share each step's cost, and pad each other more
+FROM_TOP_AT_ONCE = 32  # as STRIPS_AT_ONCE where lines are shown from the top of a page on
 # Strips that the model is less sure of are no text more often than text: borders, dirt, pictures. The value
 # is where text that is left out and text that is invented weigh alike on synthetic pages.
 LEAST_CONFIDENCE = 0.5
@@ -37,6 +38,9 @@ SURE = 0.85  # mean confidence of probes from which the other way up is not trie
 MANY_STRIPS, DOUBTFUL = 6, 0.75  # from how many strips on a page is judged, by their median confidence
 CLEARLY = 0.1  # what the probes of a page on its head are surer than those of the same page as it came
 LEAST_LETTERS = 0.25  # share of letters and digits in what is text; tables of dashes have that many
+# Letters and digits, surely read, from which on a page has text whatever else stands on it. Of 30 pictures of
+# dirt, rasters and holes the six with signs alone had two at most (scripts.measure_pages, set `empty`).
+SURELY_TEXT = 24
 ONE_LINE = 6  # cap heights of a picture below which it shows one line
 SAME_WORD = 0.15  # cap heights between two strips below which they share a word that was cut
 ASCENDERS = frozenset("bdfhklt")
@@ -93,6 +97,7 @@ class LineReader:
     sampling: SamplingConfig
     least_confidence: float = LEAST_CONFIDENCE
     max_tokens: int | None = None  # of a strip
+    from_top: bool = False  # decode the top of the page first, for who shows lines as they are read
 
     def read(self, image: Image.Image) -> PageReading:
         """The lines of an RGB picture, in reading order."""
@@ -129,9 +134,10 @@ class LineReader:
 
     def read_strips(self, strips: Sequence[Strip]) -> list[StripReading]:
         """What each strip says, in their order; strips of one width are read together."""
-        order = decoding_order(strips)
+        order = decoding_order(strips, self.from_top)
         requests = [self.request(strips[i]) for i in order]
-        done = self.engine.generate(requests, self.sampling, max_batch=STRIPS_AT_ONCE) if requests else []
+        most = FROM_TOP_AT_ONCE if self.from_top else STRIPS_AT_ONCE
+        done = self.engine.generate(requests, self.sampling, max_batch=most) if requests else []
         by_place = dict(zip(order, done, strict=True))
         return [StripReading(strip, by_place[i]) for i, strip in enumerate(strips)]
 
@@ -143,10 +149,11 @@ class LineReader:
         return Request((*self.before, *run, *self.behind), (views,), min(most, self.max_tokens or most))
 
 
-def decoding_order(strips: Sequence[Strip]) -> list[int]:
+def decoding_order(strips: Sequence[Strip], from_top: bool = False) -> list[int]:
     """The places of strips in the order in which they are decoded."""
     # Strips of one width go through the encoder together and end after about as many steps.
-    return sorted(range(len(strips)), key=lambda i: strips[i].image.shape[1])
+    size = FROM_TOP_AT_ONCE if from_top else max(len(strips), 1)
+    return sorted(range(len(strips)), key=lambda i: (i // size, strips[i].image.shape[1]))
 
 
 def most_tokens(strip: Strip) -> int:
@@ -211,6 +218,9 @@ def hardly_text(layout: PageLayout, kept: Sequence[StripReading]) -> bool:
     """
     said = "".join(one.completion.text for one in kept)
     if sum(map(str.isalnum, said)) >= LEAST_LETTERS * len("".join(said.split())):
+        return False
+    surely = [one.completion.text for one in kept if one.confidence >= SURE]
+    if sum(map(str.isalnum, "".join(surely))) >= SURELY_TEXT:
         return False
     tallest = max(layout.lines[one.strip.line].cap_height for one in kept)
     return tallest * ONE_LINE < layout.size[0] or min(one.confidence for one in kept) < SURE

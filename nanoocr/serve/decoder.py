@@ -33,6 +33,7 @@ from nanoocr.model.gpt import KVCache
 from nanoocr.model.vlm import VLM
 
 MAX_ROWS = 64  # decoded together; more share each step's cost
+MOST_OF_ONE = 48  # of these, rows of one call: the next one finds room at once
 AT_ONCE = 16  # rows taken in between two steps: more would hold up those that are decoding
 
 
@@ -48,6 +49,8 @@ class Work:
     sampling: SamplingConfig
     first: int
     cancelled: threading.Event
+    most: int = MOST_OF_ONE  # rows that may be in the batch at a time
+    running: int = 0  # those that are
     left: int = 0  # rows that have no completion yet
     news: SimpleQueue[tuple[int, Completion] | None] = field(default_factory=SimpleQueue)  # None: the end
     error: Exception | None = None
@@ -104,7 +107,8 @@ class Decoder(Engine):
     ) -> list[Completion]:
         """As `Engine.generate`; `tell` gets each completion, and its index, as soon as it is there.
 
-        `tell` is called in the caller's thread, so that it may compute.
+        Of the requests at most `max_batch` are decoded at a time. `tell` is called in the caller's thread, so
+        that it may compute.
 
         Raises:
             UsageError: as `Engine.generate`.
@@ -114,7 +118,8 @@ class Decoder(Engine):
         if not rows:
             return []
         stop = cancelled or threading.Event()
-        work = Work(rows, sampling or SamplingConfig(), first, stop, left=len(rows))
+        work = Work(rows, sampling or SamplingConfig(), first, stop)
+        work.most, work.left = min(max_batch, MOST_OF_ONE), len(rows)
         with self._change:
             if self._closed:
                 raise CancelledError("the server is stopping")
@@ -175,12 +180,18 @@ class Decoder(Engine):
         """Waiting rows in turn, one of each call, so that a long document holds nobody up."""
         taken: list[Member] = []
         with self._change:
+            full: list[Work] = []
             while self._works and len(taken) < min(AT_ONCE, self.max_rows - len(self.members)):
                 work = self._works.popleft()
+                if work.running >= work.most:
+                    full.append(work)
+                    continue
                 row = work.waiting.popleft()
+                work.running += 1
                 if work.waiting:
                     self._works.append(work)
                 taken.append(Member(row, work, self._dice(work, row)))
+            self._works.extendleft(reversed(full))  # they keep their turn
         return taken
 
     def _dice(self, work: Work, row: Row) -> Sampler | None:
@@ -227,6 +238,7 @@ class Decoder(Engine):
         work, completion = member.work, self.complete(member.row)
         work.news.put((member.row.index, completion))
         work.left -= 1
+        work.running -= 1
         if work.left == 0:
             work.end()
 

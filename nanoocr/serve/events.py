@@ -54,6 +54,8 @@ def event_line(event: dict[str, Any]) -> bytes:
 class OcrEvents(Watch):
     """The events of /v1/ocr, as docs/guide/serve.md has them."""
 
+    in_order = True
+
     def __init__(self, stream: Stream, preview: bool) -> None:
         self.stream, self.preview = stream, preview
         self.layout: PageLayout | None = None
@@ -94,6 +96,8 @@ class OcrEvents(Watch):
 
 class ChatEvents(Watch):
     """A chat's text line by line, each as soon as it is decided; in the end what a whole answer says."""
+
+    in_order = True
 
     def __init__(self, stream: Stream, asked: ChatRequest, form: Form, least: float) -> None:
         self.stream, self.asked, self.form, self.least = stream, asked, form, least

@@ -18,6 +18,7 @@ from nanoocr.inference.lines import (
     LEAST_LETTERS,
     MANY_STRIPS,
     SURE,
+    SURELY_TEXT,
     StripReading,
     make_line,
 )
@@ -95,10 +96,13 @@ class DecidedLines:
         """Whether the page will be taken for text, whatever comes (`inference.lines.hardly_text`)."""
         if not self.least:
             return True
-        letters = signs = 0
+        letters = signs = surely = 0
         for place, (of_letters, of_all) in self.signs.items():
             kept = self._kept(place, bound)
             letters += of_letters if kept else 0
             signs += 0 if kept is False else of_all
+            surely += of_letters if kept and self.readings[place].confidence >= SURE else 0
+        if surely >= SURELY_TEXT:
+            return True
         signs += sum(most for place, most in enumerate(self.most) if place not in self.readings)
         return letters > 0 and letters >= LEAST_LETTERS * signs

@@ -70,8 +70,11 @@ class Read:
 class Watch:
     """What a reading tells on its way, in the thread of the request. This one listens to nothing.
 
-    `number` counts the pages of a document from 0, `place` the strips of a page in its order.
+    `number` counts the pages of a document from 0, `place` the strips of a page in its order. One that is
+    `in_order` has a page decoded from its top on.
     """
+
+    in_order = False
 
     def opened(self, file: str, pages: int) -> None:
         """A document has been opened."""
@@ -243,13 +246,14 @@ class Service:
             self.reader.line_reader(self.reader.prompt, task.max_tokens),
             engine=_Asking(self.decoder, task, self.slots),
             sampling=task.sampling,
+            from_top=watch.in_order,
         )
         started = time.perf_counter()
         layout = reader.upright_layout(image)
         self.note("lines", time.perf_counter() - started)  # and the strips that were read to know what is up
         strips = [s for place, line in enumerate(layout.lines) for s in cut_strips(image, line, place)]
         watch.found(layout, strips, [most_tokens(strip) * self.longest for strip in strips])
-        order = decoding_order(strips)
+        order = decoding_order(strips, watch.in_order)
 
         def told(index: int, completion: Completion) -> None:
             watch.strip_read(number, order[index], StripReading(strips[order[index]], completion))

@@ -9,6 +9,7 @@ import json
 import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -241,6 +242,27 @@ def test_rows_join_and_leave_without_touching_each_other(service):
         assert together == alone
     finally:
         decoder.close()
+
+
+def test_one_request_leaves_room_in_the_batch(service):
+    decoder = Decoder(service.reader.model, service.reader.tokenizer, max_rows=4)
+    seen, step = [], decoder._step
+
+    def noted():
+        seen.append([member.row.request.max_tokens for member in decoder.members])
+        step()
+
+    decoder._step = noted
+    try:
+        long, short = (replace(_request(service.reader, CARDS[0]), max_tokens=most) for most in (30, 4))
+        with ThreadPoolExecutor(2) as threads:
+            many = threads.submit(decoder.generate, [long] * 9, max_batch=3)
+            one = threads.submit(decoder.generate, [short])
+            assert len(many.result()) == 9 and one.result()[0].text
+    finally:
+        decoder.close()
+    assert max(rows.count(30) for rows in seen) == 3
+    assert any(4 in rows and 30 in rows for rows in seen)
 
 
 def _request(reader, card):
