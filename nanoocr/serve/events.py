@@ -80,7 +80,7 @@ class OcrEvents(Watch):
         assert self.layout is not None  # it was found before
         line = reading.strip.line
         quad = [[round(x, 1), round(y, 1)] for x, y in self.layout.lines[line].quad]
-        event = {"type": "line", "index": number, "line": line, "quad": quad, "of": self.of}
+        event = {"type": "line", "index": number, "line": line, "strip": place, "quad": quad, "of": self.of}
         text, sure = reading.completion.text, round(reading.confidence, 4)
         self.stream.send({**event, "text": text, "confidence": sure})
 
