@@ -24,13 +24,13 @@ from starlette.types import Receive, Scope, Send
 
 from nanoocr.serve.body import read_body
 from nanoocr.serve.errors import ApiError, as_api_error, bad, error_body, error_response, from_fields
+from nanoocr.serve.heartbeat import beats
 from nanoocr.serve.messages import Desk, Head, Job, Reply
 from nanoocr.serve.metrics import Metrics
 
 LOG = logging.getLogger("nanoocr.serve")
 LOOK_SECONDS = 0.25  # between two looks whether a client that waits is still there
 LOOK_MOST = 1.0  # seconds that /metrics waits for the side that reads
-TICK = 0.02  # seconds between two looks whether the loop runs in time
 HELD_BODIES = 16  # so many of the largest bodies may be inside at a time
 RETRY_SECONDS = 2  # what a client is told to wait when the queue is full
 SAFE = {  # the page brings all that it needs, and nobody may frame it
@@ -149,11 +149,8 @@ def make_app(desk: Desk, limits: Limits) -> Starlette:
 
 async def _watch(metrics: Metrics) -> None:
     """Look again and again whether the loop runs in time."""
-    loop = asyncio.get_running_loop()
-    while True:
-        due, computed = loop.time() + TICK, time.process_time()
-        await asyncio.sleep(TICK)
-        metrics.stalled(loop.time() - due, time.process_time() - computed)
+    async for beat in beats():
+        metrics.stalled(beat)
 
 
 async def _page(_: Request) -> Response:

@@ -6,6 +6,8 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from nanoocr.serve.heartbeat import Beat
+
 PATHS = ("/v1/models", "/v1/chat/completions", "/v1/ocr")  # a closed list: labels cost memory
 
 
@@ -29,7 +31,7 @@ class Metrics:
             "nanoocr_loop_stall_seconds", "Longest time the event loop stood still", registry=to
         )
         self.own_stall = Gauge(
-            "nanoocr_loop_stall_own_seconds", "Longest stall in which this process computed", registry=to
+            "nanoocr_loop_stall_own_seconds", "Longest stall without the wait for a processor", registry=to
         )
         self.longest = [0.0, 0.0]
         self.rows = Gauge("nanoocr_waiting_rows", "Rows that wait for a place in the batch", registry=to)
@@ -56,12 +58,9 @@ class Metrics:
         for kind, count in tokens.items():
             self.tokens.labels(kind).inc(count)
 
-    def stalled(self, seconds: float, computed: float) -> None:
-        """Note that the event loop ran so much later than it was to, while all threads `computed` so long.
-
-        On a machine with other work the loop waits for a processor: that is no stall of our own.
-        """
-        self.longest = [max(self.longest[0], seconds), max(self.longest[1], min(seconds, computed))]
+    def stalled(self, beat: Beat) -> None:
+        """Note how late the event loop ran."""
+        self.longest = [max(self.longest[0], beat.late), max(self.longest[1], beat.own)]
         self.stall.set(self.longest[0])
         self.own_stall.set(self.longest[1])
 

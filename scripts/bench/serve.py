@@ -9,6 +9,7 @@ request alone and beside a PDF, and the longest time for which the server's even
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 import httpx
@@ -36,6 +38,7 @@ class Config:
     file: str  # the picture that every client sends
     clients: int = 64  # at once
     alone: int = 16  # requests of the client that has the server to itself
+    rounds: int = 3  # of both, in turn, so that other work on the machine falls on both
     pdf: str = ""  # the long document; empty: `file` on many pages
     pages: int = 50  # of the long document
     short: int = 20  # short requests beside it
@@ -50,8 +53,16 @@ class Server(NamedTuple):
 
     def memory(self) -> int:
         """Bytes that the process and those that it started hold."""
-        children = map(int, Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split())
-        return sum(counted("VmRSS", pid) or 0 for pid in [self.pid, *children])
+        return sum(counted("VmRSS", pid) or 0 for pid in self._pids())
+
+    def seconds(self) -> float:
+        """Processor seconds that these processes have taken."""
+        fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in self._pids()]
+        return sum(int(one[11]) + int(one[12]) for one in fields) / os.sysconf("SC_CLK_TCK")
+
+    def _pids(self) -> list[int]:
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return [self.pid, *map(int, children)]
 
     def metric(self, name: str) -> float:
         """The value of a metric; one with labels is named with them, as in pages_total{status="ok"}."""
@@ -106,10 +117,11 @@ def heartbeat() -> Iterator[Callable[[], str]]:
 
 def stalls(server: Server, bare: Callable[[], str]) -> str:
     """How long the event loop stood still at most, the server's and the bare one's in the same time."""
-    whole, own = (server.metric(f"nanoocr_loop_stall_{kind}seconds") for kind in ("", "own_"))
+    found = [server.metric(f"nanoocr_loop_stall_{kind}seconds") for kind in ("", "own_")]
+    late, own = map(float, bare().split())
     return (
-        f"longest stall of the server's loop {whole:.3f} s, while its process computed {own:.3f} s; "
-        f"of a bare loop {bare()} s"
+        f"longest stall of the server's loop {found[0]:.3f} s, without waits for a processor {found[1]:.3f}; "
+        f"of a bare loop {late:.3f} and {own:.3f}"
     )
 
 
@@ -133,25 +145,39 @@ def first_pages(path: Path, pages: int) -> bytes:
         return Path(out.name).read_bytes()
 
 
-def throughput(config: Config, ask: Callable[[int], str]) -> None:
-    """Print the rates of one client after another and of many at once."""
-    ask(0)  # the first request warms up
-    started_at = time.perf_counter()
-    answers = [ask(number) for number in range(config.alone)]
-    alone = config.alone / (time.perf_counter() - started_at)
-    started_at = time.perf_counter()
-    with ThreadPoolExecutor(config.clients) as threads:
-        answers += threads.map(ask, range(config.clients))
-    together = config.clients / (time.perf_counter() - started_at)
-    print(f"one after another {alone:.2f} pages/s, {config.clients} at once {together:.2f} pages/s")
-    print(f"ratio {together / alone:.2f}, different answers: {len(set(answers))}")
+class Pace(NamedTuple):
+    """Pages and the seconds that they took: by the clock, and of processors."""
+
+    pages: int
+    clock: float
+    processor: float
+
+
+def throughput(config: Config, server: Server, ask: Callable[[int], str]) -> None:
+    """Print the rates of one client after another and of many at once, in rounds."""
+    answers = {ask(0)}  # the first request warms up
+    paces: dict[int, list[Pace]] = {1: [], config.clients: []}
+    for _ in range(config.rounds):
+        for clients, pages in ((1, config.alone), (config.clients, config.clients)):
+            began, used = time.perf_counter(), server.seconds()
+            with ThreadPoolExecutor(clients) as threads:
+                answers.update(threads.map(ask, range(pages)))
+            paces[clients].append(Pace(pages, time.perf_counter() - began, server.seconds() - used))
+    for clients, found in paces.items():
+        rates = " ".join(f"{one.pages / one.clock:.2f}" for one in found)
+        cost = sum(one.processor for one in found) / sum(one.pages for one in found)
+        print(f"{clients} at once: {rates} pages/s, {1000 * cost:.0f} ms of processor a page")
+    pairs = zip(paces[1], paces[config.clients])
+    ratios = [many.pages / many.clock / (one.pages / one.clock) for one, many in pairs]
+    print(f"ratios {' '.join(f'{one:.2f}' for one in ratios)}, median {median(ratios):.2f}")
+    print(f"different answers: {len(answers)}")
 
 
 def beside(config: Config, server: Server, ask: Callable[[int], str]) -> None:
     """Print the 95th percentile of short requests alone, and while a long document is read."""
     made_of, make = (config.pdf, first_pages) if config.pdf else (config.file, long_pdf)
     pdf = make(Path(made_of), config.pages)
-    alone = percentile([_seconds(ask) for _ in range(config.short)])
+    times = [_seconds(ask) for _ in range(config.short // 2)]  # the other half comes afterwards
     done = threading.Event()
 
     def read_long() -> int:
@@ -163,14 +189,15 @@ def beside(config: Config, server: Server, ask: Callable[[int], str]) -> None:
     with ThreadPoolExecutor(1) as thread:
         long = thread.submit(read_long)
         time.sleep(1.0)
-        times: list[float] = []
-        while len(times) < config.short and not done.is_set():
-            times.append(_seconds(ask))
+        busy: list[float] = []
+        while len(busy) < config.short and not done.is_set():
+            busy.append(_seconds(ask))
         ended = "before" if done.is_set() else "after"
         status = long.result()
-    late = percentile(times)
+    times += [_seconds(ask) for _ in range(config.short - len(times))]
+    alone, late = percentile(times), percentile(busy)
     print(f"short request: p95 {alone:.3f} s alone, {late:.3f} s beside a PDF, ratio {late / alone:.2f}")
-    print(f"{len(times)} short requests; the PDF of {config.pages} pages ended {ended} them ({status})")
+    print(f"{len(busy)} short requests; the PDF of {config.pages} pages ended {ended} them ({status})")
 
 
 def percentile(values: list[float], share: float = 0.95) -> float:
@@ -194,7 +221,7 @@ def main(argv: list[str] | None = None) -> None:
             answer = httpx.post(f"{server.url}/v1/ocr?format=txt", content=data, timeout=600)
             return f"{answer.status_code} {answer.text}"
 
-        throughput(config, ask)
+        throughput(config, server, ask)
         beside(config, server, ask)
         print(stalls(server, bare))
         print(f"lines of tracebacks: {server.log.read_text().count('Traceback')}")
