@@ -77,7 +77,7 @@ class ThreadDesk:
 
     def _look(self, _: Job, tell: Tell, __: threading.Event) -> None:
         decoder = self.service.decoder
-        rows = {"batch": len(decoder.members), "waiting": decoder.waiting()}
+        rows = {"batch": decoder.rows(), "waiting": decoder.waiting()}
         tell_whole(tell, json.dumps(rows).encode(), TYPES["json"])
 
     def _read(self, tasks: Sequence[Task], watch: Watch) -> list[Read]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -26,9 +27,14 @@ from typing import NamedTuple
 import httpx
 import pypdfium2
 
+from PIL import Image, ImageDraw, ImageFont
+
 from nanoocr.commandline import parse, run
 from nanoocr.errors import UsageError
 from nanoocr.machine import counted
+
+
+WORDS = "the quick brown fox jumps over a lazy dog and then it sleeps under old trees near a river".split()
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class Config:
     clients: int = 64  # at once
     alone: int = 16  # requests of the client that has the server to itself
     rounds: int = 3  # of both, in turn, so that other work on the machine falls on both
-    pdf: str = ""  # the long document; empty: `file` on many pages
+    pdf: str = ""  # the long document; empty: drawn pages full of words
     pages: int = 50  # of the long document
     short: int = 20  # short requests beside it
 
@@ -125,13 +131,21 @@ def stalls(server: Server, bare: Callable[[], str]) -> str:
     )
 
 
-def long_pdf(picture: Path, pages: int) -> bytes:
-    """A PDF that shows a picture on each of its pages."""
-    from PIL import Image
+def dense_page(seed: int, lines: int = 45) -> Image.Image:
+    """An A4 page of 150 dpi, full of words."""
+    rng, font = random.Random(seed), ImageFont.load_default(22)
+    image = Image.new("L", (1240, 1754), "white")
+    for line in range(lines):
+        words = " ".join(rng.choice(WORDS) for _ in range(rng.randint(6, 13)))
+        ImageDraw.Draw(image).text((100, 100 + 34 * line), words, 0, font)
+    return image
 
+
+def dense_pdf(pages: int) -> bytes:
+    """A PDF of such pages; the same ten again and again."""
+    drawn = [dense_page(number % 10) for number in range(pages)]
     with tempfile.NamedTemporaryFile(suffix=".pdf") as out:
-        image = Image.open(picture).convert("RGB")
-        image.save(out.name, save_all=True, append_images=[image] * (pages - 1))
+        drawn[0].save(out.name, save_all=True, append_images=drawn[1:])
         return Path(out.name).read_bytes()
 
 
@@ -175,29 +189,33 @@ def throughput(config: Config, server: Server, ask: Callable[[int], str]) -> Non
 
 def beside(config: Config, server: Server, ask: Callable[[int], str]) -> None:
     """Print the 95th percentile of short requests alone, and while a long document is read."""
-    made_of, make = (config.pdf, first_pages) if config.pdf else (config.file, long_pdf)
-    pdf = make(Path(made_of), config.pages)
-    times = [_seconds(ask) for _ in range(config.short // 2)]  # the other half comes afterwards
-    done = threading.Event()
+    pdf = first_pages(Path(config.pdf), config.pages) if config.pdf else dense_pdf(config.pages)
+    alone = [_seconds(ask) for _ in range(config.short // 2)]  # the other half comes afterwards
+    read, stop = threading.Event(), threading.Event()
 
     def read_long() -> int:
-        try:
-            return httpx.post(f"{server.url}/v1/ocr", content=pdf, timeout=1200).status_code
-        finally:
-            done.set()
+        """The events that came of the long document, which is left when the short ones have ended."""
+        url, count = f"{server.url}/v1/ocr?stream=true", 0
+        with httpx.stream("POST", url, content=pdf, timeout=1200) as answer:
+            for count, line in enumerate(answer.iter_lines()):
+                if '"line"' in line:
+                    read.set()
+                if stop.is_set():
+                    break
+        return count
 
     with ThreadPoolExecutor(1) as thread:
         long = thread.submit(read_long)
-        time.sleep(1.0)
-        busy: list[float] = []
-        while len(busy) < config.short and not done.is_set():
-            busy.append(_seconds(ask))
-        ended = "before" if done.is_set() else "after"
-        status = long.result()
-    times += [_seconds(ask) for _ in range(config.short - len(times))]
-    alone, late = percentile(times), percentile(busy)
-    print(f"short request: p95 {alone:.3f} s alone, {late:.3f} s beside a PDF, ratio {late / alone:.2f}")
-    print(f"{len(busy)} short requests; the PDF of {config.pages} pages ended {ended} them ({status})")
+        read.wait(60)
+        late = [_seconds(ask) for _ in range(config.short)]
+        over = long.done()
+        stop.set()
+        events = long.result()
+    alone += [_seconds(ask) for _ in range(config.short - len(alone))]
+    ninety = percentile(alone), percentile(late)
+    ratio = f"{ninety[1] / ninety[0]:.2f}, of medians {median(late) / median(alone):.2f}"
+    print(f"short request: p95 {ninety[0]:.3f} s alone, {ninety[1]:.3f} s beside a PDF, ratio {ratio}")
+    print(f"{len(late)} short ones; of the PDF of {config.pages} pages {events} events, at an end {over}")
 
 
 def percentile(values: list[float], share: float = 0.95) -> float:

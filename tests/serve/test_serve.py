@@ -227,7 +227,7 @@ def test_a_cancelled_request_leaves_the_batch(service):
     request = Request(ids)
     with pytest.raises(CancelledError):
         service.decoder.generate([request], cancelled=cancelled)
-    assert not service.decoder.members
+    assert not service.decoder.rows()
 
 
 def test_rows_join_and_leave_without_touching_each_other(service):
@@ -248,9 +248,9 @@ def test_one_request_leaves_room_in_the_batch(service):
     decoder = Decoder(service.reader.model, service.reader.tokenizer, max_rows=4)
     seen, step = [], decoder._step
 
-    def noted():
-        seen.append([member.row.request.max_tokens for member in decoder.members])
-        step()
+    def noted(lane):
+        seen.append((lane is decoder.short, [member.row.request.max_tokens for member in lane.members]))
+        step(lane)
 
     decoder._step = noted
     try:
@@ -261,8 +261,10 @@ def test_one_request_leaves_room_in_the_batch(service):
             assert len(many.result()) == 9 and one.result()[0].text
     finally:
         decoder.close()
-    assert max(rows.count(30) for rows in seen) == 3
-    assert any(4 in rows and 30 in rows for rows in seen)
+    assert max(rows.count(30) for _, rows in seen) == 3  # of them may be in the batch
+    assert all((4 in rows) == short for short, rows in seen)  # each in its lane
+    lanes = [short for short, _ in seen]
+    assert lanes.index(True) < len(lanes) - 1 - lanes[::-1].index(False)  # the short one came between
 
 
 def _request(reader, card):
