@@ -57,6 +57,7 @@ class Lane:
     cache: KVCache | None = None
     logits_BV: Tensor = field(default_factory=lambda: torch.empty(0))  # noqa: N815 - a shape
     clock: float = 0.0
+    steps: int = 0  # since rows were taken in
 
     @property
     def is_busy(self) -> bool:

@@ -26,15 +26,13 @@ from typing import NamedTuple
 
 import httpx
 import pypdfium2
-
 from PIL import Image, ImageDraw, ImageFont
 
 from nanoocr.commandline import parse, run
 from nanoocr.errors import UsageError
 from nanoocr.machine import counted
 
-
-WORDS = "the quick brown fox jumps over a lazy dog and then it sleeps under old trees near a river".split()
+WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "under", "old", "trees")
 
 
 @dataclass(frozen=True)
@@ -195,14 +193,15 @@ def beside(config: Config, server: Server, ask: Callable[[int], str]) -> None:
 
     def read_long() -> int:
         """The events that came of the long document, which is left when the short ones have ended."""
-        url, count = f"{server.url}/v1/ocr?stream=true", 0
+        url, events = f"{server.url}/v1/ocr?stream=true", 0
         with httpx.stream("POST", url, content=pdf, timeout=1200) as answer:
-            for count, line in enumerate(answer.iter_lines()):
+            for line in answer.iter_lines():
+                events += line.startswith("data:")
                 if '"line"' in line:
                     read.set()
                 if stop.is_set():
                     break
-        return count
+        return events
 
     with ThreadPoolExecutor(1) as thread:
         long = thread.submit(read_long)
