@@ -7,9 +7,13 @@ import gc
 import socket
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nanoocr.cli.flags import MODEL_HELP, Parser, model_path, positive
 from nanoocr.errors import UsageError
+
+if TYPE_CHECKING:
+    from nanoocr.serve.process import Choice
 
 SERVE_HELP = """\
 Clients of OpenAI's interface read pictures with it: set their base_url to http://HOST:PORT/v1. A browser
@@ -74,7 +78,7 @@ def serve_command(arguments: argparse.Namespace) -> int:
         from nanoocr.serve.app import Limits, make_app
         from nanoocr.serve.connection import MOST_CONNECTIONS, Connection
         from nanoocr.serve.fetch import parse_hosts
-        from nanoocr.serve.process import Choice, ProcessDesk
+        from nanoocr.serve.process import ProcessDesk
     except ModuleNotFoundError as error:
         raise UsageError(
             f"nanoocr serve needs {error.name}: pip install 'nano-deepseek-ocr[serve]'"
@@ -90,18 +94,7 @@ def serve_command(arguments: argparse.Namespace) -> int:
         keys=keys,
     )
     refuse_taken(arguments.host, arguments.port)
-    desk = ProcessDesk(
-        Choice(
-            model=arguments.model,
-            device=arguments.device,
-            dtype=arguments.dtype,
-            threads=arguments.threads,
-            max_pages=arguments.max_pages,
-            any_prompt=arguments.any_prompt,
-            hosts=arguments.allow_fetch,
-            max_body=limits.max_body,
-        )
-    )
+    desk = ProcessDesk(choice_of(arguments))
     app = make_app(desk, limits)
 
     class Server(uvicorn.Server):
@@ -127,6 +120,22 @@ def serve_command(arguments: argparse.Namespace) -> int:
     finally:
         desk.close()
     return 0
+
+
+def choice_of(arguments: argparse.Namespace) -> Choice:
+    """What the process that reads is made of."""
+    from nanoocr.serve.process import Choice
+
+    return Choice(
+        model=arguments.model,
+        device=arguments.device,
+        dtype=arguments.dtype,
+        threads=arguments.threads,
+        max_pages=arguments.max_pages,
+        any_prompt=arguments.any_prompt,
+        hosts=arguments.allow_fetch,
+        max_body=arguments.max_body_mb * 2**20,
+    )
 
 
 def refuse_taken(host: str, port: int) -> None:

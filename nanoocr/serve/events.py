@@ -71,7 +71,7 @@ class OcrEvents(Watch):
         size = {"width": image.width, "height": image.height}
         self.stream.send({"type": "page_start", "index": number, **size, **shown})
 
-    def found(self, layout: PageLayout, strips: Sequence[Strip], most: Sequence[int]) -> None:
+    def found(self, layout: PageLayout, strips: Sequence[Strip]) -> None:
         """The lines of the page are known."""
         self.layout, self.of = layout, len(strips)
 
@@ -109,9 +109,9 @@ class ChatEvents(Watch):
         self.shown, self.count = "", 0  # of this page: its text so far, and the strips that gave it
         self.decided: DecidedLines | None = None
 
-    def found(self, layout: PageLayout, strips: Sequence[Strip], most: Sequence[int]) -> None:
+    def found(self, layout: PageLayout, strips: Sequence[Strip]) -> None:
         """The lines of the page are known."""
-        self.decided = DecidedLines(layout, strips, most, self.least)
+        self.decided = DecidedLines(layout, strips, self.least)
 
     def strip_read(self, number: int, place: int, reading: StripReading) -> None:
         """A strip has been read: perhaps lines are decided now."""

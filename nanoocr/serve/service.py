@@ -19,13 +19,7 @@ from PIL import Image
 
 from nanoocr.errors import UsageError
 from nanoocr.inference.engine import MAX_BATCH, Completion, Request
-from nanoocr.inference.lines import (
-    PageReading,
-    StripReading,
-    assemble,
-    decoding_order,
-    most_tokens,
-)
+from nanoocr.inference.lines import LineReader, PageReading, StripReading, assemble
 from nanoocr.inference.page import Page, error_page, make_page, with_doubt
 from nanoocr.inference.reader import Reader, make_request, page_of_lines
 from nanoocr.inference.sampling import SamplingConfig
@@ -35,6 +29,7 @@ from nanoocr.pages import ALL_PAGES, PageRanges, Picture, count_pages, open_sour
 from nanoocr.serve.decoder import CancelledError, Decoder
 
 THREADS = 64  # requests that are read at the same time; others wait in the queue
+STRIPS_OF_STREAM = 32  # of a page that are read before the next ones, where they are shown from its top on
 MOST_PIXELS = 200_000_000  # of all pages in work: some 2 GB with what reading makes of them
 # pdfium takes one caller at a time in the whole process.
 OPENING = threading.Lock()
@@ -82,8 +77,8 @@ class Watch:
     def page_begun(self, number: int, image: Image.Image) -> None:
         """A page is looked at."""
 
-    def found(self, layout: PageLayout, strips: Sequence[Strip], most: Sequence[int]) -> None:
-        """The lines of the page are known, and the most characters that each strip may say."""
+    def found(self, layout: PageLayout, strips: Sequence[Strip]) -> None:
+        """The lines of the page are known."""
 
     def strip_read(self, number: int, place: int, reading: StripReading) -> None:
         """A strip of the page has been read."""
@@ -165,7 +160,6 @@ class Service:
         # More threads that compute than processors only pass Python's lock around.
         self.slots = threading.Semaphore(os.cpu_count() or 1)
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="request")
-        self.longest = longest_token(reader)
 
     def close(self) -> None:
         """End the decoder and the threads."""
@@ -246,28 +240,39 @@ class Service:
             self.reader.line_reader(self.reader.prompt, task.max_tokens),
             engine=_Asking(self.decoder, task, self.slots),
             sampling=task.sampling,
-            from_top=watch.in_order,
         )
         started = time.perf_counter()
         layout = reader.upright_layout(image)
         self.note("lines", time.perf_counter() - started)  # and the strips that were read to know what is up
         strips = [s for place, line in enumerate(layout.lines) for s in cut_strips(image, line, place)]
-        watch.found(layout, strips, [most_tokens(strip) * self.longest for strip in strips])
-        order = decoding_order(strips, watch.in_order)
-
-        def told(index: int, completion: Completion) -> None:
-            watch.strip_read(number, order[index], StripReading(strips[order[index]], completion))
-
-        asking = _Asking(self.decoder, task, self.slots, told, note=self.note)
-        readings = replace(reader, engine=asking).read_strips(strips)
+        watch.found(layout, strips)
+        size = STRIPS_OF_STREAM if watch.in_order else len(strips)
+        readings: list[StripReading] = []
+        for first in range(0, len(strips), size or 1):
+            readings += self._strips(reader, strips[first : first + size], watch, number, first)
         return assemble(layout, readings, reader.least_confidence)
 
+    def _strips(
+        self, reader: LineReader, strips: Sequence[Strip], watch: Watch, number: int, place: int
+    ) -> list[StripReading]:
+        """As LineReader.read_strips, of the strips of a page from `place` on."""
+        # In the order in which they are decoded, which is that of LineReader.look.
+        order = sorted(range(len(strips)), key=lambda i: strips[i].image.shape[1])
+        assert isinstance(reader.engine, _Asking)  # _by_lines has given it
 
-def longest_token(reader: Reader) -> int:
-    """The most characters of a token of text. Each of its bytes is one at most."""
-    tokenizer, special = reader.tokenizer, set(reader.tokenizer.special_ids())
-    ids = (i for i in range(reader.model.config.gpt.vocab_size) if i not in special)
-    return max((len(tokenizer.decode_bytes([i])) for i in ids), default=1)
+        def told(index: int, completion: Completion) -> None:
+            reading = StripReading(strips[order[index]], completion)
+            # What is doubtful gets a second look, and only then its text is known.
+            if not reader.doubts(reading):
+                watch.strip_read(number, place + order[index], reading)
+
+        asking = replace(reader.engine, tell=told, note=self.note)
+        firsts = replace(reader, engine=asking).look(strips)
+        readings = replace(reader, engine=replace(asking, tell=None)).look_again(firsts)
+        for i, (before, reading) in enumerate(zip(firsts, readings, strict=True)):
+            if reader.doubts(before):
+                watch.strip_read(number, place + i, reading)
+        return readings
 
 
 def load_service(
