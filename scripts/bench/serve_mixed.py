@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from nanoocr.commandline import parse, run
-from scripts.bench.serve import Server, heartbeat, stalls, started
+from scripts.bench.serve import Server, client, heartbeat, stalls, started
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class Asker:
     server: Server
     pictures: tuple[bytes, ...]
     texts: tuple[str, ...]
+    http: httpx.Client
     end: float  # by time.monotonic(), when the asking stops
 
     def ask(self, number: int, config: Config) -> Outcome:
@@ -80,7 +81,7 @@ class Asker:
 
     def _post(self, path: str, **content: Any) -> httpx.Response:
         while True:
-            answer = httpx.post(f"{self.server.url}{path}", timeout=600, **content)
+            answer = self.http.post(f"{self.server.url}{path}", **content)
             if answer.status_code != 429:
                 return answer
             time.sleep(float(answer.headers["retry-after"]))
@@ -166,9 +167,9 @@ def main(argv: list[str] | None = None) -> None:
     files = sorted(Path(config.folder).glob(config.names))
     texts = read_texts(files)
     started_at = time.perf_counter()
-    with started() as server, heartbeat() as bare:
+    with started() as server, heartbeat() as bare, client() as http:
         pictures = tuple(file.read_bytes() for file in files)
-        asker = Asker(server, pictures, texts, time.monotonic() + 60 * config.minutes)
+        asker = Asker(server, pictures, texts, http, time.monotonic() + 60 * config.minutes)
         with ThreadPoolExecutor(config.clients) as threads:
             ended = list(threads.map(lambda number: asker.ask(number, config), range(config.requests)))
         seconds = time.perf_counter() - started_at
