@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 from nanoocr.bpe import Tokenizer
@@ -91,8 +92,8 @@ def place_tokens(text: str, completions: Sequence[Completion]) -> tuple[list[Sai
     """
     said, at = [], 0
     for completion in completions:
-        ends = (*completion.places[1:], len(completion.text))
-        for i, (start, end) in enumerate(zip(completion.places, ends, strict=True)):
+        places = (*completion.places, len(completion.text))
+        for i, (start, end) in enumerate(pairwise(places)):
             own = completion.text[start:end]
             next_at = at + len(own) if text.startswith(own, at) else _behind_letters(text, at, own)
             told = completion.alternatives[i] if completion.alternatives else ()

@@ -15,7 +15,7 @@ from nanoocr.formats import FORMATS, render
 from nanoocr.inference.page import Page
 from nanoocr.pages import parse_pages
 from nanoocr.serve.answer import Form, Speech, ending, usage_of
-from nanoocr.serve.body import parse_json, parse_upload
+from nanoocr.serve.body import parse_json, parse_upload, quiet_forms
 from nanoocr.serve.chat import Address, ChatRequest, Rules, parse_chat
 from nanoocr.serve.errors import as_api_error, bad
 from nanoocr.serve.events import ChatEvents, OcrEvents, Stream
@@ -52,6 +52,7 @@ class ThreadDesk:
     def __init__(self, service: Service, grants: Grants | None = None) -> None:
         self.service, self.grants = service, grants or Grants()
         self.name = service.name
+        quiet_forms()
         self.note: Note = lambda _, __: None
         service.note = lambda stage, seconds: self.note("stage", (stage, seconds))
 

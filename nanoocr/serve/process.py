@@ -57,17 +57,11 @@ class Choice:
 # In the process that reads
 
 
-def quiet_forms() -> None:
-    """Let python-multipart say nothing: whoever sends odd forms would fill the server's log."""
-    logging.getLogger("python_multipart").setLevel(logging.CRITICAL + 1)
-
-
 def serve_jobs(pipe: Connection, choice: Choice) -> None:
     """Load the model, then do jobs until the pipe closes or says so."""
     # Signals reach the whole group; the side of HTTP says when it is time.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    quiet_forms()
     from nanoocr.serve.fetch import Fetcher, parse_hosts
     from nanoocr.serve.jobs import Grants, ThreadDesk
     from nanoocr.serve.service import load_service

@@ -32,6 +32,7 @@ def completion(*pieces: str) -> Completion:
         ("\n\né!", [("", "é"), ("!",)], ["", "\n\né", "!"]),  # a letter of two tokens, an empty page before
         ("a\n\n", [("a",)], ["a", "\n\n"]),
         ("\n\n", [], ["\n\n"]),
+        ("\n\na", [(), ("a",)], ["\n\na"]),  # a page of which the model said nothing
     ],
 )
 def test_tokens_share_the_text(text, strips, pieces):
