@@ -12,6 +12,7 @@ import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from nanoocr.alphabet import written_one_way
+from nanoocr.bpe import Tokenizer
 from nanoocr.data.example import prepare
 from nanoocr.data.rows import Row, row_from_synth
 from nanoocr.data.synth import VALIDATION_SEED, find_fonts, make_sample
@@ -22,6 +23,7 @@ from nanoocr.finetune.task import row_of
 from nanoocr.finetune.types import CutDocument, TrueDocument
 from nanoocr.inference.page import Page
 from nanoocr.inference.reader import Reader
+from nanoocr.model.vlm import VLM
 from nanoocr.pages import PageRanges, parse_pages
 
 DRAWS = 2000  # resamplings of an interval
@@ -80,20 +82,21 @@ def measure(model: Path, cuts: Sequence[CutDocument], drawn: Sequence[Row], devi
     pages = tuple(read_whole(reader, cut.document) for cut in cuts)
     strips = [strip for cut in cuts for strip in cut.strips]
     rows = [row_of(strip, f"{strip.document}, line {i}") for i, strip in enumerate(strips)]
-    lines = _read_rows(reader, rows, [strip.group for strip in strips])
-    told = _read_rows(reader, drawn, [row.id for row in drawn])
+    lines = read_rows(reader.model, reader.tokenizer, rows, [strip.group for strip in strips])
+    told = read_rows(reader.model, reader.tokenizer, drawn, [row.id for row in drawn])
     del reader
     gc.collect()  # two models are in memory otherwise while the next one trains
     return Measured(pages, lines, told)
 
 
-def _read_rows(reader: Reader, rows: Sequence[Row], groups: Sequence[str]) -> tuple[Reading, ...]:
-    """What is read on strips.
+def read_rows(
+    model: VLM, tokenizer: Tokenizer, rows: Sequence[Row], groups: Sequence[str]
+) -> tuple[Reading, ...]:
+    """What a model reads on strips, each of which belongs to one of `groups`.
 
     All ask the same, so that another picture's answer is what was read on it: nothing is read twice. A single
     line has no other and gap 0.
     """
-    model, tokenizer = reader.model, reader.tokenizer
     length = model.config.gpt.sequence_len
     examples = [prepare(row, tokenizer, model.config.views, length) for row in rows]
     read = [text for text, _ in read_examples(model, tokenizer, examples, MOST_TOKENS)]

@@ -1,4 +1,4 @@
-"""`nanoocr finetune` in order: gather, cut, check, part, measure, train, measure again, hand over or refuse.
+"""`nanoocr finetune` in order: gather, cut, check, part, measure, train, blend, measure, hand over or refuse.
 
 Everything that takes long lies in OUT.work as soon as it is done, under the fingerprint of the data, so that
 the same command goes on where it was stopped.
@@ -26,6 +26,7 @@ from nanoocr.data.task import Task
 from nanoocr.errors import NotBetterError, PictureError, UsageError
 from nanoocr.files import MANIFEST, read_manifest, write_file
 from nanoocr.finetune.agreement import Agreement, agreement, refuse_doubtful
+from nanoocr.finetune.blend import blend
 from nanoocr.finetune.measure import Measured, Verdict, drawn_rows, judge, measure
 from nanoocr.finetune.plan import (
     FinetuneConfig,
@@ -53,8 +54,8 @@ from nanoocr.train.checkpoint import BEST
 from nanoocr.train.setup import run_stage
 from nanoocr.train.validate import past_validations
 
-SHOWN = 8  # sentences about problems on the terminal; the report has all of them
-DONE = "trained.json"
+SHOWN = 8  # sentences about problems on the terminal
+DONE, PROBLEMS = "trained.json", "problems.txt"
 WATCH_DRAWN = 0.5  # drawn lines among those that say when to stop, for each own one
 MOST_WATCHED = 160  # own lines that do
 
@@ -88,7 +89,7 @@ def finetune(config: FinetuneConfig) -> Outcome:
     work = _work_folder(out, mark, config)
     cuts, problems = _cut_all(gathered, base, work, mark, config)
     found = agreement(cuts, config.seed)
-    _say([*problems, *found.warnings(), *_unseen(cuts)])
+    _say([*problems, *found.warnings(), *_unseen(cuts)], work)
     if not config.accept_doubtful:
         refuse_doubtful(found)
     parts = split(
@@ -99,12 +100,13 @@ def finetune(config: FinetuneConfig) -> Outcome:
     before = _once(work / "before.json", lambda: measure(base, parts.measure, drawn, config.device))
     if not (work / DONE).is_file():
         _train(config, parts, base, steps, work, found)
-    best = _best_step(work / "run")
+    best = work / "blend"
+    share = blend(base, _best_step(work / "run"), best, config.eval_drawn, config.device)["share"]
     after = _once(work / "after.json", lambda: measure(best, parts.measure, drawn, config.device))
     verdict = judge(before, after)
     handed = best if verdict.better or config.accept_worse else base
     story = Story(
-        config, mark, cuts, parts, problems, found, steps, before, after, verdict, best, handed, base
+        config, mark, cuts, parts, problems, found, steps, share, before, after, verdict, best, handed, base
     )
     write_result(story, out)
     shown = "\n".join(f"{what:<34} {one:>28} -> {other}" for what, one, other in rows(story))
@@ -192,11 +194,13 @@ def _cut_all(
     return cuts, problems
 
 
-def _say(problems: Sequence[str]) -> None:
+def _say(problems: Sequence[str], work: Path) -> None:
+    """The first sentences on the terminal, all of them in a file: a run that is refused has no report."""
+    write_file(work / PROBLEMS, "".join(f"{sentence}\n" for sentence in problems).encode())
     for sentence in problems[:SHOWN]:
         print(f"warning: {sentence}", file=sys.stderr)
     if len(problems) > SHOWN:
-        print(f"warning: and {len(problems) - SHOWN} more, all of them in the report", file=sys.stderr)
+        print(f"warning: and {len(problems) - SHOWN} more, all of them in {work / PROBLEMS}", file=sys.stderr)
 
 
 def _unseen(cuts: Sequence[CutDocument]) -> list[str]:
