@@ -30,10 +30,11 @@ FIRST_DRAWN = 20_000  # neither the lines that measure nor those that say when t
 ABOUT = "blend.json"
 
 
-def blend(base: Path, tuned: Path, out: Path, count: int, device: str) -> dict[str, Any]:
+def blend(base: Path, tuned: Path, out: Path, count: int, device: str, letters: str = "") -> dict[str, Any]:
     """Write the blended model to the folder `out`, unless it is there, and say what was tried.
 
-    `count` drawn lines are read with each model. The result has `share`, that of the tuned weights, and
+    `count` drawn lines are read with each model; the model that is written has its texts in `letters` (see
+    `written_in`). The result has `share`, that of the tuned weights, and
     `drawn`, the CER of those lines by share as text, "0" being the base.
     """
     about = out.with_name(ABOUT)
@@ -55,7 +56,7 @@ def blend(base: Path, tuned: Path, out: Path, count: int, device: str) -> dict[s
     told = {"share": share, "drawn": drawn}
     write_file(about, json.dumps(told).encode())
     # Last: a kill before this leaves a folder that counts as not written.
-    save_model(out, model, tokenizer, about={"share_of_tuned": share})
+    save_model(out, model, tokenizer, about={"share_of_tuned": share, "letters": letters})
     return told
 
 

@@ -23,19 +23,20 @@ from nanoocr.finetune.measure import (
     grounding,
     interval,
     mean_interval,
+    without_case,
     word_f1,
 )
 from nanoocr.finetune.plan import FinetuneConfig, Split, strips_of
 from nanoocr.finetune.task import as_png
 from nanoocr.finetune.types import CutDocument
-from nanoocr.model.folder import HEADS, load_model, model_files
+from nanoocr.model.folder import HEADS, load_letters, load_model, model_files
 
 WORST = 24  # lines that the report shows
 LEFT_OUT = 40  # lines without a truth that it names
 TERMS = """CER: character errors / characters of the truth; case counts, white space is one blank. Word F1: of
 the words as multisets. Grounding gap: word overlap with the right picture minus that with another one's. In
 brackets: where it lies in 95 % of the resamplings of the documents. The hold-out was parted from the rest by
-document before training. Drawn lines are the project's own held-out series."""
+document before training. Drawn lines are the project's own held-out series, as the weights read them."""
 CARD, REPORT, NUMBERS = "MODEL_CARD.md", "report.html", "finetune.json"
 
 
@@ -51,6 +52,7 @@ class Story:
     found: Agreement
     steps: int
     share: float  # of the tuned weights in what is handed over, the rest being the base's
+    letters: str  # what the texts are all written in, against the print; "" where they follow it
     before: Measured
     after: Measured
     verdict: Verdict
@@ -68,6 +70,7 @@ def write_result(story: Story, out: Path) -> None:
     """The model folder of a run: weights in fp16, card, report and numbers."""
     model, tokenizer = load_model(story.handed)
     about = {"finetuned": story.is_tuned, "data": story.mark, "steps": story.steps, "base": story.base.name}
+    about |= {"letters": load_letters(story.handed)}
     files = model_files(model, tokenizer, torch.float16, about)
     # The base's head drafts what the tuned model then judges: the text is the model's own, and comes sooner.
     if (head := read_folder(story.base, only=HEADS).get(HEADS)) is not None:
@@ -85,9 +88,10 @@ def write_result(story: Story, out: Path) -> None:
 def rows(story: Story) -> list[tuple[str, str, str]]:
     """(what, before, after) of everything that was measured."""
 
-    def cers(name: str) -> tuple[str, str]:
-        one, other = (interval(getattr(measured, name)) for measured in (story.before, story.after))
-        return _span(one, "{:.2%}"), _span(other, "{:.2%}")
+    def cers(name: str, seen: Callable[[Sequence[Reading]], Sequence[Reading]] = tuple) -> tuple[str, str]:
+        both = (seen(getattr(measured, name)) for measured in (story.before, story.after))
+        one, other = (_span(interval(readings), "{:.2%}") for readings in both)
+        return one, other
 
     def means(name: str, score: Callable[[Reading], float]) -> tuple[str, str]:
         both = (mean_interval(getattr(measured, name), score) for measured in (story.before, story.after))
@@ -97,6 +101,7 @@ def rows(story: Story) -> list[tuple[str, str, str]]:
     counts = (len(story.before.pages), len(story.before.lines), len(story.before.drawn))
     return [
         (f"hold-out, {counts[0]} documents: CER", *cers("pages")),
+        *([("... CER without case", *cers("pages", without_case))] if story.letters else []),
         ("... word F1", *means("pages", word_f1)),
         (f"hold-out, {counts[1]} lines: CER", *cers("lines")),
         ("... grounding gap", *means("lines", grounding)),
@@ -122,6 +127,7 @@ def numbers(story: Story) -> dict[str, Any]:
         "flags": flags,
         "steps": story.steps,
         "share_of_tuned": story.share,
+        "letters": story.letters,
         "documents": {name: len(getattr(story.parts, name)) for name in ("train", "watch", "measure")},
         "lines": {name: len(strips_of(getattr(story.parts, name))) for name in ("train", "watch", "measure")},
         "aligned": story.found.aligned,
@@ -152,6 +158,17 @@ def verdict_sentence(story: Story) -> str:
     return f"{kept}: {'; '.join(story.verdict.reasons)}."
 
 
+def letters_sentence(story: Story) -> str:
+    """What is done about texts that do not follow the case of the print; "" where they do."""
+    if not story.letters:
+        return ""
+    return (
+        f"The texts are all in {story.letters}, and the print is not: the model was trained to follow the "
+        f"print, and its texts are then written in {story.letters}. The row without case tells what it reads "
+        "better or worse than before."
+    )
+
+
 # ---------------------------------------------------------------------------------------------------
 # The card
 
@@ -174,6 +191,8 @@ tags: [ocr]
 # A fine-tuned nanoocr model
 
 {verdict_sentence(story)}
+
+{letters_sentence(story)}
 
 | | before | after |
 |---|---|---|
@@ -214,6 +233,7 @@ def report(story: Story) -> str:
     body = [
         "<h1>Fine-tuning: before and after</h1>",
         f'<p class="{tone}"><b>{escape(verdict_sentence(story))}</b></p>',
+        f"<p>{escape(letters_sentence(story))}</p>",
         _table(("", "before", "after"), rows(story)),
         f"<p>{escape(TERMS)}</p>",
         "<h2>The documents of the hold-out</h2>",

@@ -27,6 +27,7 @@ from nanoocr.errors import NotBetterError, PictureError, UsageError
 from nanoocr.files import MANIFEST, read_manifest, write_file
 from nanoocr.finetune.agreement import Agreement, agreement, refuse_doubtful
 from nanoocr.finetune.blend import blend
+from nanoocr.finetune.letters import as_printed, letters_of
 from nanoocr.finetune.measure import Measured, Verdict, drawn_rows, judge, measure
 from nanoocr.finetune.plan import (
     FinetuneConfig,
@@ -95,19 +96,27 @@ def finetune(config: FinetuneConfig) -> Outcome:
     parts = split(
         [cut for cut in cuts if cut.document.name not in found.doubtful], config.hold_out, config.seed
     )
+    letters = letters_of((*parts.train, *parts.watch))
+    if letters:
+        # What measures keeps the texts as they are: it is read with the model whose texts are in `letters`.
+        parts = replace(
+            parts, train=tuple(map(as_printed, parts.train)), watch=tuple(map(as_printed, parts.watch))
+        )
     steps = steps_for(len(strips_of(parts.train)), config)
     drawn = drawn_rows(config.eval_drawn)
     before = _once(work / "before.json", lambda: measure(base, parts.measure, drawn, config.device))
     if not (work / DONE).is_file():
-        _train(config, parts, base, steps, work, found)
+        _train(config, parts, base, steps, work, [_aligned(found), *_written(letters)])
     best = work / "blend"
-    share = blend(base, _best_step(work / "run"), best, config.eval_drawn, config.device)["share"]
+    step = _best_step(work / "run")
+    share = blend(base, step, best, config.eval_drawn, config.device, letters)["share"]
     after = _once(work / "after.json", lambda: measure(best, parts.measure, drawn, config.device))
     verdict = judge(before, after)
     handed = best if verdict.better or config.accept_worse else base
     story = Story(
-        config, mark, cuts, parts, problems, found, steps, share, before, after, verdict, best, handed, base
-    )
+        config, mark, cuts, parts, problems, found, steps, share, letters, before, after, verdict, best,
+        handed, base,
+    )  # fmt: skip
     write_result(story, out)
     shown = "\n".join(f"{what:<34} {one:>28} -> {other}" for what, one, other in rows(story))
     if not verdict.better and not config.accept_worse:
@@ -211,12 +220,26 @@ def _unseen(cuts: Sequence[CutDocument]) -> list[str]:
     return [f"{len(unseen)} characters were never seen in training and are learned here alone: {told}"]
 
 
+def _aligned(found: Agreement) -> str:
+    return f"{found.aligned:.0%} of the texts' characters were found on the pictures"
+
+
+def _written(letters: str) -> list[str]:
+    """What the user is told where the texts do not follow the case of the print."""
+    if not letters:
+        return []
+    return [
+        f"the texts are all in {letters} and the print is not: training follows the print, "
+        f"and the model that comes out writes {letters}"
+    ]
+
+
 # ---------------------------------------------------------------------------------------------------
 # Training
 
 
 def _train(
-    config: FinetuneConfig, parts: Split, base: Path, steps: int, work: Path, found: Agreement
+    config: FinetuneConfig, parts: Split, base: Path, steps: int, work: Path, notes: Sequence[str]
 ) -> None:
     """Run the training loop; `trained.json` says that it has come to its end."""
     # A kill between the last validation and `trained.json` leaves nothing to train.
@@ -230,7 +253,6 @@ def _train(
     reader = Reader(base, device=config.device, dtype="float32")
     reader.model.train()
     seconds = seconds_per_step(reader.model, reader.tokenizer, own.strips, config.batch_size)
-    notes = [f"{found.aligned:.0%} of the texts' characters were found on the pictures"]
     _show(table(config, parts, steps, seconds, reader.model, notes))
     preset = reader.model.config.name
     del reader

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Protocol
 
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from nanoocr.alphabet import written_in
 from nanoocr.document import Line, Quad, Word
 from nanoocr.image_process import PictureViews, count_picture_tokens
 from nanoocr.inference.engine import Completion, Request, TokenCount
@@ -93,13 +94,15 @@ class LineReader:
     sampling: SamplingConfig
     least_confidence: float = LEAST_CONFIDENCE
     max_tokens: int | None = None  # of a strip
+    letters: str = ""  # what `read` writes its lines in (see `written_in`), whatever the print is
 
     def read(self, image: Image.Image) -> PageReading:
         """The lines of an RGB picture, in reading order."""
         layout = self.upright_layout(image)
         strips = [s for number, line in enumerate(layout.lines) for s in cut_strips(image, line, number)]
         readings = self.read_strips(strips)
-        return assemble(layout, readings, self.least_confidence)
+        page = assemble(layout, readings, self.least_confidence)
+        return replace(page, lines=tuple(_line_in(line, self.letters) for line in page.lines))
 
     def upright_layout(self, image: Image.Image) -> PageLayout:
         """The layout the right way up: where the finder doubts, both ways are tried by reading."""
@@ -237,6 +240,14 @@ def make_line(line: TextLine, parts: Sequence[StripReading]) -> Line:
         baseline=(line.baseline[0], line.baseline[-1]),
         cap_height=line.cap_height,
     )
+
+
+def _line_in(line: Line, letters: str) -> Line:
+    """The line and its words in capitals or small letters; their places were found by the print."""
+    if not letters:
+        return line
+    words = tuple(replace(word, text=written_in(word.text, letters)) for word in line.words)
+    return replace(line, text=written_in(line.text, letters), words=words)
 
 
 def words_of(line: TextLine, reading: StripReading) -> Iterator[Word]:
