@@ -229,7 +229,9 @@ def judge(before: Measured, after: Measured) -> Verdict:
     both = (before, after)
     own, drawn = _own_difference(*both), difference(before.drawn, after.drawn)
     reasons = []
-    if own.high >= 0:
+    if not any(one.errors for one in before.pages):
+        reasons.append("the base model reads the hold-out without an error, so that there is nothing to gain")
+    elif own.high >= 0:
         told = "rose" if own.value > 0 else "fell"
         reasons.append(
             f"the CER of the hold-out {told} by {abs(own.value):.2%}, which chance explains "

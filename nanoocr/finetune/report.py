@@ -99,8 +99,9 @@ def rows(story: Story) -> list[tuple[str, str, str]]:
         return one, other
 
     counts = (len(story.before.pages), len(story.before.lines), len(story.before.drawn))
+    documents = "1 document" if counts[0] == 1 else f"{counts[0]} documents"
     return [
-        (f"hold-out, {counts[0]} documents: CER", *cers("pages")),
+        (f"hold-out, {documents}: CER", *cers("pages")),
         *([("... CER without case", *cers("pages", without_case))] if story.letters else []),
         ("... word F1", *means("pages", word_f1)),
         (f"hold-out, {counts[1]} lines: CER", *cers("lines")),

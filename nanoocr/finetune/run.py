@@ -217,7 +217,10 @@ def _unseen(cuts: Sequence[CutDocument]) -> list[str]:
     if not unseen:
         return []
     told = ", ".join(f"{char} ({count})" for char, count in unseen.most_common(12))
-    return [f"{len(unseen)} characters were never seen in training and are learned here alone: {told}"]
+    return [
+        f"{len(unseen)} characters were never seen in training: {told}; those in lines that are used are "
+        "learned here alone"
+    ]
 
 
 def _aligned(found: Agreement) -> str:
