@@ -213,7 +213,7 @@ def table(
         ("--drawn", f"{config.drawn:.0%} of the lines are drawn ones, so that nothing is forgotten"),
         (
             "--eval_drawn",
-            f"{config.eval_drawn} drawn lines measure; as many others say whether the tuned weights are mixed "
+            f"{config.eval_drawn} drawn lines measure; others say whether the tuned weights are mixed "
             "with those of the base",
         ),
         ("--hold_out", f"{config.hold_out:.0%} of the documents measure, half as many say when to stop"),
