@@ -5,9 +5,10 @@ python -m scripts.dev.make_style --count=20 --seed=2 --out=others
 python -m scripts.finetune_goal --data=tune --others=others
 python -m scripts.finetune_goal --data=../shared/data/sroie_receipts --parts=18,7 --seed=1
 
-Prints one JSON object: the CER of the others before and after with intervals, with case and without, that of
-drawn lines, and the seconds that tuning took, by the clock and of processors. All that is written lies in a temporary folder,
-which is deleted, unless --out names another; pictures that may only be measured leave no model behind.
+Prints one JSON object: the CER of the others before and after with intervals, with case and without, that
+of drawn lines, and the seconds that tuning took, by the clock and of processors. All that is written lies in
+a temporary folder, which is deleted, unless --out names another; pictures that may only be measured leave no
+model behind.
 """
 
 from __future__ import annotations
