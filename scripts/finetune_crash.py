@@ -3,8 +3,8 @@
 python -m scripts.finetune_crash --kills=20
 
 The first kills come as soon as a landmark of a run lies on disk (lines cut, first measure, steps, last step,
-blended model, second measure, model folder), the rest at random moments. A run that got to its end is compared, and another
-one takes its place. The last line on stdout is the result as JSON.
+blended model, second measure, model folder), the rest at random moments. A run that got to its end is
+compared, and another one takes its place. The last line on stdout is the result as JSON.
 """
 
 from __future__ import annotations
