@@ -151,6 +151,15 @@ def load_letters(folder: str | Path) -> str:
     return letters if letters in LETTERS else ""
 
 
+def load_manner(folder: str | Path) -> tuple[str, tuple[str, ...], str]:
+    """Prompt, modes and letters of a model folder, as the functions above say.
+
+    Raises:
+        CheckpointError: the folder has no readable config.json.
+    """
+    return load_prompt(folder), load_modes(folder), load_letters(folder)
+
+
 def _about(folder: str | Path) -> dict[str, Any]:
     """What a model folder says of its training."""
     path = model_folder(folder) / CONFIG
