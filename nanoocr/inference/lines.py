@@ -43,6 +43,8 @@ SURE = 0.85  # mean confidence of probes from which the other way up is not trie
 MANY_STRIPS, DOUBTFUL = 6, 0.75  # from how many strips on a page is judged, by their median confidence
 CLEARLY = 0.1  # what the probes of a page on its head are surer than those of the same page as it came
 LEAST_LETTERS = 0.25  # share of letters and digits in what is text; tables of dashes have that many
+SHAPES = frozenset("IlOo")  # letters that a stroke or a ring may be
+FEW_LETTERS, SAME_LETTERS = 3, 3  # a raster has so few different ones, and each comes so often on average
 ONE_LINE = 6  # cap heights of a picture below which it shows one line
 SAME_WORD = 0.15  # cap heights between two strips below which they share a word that was cut
 ASCENDERS = frozenset("bdfhklt")
@@ -248,11 +250,17 @@ def assemble(layout: PageLayout, readings: Sequence[StripReading], least: float)
 def hardly_text(layout: PageLayout, kept: Sequence[StripReading]) -> bool:
     """Whether signs alone were read, with hardly a letter or digit among them.
 
-    Holes of a punch, dirt and rasters look like signs. Whoever cuts out a sign alone means it, so that one is
-    believed which nearly fills the picture and is surely read.
+    Holes of a punch, dirt and rasters look like signs, strokes and rings alone like I and O. Whoever cuts out
+    a sign alone means it, so that one is believed which nearly fills the picture and is surely read.
     """
-    said = "".join(one.completion.text for one in kept)
-    if sum(map(str.isalnum, said)) >= LEAST_LETTERS * len("".join(said.split())):
+    strips = ["".join(one.completion.text.split()) for one in kept]
+    said = "".join(strips)
+    letters = [char for char in said if char.isalnum()]
+    # The dots of a raster are bullets in one row, and the same few digits over and over in the next.
+    bullets = any(not any(map(str.isalnum, strip)) for strip in strips)
+    different = len(set(letters))
+    dots = bullets and different <= FEW_LETTERS and len(letters) >= SAME_LETTERS * different
+    if not dots and said not in SHAPES and len(letters) >= LEAST_LETTERS * len(said):
         return False
     tallest = max(layout.lines[one.strip.line].cap_height for one in kept)
     return tallest * ONE_LINE < layout.size[0] or min(one.confidence for one in kept) < SURE

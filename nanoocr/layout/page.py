@@ -10,7 +10,7 @@ from PIL import Image
 
 from nanoocr.layout.components import Boxes, are_frames, concatenate, find_components
 from nanoocr.layout.geometry import Frame, text_line
-from nanoocr.layout.ink import find_ink
+from nanoocr.layout.ink import find_ink, flat_below
 from nanoocr.layout.lines import NARROWEST_GUTTER, RUN_GAP, Runs, find_runs, letter_like, measure_runs
 from nanoocr.layout.mend import absorb, merge_broken, split_double_rows, split_touching
 from nanoocr.layout.order import arrange
@@ -112,7 +112,8 @@ def _working_copy(image: Image.Image, longest_side: int) -> tuple[np.ndarray, np
 
 def _analyse(gray: np.ndarray, to_page: np.ndarray) -> _Page:
     ink, depth = find_ink(gray)
-    open_ink = remove_rules(ink, max(1.0, 1 / float(np.hypot(*to_page[:, 0]))))
+    enlarged = max(1.0, 1 / float(np.hypot(*to_page[:, 0])))
+    open_ink = remove_rules(gray, ink, flat_below(gray), enlarged)
     # Faded and dotted strokes are broken: upright gaps of two pixels are closed; level ones part letters.
     ink = cv2.morphologyEx(open_ink, cv2.MORPH_CLOSE, np.ones((3, 1), np.uint8))
     boxes = find_components(ink, depth)

@@ -175,6 +175,12 @@ def test_a_page_of_doubtful_strips_keeps_only_what_is_sure():
         (("*", "5:12", "*"), 400, 3),
         (("Total", "--------"), 400, 2),
         (("©",), 40, 1),  # somebody cut the sign out
+        (("• •", "66660", "•", "66600000", "4"), 400, 0),  # a raster
+        (("• 100", "• 200", "• 1000"), 400, 3),
+        (("-", "the wind turns and the ferry waits for its last passenger"), 400, 2),
+        (("I",), 400, 0),  # a stroke
+        (("I",), 40, 1),
+        (("7",), 400, 1),  # the number of a page
     ],
 )
 def test_signs_alone_on_a_page_are_no_text(said, height, kept):
