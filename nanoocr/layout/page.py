@@ -25,7 +25,7 @@ from nanoocr.layout.orient import (
 )
 from nanoocr.layout.rows import foreign_ink, shape_rows
 from nanoocr.layout.rules import remove_rules
-from nanoocr.layout.sift import LOW, cut_by_edge, one_line, plausible, rescue, small_runs
+from nanoocr.layout.sift import LOW, compact, cut_by_edge, one_line, plausible, rescue, small_runs
 from nanoocr.layout.types import PageLayout, TextLine, Upright
 
 ENLARGED, SMALL_CAP = 2, 10  # times that a page of such capitals is enlarged, as their strokes hang together
@@ -175,7 +175,9 @@ def _find_lines(page: _Page, tilt: float) -> list[TextLine]:
         text = one_line(runs, page.gray.shape[0])
     if not text.any():
         return []
-    letters = letters.take(rescue(letters, run_of, runs, text))
+    rescued = rescue(letters, run_of, runs, text)
+    marks = concatenate([marks, letters.take(~rescued & compact(letters))])
+    letters = letters.take(rescued)
     # Runs are found anew, since letters between which dirt stood can now join.
     letters, run_of, runs = _runs_of(letters, NARROWEST_GUTTER)
     dots = small_runs(runs)

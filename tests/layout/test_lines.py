@@ -338,3 +338,13 @@ def test_rows_of_a_table_with_pale_rules_and_a_head_on_a_ground(colour, ink):
     # A piece of a rule within a line would begin it further left.
     assert all(hull(line.quad)[0] > 34 for line in layout.lines[:6])
     assert all(line.cap_height == pytest.approx(cap_height(11), abs=1.5) for line in layout.lines)
+
+
+@pytest.mark.parametrize("text", ['"sour stock" is', "*sour stock* is", "'even so' is"])
+def test_a_mark_before_a_line_belongs_to_it(text):
+    image, draw = paper(500, 200)
+    boxes = prose(draw, 40, 40, 400, rows=2, size=20, pitch=30)
+    boxes.append(write(draw, 40, 110, text, 20))
+    layout = find_page(image)
+    assert found_order(layout, boxes) == [0, 1, 2]
+    assert hull(layout.lines[2].quad)[0] == pytest.approx(boxes[2][0], abs=3)
