@@ -112,13 +112,17 @@ class LineReader:
     sampling: SamplingConfig
     least_confidence: float = LEAST_CONFIDENCE
     max_tokens: int | None = None  # of a strip
-    letters: str = ""  # what `read` writes its lines in (see `written_in`), whatever the print is
+    letters: str = ""  # what it writes its lines in (see `written_in`), whatever the print is
 
     def read(self, image: Image.Image) -> PageReading:
         """The lines of an RGB picture, in reading order."""
         layout = self.upright_layout(image)
         strips = [s for number, line in enumerate(layout.lines) for s in cut_strips(image, line, number)]
         readings = self.read_strips(strips)
+        return self.page_of(layout, readings)
+
+    def page_of(self, layout: PageLayout, readings: Sequence[StripReading]) -> PageReading:
+        """The page out of its strips, its lines written in this reader's letters."""
         page = assemble(layout, readings, self.least_confidence)
         return replace(page, lines=tuple(_line_in(line, self.letters) for line in page.lines))
 

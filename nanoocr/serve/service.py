@@ -20,9 +20,10 @@ from typing import Any
 
 from PIL import Image
 
+from nanoocr.alphabet import written_in
 from nanoocr.errors import UsageError
 from nanoocr.inference.engine import MAX_BATCH, Completion, Request
-from nanoocr.inference.lines import PageReading, StripReading, assemble
+from nanoocr.inference.lines import PageReading, StripReading
 from nanoocr.inference.page import Page, error_page, make_page, with_doubt
 from nanoocr.inference.reader import Reader, make_request, page_of_lines
 from nanoocr.inference.sampling import SamplingConfig
@@ -233,7 +234,8 @@ class Service:
             line = reading.strip.line
             quad = [[round(x, 1), round(y, 1)] for x, y in layout.lines[line].quad]
             event = {"type": "line", "index": number, "line": line, "quad": quad, "of": len(strips)}
-            tell({**event, "text": reading.completion.text, "confidence": round(reading.confidence, 4)})
+            text = written_in(reading.completion.text, reader.letters)
+            tell({**event, "text": text, "confidence": round(reading.confidence, 4)})
 
         def told(index: int, completion: Completion) -> None:
             reading = StripReading(order[index], completion)
@@ -247,7 +249,7 @@ class Service:
         for before, reading in zip(first, readings, strict=True):
             if reader.doubts(before):
                 tell_strip(reading)
-        return assemble(layout, readings, reader.least_confidence)
+        return reader.page_of(layout, readings)
 
 
 def preview(image: Image.Image) -> str:

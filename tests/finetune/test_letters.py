@@ -1,5 +1,6 @@
 """Texts in capitals: training sees the case of the print, and the model that comes out writes capitals."""
 
+import io
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from nanoocr.finetune.types import CutDocument, LineStrip, TrueDocument
 from nanoocr.inference.lines import _line_in
 from nanoocr.inference.reader import Reader, default_model_folder
 from nanoocr.model.folder import load_letters, load_model, save_model
+from tests.finetune.drawn import document
 
 
 @pytest.mark.parametrize(
@@ -70,3 +72,23 @@ def test_capitals_alone_do_not_hide_that_the_weights_read_worse():
     before = Measured(one, one, one)
     assert judge(before, Measured(better, better, one)).better
     assert "without case" in judge(before, Measured(worse, worse, one)).reasons[0]
+
+
+def test_reading_and_serving_write_capitals_alike(monkeypatch):
+    pytest.importorskip("starlette")
+    from nanoocr.serve.service import Service, Task
+
+    page, lines, _ = document(3)
+    stored = io.BytesIO()
+    page.save(stored, "PNG")
+    reader = Reader(device="cpu")
+    monkeypatch.setattr(reader, "letters", "capitals")
+    assert reader.read(page).text.split() == "\n".join(lines).upper().split()
+    service, told = Service(reader, "mine", max_pages=3), []
+    try:
+        (read,) = service.read(Task(stored.getvalue(), "a.png"), told.append)
+    finally:
+        service.close()
+    assert read.page.text == reader.read(page).text
+    shown = " ".join(event["text"] for event in told if event["type"] == "line")
+    assert sorted(shown.split()) == sorted(read.page.text.split())
