@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from nanoocr.alphabet import written_in
 from nanoocr.document import Line, Quad, Word
 from nanoocr.image_process import PictureViews, count_picture_tokens
 from nanoocr.inference.engine import Completion, Request, TokenCount
@@ -114,13 +115,26 @@ class LineReader:
     sampling: SamplingConfig
     least_confidence: float = LEAST_CONFIDENCE
     max_tokens: int | None = None  # of a strip
+    letters: str = ""  # what it writes its lines in (see `written_in`), whatever the print is
 
     def read(self, image: Image.Image) -> PageReading:
         """The lines of an RGB picture, in reading order."""
         layout = self.upright_layout(image)
         strips = [s for number, line in enumerate(layout.lines) for s in cut_strips(image, line, number)]
         readings = self.read_strips(strips)
-        return assemble(layout, readings, self.least_confidence)
+        return self.page_of(layout, readings)
+
+    def page_of(self, layout: PageLayout, readings: Sequence[StripReading]) -> PageReading:
+        """The page out of its strips, its lines written in this reader's letters."""
+        page = assemble(layout, readings, self.least_confidence)
+        return replace(page, lines=tuple(_line_in(line, self.letters) for line in page.lines))
+
+    def written(self, reading: StripReading) -> StripReading:
+        """The reading of a strip in this reader's letters."""
+        if not self.letters:
+            return reading
+        completion = replace(reading.completion, text=written_in(reading.completion.text, self.letters))
+        return replace(reading, completion=completion)
 
     def upright_layout(self, image: Image.Image) -> PageLayout:
         """The layout the right way up: where the finder doubts, both ways are tried by reading."""
@@ -306,6 +320,14 @@ def make_line(line: TextLine, parts: Sequence[StripReading]) -> Line:
         baseline=(line.baseline[0], line.baseline[-1]),
         cap_height=line.cap_height,
     )
+
+
+def _line_in(line: Line, letters: str) -> Line:
+    """The line and its words in capitals or small letters; their places were found by the print."""
+    if not letters:
+        return line
+    words = tuple(replace(word, text=written_in(word.text, letters)) for word in line.words)
+    return replace(line, text=written_in(line.text, letters), words=words)
 
 
 def words_of(line: TextLine, reading: StripReading) -> Iterator[Word]:

@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from nanoocr.alphabet import LETTERS
 from nanoocr.bpe import Tokenizer
 from nanoocr.config import PROMPT, ModelConfig, config_from_dict, config_to_dict
 from nanoocr.errors import CheckpointError
@@ -138,6 +139,25 @@ def load_modes(folder: str | Path) -> tuple[str, ...]:
     run = _about(folder).get("run")
     modes = run.get("modes") if isinstance(run, dict) else ""
     return tuple(one.partition(":")[0].strip() for one in str(modes or "").split(",") if one.strip())
+
+
+def load_letters(folder: str | Path) -> str:
+    """What this model's texts are written in, "capitals" or "small"; "" is as printed.
+
+    Raises:
+        CheckpointError: the folder has no readable config.json.
+    """
+    letters = _about(folder).get("letters")
+    return letters if letters in LETTERS else ""
+
+
+def load_manner(folder: str | Path) -> tuple[str, tuple[str, ...], str]:
+    """Prompt, modes and letters of a model folder, as the functions above say.
+
+    Raises:
+        CheckpointError: the folder has no readable config.json.
+    """
+    return load_prompt(folder), load_modes(folder), load_letters(folder)
 
 
 def _about(folder: str | Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from nanoocr.errors import UsageError
 from nanoocr.inference.engine import MAX_BATCH, Completion, Request
-from nanoocr.inference.lines import LineReader, PageReading, StripReading, assemble
+from nanoocr.inference.lines import LineReader, PageReading, StripReading
 from nanoocr.inference.page import Page, error_page, make_page, with_doubt
 from nanoocr.inference.reader import Reader, make_request, page_of_lines
 from nanoocr.inference.sampling import SamplingConfig
@@ -250,7 +250,7 @@ class Service:
         readings: list[StripReading] = []
         for first in range(0, len(strips), size or 1):
             readings += self._strips(reader, strips[first : first + size], watch, number, first)
-        return assemble(layout, readings, reader.least_confidence)
+        return reader.page_of(layout, readings)
 
     def _strips(
         self, reader: LineReader, strips: Sequence[Strip], watch: Watch, number: int, place: int
@@ -260,18 +260,21 @@ class Service:
         order = sorted(range(len(strips)), key=lambda i: strips[i].image.shape[1])
         assert isinstance(reader.engine, _Asking)  # _by_lines has given it
 
+        def tell(index: int, reading: StripReading) -> None:
+            watch.strip_read(number, place + index, reader.written(reading))
+
         def told(index: int, completion: Completion) -> None:
             reading = StripReading(strips[order[index]], completion)
             # What is doubtful gets a second look, and only then its text is known.
             if not reader.doubts(reading):
-                watch.strip_read(number, place + order[index], reading)
+                tell(order[index], reading)
 
         asking = replace(reader.engine, tell=told, note=self.note)
         firsts = replace(reader, engine=asking).look(strips)
         readings = replace(reader, engine=replace(asking, tell=None)).look_again(firsts)
         for i, (before, reading) in enumerate(zip(firsts, readings, strict=True)):
             if reader.doubts(before):
-                watch.strip_read(number, place + i, reading)
+                tell(i, reading)
         return readings
 
 
