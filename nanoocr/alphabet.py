@@ -56,6 +56,15 @@ def written_one_way(text: str) -> str:
     return "".join(SAME_INK.get(char, char) for char in text)
 
 
+CAPITALS, SMALL = "capitals", "small"
+LETTERS = (CAPITALS, SMALL)  # what a model's texts may be written in, whatever the print is; "" is as printed
+
+
+def written_in(text: str, letters: str) -> str:
+    """`text` in "capitals" or in "small" letters; with "" as it is."""
+    return text.upper() if letters == CAPITALS else text.lower() if letters == SMALL else text
+
+
 def plain_twin(char: str) -> str:
     """The ASCII letter under the marks of `char` (é -> e), or "" where there is none."""
     base = unicodedata.normalize("NFKD", char)[:1]

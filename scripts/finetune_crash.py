@@ -3,8 +3,8 @@
 python -m scripts.finetune_crash --kills=20
 
 The first kills come as soon as a landmark of a run lies on disk (lines cut, first measure, steps, last step,
-second measure, model folder), the rest at random moments. A run that got to its end is compared, and another
-one takes its place. The last line on stdout is the result as JSON.
+blended model, second measure, model folder), the rest at random moments. A run that got to its end is
+compared, and another one takes its place. The last line on stdout is the result as JSON.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ FLAGS = (
 LANDMARKS = (
     *("model.work/about.json", "model.work/documents.json", "model.work/before.json"),
     *("model.work/watch.parquet", "model.work/run/step_000001", "model.work/run/step_000003"),
-    *("model.work/trained.json", "model.work/after.json", "model/manifest.json"),
+    *("model.work/trained.json", "model.work/blend.json", "model.work/blend/manifest.json"),
+    *("model.work/after.json", "model/manifest.json"),
 )
 POLL = 0.02  # seconds
 ENDS = (0, NotBetterError.exit_code)  # so few steps may gain or not, but always the same

@@ -5,9 +5,10 @@ python -m scripts.dev.make_style --count=20 --seed=2 --out=others
 python -m scripts.finetune_goal --data=tune --others=others
 python -m scripts.finetune_goal --data=../shared/data/sroie_receipts --parts=18,7 --seed=1
 
-Prints one JSON object: the CER of the others before and after with intervals, that of drawn lines, and the
-seconds that tuning took, by the clock and of processors. All that is written lies in a temporary folder,
-which is deleted, unless --out names another; pictures that may only be measured leave no model behind.
+Prints one JSON object: the CER of the others before and after with intervals, with case and without, that
+of drawn lines, and the seconds that tuning took, by the clock and of processors. All that is written lies in
+a temporary folder, which is deleted, unless --out names another; pictures that may only be measured leave no
+model behind.
 """
 
 from __future__ import annotations
@@ -28,7 +29,15 @@ from nanoocr.cli.finetune import add_finetune_flags
 from nanoocr.cli.flags import Parser
 from nanoocr.commandline import parse, run
 from nanoocr.errors import UsageError
-from nanoocr.finetune.measure import Reading, difference, interval, mean_interval, read_whole, word_f1
+from nanoocr.finetune.measure import (
+    Reading,
+    difference,
+    interval,
+    mean_interval,
+    read_whole,
+    without_case,
+    word_f1,
+)
 from nanoocr.finetune.plan import FinetuneConfig
 from nanoocr.finetune.run import finetune
 from nanoocr.finetune.sources import gather
@@ -113,8 +122,11 @@ def measure(config: GoalConfig, out: Path) -> dict[str, Any]:
         **machine(),
         "seconds": {name: round(value) for name, value in seconds.items()},
         "steps": told["steps"],
+        "share_of_tuned": told["share_of_tuned"],
+        "letters": told["letters"],
         "documents": {**told["documents"], "others": len(before)},
         "others": {"before": span(before), "after": span(after)},
+        "others_without_case": {"before": span(without_case(before)), "after": span(without_case(after))},
         "others_change": asdict(difference(before, after)),
         "share_of_errors_left": interval(after).value / max(interval(before).value, 1e-9),
         "hold_out_and_drawn": told["cer"],

@@ -211,9 +211,17 @@ def table(
         ("--lr, --muon_lr", f"{config.lr:g}, {config.muon_lr:g}, falling to 0 over the last 60 %"),
         ("--steps", f"{steps} of {config.batch_size} lines: every own line some {seen:.0f} times"),
         ("--drawn", f"{config.drawn:.0%} of the lines are drawn ones, so that nothing is forgotten"),
+        (
+            "--eval_drawn",
+            f"{config.eval_drawn} drawn lines measure; others say whether the tuned weights are mixed "
+            "with those of the base",
+        ),
         ("--hold_out", f"{config.hold_out:.0%} of the documents measure, half as many say when to stop"),
         ("--patience", f"stops after {config.patience} validations without a better one"),
-        ("time", f"about {clock(steps * seconds)} to train ({seconds:.2f} s a step), and to read twice"),
+        (
+            "time",
+            f"about {clock(steps * seconds)} to train ({seconds:.2f} s a step), and to read before and after",
+        ),
         ("memory", f"about {memory:.1f} GB"),
         *(("note", note) for note in notes),
     ]
