@@ -76,7 +76,14 @@ def test_capitals_alone_do_not_hide_that_the_weights_read_worse():
 
 def test_reading_and_serving_write_capitals_alike(monkeypatch):
     pytest.importorskip("starlette")
-    from nanoocr.serve.service import Service, Task
+    from nanoocr.serve.service import Service, Task, Watch
+
+    class Told(Watch):
+        def __init__(self) -> None:
+            self.texts: list[str] = []
+
+        def strip_read(self, number, place, reading) -> None:
+            self.texts.append(reading.completion.text)
 
     page, lines, _ = document(3)
     stored = io.BytesIO()
@@ -84,11 +91,11 @@ def test_reading_and_serving_write_capitals_alike(monkeypatch):
     reader = Reader(device="cpu")
     monkeypatch.setattr(reader, "letters", "capitals")
     assert reader.read(page).text.split() == "\n".join(lines).upper().split()
-    service, told = Service(reader, "mine", max_pages=3), []
+    service, told = Service(reader, "mine", max_pages=3), Told()
     try:
-        (read,) = service.read(Task(stored.getvalue(), "a.png"), told.append)
+        (read,) = service.read(Task(stored.getvalue(), "a.png"), told)
     finally:
         service.close()
     assert read.page.text == reader.read(page).text
-    shown = " ".join(event["text"] for event in told if event["type"] == "line")
+    shown = " ".join(told.texts)
     assert sorted(shown.split()) == sorted(read.page.text.split())
