@@ -25,7 +25,7 @@ from nanoocr.layout import PageLayout, Strip, TextLine, cut_strips, find_page
 from nanoocr.layout.strips import BASELINE, CAP_HEIGHT, lengths_along
 from nanoocr.model.vlm import VLM
 
-STRIPS_AT_ONCE = 64  # decoded together: more share each step's cost, and pad each other more
+STRIPS_AT_ONCE = 256  # decoded together: the more there are, the fewer passes end with a strip or two
 # Strips that the model is less sure of are no text more often than text: borders, dirt, pictures. The value
 # is where text that is left out and text that is invented weigh alike on synthetic pages.
 LEAST_CONFIDENCE = 0.5

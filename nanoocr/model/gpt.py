@@ -10,6 +10,7 @@ D head width, V vocabulary.
 
 from __future__ import annotations
 
+import copy
 from typing import NamedTuple
 
 import torch
@@ -21,6 +22,7 @@ from nanoocr.model.layers import Linear, attend
 
 ROPE_BASE = 10_000.0
 SOFTCAP = 15.0
+ROOM = 64  # positions that a cache begins with: most strips never need more
 
 
 def norm(x: Tensor) -> Tensor:
@@ -43,34 +45,64 @@ def rotate(x_BTND: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     # nanochat turns by minus the angle. The sign cancels in products of queries and keys, but not against
     # weights that were trained with it.
     first, second = x_BTND.float().chunk(2, dim=-1)
-    turned = torch.cat([first * cos + second * sin, second * cos - first * sin], dim=-1)
+    if torch.is_grad_enabled():
+        turned = torch.cat([first * cos + second * sin, second * cos - first * sin], dim=-1)
+        return turned.to(x_BTND.dtype)
+    # The same without gradients, written where it belongs: every tensor less is a pass over memory less.
+    turned = torch.empty_like(x_BTND, dtype=torch.float32)
+    left, right = turned.chunk(2, dim=-1)
+    torch.mul(first, cos, out=left).addcmul_(second, sin)
+    torch.mul(second, cos, out=right).addcmul_(first, sin, value=-1)
     return turned.to(x_BTND.dtype)
 
 
 class KVCache:
-    """Keys and values of every layer, allocated once; each row has its own length.
+    """Keys and values of every layer; each row has its own length.
 
-    `keys` and `values` are (layers, B, K, capacity, D). Rows are right-padded: row b holds valid entries at
-    0 .. lengths[b]-1, whatever lies behind is hidden by the mask and overwritten by later tokens.
+    `keys` and `values` are (layers, B, K, room, D). Rows are right-padded: row b holds valid entries at
+    0 .. lengths[b]-1, whatever lies behind is hidden by the mask and overwritten by later tokens. The room
+    grows up to the capacity, since most texts end long before they must.
     """
 
     def __init__(
         self, config: GPTConfig, *, batch: int, capacity: int, dtype: torch.dtype, device: torch.device | str
     ) -> None:
         width = config.n_embd // config.n_head
-        # Allocated once: growing by one token at a time would copy the whole cache at every step.
-        shape = (config.n_layer, batch, config.n_kv_head, capacity, width)
+        shape = (config.n_layer, batch, config.n_kv_head, min(ROOM, capacity), width)
+        self.capacity = capacity
         self.keys = torch.zeros(shape, dtype=dtype, device=device)
         self.values = torch.zeros(shape, dtype=dtype, device=device)
         self.lengths = torch.zeros(batch, dtype=torch.long, device=device)
         self.used = 0  # longest row after the forward pass under way: bounds what attention reads
 
+    def reserve(self, used: int) -> None:
+        """Make room for rows of `used` positions.
+
+        Raises:
+            ValueError: that is more than the capacity.
+        """
+        if used > self.capacity:
+            raise ValueError(f"KV cache of capacity {self.capacity} cannot hold {used} positions")
+        room = self.keys.size(3)
+        if used > room:
+            # At least doubled: growing by one token at a time would copy the whole cache at every step.
+            missing = min(max(used, 2 * room), self.capacity) - room
+            # Behind a row's end there must be numbers: hidden ones are multiplied by zero.
+            self.keys = F.pad(self.keys, (0, 0, 0, missing))
+            self.values = F.pad(self.values, (0, 0, 0, missing))
+
+    def part(self, first: int, end: int) -> KVCache:
+        """The rows first .. end-1 of it, in the same memory as long as neither grows."""
+        part = copy.copy(self)
+        part.keys, part.values = self.keys[:, first:end], self.values[:, first:end]
+        part.lengths = self.lengths[first:end]
+        return part
+
     def positions(self, T: int) -> Tensor:
         """(B, T) positions of the next T tokens of each row; refuses to run over the capacity."""
         positions = self.lengths[:, None] + torch.arange(T, device=self.lengths.device)
         self.used = int(positions.max()) + 1
-        if self.used > self.keys.size(3):
-            raise ValueError(f"KV cache of capacity {self.keys.size(3)} cannot hold {self.used} positions")
+        self.reserve(self.used)
         return positions
 
     def insert(self, layer: int, k_BKTD: Tensor, v_BKTD: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,8 +131,7 @@ class KVCache:
         places = torch.arange(len(rows), device=device) - starts_B[rows]  # within their rows
         positions = self.lengths[rows] + places
         self.used = int(positions.max()) + 1
-        if self.used > self.keys.size(3):
-            raise ValueError(f"KV cache of capacity {self.keys.size(3)} cannot hold {self.used} positions")
+        self.reserve(self.used)
         return Packed(rows, positions, rows * longest + places, (len(counts), longest))
 
     def keep_rows(self, rows: list[int]) -> None:
@@ -129,6 +160,10 @@ class Packed(NamedTuple):
     places: Tensor  # (P,) int64 in B * T
     shape: tuple[int, int]  # B, T
 
+    def only(self, asked: Tensor) -> Packed:
+        """Of the P tokens those at these indices."""
+        return Packed(self.rows[asked], self.positions[asked], self.places[asked], self.shape)
+
     def padded(self, x_PND: Tensor) -> Tensor:
         """(P, N, D) -> (B, T, N, D), zeros between."""
         B, T = self.shape
@@ -145,6 +180,7 @@ class CachedPass(NamedTuple):
     positions: Tensor  # (B, T) of the new tokens
     bias: Tensor  # (B, 1, T, S): hides from each of them what comes later
     packed: Packed | None = None
+    asked: Tensor | None = None  # which of the packed tokens are asked for: the others give keys and values only
 
 
 class Documents(NamedTuple):
@@ -180,7 +216,9 @@ class CausalSelfAttention(nn.Module):
         cached: CachedPass | None = None,
         documents: Documents | None = None,
     ) -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
+        """(B, T, C) -> (B, T, C); of packed tokens only those that are asked for."""
+        if cached is not None and cached.packed is not None:
+            return self.attend_packed(x_BTC, rotary, cached, cached.packed)
         B, T, C = x_BTC.shape
         q = self.c_q(x_BTC).view(B, T, self.n_head, self.head_dim)
         k = self.c_k(x_BTC).view(B, T, self.n_kv_head, self.head_dim)
@@ -190,8 +228,6 @@ class CausalSelfAttention(nn.Module):
         q, k = norm(rotate(q, *rotary)), norm(rotate(k, *rotary))
         if documents is not None:
             return self.c_proj(attend_documents(q, k, v, documents).reshape(B, T, C))
-        if cached is not None and cached.packed is not None:
-            return self.c_proj(self.attend_packed(q[0], k[0], v[0], cached, cached.packed)[None])
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         if cached is not None:
             k, v = cached.cache.insert(self.layer, k, v, cached.positions)
@@ -199,12 +235,19 @@ class CausalSelfAttention(nn.Module):
         return self.c_proj(out.transpose(1, 2).reshape(B, T, C))
 
     def attend_packed(
-        self, q_PND: Tensor, k_PKD: Tensor, v_PKD: Tensor, cached: CachedPass, packed: Packed
+        self, x_1PC: Tensor, rotary: tuple[Tensor, Tensor], cached: CachedPass, packed: Packed
     ) -> Tensor:
-        """Attention of packed tokens over the cache, (P, N * D)."""
-        k, v = cached.cache.insert_packed(self.layer, k_PKD, v_PKD, packed)
-        out_BNTD = attend_grouped(packed.padded(q_PND).transpose(1, 2), k, v, bias=cached.bias)
-        return out_BNTD.transpose(1, 2).flatten(0, 1)[packed.places].flatten(1)
+        """Attention over the cache of those packed tokens that are asked for, (1, A, C)."""
+        k_PKD = norm(rotate(self.c_k(x_1PC).unflatten(2, (self.n_kv_head, -1)), *rotary))[0]
+        v_PKD = self.c_v(x_1PC).unflatten(2, (self.n_kv_head, -1))[0]
+        keys, values = cached.cache.insert_packed(self.layer, k_PKD, v_PKD, packed)
+        if cached.asked is not None:
+            x_1PC, packed = x_1PC[:, cached.asked], packed.only(cached.asked)
+            rotary = (rotary[0][:, cached.asked], rotary[1][:, cached.asked])
+        q_AND = norm(rotate(self.c_q(x_1PC).unflatten(2, (self.n_head, -1)), *rotary))[0]
+        out_BNTD = attend_grouped(packed.padded(q_AND).transpose(1, 2), keys, values, bias=cached.bias)
+        out_AC = out_BNTD.transpose(1, 2).flatten(0, 1)[packed.places].flatten(1)
+        return self.c_proj(out_AC[None])
 
 
 def attend_grouped(q_BNTD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -271,8 +314,11 @@ class Block(nn.Module):
         cached: CachedPass | None = None,
         documents: Documents | None = None,
     ) -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
-        x_BTC = x_BTC + self.attn(norm(x_BTC), rotary, cached, documents)
+        """(B, T, C) -> (B, T, C); of packed tokens only those that are asked for."""
+        attended = self.attn(norm(x_BTC), rotary, cached, documents)
+        if cached is not None and cached.asked is not None:
+            x_BTC = x_BTC[:, cached.asked]
+        x_BTC = x_BTC + attended
         return x_BTC + self.mlp(norm(x_BTC))
 
 
@@ -304,13 +350,15 @@ class GPT(nn.Module):
         cache: KVCache | None = None,
         documents: Documents | None = None,
         packed: Packed | None = None,
+        asked: Tensor | None = None,
     ) -> Tensor:
         """Embeddings (B, T, C), before the first norm -> hidden states (B, T, C), after the last norm.
 
         Computes in the dtype of `x_BTC`. With a cache the T tokens follow what each row of it holds; the
         caller moves `cache.lengths` on by the number of *real* tokens of each row. With `documents` a line
         holds several texts that do not see each other (training; never together with a cache). With `packed`,
-        of `cache.pack`, B is 1 and the line holds the new tokens of all rows of the cache.
+        of `cache.pack`, B is 1 and the line holds the new tokens of all rows of the cache; `asked` are the
+        indices of those whose hidden states are wanted, (1, A, C).
         """
         T = x_BTC.size(1)
         cached: CachedPass | None = None
@@ -330,9 +378,13 @@ class GPT(nn.Module):
         cos, sin = rotary_table(positions, self.config.n_embd // self.config.n_head)
         rotary = (cos[:, :, None], sin[:, :, None])  # (1 or B, T, 1, D/2): the same for every head
         x_BTC = norm(x_BTC)
-        for block in self.transformer.h:
+        *blocks, last = self.transformer.h
+        for block in blocks:
             x_BTC = block(x_BTC, rotary, cached, documents)
-        return norm(x_BTC)
+        # Of what nobody asks for, the last block needs no more than keys and values.
+        if cached is not None and asked is not None:
+            cached = cached._replace(asked=asked)
+        return norm(last(x_BTC, rotary, cached, documents))
 
     def logits(self, x: Tensor) -> Tensor:
         """Hidden states (..., C) -> soft-capped logits (..., V) in fp32."""

@@ -246,8 +246,9 @@ class Decoder(Engine):
 def join_caches(model: VLM, one: KVCache, other: KVCache) -> KVCache:
     """A cache with the rows of both, as long as the longer one; what lies behind a row's end is hidden."""
     count = len(one.lengths)
-    capacity = max(one.keys.size(3), other.keys.size(3))
+    capacity = max(one.capacity, other.capacity)
     joined: KVCache = model.new_cache(batch=count + len(other.lengths), capacity=capacity)
+    joined.reserve(max(one.used, other.used))
     for part, rows in ((one, slice(0, count)), (other, slice(count, None))):
         joined.keys[:, rows, :, : part.used] = part.keys[:, :, :, : part.used]
         joined.values[:, rows, :, : part.used] = part.values[:, :, :, : part.used]
