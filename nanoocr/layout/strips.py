@@ -134,6 +134,8 @@ def _warp(image: Image.Image, to_page: np.ndarray, width: int) -> tuple[np.ndarr
     low = np.maximum(np.floor(on_page.min(axis=0)).astype(int) - 3, 0)
     high = np.minimum(np.ceil(on_page.max(axis=0)).astype(int) + 4, image.size)
     region = np.asarray(image.crop((*low, *np.maximum(high, low + 1))))
+    grey = bool((region[..., :1] == region[..., 1:]).all())
+    region = np.ascontiguousarray(region[..., 0]) if grey else region  # a third of the work, the same pixels
     matrix = to_page.copy()
     matrix[:, 2] -= low
     shrink = float(np.hypot(*to_page[:, 0]))  # page pixels per strip pixel
@@ -148,6 +150,7 @@ def _warp(image: Image.Image, to_page: np.ndarray, width: int) -> tuple[np.ndarr
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
     shape = (width, STRIP_HEIGHT)
     pixels = cv2.warpAffine(region, matrix, shape, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    pixels = cv2.merge([pixels] * 3) if grey else pixels
     return pixels, _on_page(to_page, on_page, (width, STRIP_HEIGHT), image.size)
 
 
@@ -170,7 +173,14 @@ def _paper_colour(pixels: np.ndarray, inside: np.ndarray, used: tuple[int, int])
     # A quarter of the pixels tells the median as well.
     thin, sample = rim[::2, ::2], pixels[::2, ::2]
     chosen = sample[thin] if thin.any() else sample.reshape(-1, 3)
-    return np.median(chosen, axis=0).astype(np.uint8)
+    return np.array([_median(channel) for channel in chosen.T], dtype=np.uint8)
+
+
+def _median(values: np.ndarray) -> int:
+    """The median of bytes, rounded down: counting them is several times as fast as sorting them."""
+    up_to = np.bincount(values, minlength=256).cumsum()
+    low, high = np.searchsorted(up_to, [(len(values) - 1) // 2, len(values) // 2], side="right")
+    return int(low + high) // 2
 
 
 def _foreign(line: TextLine, to_page: np.ndarray, width: int) -> np.ndarray:

@@ -85,8 +85,8 @@ class KVCache:
             raise ValueError(f"KV cache of capacity {self.capacity} cannot hold {used} positions")
         room = self.keys.size(3)
         if used > room:
-            # At least doubled: growing by one token at a time would copy the whole cache at every step.
-            missing = min(max(used, 2 * room), self.capacity) - room
+            # Some steps at once: growing by one token at a time would copy the whole cache at every step.
+            missing = min(max(used, room + room // 4), self.capacity) - room
             # Behind a row's end there must be numbers: hidden ones are multiplied by zero.
             self.keys = F.pad(self.keys, (0, 0, 0, missing))
             self.values = F.pad(self.values, (0, 0, 0, missing))

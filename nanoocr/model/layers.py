@@ -98,10 +98,11 @@ def attend(
     """softmax(scale q k' + bias) v, -> (B, N, T, D of v); `scale` is 1 / sqrt(D) unless given.
 
     `bias` is additive and broadcastable to (B, N, T, S); `causal` hides later keys (T == S).
-    On a GPU this is torch's fused kernel. On a CPU the plain products win: the backward of the fused kernel
-    is several times slower there at our lengths (`python -m scripts.bench.train` prints the comparison).
+    On a GPU this is torch's fused kernel. On a CPU it wins in fp32 without gradients only: its backward is
+    several times slower there at our lengths (`python -m scripts.bench.train` prints the comparison), and in
+    bf16 it is slower forward as well.
     """
-    if is_fused(q_BNTD):
+    if is_fused(q_BNTD) or not (torch.is_grad_enabled() or q_BNTD.dtype != torch.float32):
         bias = None if bias is None else bias.to(q_BNTD.dtype)
         return F.scaled_dot_product_attention(
             q_BNTD, k_BNSD, v_BNSD, attn_mask=bias, is_causal=causal, scale=scale
