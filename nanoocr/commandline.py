@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import logging
 import math
 import os
 import re
@@ -153,6 +154,7 @@ def run(main: Callable[[list[str] | None], int | None], argv: list[str] | None =
     """Calls a script's main and returns its exit code; a user's mistake becomes one line on stderr."""
     # Pillow warns about odd metadata in foreign files; stderr is for what the user can act on.
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
     if sys.stderr is None:  # closed: print would take its None for stdout and mix messages into the results
         sys.stderr = open(os.devnull, "w", encoding="utf-8", errors="replace")  # noqa: SIM115
     try:

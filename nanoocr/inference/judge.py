@@ -11,7 +11,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from nanoocr.model.gpt import KVCache
+from nanoocr.model.cache import KVCache
 from nanoocr.model.vlm import VLM
 
 # Tokens that go through the model together: so many that their products are large, and so few that what lies

@@ -19,7 +19,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nanoocr.config import PATCH, SamConfig
-from nanoocr.model.layers import Conv2d, LayerNorm, Linear, attend, is_fused, is_plain_bf16, linear, resize_grid
+from nanoocr.model.layers import (
+    Conv2d,
+    LayerNorm,
+    Linear,
+    attend,
+    is_fused,
+    is_plain_bf16,
+    linear,
+    resize_grid,
+)
 
 # Attention scores of a block that are computed together: on a CPU what its cache holds, which is measured
 # (`python -m scripts.bench.attention`).

@@ -28,7 +28,7 @@ from nanoocr.inference.engine import (
     note_alternatives,
 )
 from nanoocr.inference.sampling import Sampler, SamplingConfig
-from nanoocr.model.gpt import KVCache
+from nanoocr.model.cache import KVCache
 from nanoocr.model.vlm import VLM
 
 MAX_ROWS = 64  # decoded together; more share each step's cost

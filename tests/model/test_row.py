@@ -32,7 +32,9 @@ def test_a_row_is_what_its_pictures_are_alone(encoder, height):
     assert [indices for indices, _ in together] == [indices for indices, _ in alone]
     for (_, row), (_, single) in zip(together, alone, strict=True):
         for name in row._fields:
-            torch.testing.assert_close(getattr(row, name), getattr(single, name).detach(), rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(
+                getattr(row, name), getattr(single, name).detach(), rtol=1e-4, atol=1e-4
+            )
 
 
 def test_other_heights_and_other_windows_do_not_lie_in_a_row(encoder):
