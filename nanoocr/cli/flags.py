@@ -144,7 +144,7 @@ def add_model_flags(read: Parser) -> None:
         "--dtype",
         metavar="NAME",
         default="auto",
-        help="float32, bfloat16, or auto: bfloat16 where the processor has instructions for it (default: auto)",
+        help="float32, bfloat16, or auto: bfloat16 where the processor has it natively (default: auto)",
     )
 
 

@@ -24,8 +24,8 @@ from nanoocr.inference.draft import Draft, agreeing
 from nanoocr.inference.encode import encode_and_draft, encode_pictures
 from nanoocr.inference.judge import Judged, judge
 from nanoocr.inference.sampling import Loop, Sampler, SamplingConfig, likeliest, stopped_by_loop
-from nanoocr.model.glyph_heads import PatchHead
 from nanoocr.model.cache import KVCache
+from nanoocr.model.glyph_heads import PatchHead
 from nanoocr.model.vlm import VLM
 
 Status = Literal["ok", "truncated", "repetition"]

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nanoocr.config import CELL, PATCH
-from nanoocr.model.clip import Clip
+from nanoocr.model.clip import Clip, Layer
 from nanoocr.model.layers import attend, resize_grid
 from nanoocr.model.sam import Attention, Block, Sam, SamFeatures
 
@@ -28,8 +28,9 @@ RATIO = CELL // PATCH  # columns of patches to one of vision tokens
 
 
 def fits_in_row(sam: Sam, sizes: Sequence[tuple[int, int]]) -> bool:
-    """Whether pictures of these (height, width) in pixels may lie in a row: no window may hold two of them."""
-    sides = [block.attn.window for block in sam.blocks if block.attn.window]
+    """Whether pictures of these (height, width) in pixels may lie in a row: no window may hold two."""
+    attentions = [module for module in sam.blocks.modules() if isinstance(module, Attention)]
+    sides = [attention.window for attention in attentions if attention.window]
     grids = [(height // PATCH, width // PATCH) for height, width in sizes]
     even = all(side % window == 0 for grid in grids for side in grid for window in sides)
     return even and len({height for height, _ in sizes}) == 1
@@ -47,6 +48,7 @@ def sam_in_row(sam: Sam, groups: Sequence[Tensor]) -> list[SamFeatures]:
     ]
     x_1HRC[:, :, :used] += torch.cat(tables, dim=2).to(x_1HRC.dtype)
     for block in sam.blocks:
+        assert isinstance(block, Block)
         x_1HRC = block_in_row(block, x_1HRC, shapes)
     return compressed(sam, x_1HRC[:, :, :used], shapes)
 
@@ -55,7 +57,7 @@ def block_in_row(block: Block, x_1HRC: Tensor, shapes: Shapes) -> Tensor:
     """`block` of every picture of the row."""
     attn: Attention = block.attn
     if attn.window:
-        return block(x_1HRC)  # pictures are as wide as whole windows
+        return block.forward(x_1HRC)  # pictures are as wide as whole windows
     qkv_1HRC = attn.qkv(block.norm1(x_1HRC))
     parts, at = [], 0
     for count, width in shapes:
@@ -89,7 +91,8 @@ def compressed(sam: Sam, x_1HRC: Tensor, shapes: Shapes) -> list[SamFeatures]:
 
 def apart(x_1CHR: Tensor, widths: Sequence[int], blank: int) -> Tensor:
     """The pictures of a row with so many columns of zeros behind each, and zeros up to a whole length."""
-    columns, at = [], 0
+    columns: list[int] = []
+    at = 0
     for width in widths:
         columns += [*range(at, at + width), *[x_1CHR.size(3)] * blank]
         at += width
@@ -101,7 +104,8 @@ def apart(x_1CHR: Tensor, widths: Sequence[int], blank: int) -> Tensor:
 
 def places(widths: Sequence[int], blank: int) -> Tensor:
     """Where the columns of the pictures lie in a row with so many blank columns behind each."""
-    columns, at = [], 0
+    columns: list[int] = []
+    at = 0
     for width in widths:
         columns += range(at, at + width)
         at += width + blank
@@ -124,6 +128,7 @@ def clip_in_row(clip: Clip, grids: Sequence[Tensor]) -> list[Tensor]:
     shapes = [(one.size(0), one.size(1)) for one in tokens]
     x_PC = clip.pre_layrnorm(torch.cat([one.flatten(0, 1) for one in tokens]))
     for layer in clip.transformer.layers:
+        assert isinstance(layer, Layer)
         attn = layer.self_attn
         qkv_PC = attn.qkv_proj(layer.layer_norm1(x_PC))
         pieces = qkv_PC.split([count * length for count, length in shapes])
