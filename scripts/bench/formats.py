@@ -3,8 +3,9 @@
 OMP_NUM_THREADS=1 python -m scripts.bench.formats --pages=4
 
 The sheets are those of `scripts.bench.reading` in its four densities. Each page is read once and rendered
-`--repeats` times in every format; the least counts. `clean` is what all formats share, once a page, and `all` is
-what it and all formats together cost. The overlay stands apart, since that is a picture. JSON on the last line.
+`--repeats` times in every format; the least counts. `clean` is what all formats share, once a page, and
+`all` is what it and all formats together cost. The overlay stands apart, since that is a picture. JSON on
+the last line.
 """
 
 from __future__ import annotations
