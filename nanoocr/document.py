@@ -111,6 +111,7 @@ class TextPage:
     quarter_turns: int = 0
     error: str | None = None
     text: str = field(default="")
+    is_clean: bool = field(default=False, compare=False, repr=False)  # `formats.clean` made it
 
     def __post_init__(self) -> None:
         if not self.text:

@@ -65,6 +65,14 @@ def choose_threads(threads: int | None = None) -> int:
     return max(1, min(idle, torch.get_num_threads()))
 
 
+def has_fast_bf16(device: str) -> bool:
+    """Does the device multiply bf16 in hardware? Emulated bf16 is slower than fp32."""
+    if device.startswith("cuda"):
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    # Processors with AMX, whose kernels torch takes by itself, have these instructions too.
+    return device == "cpu" and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+
+
 def use_threads(threads: int) -> None:
     """Torch threads; 0 leaves torch's choice."""
     if threads:

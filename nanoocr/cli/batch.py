@@ -226,7 +226,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     from nanoocr.batch.readings import Settings
     from nanoocr.files import read_manifest
     from nanoocr.formats import find_format
-    from nanoocr.inference.reader import default_model_folder
+    from nanoocr.inference.reader import choose_device, choose_dtype, default_model_folder
     from nanoocr.model.folder import model_folder
 
     names = (arguments.format or "").split(",")
@@ -234,13 +234,17 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     for name in formats:
         find_format(name)
     choice = reader_choice(arguments, arguments.pages_at_once)
+    # Decided here and once, as workers may run on machines of which not all would choose the same.
+    dtype = choice.dtype
+    if choice.device in (None, "cpu"):
+        dtype = str(choose_dtype(dtype, choose_device(choice.device))).removeprefix("torch.")
     # Workers get the folder itself: a run's newest step may be another one by the time that a worker starts.
     model = model_folder(choice.model or default_model_folder()).absolute()
     files = read_manifest(model)["files"]
     weights = next((entry["sha256"] for name, entry in files.items() if name.endswith(".safetensors")), "")
     return Settings(
         out=arguments.out,
-        choice=replace(choice, model=model),
+        choice=replace(choice, model=model, dtype=dtype),
         model_name=f"{model.name} {weights[:12]}".strip(),
         version=version("nano-deepseek-ocr"),
         formats=formats,

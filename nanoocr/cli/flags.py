@@ -141,7 +141,10 @@ def add_model_flags(read: Parser) -> None:
     )
     read.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: cuda if there is one)")
     read.add_argument(
-        "--dtype", metavar="NAME", default="auto", help="auto, float32 or bfloat16 (default: auto)"
+        "--dtype",
+        metavar="NAME",
+        default="auto",
+        help="float32, bfloat16, or auto: bfloat16 where the processor has it natively (default: auto)",
     )
 
 

@@ -27,7 +27,7 @@ from nanoocr.layout import PageLayout, Strip, TextLine, cut_strips, find_page, s
 from nanoocr.layout.strips import BASELINE, lengths_along
 from nanoocr.model.vlm import VLM
 
-STRIPS_AT_ONCE = 64  # decoded together: more share each step's cost, and pad each other more
+STRIPS_AT_ONCE = 256  # decoded together: the more there are, the fewer passes end with a strip or two
 # Strips that the model is less sure of are no text more often than text: borders, dirt, pictures. The value
 # is where text that is left out and text that is invented weigh alike on synthetic pages.
 LEAST_CONFIDENCE = 0.5
@@ -39,6 +39,7 @@ MOST_TOKENS, PIXELS_PER_TOKEN = 24, 4
 # what stands close together. On real lines a sixth of the errors goes (docs/log.md, "a second look").
 DOUBTFUL_STRIP, HIGHER, WIDER = 0.97, 1.06, 1.15
 PROBES = 4  # lines that tell whether a page stands on its head
+PROBE_TOKENS = 32  # of each: on their heads lines say much at length, in which no draft helps
 SURE = 0.85  # mean confidence of probes from which the other way up is not tried
 MANY_STRIPS, DOUBTFUL = 6, 0.75  # from how many strips on a page is judged, by their median confidence
 CLEARLY = 0.1  # what the probes of a page on its head are surer than those of the same page as it came
@@ -143,20 +144,23 @@ class LineReader:
         if not on_head and not (layout.lines and layout.upright.doubtful_180):
             return layout
         # Reading costs time, so the other way up is tried only where this one reads badly.
-        if not on_head and self._probe(image, layout)[0] >= SURE:
+        found = self._probe(image, layout)
+        if not on_head and found[0] >= SURE:
             return layout
         # Lines are cut along the direction of reading, so the layout has to be found anew.
         other = find_page(image, (layout.upright.quarter_turns + 2) % 4)
-        level, turned = (other, layout) if on_head else (layout, other)
-        on_its_head = reads_better_turned(self._probe(image, level), self._probe(image, turned))
-        return turned if on_its_head else level
+        readings = (found, self._probe(image, other))
+        level, turned = readings[::-1] if on_head else readings
+        return layout if reads_better_turned(level, turned) == on_head else other
 
     def _probe(self, image: Image.Image, layout: PageLayout) -> tuple[float, int]:
         """Mean confidence of the strips of the longest lines, and how many characters they say."""
         # The line with the most letters says the most, and not the one with the largest.
         longest = sorted(layout.lines, key=lambda line: _length(line) / line.cap_height)[-PROBES:]
         strips = [strip for line in longest for strip in cut_strips(image, line)[:1]]
-        readings = self.look(strips)  # two ways up are to be compared, and not two sizes
+        # Two ways up are to be compared, and not two sizes.
+        most = min(PROBE_TOKENS, self.max_tokens or PROBE_TOKENS)
+        readings = replace(self, max_tokens=most).look(strips)
         said = [reading for reading in readings if reading.completion.text]
         letters = sum(len(reading.completion.text) for reading in said)
         # A strip in which nothing is read speaks against this way up, so all probes share the mean.

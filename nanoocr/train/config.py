@@ -10,6 +10,7 @@ import torch
 
 from nanoocr.config import MAX_SIZE
 from nanoocr.errors import UsageError
+from nanoocr.machine import has_fast_bf16
 
 
 @dataclass(frozen=True)
@@ -157,13 +158,6 @@ class TrainConfig:
         # A container or a batch system may allow fewer processors than the machine has.
         allowed = getattr(os, "sched_getaffinity", None)  # not on macOS
         return len(allowed(0)) if allowed else os.cpu_count() or 1
-
-
-def has_fast_bf16(device: str) -> bool:
-    """Does the device multiply bf16 in hardware? Emulated bf16 on a CPU is slower than fp32."""
-    if device.startswith("cuda"):
-        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return device == "cpu" and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
 
 
 def require(condition: bool, message: str) -> None:

@@ -28,10 +28,9 @@ from nanoocr.commandline import parse, run
 from nanoocr.config import CELL, ModelConfig, preset
 from nanoocr.errors import UsageError
 from nanoocr.inference.reader import choose_device
-from nanoocr.machine import counted, machine, peak_resident, use_threads
+from nanoocr.machine import counted, has_fast_bf16, machine, peak_resident, use_threads
 from nanoocr.model.deepencoder import DeepEncoder
 from nanoocr.model.flops import encoder_flops
-from nanoocr.train.config import has_fast_bf16
 from scripts.bench.reference import copy_weights, reference_encoder, square_sizes
 from scripts.common import result_console, timed
 

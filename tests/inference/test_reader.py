@@ -384,13 +384,15 @@ def test_an_empty_batch_is_refused(folder, max_batch):
         Reader(folder, max_batch=max_batch)
 
 
-def test_device_and_dtype(folder):
+def test_device_and_dtype(folder, monkeypatch):
     with pytest.raises(UsageError, match="float16"):
         Reader(folder, dtype="float16")
     for device in ("nonsense", "cuda:99"):
         with pytest.raises(UsageError, match="device"):
             Reader(folder, device=device)
-    assert choose_dtype("auto", torch.device("cpu")) == torch.float32
+    for fast, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr("nanoocr.inference.reader.has_fast_bf16", lambda device: fast)  # noqa: B023
+        assert choose_dtype("auto", torch.device("cpu")) == Reader(folder, device="cpu").dtype == dtype
     half = Reader(folder, device="cpu", dtype="bfloat16")
     assert {parameter.dtype for parameter in half.model.parameters()} == {torch.bfloat16}
     assert half.read(picture(), max_tokens=3).tokens.text == 3
