@@ -295,19 +295,21 @@ HAPPENS = {"is free": _is_free, "is done": _is_done, "died": _died, "driver died
 
 def scenarios(base: Cluster) -> dict[str, Cluster]:
     """One thing after the other made worse, or mended."""
-    light = replace(base, note_share=0.1)
-    whole = replace(light, fetch_ranges=False)  # as from an archive, a table or S3
-    calm = replace(light, deaths_per_day=0.0, driver_deaths_per_day=0.0, slow_share=0.0)
+    whole = replace(base, fetch_ranges=False)  # as from an archive, a table or S3
+    calm = replace(base, deaths_per_day=0.0, driver_deaths_per_day=0.0, slow_share=0.0)
     return {
         "as the code is, a tenth of the workers": replace(base, workers=base.workers // 10),
         "as the code is": base,
-        "the driver does a tenth of its work for a page": light,
+        "... and twice the workers": replace(base, workers=base.workers * 2),
+        "... and that, the driver does a tenth of its work": replace(
+            base, workers=base.workers * 2, note_share=0.1
+        ),
         "... and nothing dies, none is slow": calm,
-        "... and workers die 24 times a day": replace(light, deaths_per_day=24.0),
-        "... and the driver dies 24 times a day": replace(light, driver_deaths_per_day=24.0),
-        "... and a tenth of the workers is slow": replace(light, slow_share=0.1),
-        "... and rounds are of 20,000 pages": replace(light, round_per_worker=0),
-        "... and storage gives 250 MB/s": replace(light, storage_bandwidth=250e6),
+        "... and workers die 24 times a day": replace(base, deaths_per_day=24.0),
+        "... and the driver dies 24 times a day": replace(base, driver_deaths_per_day=24.0),
+        "... and a tenth of the workers is slow": replace(base, slow_share=0.1),
+        "... and rounds are of 20,000 pages": replace(base, round_per_worker=0),
+        "... and storage gives 250 MB/s": replace(base, storage_bandwidth=250e6),
         "... and each task fetches whole documents": whole,
         "... and that, cut into 16 tasks at most": replace(whole, tasks_per_document=16),
         "... and that, each document one page": replace(whole, single_pages=True),

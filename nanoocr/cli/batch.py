@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -24,7 +24,7 @@ from nanoocr.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from nanoocr.batch.drive import Plan
-    from nanoocr.batch.ledger import Ledger
+    from nanoocr.batch.ledger import Found, Ledger
     from nanoocr.batch.pace import Watch
     from nanoocr.batch.readings import Settings
 
@@ -104,7 +104,7 @@ def batch_command(arguments: argparse.Namespace) -> int:
             _recall(arguments, ledger)
             settings, plan = _settings(arguments), _plan(arguments)
         ledger.agree(_options(settings), {"model": str(settings.choice.model)})
-        ledger.add(documents(arguments.inputs, arguments.list, ledger.known(), arguments.quiet))
+        ledger.add(_told(documents(arguments.inputs, arguments.list, ledger.known(), arguments.quiet)))
         if ledger.is_empty():
             raise UsageError(f"{arguments.out} holds no documents yet: name the inputs again")
         if arguments.retry_failed:
@@ -187,6 +187,14 @@ def _held(out: Path) -> Iterator[None]:
     finally:
         done.set()
         give_back(out)
+
+
+def _told(found: Iterable[Found]) -> Iterator[Found]:
+    """What was found, with a word about what cannot be opened: no worker will come to that."""
+    for one in found:
+        if one.error:
+            _say(f"error: {one.error}", quiet=False)
+        yield one
 
 
 def _say(said: str, quiet: bool, kind: str = "") -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import socket
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nanoocr.cli.flags import MODEL_HELP, Parser, model_path, positive
 from nanoocr.errors import UsageError
+
+if TYPE_CHECKING:
+    from nanoocr.serve.process import Choice
 
 SERVE_HELP = """\
 Clients of OpenAI's interface read pictures with it: set their base_url to http://HOST:PORT/v1. A browser
@@ -72,27 +77,25 @@ def serve_command(arguments: argparse.Namespace) -> int:
 
         from nanoocr.serve.app import Limits, make_app
         from nanoocr.serve.connection import MOST_CONNECTIONS, Connection
-        from nanoocr.serve.fetch import Fetcher, parse_hosts
-        from nanoocr.serve.service import load_service
+        from nanoocr.serve.fetch import parse_hosts
+        from nanoocr.serve.process import ProcessDesk
     except ModuleNotFoundError as error:
         raise UsageError(
             f"nanoocr serve needs {error.name}: pip install 'nano-deepseek-ocr[serve]'"
         ) from error
 
     keys = read_keys(arguments.api_key_file) if arguments.api_key_file else ()
+    if arguments.allow_fetch is not None:
+        parse_hosts(arguments.allow_fetch)  # raises here and not in the other process
     limits = Limits(
         max_body=arguments.max_body_mb * 2**20,
         max_queue=arguments.max_queue,
         timeout_s=arguments.timeout_s,
         keys=keys,
-        any_prompt=arguments.any_prompt,
-        fetcher=Fetcher(parse_hosts(arguments.allow_fetch)) if arguments.allow_fetch is not None else None,
     )
     refuse_taken(arguments.host, arguments.port)
-    service = load_service(
-        arguments.model, arguments.device, arguments.dtype, arguments.threads, arguments.max_pages
-    )
-    app = make_app(service, limits)
+    desk = ProcessDesk(choice_of(arguments))
+    app = make_app(desk, limits)
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: object) -> None:
@@ -105,16 +108,34 @@ def serve_command(arguments: argparse.Namespace) -> int:
         port=arguments.port,
         http=Connection,
         limit_concurrency=MOST_CONNECTIONS,
-        log_level="warning",
+        ws="none",
+        log_level="error",  # its warnings are a line for each odd request: anybody could fill the log
         timeout_graceful_shutdown=int(arguments.timeout_s),
         server_header=False,
     )
-    print(f"serving {service.name} at http://{arguments.host}:{arguments.port}/", file=sys.stderr)
+    print(f"serving {desk.name} at http://{arguments.host}:{arguments.port}/", file=sys.stderr)
+    gc.freeze()  # all of this stays: looking through it for garbage would only hold the loop up
     try:
         Server(config).run()
     finally:
-        service.close()
+        desk.close()
     return 0
+
+
+def choice_of(arguments: argparse.Namespace) -> Choice:
+    """What the process that reads is made of."""
+    from nanoocr.serve.process import Choice
+
+    return Choice(
+        model=arguments.model,
+        device=arguments.device,
+        dtype=arguments.dtype,
+        threads=arguments.threads,
+        max_pages=arguments.max_pages,
+        any_prompt=arguments.any_prompt,
+        hosts=arguments.allow_fetch,
+        max_body=arguments.max_body_mb * 2**20,
+    )
 
 
 def refuse_taken(host: str, port: int) -> None:

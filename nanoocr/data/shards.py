@@ -7,7 +7,6 @@ within.
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import pyarrow.parquet as pq
 
 from nanoocr.data.rows import BadRowError
 from nanoocr.errors import UsageError
+from nanoocr.files import parse_json
 from nanoocr.folders import files_below
 
 HELD_BYTES = 2**28  # of pieces that a process keeps: readers that take turns stand in different ones
@@ -134,7 +134,7 @@ def without_json(value: Any, kind: pa.DataType) -> Any:
     Arrow marks such columns as `arrow.json`, and pyarrow hands their documents out as texts, with quotes.
     """
     if getattr(kind, "extension_name", "") == "arrow.json":
-        return json.loads(value) if isinstance(value, (str, bytes)) else value
+        return parse_json(value) if isinstance(value, (str, bytes)) else value
     if pa.types.is_struct(kind) and isinstance(value, dict):
         return {field.name: without_json(value[field.name], field.type) for field in kind}
     if isinstance(value, list) and hasattr(kind, "value_type"):

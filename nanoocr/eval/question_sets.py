@@ -11,7 +11,6 @@ VQA challenge's accuracy (nanoocr/eval/vqa.py). The truth of a sample is its mos
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from nanoocr.errors import UsageError
 from nanoocr.eval.metrics import anls
 from nanoocr.eval.samples import QUESTION, EvalSample, SampleSet, collect
 from nanoocr.eval.vqa import textvqa_accuracy
+from nanoocr.files import parse_json
 from nanoocr.folders import SUFFIXES
 
 LEAST_ANSWERS = 2  # of a question of TextVQA, where each person is left out in turn
@@ -37,7 +37,7 @@ def load_questions(path: str | Path, per_group: int = 0) -> SampleSet:
     """
     file = _the_file(Path(path))
     try:
-        rows = json.loads(file.read_bytes().decode("utf-8-sig"))["data"]
+        rows = parse_json(file.read_bytes().decode("utf-8-sig"))["data"]
     except OSError as error:
         raise UsageError(f"{file}: cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError) as error:

@@ -45,6 +45,9 @@ CLEARLY = 0.1  # what the probes of a page on its head are surer than those of t
 LEAST_LETTERS = 0.25  # share of letters and digits in what is text; tables of dashes have that many
 SHAPES = frozenset("IlOo")  # letters that a stroke or a ring may be
 FEW_LETTERS, SAME_LETTERS = 3, 3  # a raster has so few different ones, and each comes so often on average
+# Letters and digits, surely read, and different ones among them, from which on a page is text whatever else
+# stands on it: so a stream of its lines may begin. Dirt, rasters and holes gave two (scripts.measure_pages).
+SURELY_LETTERS, SURELY_DIFFERENT = 24, 8
 ONE_LINE = 6  # cap heights of a picture below which it shows one line
 SAME_WORD = 0.15  # cap heights between two strips below which they share a word that was cut
 ASCENDERS = frozenset("bdfhklt")
@@ -125,6 +128,13 @@ class LineReader:
         """The page out of its strips, its lines written in this reader's letters."""
         page = assemble(layout, readings, self.least_confidence)
         return replace(page, lines=tuple(_line_in(line, self.letters) for line in page.lines))
+
+    def written(self, reading: StripReading) -> StripReading:
+        """What is shown of a strip before its page is read: its text in this reader's letters."""
+        if not self.letters:
+            return reading
+        text = written_in(reading.completion.text, self.letters)
+        return replace(reading, completion=replace(reading.completion, text=text))
 
     def upright_layout(self, image: Image.Image) -> PageLayout:
         """The layout the right way up: where the finder doubts, both ways are tried by reading."""
@@ -257,6 +267,8 @@ def hardly_text(layout: PageLayout, kept: Sequence[StripReading]) -> bool:
     Holes of a punch, dirt and rasters look like signs, strokes and rings alone like I and O. Whoever cuts out
     a sign alone means it, so that one is believed which nearly fills the picture and is surely read.
     """
+    if surely_text(kept):
+        return False
     strips = ["".join(one.completion.text.split()) for one in kept]
     said = "".join(strips)
     letters = [char for char in said if char.isalnum()]
@@ -268,6 +280,13 @@ def hardly_text(layout: PageLayout, kept: Sequence[StripReading]) -> bool:
         return False
     tallest = max(layout.lines[one.strip.line].cap_height for one in kept)
     return tallest * ONE_LINE < layout.size[0] or min(one.confidence for one in kept) < SURE
+
+
+def surely_text(kept: Sequence[StripReading]) -> bool:
+    """Whether so much was surely read that nothing else on the page can speak against it."""
+    said = "".join(one.completion.text for one in kept if one.first_confidence >= SURE)
+    letters = [char for char in said if char.isalnum()]
+    return len(letters) >= SURELY_LETTERS and len(set(letters)) >= SURELY_DIFFERENT
 
 
 def least_of_page(confidences: Sequence[float]) -> float:

@@ -35,6 +35,7 @@ def apps() -> tuple[App, App]:
     """A server of the smallest model of lines, and one of the smallest model of whole pictures."""
     from nanoocr import Reader
     from nanoocr.serve.app import Limits, make_app
+    from nanoocr.serve.jobs import ThreadDesk
     from nanoocr.serve.service import Service
     from scripts.dev.fuzz_inputs import tiny_model, write_model
 
@@ -43,7 +44,9 @@ def apps() -> tuple[App, App]:
         with tempfile.TemporaryDirectory() as folder:
             write_model(Path(folder), tiny_model(views, 64))
             reader = Reader(folder, device="cpu", dtype="float32")
-        made.append(make_app(Service(reader, "tiny", max_pages=3), Limits(max_body=2**20, timeout_s=15.0)))
+        made.append(
+            make_app(ThreadDesk(Service(reader, "tiny", max_pages=3)), Limits(max_body=2**20, timeout_s=15.0))
+        )
     return made[0], made[1]
 
 
@@ -181,5 +184,5 @@ def close_apps() -> None:
     if apps.cache_info().currsize:
         for app in apps():
             with contextlib.suppress(RuntimeError):
-                app.state.server.service.close()  # type: ignore[attr-defined]
+                app.state.server.desk.service.close()  # type: ignore[attr-defined]
         apps.cache_clear()

@@ -76,7 +76,13 @@ def test_capitals_alone_do_not_hide_that_the_weights_read_worse():
 
 def test_reading_and_serving_write_capitals_alike(monkeypatch):
     pytest.importorskip("starlette")
-    from nanoocr.serve.service import Service, Task
+    from nanoocr.serve.service import Service, Task, Watch
+
+    class Shown(Watch):
+        """Keeps what is shown of the strips."""
+
+        def strip_read(self, number, place, reading):
+            told.append(reading.completion.text)
 
     page, lines, _ = document(3)
     stored = io.BytesIO()
@@ -86,9 +92,8 @@ def test_reading_and_serving_write_capitals_alike(monkeypatch):
     assert reader.read(page).text.split() == "\n".join(lines).upper().split()
     service, told = Service(reader, "mine", max_pages=3), []
     try:
-        (read,) = service.read(Task(stored.getvalue(), "a.png"), told.append)
+        (read,) = service.read(Task(stored.getvalue(), "a.png"), Shown())
     finally:
         service.close()
     assert read.page.text == reader.read(page).text
-    shown = " ".join(event["text"] for event in told if event["type"] == "line")
-    assert sorted(shown.split()) == sorted(read.page.text.split())
+    assert sorted(" ".join(told).split()) == sorted(read.page.text.split())
