@@ -54,7 +54,7 @@ def train(run: Run, state: TrainState, data: DataPlan, rows: list[Row]) -> Readi
     if state.step:
         warn_of_other_data(run, step_folder(run.folder, state.step), about["data"])
     batches = multimodal_data_generator(
-        data, start=state.step, states=state.readers, workers=config.workers,
+        data, start=state.step, states=state.streams, workers=config.workers,
         rank=world.rank, ranks=world.size, pin_memory=world.device.startswith("cuda"),
     )  # fmt: skip
     with RunLog(run.folder, config, start=state.step, main=world.is_main) as log:

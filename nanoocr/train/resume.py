@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nanoocr.bpe import Tokenizer
-from nanoocr.data.loader import ReaderState
+from nanoocr.data.loader import StreamState
 from nanoocr.errors import CheckpointError, UsageError
 from nanoocr.model.folder import deepencoder_file, load_model, save_deepencoder
 from nanoocr.train.average import restore_raw
@@ -34,15 +34,16 @@ def save(run: Run, state: TrainState, tokenizer: Tokenizer, about: Mapping[str, 
         OutputError: the folder is not writable, or the disk is full.
     """
     world = run.world
-    readers = {
-        number: reader for of_rank in world.gather(state.readers) for number, reader in of_rank.items()
+    streams = {
+        number: stream for of_rank in world.gather(state.streams) for number, stream in of_rank.items()
     }
     ema = {name: torch.tensor(value) for name, value in world.sum_by_name(state.ema).items()}
     split = is_sharded(state.model)
     if not (world.is_main or split):
         return world.wait()
     content: Any = {
-        "readers": {number: tuple(reader) for number, reader in sorted(readers.items())},
+        # The key keeps its old name, so that older checkpoints can still be resumed.
+        "readers": {number: tuple(stream) for number, stream in sorted(streams.items())},
         "step": state.step,
         "glyph_steps": state.glyph_steps,
         "ema": ema,
@@ -146,13 +147,13 @@ def resume(run: Run, folder: Path) -> tuple[TrainState, Tokenizer]:
     torch.set_rng_state(content["torch_rng"])
     # Shares of the ranks add up: rank 0 takes all of what was, the others go on from nothing.
     ema = {name: to_device(value, model) * world.is_main for name, value in content["ema"].items()}
-    readers = {
-        number: ReaderState(*reader)
-        for number, reader in content["readers"].items()
-        # The loader's own rule for which rank has which reader, applied to the number of ranks of today.
+    streams = {
+        number: StreamState(*stream)
+        for number, stream in content["readers"].items()
+        # This repeats the loader's rule for which rank has which stream, with today's number of ranks.
         if number // config.turns % world.size == world.rank
     }
-    there = {"step": content["step"], "glyph_steps": content["glyph_steps"], "ema": ema, "readers": readers}
+    there = {"step": content["step"], "glyph_steps": content["glyph_steps"], "ema": ema, "streams": streams}
     return replace(state, **there), tokenizer
 
 

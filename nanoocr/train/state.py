@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from nanoocr.data.loader import ReaderState
+from nanoocr.data.loader import StreamState
 from nanoocr.model.components import freeze
 from nanoocr.model.deepencoder import VisionFeatures
 from nanoocr.model.vlm import VLM
@@ -37,7 +37,7 @@ class TrainState:
     step: int = 0
     ema: dict[str, Tensor] = field(default_factory=dict)  # moving averages of this rank's share of the losses
     broken: Tensor | None = None  # a flag on the device: a loss or gradient was no finite number
-    readers: dict[int, ReaderState] = field(default_factory=dict)  # where this rank's data stands
+    streams: dict[int, StreamState] = field(default_factory=dict)  # where this rank's data stands
 
     def for_reading(self) -> AbstractContextManager[None]:
         """Within, the model holds the weights that are measured and saved: the average, if there is one."""

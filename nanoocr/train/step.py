@@ -121,7 +121,7 @@ def train_step(
         stop_if_diverged(run, state, losses, weights=False)
     update(run, state)
     average_losses(run, state, losses, totals)
-    state.readers.update({delivery.reader: delivery.state for delivery in deliveries})
+    state.streams.update({delivery.stream: delivery.state for delivery in deliveries})
     skipped, taken, samples = Counter[str](), Counter[str](), Counter[str]()
     for delivery in deliveries:
         skipped.update(delivery.skipped)

@@ -27,7 +27,7 @@ from nanoocr.commandline import parse, run
 from nanoocr.config import ModelConfig, preset
 from nanoocr.data.batch import Batch, collate, collate_packed
 from nanoocr.data.example import Example, TooLongError, prepare
-from nanoocr.data.loader import Delivery, ReaderState
+from nanoocr.data.loader import Delivery, StreamState
 from nanoocr.data.packing import pack
 from nanoocr.errors import UsageError
 from nanoocr.machine import machine
@@ -132,7 +132,7 @@ def measure(config: PackingConfig) -> dict[str, dict[str, float]]:
         for name, state in states.items():
             started = time.perf_counter()
             for batch in batches[name]:
-                delivery = Delivery(batch, 0, ReaderState(0, ()), {}, {})
+                delivery = Delivery(batch, 0, StreamState(0, ()), {}, {})
                 train_step(run, state, [delivery])
             if turn:  # the first round allocates
                 rates[name].append(config.rows / (time.perf_counter() - started))

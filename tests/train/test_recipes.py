@@ -12,7 +12,7 @@ from torch import Tensor
 from nanoocr.config import preset
 from nanoocr.data.batch import collate
 from nanoocr.data.example import prepare
-from nanoocr.data.loader import Delivery, ReaderState
+from nanoocr.data.loader import Delivery, StreamState
 from nanoocr.errors import UsageError
 from nanoocr.eval.reading import evaluate_reading
 from nanoocr.model.components import COMPONENTS, component_of, freeze
@@ -226,7 +226,7 @@ def batch(byte_tokenizer, make_row, tiny_config):
 
 
 def delivered(*batches) -> list[Delivery]:
-    return [Delivery(batch, 0, ReaderState(0, ()), {}, {}) for batch in batches]
+    return [Delivery(batch, 0, StreamState(0, ()), {}, {}) for batch in batches]
 
 
 def losses_of(model: VLM, batch, name: str = "scratch", stage: int = 1, **options) -> dict[str, Tensor]:

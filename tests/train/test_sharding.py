@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nanoocr.bpe import Tokenizer
 from nanoocr.data.batch import Batch, collate
 from nanoocr.data.example import prepare
-from nanoocr.data.loader import Delivery, ReaderState
+from nanoocr.data.loader import Delivery, StreamState
 from nanoocr.data.rows import row_from_synth
 from nanoocr.data.synth import find_fonts, make_sample
 from nanoocr.errors import CheckpointError, UsageError
@@ -66,7 +66,7 @@ def make_state(config: TrainConfig, world: World) -> TrainState:
 
 
 def step(state: TrainState, batches: list[Batch], config: TrainConfig, world: World) -> dict[str, float]:
-    deliveries = [Delivery(batch, 0, ReaderState(0, ()), {}, {}) for batch in batches]
+    deliveries = [Delivery(batch, 0, StreamState(0, ()), {}, {}) for batch in batches]
     stats = train_step(Run(config, recipe(config.recipe, 1), world=world), state, deliveries)
     return world.sum_by_name(stats.losses)
 
