@@ -1,4 +1,4 @@
-"""A training step on disk, and a run that goes on from it as if nothing had happened."""
+"""Saves a training step, and continues a run from it as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from nanoocr.train.step import to_device
 
 
 def save(run: Run, state: TrainState, tokenizer: Tokenizer, about: Mapping[str, Any]) -> None:
-    """A whole checkpoint of this step, and in stage 1 the DeepEncoder beside it; rank 0 writes it.
+    """Save a whole checkpoint of this step, in stage 1 with the DeepEncoder beside it. Rank 0 writes it.
 
-    `about` is written into the model's config.json: "prompt" is what reading asks this model, and "data" is
-    the fingerprint of the data sets, since a place in the data means nothing in other data.
+    `about` is written into the model's config.json. "prompt" is the question that reading asks this model.
+    "data" is the fingerprint of the data sets, since a position in the data means nothing in other data.
 
     Raises:
         OutputError: the folder is not writable, or the disk is full.
