@@ -28,6 +28,7 @@ from nanoocr.commandline import parse, run
 from nanoocr.data.synth import find_fonts
 from nanoocr.errors import UsageError
 from nanoocr.eval.answering import model_answers
+from nanoocr.eval.catalogue import BENCHMARKS, check_extras
 from nanoocr.eval.compression import (
     COLUMNS,
     CURVE,
@@ -44,7 +45,6 @@ from nanoocr.eval.plots import new_figure, plot_curve
 from nanoocr.eval.samples import EvalSample, SampleSet, collect, load_folder
 from nanoocr.eval.store import named
 from nanoocr.eval.summary import ALL, by_group, score_pages
-from nanoocr.eval.tasks import TASKS, check_extras
 from nanoocr.files import write_file
 from nanoocr.image_process import count_picture_tokens, fit_picture
 from nanoocr.image_process import mode as find_mode
@@ -95,11 +95,13 @@ def measure_curve(config: CurveConfig) -> dict[str, Any]:
         threads=config.threads,
     )
     reader, about = load_reader(reading)
-    chosen = load_folder(config.folder) if config.folder else draw_set(config, reader.model, reader.tokenizer)
-    check_extras(TASKS["folder"], chosen.samples)
+    sample_set = (
+        load_folder(config.folder) if config.folder else draw_set(config, reader.model, reader.tokenizer)
+    )
+    check_extras(BENCHMARKS["folder"], sample_set.samples)
     answer = functools.partial(model_answers, reader, config.max_tokens or None)
-    found = read_all(reading, chosen.samples, about, answer)
-    results = score_pages(chosen.samples, found.predictions, TASKS["folder"])
+    found = read_all(reading, sample_set.samples, about, answer)
+    results = score_pages(sample_set.samples, found.predictions, BENCHMARKS["folder"])
     pages = measured_pages(results, lambda truth: len(reader.tokenizer.encode(truth)))
     names = {page.result.sample.id: page for page in pages}
     groups = by_group([page.result for page in pages])
@@ -110,7 +112,7 @@ def measure_curve(config: CurveConfig) -> dict[str, Any]:
         "model": config.model,
         "about": about,
         "machine": machine(),
-        "left_out": [*chosen.left_out, *(f"{name}: it could not be read" for name in unread)],
+        "left_out": [*sample_set.left_out, *(f"{name}: it could not be read" for name in unread)],
         "curves": {n: curve([names[r.sample.id] for r in g], config.width) for n, g in groups.items()},
         "paper": {str(tokens): [p._asdict() for p in points] for tokens, points in PAPER_CURVES.items()},
     }

@@ -22,6 +22,7 @@ from rich.table import Table
 
 from nanoocr.commandline import parse, run
 from nanoocr.errors import UsageError
+from nanoocr.eval.catalogue import Selection, find_benchmark
 from nanoocr.eval.cost import measure_cost
 from nanoocr.eval.evaluate import VisionEvalConfig, evaluate, split_names
 from nanoocr.eval.peer_tables import (
@@ -35,7 +36,6 @@ from nanoocr.eval.peer_tables import (
 )
 from nanoocr.eval.peers import PEERS, make_peer
 from nanoocr.eval.report import markdown_table
-from nanoocr.eval.tasks import Selection, find_task
 from nanoocr.files import write_file
 from nanoocr.inference.reader import default_model_folder
 from nanoocr.machine import machine
@@ -93,7 +93,7 @@ def usable(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 
 
 def measure_set(
-    config: PeersConfig, name: str, task: str, data: str, per_group: int, engines: Sequence[str]
+    config: PeersConfig, name: str, benchmark: str, data: str, per_group: int, engines: Sequence[str]
 ) -> dict[str, Any]:
     """One set: results of every engine, and what the reading cost."""
     results = {}
@@ -103,7 +103,7 @@ def measure_set(
             VisionEvalConfig(
                 out=str(out),
                 model=engine,
-                task=task,
+                benchmark=benchmark,
                 data=data,
                 grounding=config.grounding,
                 questions=False,
@@ -113,8 +113,8 @@ def measure_set(
                 threads=config.threads,
             )
         )
-    chosen = Selection(data, split_names(config.kinds), per_group, questions=False)
-    samples = find_task(task).load(chosen).samples
+    selection = Selection(data, split_names(config.kinds), per_group, questions=False)
+    samples = find_benchmark(benchmark).load(selection).samples
     count = config.cost_pages
     spread = [samples[i * len(samples) // count] for i in range(min(count, len(samples)))] if count else []
     costs = {}

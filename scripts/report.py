@@ -181,7 +181,9 @@ def eval_blocks(data: Mapping[str, Any], folder: Path, name: str) -> list[Block]
     keys = ("mean", "low", "high", "median", "wrong", "blank", "gap_wrong", "gap_blank")
     metrics = data["groups"][ALL]["scores"].items()
     blocks: list[Block] = [
-        Heading(f"Evaluation: {data['model']} on {data['task']} {data['data']}".strip()),
+        Heading(
+            f"Evaluation: {data['model']} on {data.get('benchmark', data.get('task'))} {data['data']}".strip()
+        ),
         Rows(("set", *titles), tuple((group, *row.values()) for group, row in rows.items())),
         Paragraph(" ".join(SCORE_NOTE.split())),
         Rows(
@@ -200,7 +202,7 @@ def eval_blocks(data: Mapping[str, Any], folder: Path, name: str) -> list[Block]
 
 
 def set_score_blocks(scores: Mapping[str, Mapping[str, float]]) -> list[Block]:
-    """The scores of the whole set, by the picture that was shown; nothing where the task has none."""
+    """The scores of the whole set, by the picture that was shown; nothing where the benchmark has none."""
     names = scores.get("right", {})
     rows = tuple((name, *(number(given.get(name)) for given in scores.values())) for name in names)
     return [Rows(("whole set", *(f"{shown} picture" for shown in scores)), rows)] if rows else []

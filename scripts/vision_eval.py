@@ -1,8 +1,8 @@
 """Score a model, a peer or somebody's predictions on a set, with the control that shows whether it looks.
 
 python -m scripts.vision_eval --out=out/synthetic
-python -m scripts.vision_eval --model=tesseract --task=folder --data=assets/samples --out=out/tesseract
-python -m scripts.vision_eval --predictions=DIR --task=manifest --data=DIR --out=out/theirs
+python -m scripts.vision_eval --model=tesseract --benchmark=folder --data=assets/samples --out=out/tesseract
+python -m scripts.vision_eval --predictions=DIR --benchmark=manifest --data=DIR --out=out/theirs
 
 Every question is asked three times: about its own picture, another sample's, and a blank one (the grounding
 control, nanoocr/eval/grounding.py). Answers lie in --out as soon as they are there, so an interrupted run
