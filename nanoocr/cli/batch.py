@@ -1,6 +1,6 @@
-"""The command `nanoocr batch`: any number of documents in, Parquet and files beside out.
+"""The command `nanoocr batch`: reads any number of documents, and writes Parquet and files.
 
-Heavy imports stand inside the functions, so that --help and a mistyped flag answer at once.
+Heavy imports stand inside the functions, so that --help and mistyped flags are answered at once.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ folder gets pages-NNNNNN.parquet, one row for each page, and a ledger: after a k
 the same command with --resume goes on. At the end a summary in JSON goes to stdout.
 """
 RECALLED = ("format", "prompt", "mode", "min_confidence", "max_tokens")
-WORKERS_EACH = 8  # workers for each processor; more is a slip of the finger, and each loads a model
-PAUSE, PAUSE_ON_SCREEN = 30.0, 2.0  # seconds between two lines about how far it is
+WORKERS_EACH = 8  # Most workers per processor. More is a slip of the finger, because each loads a model.
+PAUSE, PAUSE_ON_SCREEN = 30.0, 2.0  # seconds between two progress lines
 
 
 def add_batch_flags(batch: Parser) -> None:
-    """The flags of `nanoocr batch`."""
+    """Add the flags of `nanoocr batch`."""
     batch.add_argument(
         "inputs",
         nargs="*",
@@ -89,7 +89,7 @@ def add_batch_flags(batch: Parser) -> None:
 
 
 def batch_command(arguments: argparse.Namespace) -> int:
-    """Read all that is left, and say in the exit code how it went."""
+    """Read everything that is left, and report in the exit code how it went."""
     from nanoocr.batch.drive import drive
     from nanoocr.batch.pace import watch
     from nanoocr.batch.readings import FILES, ModelReading
@@ -97,7 +97,8 @@ def batch_command(arguments: argparse.Namespace) -> int:
     from nanoocr.cli.batch_inputs import documents
 
     _check(arguments)
-    settings, plan = _settings(arguments), _plan(arguments)  # before anything is made of a mistyped command
+    # parse all flags before a mistyped one can leave anything behind
+    settings, plan = _settings(arguments), _plan(arguments)
     with _held(arguments.out):
         ledger = _open_ledger(arguments)
         if arguments.resume:
@@ -128,7 +129,7 @@ def batch_command(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """Refuse flags that do not go together."""
+    """Refuse flags that contradict each other."""
     from nanoocr.batch.ledger import LEDGER
 
     if arguments.resume and not (arguments.out / LEDGER).exists():
@@ -142,7 +143,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _open_ledger(arguments: argparse.Namespace) -> Ledger:
-    """The ledger; one in which no document is noted yet is nobody's batch, and is begun anew."""
+    """Open the ledger. One without any document belongs to no batch yet, and is begun anew."""
     from nanoocr.batch.ledger import Ledger
 
     ledger = Ledger(arguments.out)
@@ -153,7 +154,7 @@ def _open_ledger(arguments: argparse.Namespace) -> Ledger:
 
 
 def _recall(arguments: argparse.Namespace, ledger: Ledger) -> None:
-    """What a resumed command does not say is as in the first run."""
+    """Take flags that a resumed command does not give from the first run."""
     kept = ledger.options()
     for name in RECALLED:
         if getattr(arguments, name) is None:
@@ -166,10 +167,10 @@ def _recall(arguments: argparse.Namespace, ledger: Ledger) -> None:
 
 @contextmanager
 def _held(out: Path) -> Iterator[None]:
-    """Within, no other batch writes to the folder.
+    """Keep other batches from writing to the folder during the `with` block.
 
     Raises:
-        UsageError: one does.
+        UsageError: another batch does.
         OutputError: the folder cannot be written.
     """
     from nanoocr.train.lock import LOCK, give_back, take, touch
@@ -226,7 +227,8 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     for name in formats:
         find_format(name)
     choice = reader_choice(arguments, arguments.pages_at_once)
-    # Workers get the folder itself: a run's newest step may be another one by the time that a worker starts.
+    # Workers get this exact folder, because a run's newest step may be another one by the time a worker
+    # starts.
     model = model_folder(choice.model or default_model_folder()).absolute()
     files = read_manifest(model)["files"]
     weights = next((entry["sha256"] for name, entry in files.items() if name.endswith(".safetensors")), "")
@@ -242,7 +244,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 
 def _options(settings: Settings) -> dict[str, Any]:
-    """What the texts and the files hang on, which a resumed batch must not change."""
+    """The settings on which texts and files depend, and which a resumed batch must not change."""
     kept = {name: getattr(settings, name) for name in ("model_name", "version", "prompt", "max_tokens")}
     chosen = {name: getattr(settings.choice, name) for name in ("mode", "min_confidence", "dtype")}
     return {**kept, **chosen, "format": ",".join(settings.formats)}
@@ -268,7 +270,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
 
 
 def _share_of_threads(processors: int, workers: int) -> int:
-    """Threads of each worker; beside other work two threads wait for each other, and one alone does not."""
+    """Threads of each worker. Beside other work two threads wait for each other; a single one does not."""
     if os.environ.get("OMP_NUM_THREADS", "").isdecimal():
         return max(1, int(os.environ["OMP_NUM_THREADS"]))
     idle = processors - round(os.getloadavg()[0]) if hasattr(os, "getloadavg") else processors

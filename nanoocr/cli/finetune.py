@@ -1,4 +1,4 @@
-"""`nanoocr finetune DATA --out=MODEL`: a model that reads your own pages better, or a reason why not."""
+"""`nanoocr finetune DATA --out=MODEL`: makes a model that reads your pages better, or says why it cannot."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ that do not belong to their pictures.
 
 
 def add_finetune_flags(parser: Parser) -> None:
-    """The flags of `nanoocr finetune`; those of the training scripts have their names here."""
+    """Add the flags of `nanoocr finetune`; flags of the training scripts keep their names."""
     add: Any = parser.add_argument
     add("data", metavar="DATA", help="folder or file of documents with texts")
     add("--out", metavar="MODEL", required=True, help="the model folder to write; MODEL.work holds the run")
@@ -81,7 +81,7 @@ def add_finetune_flags(parser: Parser) -> None:
 
 
 def finetune_command(arguments: argparse.Namespace) -> int:
-    """Tune, and print before and after."""
+    """Tune, and print the scores before and after."""
     from nanoocr.cli.output import opened, write
     from nanoocr.finetune.plan import FinetuneConfig
     from nanoocr.finetune.run import finetune

@@ -1,4 +1,4 @@
-"""The flags of `nanoocr read`, and what is said of words that are no command and no flag."""
+"""The flags of `nanoocr read`, and the messages about words that are no command and no flag."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MODEL_HELP = "model folder, or a run's folder for its newest step (default: the 
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose complaints are one sentence, like all others here."""
+    """An argparse parser whose errors are one sentence, like all others here."""
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError with the message."""
@@ -33,7 +33,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def refuse_unknown_command(argv: Sequence[str], commands: Mapping[str, Parser]) -> None:
-    """Raises UsageError where the first word is no command, and names the one that was meant."""
+    """Raise UsageError if the first word is no command, and suggest the nearest one."""
     if not argv or argv[0].startswith("-") or argv[0] in commands:
         return
     word = argv[0]
@@ -44,11 +44,12 @@ def refuse_unknown_command(argv: Sequence[str], commands: Mapping[str, Parser]) 
 
 
 def refuse_unknown_flags(unknown: Sequence[str], parser: Parser) -> None:
-    """Raises UsageError where words are left over, and names the flag that was meant by the first."""
+    """Raise UsageError if words are left over, and suggest the nearest flag for the first of them."""
     if not unknown:
         return
     word = unknown[0].partition("=")[0]
-    flags = [flag for action in parser._actions for flag in action.option_strings]  # no public way
+    # argparse has no public list of them
+    flags = [flag for action in parser._actions for flag in action.option_strings]
     meant = nearest(word, flags)
     hint = f"did you mean {meant}? " if meant else ""
     kind = "flag" if word.startswith("-") else "word"
@@ -56,7 +57,7 @@ def refuse_unknown_flags(unknown: Sequence[str], parser: Parser) -> None:
 
 
 def refuse_empty_values(argv: Sequence[str]) -> None:
-    """Raises UsageError for `--flag=--`, which argparse turns into an empty list and not into a text."""
+    """Raise UsageError for `--flag=--`, which argparse turns into an empty list instead of a text."""
     for word in argv:
         if word == "--":
             return
@@ -65,14 +66,14 @@ def refuse_empty_values(argv: Sequence[str]) -> None:
 
 
 def model_path(text: str) -> Path:
-    """A model folder that is named; the empty name would be the folder one stands in."""
+    """Parse the name of a model folder. An empty name is refused: it would mean the current folder."""
     if not text:
         raise argparse.ArgumentTypeError("the name is empty: name a model folder, or leave the flag out")
     return Path(text)
 
 
 def add_read_flags(read: Parser) -> None:
-    """The flags of `nanoocr read`."""
+    """Add the flags of `nanoocr read`."""
     read.add_argument(
         "files", nargs="+", metavar="FILE", help="picture, PDF, folder (with its folders), or - for stdin"
     )
@@ -113,7 +114,7 @@ def _add_output_flags(read: Parser) -> None:
 
 
 def add_model_flags(read: Parser) -> None:
-    """The flags that texts hang on, the same for whatever reads; see `reader_choice`."""
+    """Add the flags on which texts depend, the same for every command that reads; see `reader_choice`."""
     read.add_argument(
         "--model", metavar="DIR", type=model_path, help="model or run folder (default: the package's)"
     )
@@ -163,7 +164,7 @@ def _add_speed_flags(read: Parser) -> None:
 
 
 def reader_choice(arguments: argparse.Namespace, max_batch: int) -> ReaderChoice:
-    """The reader that `add_model_flags` names; `max_batch` pages are read together."""
+    """The reader that the flags of `add_model_flags` describe; it reads `max_batch` pages together."""
     from nanoocr.inference.reader import ReaderChoice
 
     return ReaderChoice(
@@ -177,7 +178,7 @@ def reader_choice(arguments: argparse.Namespace, max_batch: int) -> ReaderChoice
 
 
 def positive(text: str) -> int:
-    """A flag's whole number above 0."""
+    """Parse a whole number above 0."""
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
@@ -185,11 +186,11 @@ def positive(text: str) -> int:
 
 
 def share(text: str) -> float:
-    """A flag's number from 0 to 1."""
+    """Parse a number from 0 to 1."""
     try:
         number = float(text)
     except ValueError:
         number = -1.0
-    if not 0 <= number <= 1:  # also what is no number at all (nan)
+    if not 0 <= number <= 1:  # nan fails the comparison too
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1, as in --min_confidence=0.8")
     return number

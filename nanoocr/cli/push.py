@@ -1,4 +1,4 @@
-"""`nanoocr push MODEL OWNER/NAME`: a model folder on a hub; without --yes it only says what it would send."""
+"""`nanoocr push MODEL OWNER/NAME`: sends a model folder to a hub. Without --yes it only lists the files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ own pages and is sent only with --with_report.
 
 
 def add_push_flags(parser: Parser) -> None:
-    """The flags of `nanoocr push`."""
+    """Add the flags of `nanoocr push`."""
     add: Any = parser.add_argument
     add("model", metavar="MODEL", help="model folder, as `nanoocr finetune` writes it")
     add("repo", metavar="OWNER/NAME", help="the model's name on the hub")
@@ -26,7 +26,7 @@ def add_push_flags(parser: Parser) -> None:
 
 
 def push_command(arguments: argparse.Namespace) -> int:
-    """List what would be sent, and send it with --yes."""
+    """List the files that would be sent, and send them with --yes."""
     from nanoocr.cli.output import opened, write
     from nanoocr.finetune.push import plan_upload, push
 
