@@ -1,11 +1,12 @@
-"""The model in the package beside other engines: same pictures, same scores, same run.
+"""Compares the packaged model with other engines: same pictures, same scores, same run.
 
 python -m scripts.peers
 python -m scripts.peers --manifest=DIR --per_kind=100
 
-Each engine reads the held-out synthetic set, and a manifest where one is given, under the grounding control
-(scripts.vision_eval, answers in --out, resumable); its cost is measured in a process of its own. Writes
-peers.json into --out and the tables to --markdown. An engine that is not installed is named and left out.
+Each engine reads the held-out synthetic set, and a manifest if one is given, with the grounding control
+(scripts.vision_eval; answers in --out, resumable). Its cost is measured in a process of its own. The script
+writes peers.json into --out and the tables to --markdown. An engine that is not installed is named and left
+out.
 """
 
 from __future__ import annotations
@@ -47,26 +48,26 @@ from scripts.common import command_line, result_console
 class PeersConfig:
     """Compares engines on the same pictures."""
 
-    out: str = "out/peers"  # folder for answers and peers.json; an interrupted run goes on in it
-    markdown: str = ""  # file that gets the tables; empty for none
+    out: str = "out/peers"  # folder for answers and peers.json; an interrupted run continues in it
+    markdown: str = ""  # file for the tables; empty for none
     engines: str = "shipped,tesseract,rapidocr"  # peers, shipped, model folders
     per_kind: int = 100  # synthetic pictures of each kind
-    kinds: str = ""  # only these kinds of samples; empty is all
+    kinds: str = ""  # only samples of these kinds; empty means all
     manifest: str = ""  # folder with a manifest.jsonl, or such a file, as a second set
-    per_group: int = 0  # most samples of a line of the manifest's table; 0 is all
-    grounding: bool = True  # also with wrong and blank pictures: three times the work
-    cost_pages: int = 9  # pages of each set that the cost is measured on; 0 measures none
+    per_group: int = 0  # most samples of a group of the manifest; 0 means all
+    grounding: bool = True  # read with wrong and blank pictures too, which takes three times as long
+    cost_pages: int = 9  # pages of each set for measuring the cost; 0 measures none
     threads: int = 1  # threads of every engine
-    max_tokens: int = 0  # most tokens of one answer of a model; 0 is what fits it
+    max_tokens: int = 0  # longest answer of a model in tokens; 0 means what fits it
 
     def __post_init__(self) -> None:
-        """Refuse numbers without a meaning."""
+        """Refuse numbers that make no sense."""
         if self.per_kind < 2 or self.cost_pages in (1, -1) or self.threads < 1:
             raise UsageError("--per_kind must be at least 2, --threads 1, --cost_pages 0 or at least 2")
 
 
 def compare(config: PeersConfig) -> dict[str, Any]:
-    """Every engine on every set; plain data. Raises UsageError when no engine can be used."""
+    """Measure every engine on every set; plain data. Raises UsageError if no engine can be used."""
     engines, absent = usable(split_names(config.engines))
     if not engines:
         raise UsageError(f"no engine can be used: {'; '.join(absent.values())}")
@@ -95,7 +96,7 @@ def usable(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 def measure_set(
     config: PeersConfig, name: str, benchmark: str, data: str, per_group: int, engines: Sequence[str]
 ) -> dict[str, Any]:
-    """One set: results of every engine, and what the reading cost."""
+    """Measure one set: the results of every engine, and the cost of reading."""
     results = {}
     for engine in engines:
         out = Path(config.out, name, engine.strip("./").replace("/", "_"))
@@ -131,7 +132,7 @@ def measure_set(
 
 
 def model_name(engine: str) -> str:
-    """A peer's name as it is, a model's as its folder."""
+    """A peer's name unchanged, or the folder of a model."""
     if engine in PEERS:
         return engine
     return str(default_model_folder() if engine == "shipped" else model_folder(engine))
@@ -142,7 +143,7 @@ def model_name(engine: str) -> str:
 
 
 def markdown(results: Mapping[str, Any], command: str) -> str:
-    """The file for the repository."""
+    """The Markdown file for the repository."""
     about = results["machine"]
     parts = [
         "# Results beside other engines\n",
@@ -164,7 +165,7 @@ def markdown(results: Mapping[str, Any], command: str) -> str:
 
 
 def print_tables(results: Mapping[str, Any]) -> None:
-    """The same tables for people."""
+    """Print the same tables for people."""
     console = result_console()
     for name, measured in results["sets"].items():
         for titles, rows in ((SCORE_TITLES, score_rows(measured)), (COST_TITLES, cost_rows(measured))):

@@ -1,10 +1,9 @@
-"""Does a checkpoint read, and does it look? One line per picture, then the proof.
+"""Shows whether a checkpoint reads, and whether it looks: one row per picture, then the averages.
 
 python -m scripts.vision_sample --checkpoint=checkpoints/vis_mid --data=overfit --json=sample.json
 
-Every picture is read twice, the second time with another row's picture: see nanoocr/eval/reading.py. The
-loss is teacher-forced, in nats per supervised token; overlap is the share of the truth's words that were
-read.
+Every picture's question is also asked about another row's picture: see nanoocr/eval/reading.py. The loss is
+teacher-forced, in nats per supervised token. Overlap is the share of the truth's words that were read.
 """
 
 from __future__ import annotations
@@ -38,15 +37,15 @@ class VisionSampleConfig:
 
     checkpoint: str  # model folder, training step, or run folder (its newest step)
     data: str = "overfit"  # overfit (the ten samples), or a .parquet or .json file
-    json: str = ""  # file that gets everything as JSON; empty for none
-    limit: int = 0  # rows that are read, from the first on; 0 is all
-    mode: str = ""  # resolution mode, as base; empty is the best of the model's views
-    max_tokens: int = 512  # most tokens of one answer
+    json: str = ""  # file for everything as JSON; empty for none
+    limit: int = 0  # read only this many rows, from the first on; 0 means all
+    mode: str = ""  # resolution mode, as base; empty means the best of the model's views
+    max_tokens: int = 512  # longest answer in tokens
     device: str = "cpu"  # cpu, cuda, mps
     threads: int = 0  # torch threads; 0 is torch's choice
 
     def __post_init__(self) -> None:
-        """Refuse numbers without a meaning."""
+        """Refuse numbers that make no sense."""
         if self.limit < 0 or self.threads < 0 or self.max_tokens < 1:
             raise UsageError("--limit and --threads must not be negative, --max_tokens must be above 0")
 
@@ -67,7 +66,7 @@ def reading_table(rows: tuple[RowResult, ...]) -> Table:
 
 
 def health_table(health: Mapping[str, FeatureHealth]) -> Table:
-    """What the features of the encoder's stages look like over the set (meaning: eval/feature_health.py)."""
+    """The health of the features at the encoder's stages (explained in eval/feature_health.py)."""
     table = Table("Features", title="Feature health")
     for name in ("centred cosine", "effective rank", "spread", "blank distance"):
         table.add_column(name, justify="right")
@@ -77,13 +76,13 @@ def health_table(health: Mapping[str, FeatureHealth]) -> Table:
 
 
 def worst_and_median(rows: tuple[RowResult, ...]) -> list[tuple[str, RowResult]]:
-    """The rows to look at: by CER, the loss deciding between equals."""
+    """The rows worth a look, by CER; between equals the loss decides."""
     ranked = sorted(rows, key=lambda row: (row.cer, row.loss))
     return [("worst", ranked[-1]), ("median", ranked[len(ranked) // 2])]
 
 
 def print_report(report: ReadingReport, console: Console) -> None:
-    """Tables and samples for people."""
+    """Print tables and samples for people."""
     console.print(reading_table(report.rows))
     console.print(f"CER over all characters: {report.cer:.2%}")
     console.print(

@@ -1,7 +1,7 @@
-"""What the fuzzer feeds in: seeds of our own, made here, spoiled in ways that files and people are spoiled.
+"""The fuzzer's inputs: small files made here, and then spoiled as files and people spoil them.
 
-Every target takes (rng, folder) and does one thing with one spoiled input. It ends quietly, or by an error of
-nanoocr/errors.py; anything else is a finding.
+Every target takes (rng, folder) and does one thing with one spoiled input. It ends quietly or with an error
+of nanoocr/errors.py; everything else is a finding.
 """
 
 from __future__ import annotations
@@ -89,14 +89,14 @@ def pdfs() -> tuple[bytes, ...]:
 
 
 def read_picture(rng: random.Random, folder: Path) -> None:
-    """Every page of a spoiled picture, and what planning a training row asks of it."""
+    """Read every page of a spoiled picture, and plan a training row with it."""
     _open_all(
         spoil(rng.choice(pictures()), rng), folder / f"a{rng.choice(('.png', '.jpg', '.tif', ''))}", rng
     )
 
 
 def read_pdf(rng: random.Random, folder: Path) -> None:
-    """Every page of a spoiled PDF."""
+    """Read every page of a spoiled PDF."""
     _open_all(spoil(rng.choice(pdfs()), rng), folder / "a.pdf", rng)
 
 
@@ -113,7 +113,7 @@ def _open_all(content: bytes, path: Path, rng: random.Random) -> None:
         try:
             ask()
         except NanoOCRError:
-            continue  # each must be asked, whatever the others say
+            continue  # each of them must be asked, whatever the others raise
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -121,7 +121,7 @@ def _open_all(content: bytes, path: Path, rng: random.Random) -> None:
 
 
 def read_row(rng: random.Random, folder: Path) -> None:
-    """One spoiled row of chat, as a line of a .jsonl file."""
+    """Read one spoiled chat row, as a line of a .jsonl file."""
     from nanoocr.tasks.jsonl import Jsonl
 
     (folder / "a.png").write_bytes(pictures()[0])
@@ -143,7 +143,7 @@ def read_row(rng: random.Random, folder: Path) -> None:
 
 @functools.cache
 def tiny_model(views: tuple[tuple[int, int], ...] = ((64, 64),), sequence_len: int = 16) -> dict[str, bytes]:
-    """The files of the smallest model that this code takes."""
+    """The files of the smallest model that this code accepts."""
     import torch
 
     from nanoocr.bpe import Tokenizer
@@ -165,7 +165,7 @@ def tiny_model(views: tuple[tuple[int, int], ...] = ((64, 64),), sequence_len: i
 
 
 def load_folder(rng: random.Random, folder: Path) -> None:
-    """A model folder with one spoiled file; in half of them the manifest vouches for the spoiled content."""
+    """Load a model folder with one spoiled file; half of the manifests vouch for the spoiled content."""
     from nanoocr.model.folder import load_model
 
     files = dict(tiny_model())
@@ -182,7 +182,7 @@ def load_folder(rng: random.Random, folder: Path) -> None:
 
 
 def manifest_of(files: dict[str, bytes]) -> Any:
-    """What a model folder says of its files."""
+    """The manifest that belongs to the files of a model folder."""
     return {
         "version": 1,
         "files": {key: {"sha256": hashlib.sha256(content).hexdigest()} for key, content in files.items()},
@@ -190,7 +190,7 @@ def manifest_of(files: dict[str, bytes]) -> Any:
 
 
 def write_model(folder: Path, files: dict[str, bytes], manifest: Any = None) -> None:
-    """A model folder, in the place of what was there; without a `manifest` its own is right."""
+    """Write a model folder, replacing an older one; without `manifest` it gets the right one."""
     for path in folder.glob("*"):
         path.unlink()
     for key, content in files.items():
@@ -200,7 +200,7 @@ def write_model(folder: Path, files: dict[str, bytes], manifest: Any = None) -> 
 
 
 def read_flags(rng: random.Random, folder: Path) -> None:
-    """A line of flags with odd values, for the command line and for a training script."""
+    """Parse flags with odd values, for the command line and for a training script."""
     from nanoocr.cli.main import _main
     from nanoocr.data.source import parse_curriculum, parse_mix
     from nanoocr.data.synth import ALL_KINDS

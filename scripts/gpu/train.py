@@ -1,12 +1,12 @@
-"""Both stages of the recipes deepseek and llava on a GPU: MFU by honest count, and memory beside the plan.
+"""Measures training steps of the recipes deepseek and llava on a GPU: MFU, and memory beside the plan.
 
 python -m scripts.gpu.train --preset=d20 --device=cuda
 
-The steps are those of nanoocr/train/step.py on synthetic pages, packed into lines. The batches are made
-before the clock runs, by all cores, and gone through again and again: what is measured is the GPU, and how
-fast the cores make data stands beside it. Operations are counted component by component for what is really
-trained (nanoocr/model/flops.py); `MFU, causal` leaves out the half of the GPT's attention that is hidden.
-Where a batch does not fit, half of it is tried.
+The steps are those of nanoocr/train/step.py on synthetic pages, packed into sequences. All cores make the
+batches before the clock runs, and the steps go through them again and again. So this measures the GPU, and
+the speed of making data is given beside it. Operations are counted by component, for the components that
+really train (nanoocr/model/flops.py). `MFU, causal` leaves out the hidden half of the GPT's attention. If a
+batch does not fit, half of it is tried.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ from scripts.gpu.part import (
 from scripts.memory_plan import PlanConfig, plan_memory
 
 WARM_UP = 2  # steps before the clock runs
-# Drawn pages hold a tenth of a real page's text. Rows of text alone fill the lines, so that one of 8,192
-# positions has 6 pictures, which is what the memory plan takes for granted.
+# Drawn pages have a tenth of a real page's text. Rows of text alone fill the sequences, so that one of 8,192
+# positions has 6 pictures, as the memory plan assumes.
 POSITIONS_PER_PICTURE, TEXT_ROWS = 1365, 0.8
 COLUMNS = {
     "lines": ("lines", "d"),
@@ -71,19 +71,19 @@ COLUMNS = {
 class GpuTrainConfig(PartConfig):
     """Measures training steps on the device."""
 
-    steps: int = 6  # timed steps of each line, of which the median counts
-    lines: int = 4  # of a step; halved where they do not fit
+    steps: int = 6  # timed steps of each case; the median counts
+    lines: int = 4  # sequences per step; halved if they do not fit
     workers: int = 14  # processes that draw pages
-    compile: bool = True  # the recipe deepseek once more, compiled
+    compile: bool = True  # measure recipe deepseek compiled, too
 
 
 @dataclass(frozen=True)
 class Case:
-    """A line of the table."""
+    """One row of the table."""
 
     name: str
     stage: int
-    length: int  # positions of a line
+    length: int  # positions of a sequence
     compile: bool = False
 
     def __str__(self) -> str:
@@ -91,7 +91,7 @@ class Case:
 
 
 def cases(config: GpuTrainConfig) -> list[Case]:
-    """The goals' cases first: the paper's lengths are 4,096 in stage 1 and 8,192 in stage 2."""
+    """The cases, first those with goals: the paper's lengths are 4,096 in stage 1 and 8,192 in stage 2."""
     short, long = (256, 512) if config.miniature else (4096, 8192)
     plain = [Case("deepseek", 2, long), Case("deepseek", 1, short), Case("llava", 2, long)]
     fused = [replace(case, compile=True) for case in plain[:2]] if config.compile else []
@@ -99,7 +99,7 @@ def cases(config: GpuTrainConfig) -> list[Case]:
 
 
 def flags_of(config: GpuTrainConfig, case: Case, lines: int) -> TrainConfig:
-    """The training run that is imitated."""
+    """The flags of the imitated training run."""
     return TrainConfig(
         preset=config.preset,
         recipe=case.name,
@@ -121,14 +121,14 @@ def flags_of(config: GpuTrainConfig, case: Case, lines: int) -> TrainConfig:
 
 
 def sizes_of(case: Case, config: GpuTrainConfig) -> ModelConfig:
-    """The preset with its own vocabulary, whose output matrix is dear, and with so many positions."""
+    """The preset with its own vocabulary, whose output matrix is expensive, and with enough positions."""
     sizes = preset(config.preset)
     longest = max(case.length, sizes.gpt.sequence_len)
     return replace(sizes, gpt=replace(sizes.gpt, sequence_len=longest))
 
 
 def make_batches(flags: TrainConfig, sizes: ModelConfig) -> tuple[list[Delivery], float]:
-    """The batches of all steps, and the seconds that a further one takes while all cores draw."""
+    """The batches of all steps, and the seconds for one more while all cores draw."""
     tokenizer = load_tokenizer(flags)
     data = plan_data(flags, sizes, tokenizer, make_task)
     made, times = list[Delivery](), list[float]()
@@ -137,7 +137,7 @@ def make_batches(flags: TrainConfig, sizes: ModelConfig) -> tuple[list[Delivery]
     ):
         times.append(time.monotonic())
         made.append(delivery)
-    # The first ones come together, after every process has filled its own.
+    # The first batches come together, after every process has filled its queue.
     return made, (times[-1] - times[0]) / max(1, len(times) - 1)
 
 
@@ -149,11 +149,11 @@ def new_state(flags: TrainConfig, sizes: ModelConfig, chosen: Recipe) -> TrainSt
     return build_state(Run(flags, chosen, world=World(device=flags.device)), model)
 
 
-Made = dict[tuple[int, int], tuple[list[Delivery], float]]  # by length and number of lines
+Made = dict[tuple[int, int], tuple[list[Delivery], float]]  # keyed by (length, sequences per step)
 
 
 def measure_case(config: GpuTrainConfig, case: Case, made: Made, peak: float | None) -> dict[str, Any]:
-    """One recipe and stage: halves the lines until a step fits. Cases of one length share what is `made`."""
+    """Measure one recipe and stage, with half the sequences until a step fits. Equal lengths share `made`."""
     lines = 1 if config.miniature else config.lines
     while True:
         try:
@@ -162,13 +162,13 @@ def measure_case(config: GpuTrainConfig, case: Case, made: Made, peak: float | N
             if lines == 1:
                 raise
             lines //= 2
-        release(config.torch_device)  # outside of the handler, whose error keeps the tensors alive
+        release(config.torch_device)  # outside the handler, because its error keeps tensors alive
 
 
 def measure_lines(
     config: GpuTrainConfig, case: Case, lines: int, made: Made, peak: float | None
 ) -> dict[str, Any]:
-    """Steps of so many lines: time, operations, memory, phases, and how often the GPU is waited for."""
+    """Measure steps: time, operations, memory, phases, and how often the CPU waits for the GPU."""
     flags, sizes = flags_of(config, case, lines), sizes_of(case, config)
     device, chosen = torch.device(flags.device), recipe(case.name, case.stage)
     if (case.length, lines) not in made:
@@ -207,13 +207,13 @@ def measure_lines(
 
 
 def hidden_flops(sizes: ModelConfig, chosen: Recipe, delivery: Delivery) -> float:
-    """Operations of the GPT's attention on pairs that are hidden, half of all, in every pass of a step."""
-    passes = 3 if "gpt" in chosen.trained else 2  # frozen, it still hands gradients on to the projector
+    """Operations of the GPT's attention on hidden pairs, half of all, in every pass of a step."""
+    passes = 3 if "gpt" in chosen.trained else 2  # a frozen GPT still passes gradients on to the projector
     return passes * sizes.gpt.n_layer * 2.0 * delivery.batch.num_pairs * sizes.gpt.n_embd
 
 
 def planned_gb(config: GpuTrainConfig, case: Case, lines: int, pictures: Sequence[int]) -> float:
-    """What scripts.memory_plan says that the step with the most pictures needs."""
+    """The memory that scripts.memory_plan expects for the step with the most pictures."""
     sizes = preset(config.preset)
     view = sizes.views[0][0] if config.miniature else MODES["base"].side
     plan = PlanConfig(
@@ -231,7 +231,7 @@ def planned_gb(config: GpuTrainConfig, case: Case, lines: int, pictures: Sequenc
 
 
 def count_waits(state: TrainState, delivery: Delivery, chosen: Recipe, flags: TrainConfig) -> int | None:
-    """How often a step makes the CPU wait for the GPU, as torch itself warns; None without one."""
+    """How often a step makes the CPU wait for the GPU, by torch's own warnings; None without a GPU."""
     if flags.device != "cuda":
         return None
     with warnings.catch_warnings(record=True) as caught:
@@ -247,7 +247,7 @@ def count_waits(state: TrainState, delivery: Delivery, chosen: Recipe, flags: Tr
 def phases(
     state: TrainState, batches: Sequence[Delivery], chosen: Recipe, device: torch.device
 ) -> dict[str, Any]:
-    """Share of a step's time by phase; each waits for its work, so that the sum is above a real step."""
+    """Share of a step's time by phase. Each phase is waited for, so their sum is above a real step."""
     watch = Stopwatch(device)
     time_parts(state, watch)
     for delivery in batches:
