@@ -42,7 +42,8 @@ from nanoocr.model.vlm import IGNORE, LOGITS_AT_ONCE, VLM
 from nanoocr.train.distributed import BUCKET
 from nanoocr.train.glyph import GlyphHeads
 from nanoocr.train.optim import is_hidden_matrix
-from nanoocr.train.recipes import Recipe, make_optimizers, recipe
+from nanoocr.train.recipes import Recipe, make_optimizers
+from nanoocr.train.recipes import recipe as find_recipe
 from nanoocr.train.step import sums_of_heads
 from scripts.common import result_console
 
@@ -58,7 +59,7 @@ class PlanConfig:
     stage: Literal[1, 2] = 2  # with --recipe this decides which components train
     recipe: str = "deepseek"  # deepseek, llava or scratch
     seq_len: int = 8192  # positions of a sequence
-    lines: int = 1  # sequences per forward pass (--micro_batch)
+    sequences: int = 1  # sequences per forward pass (--micro_batch)
     pictures: int = 6  # pictures in a sequence
     view: int = 1024  # side of a picture's square view; 0 means the preset's first view
     supervised: float = 0.75  # share of the text's positions that are supervised
@@ -72,9 +73,13 @@ class PlanConfig:
 
     def __post_init__(self) -> None:
         """Refuse sizes that are not positive."""
-        if min(self.seq_len, self.lines, self.ranks) < 1 or self.pictures < 0 or not 0 < self.supervised <= 1:
+        if (
+            min(self.seq_len, self.sequences, self.ranks) < 1
+            or self.pictures < 0
+            or not 0 < self.supervised <= 1
+        ):
             raise UsageError(
-                "--seq_len, --lines and --ranks are at least 1, --pictures 0, --supervised in (0, 1]"
+                "--seq_len, --sequences and --ranks are at least 1, --pictures 0, --supervised in (0, 1]"
             )
 
     @property
@@ -169,12 +174,12 @@ class _Fused(torch.autograd.Function):
 
 def plan_memory(config: PlanConfig) -> dict[str, float]:
     """GB by purpose, for one process that holds the whole model."""
-    sizes, chosen = preset(config.preset), recipe(config.recipe, config.stage)
+    sizes, recipe = preset(config.preset), find_recipe(config.recipe, config.stage)
     rows = supervised_rows(config, sizes)
     with torch.device("meta"):
         model = VLM(sizes, compute_dtype=config.compute_dtype)
-        heads = GlyphHeads(sizes) if chosen.glyph_weight else None
-    freeze(model, chosen.trained)
+        heads = GlyphHeads(sizes) if recipe.glyph_weight else None
+    freeze(model, recipe.trained)
     kept = Kept(model)
     for block in model.blocks():
         kept.watch(block)
@@ -194,12 +199,12 @@ def plan_memory(config: PlanConfig) -> dict[str, float]:
         "glyph heads": 0 if heads is None else 4 * sum(p.numel() for p in heads.parameters()),
         "gradients": 4 * count,
         "gradients on their way": largest_bucket(trained) if config.ranks > 1 else 0,
-        "optimiser": sum(optimizer_bytes(name, p, chosen, config.moments_dtype) for name, p in trained),
+        "optimiser": sum(optimizer_bytes(name, p, recipe, config.moments_dtype) for name, p in trained),
         "moving average": 4 * sum(p.numel() for _, p in of_model) if config.average else 0,
         "activations": activations,
         # capped logits, uncapped logits, and the gradient of either
         "logits and their gradient": 3 * 4 * logits,
-        "glyph logits": 0 if heads is None else glyph_logits(config, sizes, chosen),
+        "glyph logits": 0 if heads is None else glyph_logits(config, sizes, recipe),
     }
     return {name: size / 1e9 for name, size in parts.items()}
 
@@ -207,8 +212,8 @@ def plan_memory(config: PlanConfig) -> dict[str, float]:
 def forward(model: VLM, config: PlanConfig, device: str) -> tuple[Tensor, VisionFeatures | None]:
     """One forward pass as in training; returns the hidden states and the encoder's features."""
     sizes, dtype = model.config, config.compute_dtype
-    pictures = config.lines * config.pictures
-    x_BTC = model.gpt.embed(torch.zeros(config.lines, config.seq_len, dtype=torch.long, device=device))
+    pictures = config.sequences * config.pictures
+    x_BTC = model.gpt.embed(torch.zeros(config.sequences, config.seq_len, dtype=torch.long, device=device))
     x_BTC, features = x_BTC.to(dtype), None
     if pictures:
         height, width = view_of(config, sizes)
@@ -234,12 +239,12 @@ def supervised_rows(config: PlanConfig, sizes: ModelConfig) -> int:
         raise UsageError(
             f"{config.pictures} pictures have {vision} tokens, a line {config.seq_len}: give fewer --pictures"
         )
-    return max(1, int(config.lines * (config.seq_len - vision) * config.supervised))
+    return max(1, int(config.sequences * (config.seq_len - vision) * config.supervised))
 
 
-def optimizer_bytes(name: str, parameter: Tensor, chosen: Recipe, moments: torch.dtype) -> int:
+def optimizer_bytes(name: str, parameter: Tensor, recipe: Recipe, moments: torch.dtype) -> int:
     """Bytes of state of one trained parameter: Muon keeps one moment, AdamW two."""
-    muon = chosen.optimizer == "muon" and is_hidden_matrix(name, parameter)
+    muon = recipe.optimizer == "muon" and is_hidden_matrix(name, parameter)
     return parameter.numel() * moments.itemsize * (1 if muon else 2)
 
 
@@ -256,11 +261,11 @@ def largest_bucket(trained: list[tuple[str, nn.Parameter]]) -> int:
     return 4 * largest
 
 
-def glyph_logits(config: PlanConfig, sizes: ModelConfig, chosen: Recipe) -> int:
+def glyph_logits(config: PlanConfig, sizes: ModelConfig, recipe: Recipe) -> int:
     """Bytes of the glyph heads' logits, their log-softmax and its gradient; two heads while SAM trains."""
     height, width = view_of(config, sizes)
-    patches = config.lines * config.pictures * (height // PATCH) * (width // PATCH)
-    return 3 * 4 * patches * SLOTS * CLASSES * (2 if "sam" in chosen.trained else 1)
+    patches = config.sequences * config.pictures * (height // PATCH) * (width // PATCH)
+    return 3 * 4 * patches * SLOTS * CLASSES * (2 if "sam" in recipe.trained else 1)
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -278,22 +283,22 @@ def check_on_cpu(config: PlanConfig) -> float:
 
 def two_steps(config: PlanConfig) -> None:
     """Take two training steps: the second has the optimisers' state besides its activations."""
-    chosen = recipe(config.recipe, config.stage)
+    recipe = find_recipe(config.recipe, config.stage)
     model = VLM(preset(config.preset), compute_dtype=config.compute_dtype)
     model.init_weights(0)
-    freeze(model, chosen.trained)
-    heads = GlyphHeads(model.config) if chosen.glyph_weight else None
-    optimizers = make_optimizers(model, heads, chosen, 0.0, config.moments_dtype)
+    freeze(model, recipe.trained)
+    heads = GlyphHeads(model.config) if recipe.glyph_weight else None
+    optimizers = make_optimizers(model, heads, recipe, 0.0, config.moments_dtype)
     for _ in range(2):
         hidden, features = forward(model, config, "cpu")
         rows = supervised_rows(config, model.config)
-        targets = torch.full((config.lines * config.seq_len,), IGNORE)
+        targets = torch.full((config.sequences * config.seq_len,), IGNORE)
         targets[-rows:] = 1
-        loss = model.loss(hidden, targets.view(config.lines, -1)).total / rows
+        loss = model.loss(hidden, targets.view(config.sequences, -1)).total / rows
         if heads is not None and features is not None:
             height, width = view_of(config, model.config)
             shape = (len(features.tokens), height // PATCH, width // PATCH, SLOTS)
-            said = sums_of_heads(heads, features, torch.zeros(shape, dtype=torch.uint8), chosen)
+            said = sums_of_heads(heads, features, torch.zeros(shape, dtype=torch.uint8), recipe)
             loss = loss + sum(sums.loss for sums in said.values())
         loss.backward()
         del hidden, features, loss

@@ -34,7 +34,8 @@ from nanoocr.tasks.choose import make_task
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.data import plan_data
 from nanoocr.train.distributed import World
-from nanoocr.train.recipes import Recipe, recipe
+from nanoocr.train.recipes import Recipe
+from nanoocr.train.recipes import recipe as find_recipe
 from nanoocr.train.run import Run
 from nanoocr.train.setup import load_tokenizer
 from nanoocr.train.sharding import as_one_forward, is_split, read_parts, write_parts
@@ -97,11 +98,11 @@ def batch_of(config: ShardConfig) -> Delivery:
     return next(multimodal_data_generator(data))[0]
 
 
-def state_of(flags: TrainConfig, chosen: Recipe, world: World) -> TrainState:
+def state_of(flags: TrainConfig, recipe: Recipe, world: World) -> TrainState:
     """A state with the same random weights for both ways."""
     model = random_model(preset(flags.preset), torch.device(flags.device), flags.compute_dtype)
     model.image_id = load_tokenizer(flags).image_id
-    return build_state(Run(flags, chosen, world=world), model)
+    return build_state(Run(flags, recipe, world=world), model)
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -113,14 +114,14 @@ def take_steps(
     config: ShardConfig, world: World, batch: Delivery, split: bool, kept: dict[str, Any]
 ) -> dict[str, Any]:
     """Take the gradients of one batch, which are stored in `kept`, and time further steps."""
-    flags, chosen, device = flags_of(config, split), recipe("scratch", 1), config.torch_device
+    flags, recipe, device = flags_of(config, split), find_recipe("scratch", 1), config.torch_device
     start_peak(device)
-    state = state_of(flags, chosen, world)
-    kept[way(split)] = gradients(state, batch, chosen, world)
+    state = state_of(flags, recipe, world)
+    kept[way(split)] = gradients(state, batch, recipe, world)
     seconds = []
     for _ in range(config.steps + 1):
         started = time.perf_counter()
-        stats = train_step(Run(flags, chosen, world=world), state, [batch])
+        stats = train_step(Run(flags, recipe, world=world), state, [batch])
         loss = float(stats.losses["loss"])  # this waits for the step
         seconds.append(time.perf_counter() - started)
     if split:
@@ -138,10 +139,10 @@ def way(split: bool) -> str:
     return "split" if split else "whole"
 
 
-def gradients(state: TrainState, batch: Delivery, chosen: Recipe, world: World) -> dict[str, Tensor]:
+def gradients(state: TrainState, batch: Delivery, recipe: Recipe, world: World) -> dict[str, Tensor]:
     """The gradient of every parameter, whole and on the CPU."""
     totals = Totals.of([batch.batch], world)
-    losses = as_one_forward(state.model, partial(compute_losses, state, batch.batch, chosen, totals))
+    losses = as_one_forward(state.model, partial(compute_losses, state, batch.batch, recipe, totals))
     losses["total"].backward()
     found = {name: whole(p.grad) for name, p in state.model.named_parameters() if p.grad is not None}
     for optimizer in state.optimizers:
