@@ -106,6 +106,7 @@ def one_rank(rank: int, size: int, folder: str) -> None:
     same_steps(LLAVA, [different], world)
     matrices_are_whole(world)
     dist.destroy_process_group()
+    Path(folder, f"agrees_{rank}").touch()  # the test counts these
 
 
 def same_steps(config: TrainConfig, steps: list[list[Batch]], world: World) -> TrainState:
@@ -179,6 +180,7 @@ def test_a_split_model_trains_as_a_whole_one(tmp_path, size, monkeypatch):
     root = str(Path(__file__).parents[2])
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]))
     torch.multiprocessing.spawn(one_rank, (size, str(tmp_path)), nprocs=size)
+    assert len(list(tmp_path.glob("agrees_*"))) == size
 
 
 def test_a_lone_process_cannot_split():
