@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import Field, asdict, dataclass, fields
 from typing import Any
 
-from nanoocr.errors import CheckpointError, UsageError
+from nanoocr.errors import CheckpointError, UsageError, require
 
 PATCH = 16  # pixels per side of a SAM patch
 CELL = 64  # pixels per side of one vision token: 4 x 4 patches after two stride-2 convolutions
@@ -85,8 +85,7 @@ class ModelConfig:
 
 
 def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise UsageError(f"model configuration: {message}")
+    require(condition, f"model configuration: {message}")
 
 
 # 256 byte tokens, nanochat's nine special tokens and <|image|>. Scripts put the real tokenizer's size here.

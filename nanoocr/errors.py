@@ -15,6 +15,12 @@ class UsageError(NanoOCRError):
     """A wrong flag, value, preset or combination. Exit code 2."""
 
 
+def require(condition: bool, message: str) -> None:
+    """Raise UsageError with `message` unless `condition` holds."""
+    if not condition:
+        raise UsageError(message)
+
+
 class PictureError(NanoOCRError):
     """A picture or page cannot be read. `kind` is one of the closed list below. Exit code 3.
 

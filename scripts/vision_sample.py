@@ -21,6 +21,7 @@ from nanoocr.commandline import parse, run
 from nanoocr.data.rows import read_rows
 from nanoocr.errors import UsageError
 from nanoocr.eval.feature_health import FeatureHealth
+from nanoocr.eval.metrics import worst_and_median
 from nanoocr.eval.reading import ReadingReport, RowResult, evaluate_reading
 from nanoocr.image_process import mode as find_mode
 from nanoocr.inference.reader import choose_device
@@ -75,12 +76,6 @@ def health_table(health: Mapping[str, FeatureHealth]) -> Table:
     return table
 
 
-def worst_and_median(rows: tuple[RowResult, ...]) -> list[tuple[str, RowResult]]:
-    """The rows worth a look, by CER; between equals the loss decides."""
-    ranked = sorted(rows, key=lambda row: (row.cer, row.loss))
-    return [("worst", ranked[-1]), ("median", ranked[len(ranked) // 2])]
-
-
 def print_report(report: ReadingReport, console: Console) -> None:
     """Print tables and samples for people."""
     console.print(reading_table(report.rows))
@@ -93,7 +88,7 @@ def print_report(report: ReadingReport, console: Console) -> None:
         console.print(health_table(report.health))
     else:
         console.print("Feature health needs three pictures of one size; this set has fewer.")
-    for name, row in worst_and_median(report.rows):
+    for name, row in worst_and_median(report.rows, badness=lambda row: (row.cer, row.loss)):
         console.print(
             f"{name}: {row.id}\n  truth {row.truth!r}\n  read  {row.text!r}\n"
             f"  read from another picture {row.text_wrong_picture!r}",

@@ -19,10 +19,11 @@ from nanoocr.errors import PictureError, UsageError
 from nanoocr.eval.answering import Answerer, answer_all, model_answers, peer_answers
 from nanoocr.eval.catalogue import Benchmark, Selection, check_extras, find_benchmark
 from nanoocr.eval.grounding import CONDITIONS, asks_of
+from nanoocr.eval.metrics import worst_and_median
 from nanoocr.eval.peers import PEERS, make_peer
 from nanoocr.eval.samples import EvalSample, file_stem
-from nanoocr.eval.store import Found, Store, read_predictions
-from nanoocr.eval.summary import PageResult, by_group, score_pages, summarise, worst_and_median
+from nanoocr.eval.store import Found, Store, find_predictions
+from nanoocr.eval.summary import PageResult, by_group, score_pages, summarise
 from nanoocr.files import read_manifest, write_file
 from nanoocr.inference.engine import MAX_BATCH
 from nanoocr.inference.reader import Reader, default_model_folder
@@ -72,7 +73,7 @@ def evaluate(config: VisionEvalConfig, command: str = "") -> dict[str, Any]:
     if config.predictions:
         about, found = (
             {"predictions": config.predictions},
-            read_predictions(config.predictions, sample_set.samples),
+            find_predictions(config.predictions, sample_set.samples),
         )
     else:
         about, answer = make_answerer(config)
@@ -191,7 +192,7 @@ def show(group: str, pages: Sequence[PageResult], out: Path) -> list[dict[str, A
             "error": page.right.error,
             "scores": page.scores["right"],
         }
-        for which, page in worst_and_median(pages)
+        for which, page in worst_and_median(pages, badness=lambda page: (page.badness, page.sample.id))
     ]
 
 

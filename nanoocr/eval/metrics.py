@@ -12,12 +12,15 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
+from typing import Any, TypeVar
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
+
+T = TypeVar("T")
 
 # Scripts without blanks between words: Thai, Lao, Myanmar, Khmer, kana, Han, and wide signs and digits.
 _WITHOUT_BLANKS = (
@@ -213,6 +216,12 @@ def summarise_errors(rates: Sequence[float], *, catastrophic: float = CATASTROPH
         low=low,
         high=high,
     )
+
+
+def worst_and_median(items: Sequence[T], badness: Callable[[T], Any]) -> list[tuple[str, T]]:
+    """The worst and the median item, which are worth a look; `badness` gives what they are ranked by."""
+    ranked = sorted(items, key=badness)
+    return [("worst", ranked[-1]), ("median", ranked[len(ranked) // 2])]
 
 
 # ---------------------------------------------------------------------------------------------------------

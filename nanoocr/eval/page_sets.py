@@ -23,7 +23,7 @@ from nanoocr.eval.benchmarks import load_olmocr_bench, load_omnidocbench
 from nanoocr.eval.boxes import TextBox, format_boxes, quads
 from nanoocr.eval.made_pages import TURNS, empty_samples, turned_samples
 from nanoocr.eval.samples import EvalSample, SampleSet, collect, load_synthetic, read_truth
-from nanoocr.eval.store import read_predictions
+from nanoocr.eval.store import find_predictions
 
 FOX = "fox_pages"
 FOX_ANSWERS = f"{FOX}/answers"
@@ -290,7 +290,7 @@ def published_answers(data: str | Path, page_set: PageSet) -> dict[str, dict[str
     kind = page_set.name.removeprefix("fox_")
     answers: dict[str, dict[str, str]] = {}
     for folder in sorted((Path(data) / FOX_ANSWERS).glob(f"*/{kind}")):
-        found = read_predictions(folder, page_set.samples).predictions.get("right", {})
+        found = find_predictions(folder, page_set.samples).predictions.get("right", {})
         if len(found) == len(page_set.samples):  # a mean over fewer pages could not be compared
             answers[folder.parent.name] = {name: answer.text for name, answer in found.items()}
     return answers

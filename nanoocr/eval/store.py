@@ -121,7 +121,7 @@ class Found(NamedTuple):
     notes: tuple[str, ...]  # further remarks that a reader of the scores should know
 
 
-def read_predictions(folder: str | Path, samples: Sequence[EvalSample]) -> Found:
+def find_predictions(folder: str | Path, samples: Sequence[EvalSample]) -> Found:
     """Read somebody else's predictions: <id>.md or <id>.txt in `folder`, or in its right, wrong and blank.
 
     Bytes that are not UTF-8 are replaced and reported.

@@ -120,9 +120,3 @@ def _metric(results: Sequence[PageResult], name: str, conditions: Sequence[Condi
         found[condition] = fmean(values[condition])
         found[f"gap_{condition}"] = -gap if name in LOWER_IS_BETTER else gap
     return found
-
-
-def worst_and_median(results: Sequence[PageResult]) -> list[tuple[str, PageResult]]:
-    """The worst and the median page, which are worth a look."""
-    ranked = sorted(results, key=lambda result: (result.badness, result.sample.id))
-    return [("worst", ranked[-1]), ("median", ranked[len(ranked) // 2])]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 import torch
 
 from nanoocr.config import MAX_SIZE
-from nanoocr.errors import UsageError
+from nanoocr.errors import require as require
 
 
 @dataclass(frozen=True)
@@ -176,9 +176,3 @@ def has_fast_bf16(device: str) -> bool:
     if device.startswith("cuda"):
         return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     return device == "cpu" and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
-
-
-def require(condition: bool, message: str) -> None:
-    """Raise UsageError with `message` unless `condition`."""
-    if not condition:
-        raise UsageError(message)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote_from_bytes
 
+from scripts.dev.fuzz_seeds import pdfs, pictures, tiny_model, write_model
 from scripts.dev.fuzz_spoiling import ODD, spoil, spoil_json
 
 MEANT = (503, 504)  # a server above its limits answers with these
@@ -36,7 +37,6 @@ def apps() -> tuple[App, App]:
     from nanoocr import Reader
     from nanoocr.serve.app import Limits, make_app
     from nanoocr.serve.service import Service
-    from scripts.dev.fuzz_inputs import tiny_model, write_model
 
     made = []
     for views in (((64, 64),), ((128, 128),)):
@@ -49,8 +49,6 @@ def apps() -> tuple[App, App]:
 
 def seeds(rng: random.Random) -> Seed:
     """A request that would be answered, before it is spoiled."""
-    from scripts.dev.fuzz_inputs import pdfs, pictures
-
     data = rng.choice((*pictures(), *pdfs()))
     length = (b"content-type", b"application/octet-stream")
     match rng.randrange(4):

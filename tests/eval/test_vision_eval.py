@@ -26,10 +26,11 @@ from nanoocr.eval.catalogue import (
 )
 from nanoocr.eval.evaluate import RESULTS, THUMBNAIL, VisionEvalConfig, evaluate
 from nanoocr.eval.grounding import CONDITIONS, asks_of, wrong_picture
+from nanoocr.eval.metrics import worst_and_median
 from nanoocr.eval.peers import PeerError
 from nanoocr.eval.samples import EvalSample, SampleSet
-from nanoocr.eval.store import Prediction, Store, read_predictions
-from nanoocr.eval.summary import by_group, score_pages, summarise, worst_and_median
+from nanoocr.eval.store import Prediction, Store, find_predictions
+from nanoocr.eval.summary import by_group, score_pages, summarise
 from nanoocr.model.folder import save_model
 from scripts import vision_eval
 
@@ -148,7 +149,7 @@ def test_others_predictions_missing_unknown_and_odd(samples, tmp_path):
     (tmp_path / "card/1.txt").write_bytes(b"beta tw\xff")
     (tmp_path / "card/77.txt").write_text("whose?")
     (tmp_path / ".hidden").write_text("")
-    found = read_predictions(tmp_path, samples)
+    found = find_predictions(tmp_path, samples)
     assert {k: p.text for k, p in found.predictions["right"].items()} == {
         "card/0": "alpha one",
         "card/1": "beta tw\ufffd",
@@ -157,12 +158,12 @@ def test_others_predictions_missing_unknown_and_odd(samples, tmp_path):
     assert found.unknown == ("card/0.txt", "card/77.txt")
     assert len(found.notes) == 1 and "1.txt" in found.notes[0]
     with pytest.raises(UsageError, match="no such folder"):
-        read_predictions(tmp_path / "none", samples)
+        find_predictions(tmp_path / "none", samples)
 
 
 def test_our_own_answers_can_be_scored_as_others(samples, tmp_path):
     answers(Sighted((None, *TEXTS[1:])), samples, tmp_path)
-    found = read_predictions(tmp_path, samples)
+    found = find_predictions(tmp_path, samples)
     assert found.missing == () and found.unknown == () and set(found.predictions) == set(CONDITIONS)
     assert found.predictions["right"]["card/0"].status == "error"
 
@@ -240,7 +241,8 @@ def test_rates_by_hand(samples):
     assert numbers["scores"]["cer"]["mean"] == pytest.approx(sum(cers) / 4)
     assert numbers["scores"]["cer"]["median"] == 0.75 and numbers["catastrophic"] == 0.5
     assert "gap_wrong" not in numbers["scores"]["cer"]
-    assert [page.sample.id for _, page in worst_and_median(pages)] == ["card/2", "card/3"]
+    shown = worst_and_median(pages, lambda page: (page.badness, page.sample.id))
+    assert [page.sample.id for _, page in shown] == ["card/2", "card/3"]
 
 
 def test_a_hundred_thousand_characters_of_repetition_are_scored_at_once(samples):
