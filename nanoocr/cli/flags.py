@@ -48,12 +48,22 @@ def refuse_unknown_flags(unknown: Sequence[str], parser: Parser) -> None:
     if not unknown:
         return
     word = unknown[0].partition("=")[0]
-    # argparse has no public list of them
-    flags = [flag for action in parser._actions for flag in action.option_strings]
-    meant = nearest(word, flags)
+    meant = nearest(word, flags_of(parser))
     hint = f"did you mean {meant}? " if meant else ""
     kind = "flag" if word.startswith("-") else "word"
     raise UsageError(f"unknown {kind} {' '.join(unknown)}: {hint}(see {parser.prog} --help)")
+
+
+def mistyped_flags(argv: Sequence[str], parser: Parser) -> list[str]:
+    """Words such as --nmae=value that look like flags, but are none of the parser's; none come after `--`."""
+    words = argv[: argv.index("--")] if "--" in argv else argv
+    known = flags_of(parser)
+    return [word for word in words if word.startswith("--") and word.partition("=")[0] not in known]
+
+
+def flags_of(parser: Parser) -> list[str]:
+    """Every flag of a parser. argparse has no public list of them."""
+    return [flag for action in parser._actions for flag in action.option_strings]
 
 
 def refuse_empty_values(argv: Sequence[str]) -> None:

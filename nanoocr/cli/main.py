@@ -23,6 +23,7 @@ from nanoocr.cli.flags import (
     READ_HELP,
     Parser,
     add_read_flags,
+    mistyped_flags,
     model_path,
     refuse_empty_values,
     refuse_unknown_command,
@@ -66,6 +67,9 @@ def _main(argv: list[str] | None) -> int:
     parser, commands = _parser()
     refuse_unknown_command(argv, commands)
     refuse_empty_values(argv)
+    if argv and argv[0] in commands:
+        # Before parsing: argparse would say that a required flag is missing, where somebody mistyped it.
+        refuse_unknown_flags(mistyped_flags(argv[1:], commands[argv[0]]), commands[argv[0]])
     arguments, unknown = parser.parse_known_args(argv)
     refuse_unknown_flags(unknown, commands[arguments.name])
     return arguments.command(arguments)

@@ -207,6 +207,7 @@ def test_nothing_to_read_needs_no_model(nanoocr, monkeypatch):
         (["read", "a.png", "--jsno"], "did you mean --json?"),
         (["read", "a.png", "--max-token=3"], "did you mean --max"),
         (["info", "--modle=x"], "did you mean --model?"),
+        (["export", "--ot=x"], "did you mean --out?"),
         (["read", "a.png", "--min_confidence=nan"], "from 0 to 1"),
         (["read", "a.png", "--min_confidence=0.5"], "whole pictures"),
         (["read", "a.png", "--threads=100000"], "--threads=100000"),
