@@ -1,14 +1,15 @@
 """Reading by lines: the finder says where the lines of a page are, the model reads strips of them.
 
 picture -> layout (lines with geometry) -> strips, 64 pixels high -> Engine, strips of one width together
-        -> text of each strip -> words with places -> lines -> the page's text
+        -> text of each strip, from a second look where the first is doubtful -> words with places -> lines
+        -> the page's text
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Protocol
 
@@ -21,8 +22,8 @@ from nanoocr.image_process import PictureViews, count_picture_tokens
 from nanoocr.inference.engine import Completion, Request, TokenCount
 from nanoocr.inference.place import Span, place_words
 from nanoocr.inference.sampling import SamplingConfig
-from nanoocr.layout import PageLayout, Strip, TextLine, cut_strips, find_page
-from nanoocr.layout.strips import BASELINE, CAP_HEIGHT, lengths_along
+from nanoocr.layout import PageLayout, Strip, TextLine, cut_strips, find_page, stretch_strip
+from nanoocr.layout.strips import BASELINE, lengths_along
 from nanoocr.model.vlm import VLM
 
 STRIPS_AT_ONCE = 64  # decoded together: more share each step's cost, and pad each other more
@@ -32,11 +33,17 @@ LEAST_CONFIDENCE = 0.5
 # A strip says no more than this: the narrowest letters are some 5 pixels wide, an accent takes two tokens of
 # bytes. The bound keeps the cache small and ends what goes in circles.
 MOST_TOKENS, PIXELS_PER_TOKEN = 24, 4
+# A strip of which the model is less sure than this is looked at once more with its letters HIGHER and WIDER,
+# and the surer text is taken. Nobody knows before at which size a print is read best, and wider letters part
+# what stands close together. On real lines a sixth of the errors goes (docs/log.md, "a second look").
+DOUBTFUL_STRIP, HIGHER, WIDER = 0.97, 1.06, 1.15
 PROBES = 4  # lines that tell whether a page stands on its head
 SURE = 0.85  # mean confidence of probes from which the other way up is not tried
 MANY_STRIPS, DOUBTFUL = 6, 0.75  # from how many strips on a page is judged, by their median confidence
 CLEARLY = 0.1  # what the probes of a page on its head are surer than those of the same page as it came
 LEAST_LETTERS = 0.25  # share of letters and digits in what is text; tables of dashes have that many
+SHAPES = frozenset("IlOo")  # letters that a stroke or a ring may be
+FEW_LETTERS, SAME_LETTERS = 3, 3  # a raster has so few different ones, and each comes so often on average
 ONE_LINE = 6  # cap heights of a picture below which it shows one line
 SAME_WORD = 0.15  # cap heights between two strips below which they share a word that was cut
 ASCENDERS = frozenset("bdfhklt")
@@ -58,15 +65,26 @@ class Decodes(Protocol):
 
 @dataclass(frozen=True)
 class StripReading:
-    """A strip of a page and what the model read there."""
+    """A strip of a page and what the model read there, in the look of which it was surest."""
 
     strip: Strip
     completion: Completion
+    looks: tuple[Completion, ...] = ()  # both looks at it, the first one in front; () where there was but one
 
     @property
     def confidence(self) -> float:
         """Geometric mean of the probabilities of all tokens, the end included: 0 to 1."""
-        return geometric_mean((*self.completion.probabilities, self.completion.stop_probability))
+        return confidence_of(self.completion)
+
+    @property
+    def first_confidence(self) -> float:
+        """That of the first look. It tells text from dirt, where the surer of both looks is too sure."""
+        return confidence_of(self.looks[0] if self.looks else self.completion)
+
+    @property
+    def tokens(self) -> TokenCount:
+        """Those of both looks."""
+        return sum_tokens([look.tokens for look in self.looks or (self.completion,)])
 
 
 @dataclass(frozen=True)
@@ -121,14 +139,32 @@ class LineReader:
         # The line with the most letters says the most, and not the one with the largest.
         longest = sorted(layout.lines, key=lambda line: _length(line) / line.cap_height)[-PROBES:]
         strips = [strip for line in longest for strip in cut_strips(image, line)[:1]]
-        readings = self.read_strips(strips)
+        readings = self.look(strips)  # two ways up are to be compared, and not two sizes
         said = [reading for reading in readings if reading.completion.text]
         letters = sum(len(reading.completion.text) for reading in said)
         # A strip in which nothing is read speaks against this way up, so all probes share the mean.
         return sum(reading.confidence for reading in said) / max(len(readings), 1), letters
 
     def read_strips(self, strips: Sequence[Strip]) -> list[StripReading]:
-        """What each strip says, in their order; strips of one width are read together."""
+        """What each strip says, in their order, after a second look at the doubtful ones."""
+        return self.look_again(self.look(strips))
+
+    def look_again(self, readings: Sequence[StripReading]) -> list[StripReading]:
+        """The readings after a second look at the doubtful ones, in the same order."""
+        doubtful = [i for i, reading in enumerate(readings) if self.doubts(reading)]
+        again = self.look([stretch_strip(readings[i].strip, HIGHER, WIDER) for i in doubtful])
+        best = list(readings)
+        for i, second in zip(doubtful, again, strict=True):
+            best[i] = surer(readings[i], second)
+        return best
+
+    def doubts(self, reading: StripReading) -> bool:
+        """Whether a second look is worth its time: something was read that may stay, but not for sure."""
+        said = bool(reading.completion.text.strip())
+        return said and self.least_confidence <= reading.confidence < DOUBTFUL_STRIP
+
+    def look(self, strips: Sequence[Strip]) -> list[StripReading]:
+        """What each strip says at a first look, in their order; strips of one width are read together."""
         # Strips of one width go through the encoder together and end after about as many steps.
         order = sorted(range(len(strips)), key=lambda i: strips[i].image.shape[1])
         requests = [self.request(strips[i]) for i in order]
@@ -155,6 +191,22 @@ def reads_better_turned(level: tuple[float, int], turned: tuple[float, int]) -> 
     return turned[0] > level[0] + clearly
 
 
+def surer(first: StripReading, second: StripReading) -> StripReading:
+    """What is known of a strip after both looks at it."""
+    taken = second if second.confidence > first.confidence else first
+    return replace(taken, looks=(first.completion, second.completion))
+
+
+def confidence_of(completion: Completion) -> float:
+    """Geometric mean of the probabilities of all its tokens, the end included: 0 to 1."""
+    return geometric_mean((*completion.probabilities, completion.stop_probability))
+
+
+def sum_tokens(counts: Sequence[TokenCount]) -> TokenCount:
+    """All counts together, kind by kind."""
+    return TokenCount(*(sum(column) for column in zip(*counts))) if counts else TokenCount(0, 0, 0)
+
+
 def geometric_mean(probabilities: Sequence[float]) -> float:
     """The mean of probabilities in logarithms; 0 where one of them is 0 or there is none."""
     if not probabilities or min(probabilities) <= 0:
@@ -169,8 +221,8 @@ def geometric_mean(probabilities: Sequence[float]) -> float:
 def assemble(layout: PageLayout, readings: Sequence[StripReading], least: float) -> PageReading:
     """The page's lines out of its strips; what the model is not sure of is left out and counted."""
     said = [one for one in readings if one.completion.text.strip()]
-    least = max(least, least_of_page([one.confidence for one in said])) if least else 0.0
-    kept = [one for one in said if one.confidence >= least]
+    least = max(least, least_of_page([one.first_confidence for one in said])) if least else 0.0
+    kept = [one for one in said if one.first_confidence >= least]
     if least and hardly_text(layout, kept):
         kept = []
     unsure = len(said) - len(kept)
@@ -179,12 +231,11 @@ def assemble(layout: PageLayout, readings: Sequence[StripReading], least: float)
     for reading in kept:
         by_line.setdefault(reading.strip.line, []).append(reading)
     lines = tuple(make_line(layout.lines[number], parts) for number, parts in by_line.items())
-    tokens = [one.completion.tokens for one in readings]
     every = [p for one in kept for p in one.completion.probabilities]
     return PageReading(
         lines=lines,
         quarter_turns=-layout.upright.quarter_turns % 4,  # the finder counts anticlockwise
-        tokens=TokenCount(*(sum(column) for column in zip(*tokens))) if tokens else TokenCount(0, 0, 0),
+        tokens=sum_tokens([one.tokens for one in readings]),
         confidence=sum(every) / len(every) if every else None,
         truncated=any(one.completion.status == "truncated" for one in kept),
         left_out=unsure,
@@ -196,11 +247,17 @@ def assemble(layout: PageLayout, readings: Sequence[StripReading], least: float)
 def hardly_text(layout: PageLayout, kept: Sequence[StripReading]) -> bool:
     """Whether signs alone were read, with hardly a letter or digit among them.
 
-    Holes of a punch, dirt and rasters look like signs. Whoever cuts out a sign alone means it, so that one is
-    believed which nearly fills the picture and is surely read.
+    Holes of a punch, dirt and rasters look like signs, strokes and rings alone like I and O. Whoever cuts out
+    a sign alone means it, so that one is believed which nearly fills the picture and is surely read.
     """
-    said = "".join(one.completion.text for one in kept)
-    if sum(map(str.isalnum, said)) >= LEAST_LETTERS * len("".join(said.split())):
+    strips = ["".join(one.completion.text.split()) for one in kept]
+    said = "".join(strips)
+    letters = [char for char in said if char.isalnum()]
+    # The dots of a raster are bullets in one row, and the same few digits over and over in the next.
+    bullets = any(not any(map(str.isalnum, strip)) for strip in strips)
+    different = len(set(letters))
+    dots = bullets and different <= FEW_LETTERS and len(letters) >= SAME_LETTERS * different
+    if not dots and said not in SHAPES and len(letters) >= LEAST_LETTERS * len(said):
         return False
     tallest = max(layout.lines[one.strip.line].cap_height for one in kept)
     return tallest * ONE_LINE < layout.size[0] or min(one.confidence for one in kept) < SURE
@@ -245,7 +302,7 @@ def words_of(line: TextLine, reading: StripReading) -> Iterator[Word]:
     texts = completion.text.split()
     spans = place_words(texts, Span(*strip.used), _gaps_in_strip(line, strip))
     for text, span, confidence in zip(texts, spans, word_confidences(completion, texts), strict=True):
-        yield Word(text, _word_quad(strip, span, text), confidence)
+        yield Word(text, _word_quad(line, strip, span, text), confidence)
 
 
 def word_confidences(completion: Completion, texts: Sequence[str]) -> list[float]:
@@ -283,12 +340,14 @@ def _gaps_in_strip(line: TextLine, strip: Strip) -> list[Span]:
     return [Span(float(start), float(end)) for start, end in columns.reshape(-1, 2)]
 
 
-def _word_quad(strip: Strip, span: Span, text: str) -> Quad:
+def _word_quad(line: TextLine, strip: Strip, span: Span, text: str) -> Quad:
     """The word's corners on the page: as high as its letters rise above the baseline and hang below it."""
     # Capitals and digits rise as high as ascenders; all other letters are as high as an x.
     tall = any(char in ASCENDERS or not char.islower() for char in text)
-    top = BASELINE - CAP_HEIGHT * (1.05 if tall else 0.75)
-    bottom = BASELINE + CAP_HEIGHT * (0.3 if any(char in DESCENDERS for char in text) else 0.03)
+    # The letters of a strip are as large as the look at it made them.
+    cap_height = line.cap_height / float(np.hypot(*strip.to_page[:, 1]))
+    top = BASELINE - cap_height * (1.05 if tall else 0.75)
+    bottom = BASELINE + cap_height * (0.3 if any(char in DESCENDERS for char in text) else 0.03)
     corners = ((span.start, top), (span.end, top), (span.end, bottom), (span.start, bottom))
     a, b, c, d = (_on_page(strip, *corner) for corner in corners)
     return (_point(a), _point(b), _point(c), _point(d))

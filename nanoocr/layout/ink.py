@@ -17,6 +17,11 @@ import numpy as np
 GRID = 3  # statistics vary slowly: they are kept for squares of 3 x 3 pixels
 WINDOWS = (25, 75, 225)  # pixels; the smallest spans two to three letters of small print
 LOWEST_CONTRAST, HIGHEST_FLOOR = 3.5, 10.0  # grey levels (standard deviation) that may count as flat paper
+DARKER = 20  # grey levels that a ground is darker than the paper
+LEAST_GROUND = (60, 15)  # pixels (width, height); smaller ones are dashes and strokes of large letters
+RECTANGULAR = 0.9  # share of its box that a ground fills
+UNLIKE = 30  # grey levels between a ground and what stands on it
+SCARCELY, MOSTLY = 0.01, 0.45  # shares of a ground that are no letters, and that are more than letters
 DARK_BIAS = 0.3  # skewness a window needs before its light part is taken for the ink
 
 
@@ -29,6 +34,21 @@ class _Moments:
     third: np.ndarray
 
 
+@dataclass(frozen=True)
+class Ground:
+    """A dark rectangle of a page, and what stands on it."""
+
+    edges: tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels
+    light_letters: bool  # what is unlike the ground is mostly lighter than it
+    empty: bool  # hardly anything is unlike the ground
+    threshold: int  # the grey value midway between the ground and its letters
+
+    def box(self, less: int = 0) -> tuple[slice, slice]:
+        """Its rows and columns, without `less` pixels at each side."""
+        x0, y0, x1, y1 = self.edges
+        return slice(y0 + less, y1 - less), slice(x0 + less, x1 - less)
+
+
 def find_ink(gray: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Tells the ink of a grey picture, (H, W) uint8.
 
@@ -37,14 +57,58 @@ def find_ink(gray: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     height, width = gray.shape
     threshold, light_ink, flat = _local_decisions(gray, flat_below(gray))
     full = cv2.resize(threshold, (width, height))
-    dark = cv2.compare(gray, full, cv2.CMP_LT)
-    light = cv2.compare(gray, full, cv2.CMP_GT)
     # Yes-or-no maps are not interpolated: half a polarity means nothing.
     light_here = cv2.resize(light_ink, (width, height), interpolation=cv2.INTER_NEAREST)
     paper_here = cv2.resize(flat, (width, height), interpolation=cv2.INTER_NEAREST)
+    for ground in find_grounds(gray):
+        # The rim of a ground is neither paper nor letters.
+        paper_here[ground.box()] = 255
+        light_here[ground.box(GRID)] = 255 * ground.light_letters
+        paper_here[ground.box(GRID)] = 255 * ground.empty
+        full[ground.box(GRID)] = ground.threshold
+    dark = cv2.compare(gray, full, cv2.CMP_LT)
+    light = cv2.compare(gray, full, cv2.CMP_GT)
     cv2.copyTo(light, light_here, dark)
     ink = cv2.bitwise_and(dark, cv2.bitwise_not(paper_here))
     return ink // np.uint8(255), cv2.absdiff(gray, full)
+
+
+def find_grounds(gray: np.ndarray) -> list[Ground]:
+    """The rectangles of a grey page (H, W) uint8 that are darker than its paper, as the heads of tables are.
+
+    A ground lower than a window is rarer there than the paper around it, so that it would be taken for ink.
+    """
+    size = (max(gray.shape[1] // GRID, 1), max(gray.shape[0] // GRID, 1))
+    small = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
+    paper = int(np.bincount(small.ravel(), minlength=256).argmax())
+    dark = (small < paper - DARKER).astype(np.uint8)
+    # Letters of small print are thinner than two squares of the grid.
+    solid = cv2.morphologyEx(dark, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    outlines, _ = cv2.findContours(solid, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    grounds = []
+    for outline in outlines:
+        x, y, width, height = cv2.boundingRect(outline)
+        large = width * GRID >= LEAST_GROUND[0] and height * GRID >= LEAST_GROUND[1]
+        low = height * GRID < WINDOWS[-1]  # within a higher one there are windows that see no paper
+        # Letters are holes within the outline, or notches of it.
+        if large and low and cv2.contourArea(outline) > RECTANGULAR * (width - 1) * (height - 1):
+            ground = _look_at(gray, (x * GRID, y * GRID, (x + width) * GRID, (y + height) * GRID))
+            grounds += [ground] if ground else []
+    return grounds
+
+
+def _look_at(gray: np.ndarray, edges: tuple[int, int, int, int]) -> Ground | None:
+    """What stands on a ground; None where most of it is letters, and so a word that has none."""
+    x0, y0, x1, y1 = edges
+    rim = 2 * GRID  # soft edges, and a square of the grid that only half belongs to the ground
+    inside = gray[y0 + rim : y1 - rim, x0 + rim : x1 - rim].astype(np.int16)
+    away = inside - np.median(inside)
+    light, deep = float((away > UNLIKE).mean()), float((away < -UNLIKE).mean())
+    if light + deep > MOSTLY:
+        return None
+    letters = away[away > UNLIKE] if light > deep else away[away < -UNLIKE]
+    midway = np.median(inside) + (np.median(letters) / 2 if letters.size else 0)
+    return Ground(edges, light > deep, max(light, deep) < SCARCELY, int(midway))
 
 
 def flat_below(gray: np.ndarray) -> float:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from nanoocr.layout.components import Boxes, are_frames, concatenate, find_components
 from nanoocr.layout.geometry import Frame, text_line
-from nanoocr.layout.ink import find_ink
+from nanoocr.layout.ink import find_ink, flat_below
 from nanoocr.layout.lines import NARROWEST_GUTTER, RUN_GAP, Runs, find_runs, letter_like, measure_runs
 from nanoocr.layout.mend import absorb, merge_broken, split_double_rows, split_touching
 from nanoocr.layout.order import arrange
@@ -25,7 +25,7 @@ from nanoocr.layout.orient import (
 )
 from nanoocr.layout.rows import foreign_ink, shape_rows
 from nanoocr.layout.rules import remove_rules
-from nanoocr.layout.sift import LOW, cut_by_edge, one_line, plausible, rescue, small_runs
+from nanoocr.layout.sift import LOW, compact, cut_by_edge, one_line, plausible, rescue, small_runs
 from nanoocr.layout.types import PageLayout, TextLine, Upright
 
 ENLARGED, SMALL_CAP = 2, 10  # times that a page of such capitals is enlarged, as their strokes hang together
@@ -112,7 +112,8 @@ def _working_copy(image: Image.Image, longest_side: int) -> tuple[np.ndarray, np
 
 def _analyse(gray: np.ndarray, to_page: np.ndarray) -> _Page:
     ink, depth = find_ink(gray)
-    open_ink = remove_rules(ink, max(1.0, 1 / float(np.hypot(*to_page[:, 0]))))
+    enlarged = max(1.0, 1 / float(np.hypot(*to_page[:, 0])))
+    open_ink = remove_rules(gray, ink, flat_below(gray), enlarged)
     # Faded and dotted strokes are broken: upright gaps of two pixels are closed; level ones part letters.
     ink = cv2.morphologyEx(open_ink, cv2.MORPH_CLOSE, np.ones((3, 1), np.uint8))
     boxes = find_components(ink, depth)
@@ -174,7 +175,9 @@ def _find_lines(page: _Page, tilt: float) -> list[TextLine]:
         text = one_line(runs, page.gray.shape[0])
     if not text.any():
         return []
-    letters = letters.take(rescue(letters, run_of, runs, text))
+    rescued = rescue(letters, run_of, runs, text)
+    marks = concatenate([marks, letters.take(~rescued & compact(letters))])
+    letters = letters.take(rescued)
     # Runs are found anew, since letters between which dirt stood can now join.
     letters, run_of, runs = _runs_of(letters, NARROWEST_GUTTER)
     dots = small_runs(runs)

@@ -13,6 +13,7 @@ FAINTEST = 0.3  # of the usual contrast of a page: fainter runs are stains and t
 FILLS = 0.35  # of the height of a picture of one line: letters take more
 LOW = 128  # pixels that a picture of one line is high at most
 COLUMNS = 8  # of a table of short cells, counted from longer text
+WIDEST_MARK = 1.5  # times as wide as it is high is a mark that is no dash
 EDGE = 1.5  # pixels from the picture's edge at which a letter counts as cut by it
 CUT_LETTERS, CUT_HEIGHT = 0.6, 0.75  # share of a cut line's letters at the edge; its height, in usual ones
 
@@ -125,6 +126,12 @@ def _in_row_with(alone: Boxes, sure: Runs) -> np.ndarray:
     fits = (away < 0.2 * sure.cap[None] + 1) & (aside < farthest) & (ratio > 0.62) & (ratio < 1.25)
     fits &= alone.contrast[:, None] > 0.5 * sure.box.contrast[None]
     return fits.any(axis=1)
+
+
+def compact(letters: Boxes) -> np.ndarray:
+    """Which boxes look like quotation marks or asterisks, and not like dashes or rules: (N,) bool."""
+    result: np.ndarray = letters.width <= WIDEST_MARK * letters.height
+    return result
 
 
 def small_runs(runs: Runs) -> np.ndarray:

@@ -42,6 +42,25 @@ def cut_strips(image: Image.Image, line: TextLine, number: int = 0) -> list[Stri
     return [_cut(image, line, along, piece, number) for piece in pieces]
 
 
+def stretch_strip(strip: Strip, high: float, wide: float) -> Strip:
+    """The same piece of a line with its letters `high` times as high and `wide` times as wide.
+
+    The baseline stays at y = 48. A strip that would become wider than the widest view is widened less.
+    """
+    old_width, room = strip.used[1] - strip.used[0], VIEW_WIDTHS[-1] - 2 * MARGIN
+    wide = min(wide, room / max(old_width, 1))
+    ink_width = min(int(np.ceil(old_width * wide)), room)
+    width = _view_width(ink_width)
+    to_old = np.array(
+        [[1 / wide, 0.0, strip.used[0] - MARGIN / wide], [0.0, 1 / high, BASELINE - BASELINE / high]]
+    )
+    # warpAffine counts from the centres of pixels, and the map from their edges: x' + 1/2 = factor (x + 1/2).
+    centres = to_old + np.array([[0.0, 0.0, 0.5 / wide - 0.5], [0.0, 0.0, 0.5 / high - 0.5]])
+    pixels = _warp_affine(strip.image, centres, width)
+    to_page = strip.to_page @ np.vstack([to_old, [0.0, 0.0, 1.0]])
+    return Strip(pixels, to_page, (MARGIN, min(MARGIN + ink_width, width)), strip.line)
+
+
 def lengths_along(line: TextLine) -> np.ndarray:
     """How far along the baseline each of its points lies."""
     points = np.asarray(line.baseline)
@@ -98,7 +117,7 @@ def _emptiest(image: Image.Image, line: TextLine, along: np.ndarray, piece: _Pie
 def _cut(image: Image.Image, line: TextLine, along: np.ndarray, piece: _Piece, number: int) -> Strip:
     scale = CAP_HEIGHT / line.cap_height
     ink_width = int(np.ceil((piece.end - piece.start) * scale))
-    width = next((view for view in VIEW_WIDTHS if view >= ink_width + 2 * MARGIN), VIEW_WIDTHS[-1])
+    width = _view_width(ink_width)
     used = (MARGIN, min(MARGIN + ink_width, width))
     to_page = _strip_to_page(line, along, piece, scale)
     pixels, inside = _warp(image, to_page, width)
@@ -145,10 +164,20 @@ def _warp(image: Image.Image, to_page: np.ndarray, width: int) -> tuple[np.ndarr
         # Pixel centres: x' + 1/2 = factor (x + 1/2).
         matrix = matrix * factors[:, None]
         matrix[:, 2] += 0.5 * factors - 0.5
+    pixels = _warp_affine(region, matrix, width)
+    return pixels, _on_page(to_page, on_page, (width, STRIP_HEIGHT), image.size)
+
+
+def _warp_affine(pixels: np.ndarray, to_pixels: np.ndarray, width: int) -> np.ndarray:
+    """A strip (64, W, 3) uint8 out of pixels; `to_pixels` (2, 3) leads from the strip to them."""
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
     shape = (width, STRIP_HEIGHT)
-    pixels = cv2.warpAffine(region, matrix, shape, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    return pixels, _on_page(to_page, on_page, (width, STRIP_HEIGHT), image.size)
+    return cv2.warpAffine(pixels, to_pixels, shape, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _view_width(ink_width: int) -> int:
+    """The narrowest view that holds ink of this width and its margins, or the widest one."""
+    return next((view for view in VIEW_WIDTHS if view >= ink_width + 2 * MARGIN), VIEW_WIDTHS[-1])
 
 
 def _on_page(

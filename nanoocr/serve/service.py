@@ -226,18 +226,27 @@ class Service:
         layout = reader.upright_layout(image)
         self.note("lines", time.perf_counter() - started)  # and the strips that were read to know what is up
         strips = [s for place, line in enumerate(layout.lines) for s in cut_strips(image, line, place)]
-        # In the order in which they are decoded, which is that of LineReader.read_strips.
+        # In the order in which they are decoded, which is that of LineReader.look.
         order = sorted(strips, key=lambda strip: strip.image.shape[1])
 
-        def told(index: int, completion: Completion) -> None:
-            line = order[index].line
+        def tell_strip(reading: StripReading) -> None:
+            line = reading.strip.line
             quad = [[round(x, 1), round(y, 1)] for x, y in layout.lines[line].quad]
             event = {"type": "line", "index": number, "line": line, "quad": quad, "of": len(strips)}
-            sure = StripReading(order[index], completion).confidence
-            tell({**event, "text": completion.text, "confidence": round(sure, 4)})
+            tell({**event, "text": reading.completion.text, "confidence": round(reading.confidence, 4)})
+
+        def told(index: int, completion: Completion) -> None:
+            reading = StripReading(order[index], completion)
+            # What is doubtful gets a second look, and only then its text is known.
+            if not reader.doubts(reading):
+                tell_strip(reading)
 
         asking = _Asking(self.decoder, task, self.slots, told, note=self.note)
-        readings = replace(reader, engine=asking).read_strips(strips)
+        first = replace(reader, engine=asking).look(strips)
+        readings = replace(reader, engine=replace(asking, tell=None)).look_again(first)
+        for before, reading in zip(first, readings, strict=True):
+            if reader.doubts(before):
+                tell_strip(reading)
         return assemble(layout, readings, reader.least_confidence)
 
 

@@ -2,6 +2,9 @@
 
 import os
 import random
+import struct
+import subprocess
+import sys
 
 import pytest
 from PIL import Image
@@ -98,3 +101,19 @@ def test_a_pipe_in_a_folder_is_not_waited_for(folder):
     PICTURE.save(folder / "a.png")
     assert not looks_readable(folder / "pipe")
     assert find_inputs(["in"]).left_out == ["pipe"]
+
+
+def test_what_pillow_logs_does_not_reach_stderr(tmp_path):
+    path = tmp_path / "samples.tif"
+    Image.new("RGB", (40, 20), "white").save(path)
+    data = bytearray(path.read_bytes())
+    entry = data.index(struct.pack("<HHL", 277, 3, 1))  # SamplesPerPixel, a short
+    data[entry + 8 : entry + 10] = struct.pack("<H", 32771)
+    path.write_bytes(data)
+    # In a process of its own: pytest's handlers would take what Pillow logs.
+    main = (
+        "from nanoocr.pictures import open_image; from nanoocr.commandline import run; import pathlib, sys; "
+    )
+    main += "sys.exit(run(lambda argv: open_image(pathlib.Path(argv[0])) and None, sys.argv[1:]))"
+    done = subprocess.run([sys.executable, "-c", main, str(path)], capture_output=True, text=True)
+    assert done.returncode == 3 and done.stderr.count("\n") == 1 and "samples.tif" in done.stderr

@@ -1,10 +1,13 @@
 """Strips that were read become lines and words with places on the page."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from nanoocr.inference.engine import Completion, TokenCount
 from nanoocr.inference.lines import (
+    LineReader,
     StripReading,
     assemble,
     geometric_mean,
@@ -12,7 +15,8 @@ from nanoocr.inference.lines import (
     reads_better_turned,
     word_confidences,
 )
-from nanoocr.layout import PageLayout, Strip, TextLine, Upright
+from nanoocr.inference.sampling import SamplingConfig
+from nanoocr.layout import PageLayout, Strip, TextLine, Upright, stretch_strip
 from nanoocr.layout.strips import CAP_HEIGHT
 
 SCALE = 2.0  # strip pixels for one pixel of the page
@@ -34,7 +38,7 @@ def completion(text: str, probability: float = 0.9, **other) -> Completion:
 
 def line(x: float, y: float, length: float, block: int = 0, gaps=()) -> TextLine:
     quad = ((x, y - 20), (x + length, y - 20), (x + length, y + 5), (x, y + 5))
-    return TextLine(quad, ((x, y), (x + length, y)), 14.0, block, tuple(gaps))
+    return TextLine(quad, ((x, y), (x + length, y)), CAP_HEIGHT / SCALE, block, tuple(gaps))
 
 
 def strip(number: int, x: float, y: float, used: tuple[int, int], width: int = 256) -> Strip:
@@ -44,6 +48,58 @@ def strip(number: int, x: float, y: float, used: tuple[int, int], width: int = 2
 
 def layout(*lines: TextLine) -> PageLayout:
     return PageLayout((400, 600), Upright(1, 0.0, False), lines)
+
+
+def reader_that_says(*said: Completion, least: float = 0.5) -> LineReader:
+    """A reader of strips whose engine answers one request after the other with these."""
+
+    class Engine:
+        model = SimpleNamespace(image_id=3)
+
+        def __init__(self):
+            self.answers = list(said)
+
+        def generate(self, requests, sampling=None, *, max_batch=64):
+            return [self.answers.pop(0) for _ in requests]
+
+    return LineReader(Engine(), (1,), (2,), SamplingConfig(), least)
+
+
+@pytest.mark.parametrize(("second", "text"), [(0.95, "cd"), (0.7, "ab")])
+def test_of_two_looks_the_surer_one_is_taken(second, text):
+    strips = [strip(0, 50, 100, (10, 210)), strip(1, 50, 150, (10, 110), width=128)]
+    # Strips of one width are read together: the narrow one is read first, and only the other is doubtful.
+    reader = reader_that_says(completion("sure", 0.99), completion("ab", 0.8), completion("cd", second))
+    doubtful, sure = reader.read_strips(strips)
+    assert (sure.completion.text, sure.looks) == ("sure", ())
+    assert doubtful.completion.text == text and doubtful.confidence == pytest.approx(max(0.8, second))
+    assert doubtful.first_confidence == pytest.approx(0.8)
+    assert doubtful.tokens == TokenCount(4, 10, 4)  # both looks cost their tokens
+    assert reader.engine.answers == []
+
+
+@pytest.mark.parametrize("first", [completion("", 0.6), completion("dirt", 0.4)])
+def test_no_second_look_at_what_is_empty_or_left_out_anyway(first):
+    (reading,) = reader_that_says(first).read_strips([strip(0, 50, 100, (10, 210))])
+    assert reading.completion is first and reading.looks == ()
+
+
+def test_what_only_the_second_look_is_sure_of_is_left_out():
+    first, second = completion("dirt", 0.4), completion("dust", 0.95)
+    reading = StripReading(strip(0, 50, 100, (10, 210)), second, looks=(first, second))
+    page = assemble(layout(line(50, 100, 100)), [reading], 0.5)
+    assert (page.lines, page.left_out) == ((), 1)
+
+
+def test_words_of_the_second_look_lie_where_those_of_the_first_lay():
+    one = line(50, 100, 100, gaps=[(40, 50)])
+    first = strip(0, 50, 100, (10, 210))
+    quads = [
+        [word.quad for found in assemble(layout(one), [StripReading(s, completion("ab cde"))], 0.5).lines
+         for word in found.words]
+        for s in (first, stretch_strip(first, 1.06, 1.15))
+    ]  # fmt: skip
+    np.testing.assert_allclose(quads[0], quads[1], atol=0.5)
 
 
 def test_words_lie_where_their_ink_lies():
@@ -119,6 +175,12 @@ def test_a_page_of_doubtful_strips_keeps_only_what_is_sure():
         (("*", "5:12", "*"), 400, 3),
         (("Total", "--------"), 400, 2),
         (("©",), 40, 1),  # somebody cut the sign out
+        (("• •", "66660", "•", "66600000", "4"), 400, 0),  # a raster
+        (("• 100", "• 200", "• 1000"), 400, 3),
+        (("-", "the wind turns and the ferry waits for its last passenger"), 400, 2),
+        (("I",), 400, 0),  # a stroke
+        (("I",), 40, 1),
+        (("7",), 400, 1),  # the number of a page
     ],
 )
 def test_signs_alone_on_a_page_are_no_text(said, height, kept):

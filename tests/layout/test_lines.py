@@ -6,7 +6,7 @@ from nanoocr.data.synth.dice import Dice
 from nanoocr.errors import UsageError
 from nanoocr.layout import find_page
 from scripts.dev.make_style import SIZE, document, find_font
-from tests.layout.pages import SANS, cap_height, found_order, holds, hull, paper, prose, write
+from tests.layout.pages import PROSE, SANS, cap_height, found_order, holds, hull, paper, prose, write
 
 
 def test_lines_of_a_plain_page_are_found_once_and_in_order():
@@ -304,3 +304,47 @@ def test_grain_of_a_photo_does_not_hide_large_lines(number):
         pytest.skip(str(error))
     image, _ = document(Dice.for_sample("style", 5, number), face, 4)
     assert len(find_page(image).lines) == 8
+
+
+def _table(image: Image.Image, draw, colour: str, ink: str, rule: str) -> list[tuple]:
+    """A table of small print whose head has a ground of this colour; the boxes of its rows' second cells."""
+    left, top, right, pitch, rows = 30, 40, 460, 18, 6
+    draw.rectangle((left, top, right, top + pitch), fill=colour)
+    for k in range(rows + 1):
+        draw.line((left, top + k * pitch, right, top + k * pitch), fill=rule)
+    for x in (left, left + 100, right):
+        draw.line((x, top, x, top + rows * pitch), fill=rule)
+    boxes = []
+    for k in range(rows):
+        head, cell = (
+            ("Number", "What it holds and where") if k == 0 else (f"{7 * k}a", " ".join(PROSE[k : k + 8]))
+        )
+        fill, base = (ink if k == 0 else "black"), top + k * pitch + 13
+        write(draw, left + 8, base, head, 11, fill=fill)
+        boxes.append(write(draw, left + 108, base, cell, 11, fill=fill))
+    return boxes
+
+
+@pytest.mark.parametrize(
+    ("colour", "ink"),
+    [("#40445c", "white"), ("#903030", "#fff0d0"), ("#c8d8f0", "black"), ("#b0b0b0", "black")],
+)
+def test_rows_of_a_table_with_pale_rules_and_a_head_on_a_ground(colour, ink):
+    image, draw = paper(500, 600)
+    boxes = _table(image, draw, colour, ink, "#d8d8d8")
+    boxes += prose(draw, 30, 240, 430, rows=8, size=11, pitch=16)
+    layout = find_page(image)
+    assert found_order(layout, boxes) == list(range(14))
+    # A piece of a rule within a line would begin it further left.
+    assert all(hull(line.quad)[0] > 34 for line in layout.lines[:6])
+    assert all(line.cap_height == pytest.approx(cap_height(11), abs=1.5) for line in layout.lines)
+
+
+@pytest.mark.parametrize("text", ['"sour stock" is', "*sour stock* is", "'even so' is"])
+def test_a_mark_before_a_line_belongs_to_it(text):
+    image, draw = paper(500, 200)
+    boxes = prose(draw, 40, 40, 400, rows=2, size=20, pitch=30)
+    boxes.append(write(draw, 40, 110, text, 20))
+    layout = find_page(image)
+    assert found_order(layout, boxes) == [0, 1, 2]
+    assert hull(layout.lines[2].quad)[0] == pytest.approx(boxes[2][0], abs=3)

@@ -1,8 +1,10 @@
+import math
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from nanoocr.layout import cut_strips, find_page
+from nanoocr.layout import Strip, cut_strips, find_page, stretch_strip
 from nanoocr.layout.strips import CAP_HEIGHT, VIEW_WIDTHS
 from tests.layout.pages import paper, prose, write
 
@@ -25,6 +27,29 @@ def test_capitals_stand_on_row_48_and_are_32_pixels_high(size):
     rows = _ink_rows(strip)
     assert rows.min() == pytest.approx(48 - CAP_HEIGHT, abs=2)
     assert rows.max() == pytest.approx(47, abs=2)
+
+
+def test_a_stretched_strip_shows_the_same_ink_larger():
+    image, draw = paper(600, 120)
+    write(draw, 24, 60, "HNE HEN", 24)
+    (strip,) = _strips(image)
+    larger = stretch_strip(strip, 1.25, 1.5)
+    rows = _ink_rows(larger)
+    assert rows.min() == pytest.approx(48 - 1.25 * CAP_HEIGHT, abs=2) and rows.max() == pytest.approx(
+        47, abs=2
+    )
+    ink = strip.used[1] - strip.used[0]
+    assert larger.used == (10, 10 + math.ceil(1.5 * ink)) and larger.image.shape[1] in VIEW_WIDTHS
+    for share in (0.0, 0.4, 1.0):  # a place on one strip and on the other is the same on the page
+        here = strip.to_page @ (strip.used[0] + share * ink, 20.0, 1.0)
+        there = larger.to_page @ (10 + share * 1.5 * ink, 48 - 28 * 1.25, 1.0)
+        np.testing.assert_allclose(here, there, atol=1e-6)
+
+
+def test_a_strip_that_fills_the_widest_view_stays_in_it():
+    strip = Strip(np.full((64, 768, 3), 255, np.uint8), np.eye(2, 3), (10, 700), 0)
+    larger = stretch_strip(strip, 1.0, 1.5)
+    assert larger.image.shape == (64, 768, 3) and larger.used == (10, 758)
 
 
 @pytest.mark.parametrize("degrees", [-8, 4])
