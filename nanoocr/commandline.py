@@ -155,7 +155,7 @@ def run(main: Callable[[list[str] | None], int | None], argv: list[str] | None =
     """Call a script's main and return its exit code. A user's mistake becomes one line on stderr."""
     # Pillow warns about odd metadata in foreign files, but stderr is for things that the user can act on.
     warnings.filterwarnings("ignore", module=r"PIL\.")
-logging.getLogger("PIL").addHandler(logging.NullHandler())
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
     # If stderr is closed, print would write to stdout instead and mix messages into the results.
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8", errors="replace")  # noqa: SIM115
