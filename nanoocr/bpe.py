@@ -229,6 +229,7 @@ class _EncodingUnpickler(pickle.Unpickler):
     """Admits only the one name that a pickled tiktoken encoding refers to, with a harmless stand-in."""
 
     def find_class(self, module: str, name: str) -> type:
+        """The stand-in for tiktoken's encoding; every other name is refused."""
         if (module, name) != ("tiktoken.core", "Encoding"):
             raise pickle.UnpicklingError(f"it refers to {module}.{name}, which no tokenizer needs")
         return _EncodingState

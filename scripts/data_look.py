@@ -65,6 +65,7 @@ class Counts:
 
     @property
     def total(self) -> int:
+        """All tokens of the row."""
         return self.vision + self.prompt + self.supervised
 
 

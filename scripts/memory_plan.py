@@ -157,6 +157,8 @@ class MetaAttention(TorchFunctionMode):
 
 
 class _Fused(torch.autograd.Function):
+    """Saves what torch's fused kernel saves for its backward pass, and computes nothing."""
+
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         out = torch.empty_like(q)

@@ -44,6 +44,7 @@ class Config:
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Train, save, and print what was measured."""
     config = parse(Config, argv)
     if config.held_out < 2:
         raise UsageError(

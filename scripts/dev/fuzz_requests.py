@@ -121,6 +121,7 @@ class _Kept(logging.Handler):
         self.defects: list[BaseException] = []
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Keep the exception of a log record, if it has one."""
         if record.exc_info and record.exc_info[1] is not None:
             self.defects.append(record.exc_info[1])
 

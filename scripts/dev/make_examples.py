@@ -50,9 +50,11 @@ class Note:
 
     @property
     def text(self) -> str:
+        """The note's lines as one text."""
         return "\n".join(line.text for line in self.lines) + "\n"
 
     def encoded(self) -> bytes:
+        """The picture as a JPEG file."""
         stored = io.BytesIO()
         self.image.save(stored, "JPEG", quality=70)
         return stored.getvalue()
