@@ -25,7 +25,7 @@ from nanoocr.errors import BrokenRunError, UsageError
 # 20,000 is over before all have begun, and half their time is waiting (docs/scale.md).
 ROUND, ROUND_PER_WORKER = 20_000, 1000
 BATCHES_PER_TASK = 4  # a task's results come when all of it is read, and are lost with it
-CPUS = 0.5  # of an actor: a pool that takes all processors leaves none to bring it rows
+CPUS = 0.5  # per actor; a pool that takes all processors leaves none to bring it rows
 
 
 class Round(NamedTuple):

@@ -25,7 +25,7 @@ class PageScores:
     """Scores of one page. Error rates are 0 or more, and 0 is perfect. Others lie in [0, 1]; 1 is perfect."""
 
     cer_free: float  # errors / characters of the truth, both case-folded and with white space as one space
-    cer_strict: float  # as above, but case and every line end count
+    cer_strict: float  # the same, but case and every line end count
     bag_f1_free: float  # words as multisets, case-folded
     set_precision: float  # right words / words read, as sets
     set_recall: float  # right words / words of the truth, which Fox's own script prints as precision

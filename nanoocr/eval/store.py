@@ -39,7 +39,7 @@ class Prediction:
     status: str = "unknown"
     error: str = ""
     seconds: float | None = None  # wall time of its batch / pages of the batch
-    cpu_seconds: float | None = None  # of this process and its children, where pages are read one by one
+    cpu_seconds: float | None = None  # used by this process and its children, where pages are read one by one
     vision_tokens: int | None = None
     text_tokens: int | None = None
     asked: str = ""  # hash of the question and the picture

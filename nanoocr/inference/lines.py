@@ -97,7 +97,7 @@ class PageReading:
     confidence: float | None
     truncated: bool = False
     left_out: int = 0  # strips below the least confidence
-    completions: tuple[Completion, ...] = ()  # of the strips whose text stands in the lines, in its order
+    completions: tuple[Completion, ...] = ()  # one per strip whose text is in the lines, in the same order
     kept: int = 0  # strips with a text that is believed
 
 
@@ -110,7 +110,7 @@ class LineReader:
     behind: tuple[int, ...]  # ids behind it
     sampling: SamplingConfig
     least_confidence: float = LEAST_CONFIDENCE
-    max_tokens: int | None = None  # of a strip
+    max_tokens: int | None = None  # limit for one strip
 
     def read(self, image: Image.Image) -> PageReading:
         """The lines of an RGB picture, in reading order."""

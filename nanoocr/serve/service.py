@@ -32,7 +32,7 @@ from nanoocr.pages import ALL_PAGES, PageRanges, Picture, count_pages, open_sour
 from nanoocr.serve.decoder import CancelledError, Decoder
 
 THREADS = 64  # requests that are read at the same time; others wait in the queue
-MOST_PIXELS = 200_000_000  # of all pages in work: some 2 GB with what reading makes of them
+MOST_PIXELS = 200_000_000  # pages in work hold at most this, some 2 GB with what reading makes of them
 PREVIEW = 1400  # pixels of the longer side of a page that is shown to somebody
 # pdfium takes one caller at a time in the whole process.
 OPENING = threading.Lock()

@@ -228,8 +228,8 @@ def log_step(run: Run, log: RunLog, state: TrainState, stats: StepStats, clock: 
         "skipped_rows": sum(skipped.values()),
         "skipped": dict(skipped),
         "shrunk_rows": shrunk,
-        "shares": shares_of(taken),  # of the supervised tokens since the run started or was resumed
-        "sample_shares": shares_of(samples),  # of the rows since then
+        "shares": shares_of(taken),  # shares of the supervised tokens since the run started or was resumed
+        "sample_shares": shares_of(samples),  # shares of the rows since then
     }
     clock.skipped.clear()
     clock.shrunk = 0

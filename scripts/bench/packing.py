@@ -48,7 +48,7 @@ class PackingConfig:
     """Measures training samples per second, packed and padded."""
 
     preset: str = "nano"  # sizes of the model: nano, small or d20
-    stage: int = 1  # of the recipe scratch: 1 trains everything, 2 has SAM and compressor frozen
+    stage: int = 1  # stage of recipe scratch: 1 trains everything, 2 has SAM and compressor frozen
     mix: str = "card:0.6,scene:0.1,receipt:0.1,form:0.1,paragraph:0.1"  # synthetic kinds and weights
     text_ratio: float = 0.2  # share of rows without a picture
     batch_size: int = 64  # rows per padded batch; packed lines are chosen to hold about as many

@@ -36,7 +36,7 @@ class Config:
     clients: int = 64  # at once
     alone: int = 16  # requests of the client that has the server to itself
     pdf: str = ""  # the long document; empty: `file` on many pages
-    pages: int = 50  # of the long document
+    pages: int = 50  # pages of the long document
     short: int = 20  # short requests beside it
 
 
