@@ -38,7 +38,7 @@ def render_conversation(
     image_token_counts[i] `<|image|>` ids. Assistant content is a string or a list of parts of type text,
     python (both supervised) or python_output (not supervised: a tool wrote it).
     Raises UsageError for any other form, a count that does not match, or more than `max_length` ids:
-    nothing is ever cut. Source: nanochat's rendering, with pictures added (reference/gpt.md, section 7).
+    nothing is ever cut. Source: nanochat's rendering, with pictures added.
     """
     parsed = _parsed(conversation)
     counts = _matched_counts(parsed, image_token_counts)

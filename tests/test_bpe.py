@@ -55,7 +55,7 @@ def test_special_tokens_stand_after_the_merges_in_nanochats_order():
 
 
 def test_d20_ids():
-    """nanochat's own ids at a vocabulary of 65,536 (reference/gpt.md, section 6), and ours after them."""
+    """nanochat's own ids at a vocabulary of 65,536, and ours after them."""
     tokens = [bytes([i]) for i in range(256)] + [i.to_bytes(3, "big") for i in range(65527 - 256)]
     tokenizer = Tokenizer(tokens)
     assert (tokenizer.bos_id, tokenizer.assistant_end_id, tokenizer.output_end_id) == (65527, 65531, 65535)

@@ -27,7 +27,7 @@ from nanoocr.data.example import Example, Plan, TooLongError, fit, plan
 from nanoocr.data.packing import alike, pack
 from nanoocr.data.processes import defect_of, ended_afterwards, leave_signals_to_the_parent, shared_by
 from nanoocr.data.rows import BadRowError, FilteredRowError
-from nanoocr.data.source import Mixture, Source
+from nanoocr.data.source import Mixture, RowSource
 from nanoocr.errors import NanoOCRError, UsageError
 from nanoocr.image_process import MODES, Mode
 
@@ -41,7 +41,7 @@ MAX_UNUSABLE = 1000  # A stream gives up after this many consecutive draws witho
 class DataPlan:
     """Settings that shape the batches. A resumed run must not change any of them."""
 
-    source: Source
+    source: RowSource
     tokenizer: Tokenizer
     views: tuple[tuple[int, int], ...]
     batch_size: int  # sequences per step, over all ranks

@@ -34,7 +34,7 @@ HALF = re.compile("[\ud800-\udfff]")  # a lone surrogate: JSON can escape one, b
 # (`DataPlan.max_pictures`).
 MAX_PAGES = 64
 TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two mark a BigTIFF
-Picture = bytes | Image.Image  # an encoded file, or its decoded image
+RowPicture = bytes | Image.Image  # an encoded file, or its decoded image
 
 
 class Turn(NamedTuple):
@@ -53,7 +53,7 @@ class Row:
     """
 
     id: str
-    pictures: tuple[Picture, ...]
+    pictures: tuple[RowPicture, ...]
     turns: tuple[Turn, ...]
     source: str
     chars: str = ""  # characters whose places in the first picture are known
@@ -305,7 +305,7 @@ def page_pictures(
     return tuple(pictures)
 
 
-def all_pages(picture: Picture, name: str) -> tuple[Picture, ...]:
+def all_pages(picture: RowPicture, name: str) -> tuple[RowPicture, ...]:
     """The picture; for a PDF or a TIFF of several pages all pages, since the answer covers them all.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Where training rows come from: a `Source` returns the row for the number of a draw.
+"""Where training rows come from: a `RowSource` returns the row for the number of a draw.
 
 A draw is a pure function of its number. So one number is the whole position in the data, whoever asks. There
 are two kinds: pictures drawn on the fly (`SynthMix`), and weighted data sets (`Mixture`, of which a small
@@ -25,7 +25,7 @@ from nanoocr.data.task import Task, digest
 from nanoocr.errors import UsageError
 
 
-class Source(Protocol):
+class RowSource(Protocol):
     """(number of the draw, progress from 0 to 1) -> Row."""
 
     def __call__(self, draw: int, progress: float, /) -> Row:

@@ -24,7 +24,7 @@ from nanoocr.model.gpt import ROPE_BASE, SOFTCAP
 from nanoocr.pretrained.layouts import INDEX, named_by_index, weights_in
 
 # Reads one tensor when it is needed, because a checkpoint may be larger than memory.
-Reader = Callable[[], Tensor]
+TensorReader = Callable[[], Tensor]
 
 # ---------------------------------------------------------------------------------------------------------
 # Files: local ones, or those of the hub at a pinned revision
@@ -118,13 +118,13 @@ def fetch(source: str) -> Path:
 STATE_DICTS = ("state_dict", "model_state_dict", "model", "module")
 
 
-def open_weights(files: Sequence[Path]) -> dict[str, Reader]:
+def open_weights(files: Sequence[Path]) -> dict[str, TensorReader]:
     """Map each key to a reader, over the weight files among `files`. Only headers are read now.
 
     Raises:
         CheckpointError: a file is damaged, truncated or no plain tensors, or a key is in two files.
     """
-    readers: dict[str, Reader] = {}
+    readers: dict[str, TensorReader] = {}
     for file in files:
         if file.suffix == ".json":
             continue
@@ -135,7 +135,7 @@ def open_weights(files: Sequence[Path]) -> dict[str, Reader]:
     return readers
 
 
-def weights_of(file: Path) -> Iterator[tuple[str, Reader]]:
+def weights_of(file: Path) -> Iterator[tuple[str, TensorReader]]:
     """The keys of one file, each with its reader. Pickles may only hold plain tensors."""
     if file.suffix == ".safetensors":
         try:

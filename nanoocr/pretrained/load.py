@@ -28,7 +28,7 @@ from nanoocr.pretrained.files import (
     NEWER_NANOCHAT,
     OUR_MARK,
     OUR_SIZES,
-    Reader,
+    TensorReader,
     description_of,
     find_files,
     open_weights,
@@ -113,7 +113,7 @@ NEWER_KEYS = re.compile(r"resid_lambdas|x0_lambdas|value_embeds|ve_gate|smear_|b
 ROUND, MOST_PADDING = 64, 1024  # nanochat rounds the rows of its tables up to a multiple of ROUND
 
 
-def extend_rows(reader: Reader, vocab_size: int, *, rows: int, zero: bool) -> Tensor:
+def extend_rows(reader: TensorReader, vocab_size: int, *, rows: int, zero: bool) -> Tensor:
     """(V, D) -> (V + rows, D) fp32. Old rows keep every bit, and new rows are zero or the mean of the old.
 
     Rows above `vocab_size` that only round a table up belong to no token, and are cut off first.
@@ -180,14 +180,16 @@ def load_component(module: nn.Module, table: WeightSource, source: str) -> Repor
     return set_weights(module, table, open_weights(find_files(source)), source)
 
 
-def set_weights(module: nn.Module, table: WeightSource, readers: Mapping[str, Reader], source: str) -> Report:
+def set_weights(
+    module: nn.Module, table: WeightSource, readers: Mapping[str, TensorReader], source: str
+) -> Report:
     """Account for every key of a source, then set the weights in fp32.
 
     Raises:
         CheckpointError: the table does not know a key, a weight is missing, or a shape differs.
     """
     wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    parts: dict[str, dict[int, Reader]] = {}
+    parts: dict[str, dict[int, TensorReader]] = {}
     dropped, unknown = [], []
     for key, reader in readers.items():
         bare, name = bare_key(key, table, wanted)

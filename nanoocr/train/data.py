@@ -12,7 +12,7 @@ from nanoocr.config import PROMPT, ModelConfig
 from nanoocr.data.example import plan
 from nanoocr.data.loader import DataPlan
 from nanoocr.data.rows import BadRowError, Row, read_rows, row_from_synth
-from nanoocr.data.source import Mixture, Source, SynthMix, parse_curriculum, parse_mix, rows_source
+from nanoocr.data.source import Mixture, RowSource, SynthMix, parse_curriculum, parse_mix, rows_source
 from nanoocr.data.synth import ALL_KINDS, VALIDATION_SEED, find_fonts, make_sample
 from nanoocr.data.task import Task
 from nanoocr.errors import PictureError, UsageError
@@ -62,7 +62,7 @@ def plan_data(
     )
 
 
-def make_source(config: TrainConfig, tokenizer: Tokenizer, make_task: Callable[[str], Task]) -> Source:
+def make_source(config: TrainConfig, tokenizer: Tokenizer, make_task: Callable[[str], Task]) -> RowSource:
     """Make the source of rows: the data sets of --tasks, the file of --data, or pictures drawn live."""
     if config.data and config.tasks:
         raise UsageError("--data is one small file and --tasks are data sets: give one of the two")
@@ -113,7 +113,7 @@ def mix_tasks(config: TrainConfig, tokenizer: Tokenizer, make_task: Callable[[st
     return Mixture(named, tuple(weights.values()), config.seed)
 
 
-def first_prompt(source: Source) -> str:
+def first_prompt(source: RowSource) -> str:
     """The question that the run asks about pages: the prompt of the first data set that has one."""
     tasks = [task for _, task in source.tasks] if isinstance(source, Mixture) else []
     # Data sets with questions of their own have no prompt that would fit every page.

@@ -71,7 +71,7 @@ class SpeedConfig(PartConfig):
 
 
 @dataclass(frozen=True)
-class Views:
+class ModeViews:
     """The views of a mode by size: how many pictures, and for each (views, side)."""
 
     name: str
@@ -80,13 +80,13 @@ class Views:
 
 
 FULL_SIZE = (
-    Views("base, 1024", 4, ((1, 1024),)),
-    Views("gundam, 6 x 640 + 1024", 2, ((6, 640), (1, 1024))),
-    Views("tiny, 512", 16, ((1, 512),)),
-    Views("small, 640", 10, ((1, 640),)),
-    Views("large, 1280", 3, ((1, 1280),)),
+    ModeViews("base, 1024", 4, ((1, 1024),)),
+    ModeViews("gundam, 6 x 640 + 1024", 2, ((6, 640), (1, 1024))),
+    ModeViews("tiny, 512", 16, ((1, 512),)),
+    ModeViews("small, 640", 10, ((1, 640),)),
+    ModeViews("large, 1280", 3, ((1, 1280),)),
 )
-MINIATURE = (Views("128", 2, ((1, 128),)), Views("4 x 64 + 128", 1, ((4, 64), (1, 128))))
+MINIATURE = (ModeViews("128", 2, ((1, 128),)), ModeViews("4 x 64 + 128", 1, ((4, 64), (1, 128))))
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ def compiling(module: nn.Module, blocks: list[nn.Module], how: str, device: torc
 
 
 def encoder_speed(
-    encoder: DeepEncoder, sizes: ModelConfig, mode: Views, results: Results, how: str
+    encoder: DeepEncoder, sizes: ModelConfig, mode: ModeViews, results: Results, how: str
 ) -> dict[str, Any]:
     """Time all pictures of a mode, every view size in one pass."""
     device, dtype = results.config.torch_device, torch.bfloat16
@@ -239,7 +239,9 @@ def winner(lines: list[dict[str, Any]], start: str) -> str | None:
     return min(known, key=lambda line: line["both_ms"])["what"] if known else None
 
 
-def winners(lines: list[dict[str, Any]], side: int, length: int, mode: Views) -> Iterator[tuple[str, str]]:
+def winners(
+    lines: list[dict[str, Any]], side: int, length: int, mode: ModeViews
+) -> Iterator[tuple[str, str]]:
     """(question, answer): what won, and where the default is set, which nobody has measured yet."""
     today = f"GPU_POSITIONS={sam.GPU_POSITIONS}, GPU_SCORES_AT_ONCE={sam.GPU_SCORES_AT_ONCE}"
     for start, where in {
@@ -253,7 +255,7 @@ def winners(lines: list[dict[str, Any]], side: int, length: int, mode: Views) ->
             yield start, f"{best} (today's default: {where})"
 
 
-def measure_model(results: Results, modes: tuple[Views, ...], lengths: tuple[int, ...]) -> None:
+def measure_model(results: Results, modes: tuple[ModeViews, ...], lengths: tuple[int, ...]) -> None:
     """Measure encoder and GPT eager at every size, then compiled in two ways at the first sizes."""
     config = results.config
     assert isinstance(config, SpeedConfig)

@@ -59,7 +59,7 @@ def test_surplus_of_loop(ids, kept):
 
 
 def reference_forbidden(ids: list[int], n: int, window: int) -> set[int]:
-    """The rule as reference/deepencoder.md words it, by brute force."""
+    """The rule of the released code, by brute force."""
     prefix = ids[len(ids) - n + 1 :]
     starts = range(max(0, len(ids) - window), len(ids) - n + 1)
     return {ids[s + n - 1] for s in starts if ids[s : s + n - 1] == prefix}
