@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 BATCH_HELP = """\
 Reads files, folders, patterns, .tar archives (WebDataset's too) and .parquet files with pictures. The output
-folder gets pages-NNNNNN.parquet, one row for each page, and a ledger: after a kill or a full disk
-the same command with --resume goes on. At the end a summary in JSON goes to stdout.
+folder gets pages-NNNNNN.parquet, one row for each page, and a ledger. After a kill or a full disk the same
+command with --resume continues. At the end a summary in JSON goes to stdout.
 """
 RECALLED = ("format", "prompt", "mode", "min_confidence", "max_tokens")
 WORKERS_EACH = 8  # Most workers per processor. More is a slip of the finger, because each loads a model.
@@ -55,17 +55,24 @@ def add_batch_flags(batch: Parser) -> None:
     batch.add_argument(
         "--format",
         metavar="LIST",
-        help="also write a file beside for each input, as in --format=json,md,hocr,pdf, in DIR/files/",
+        help="also write files for each input, as in --format=json,md,hocr,pdf, in DIR/files/",
     )
-    batch.add_argument("--workers", metavar="N", type=positive, help="processes (default: one a processor)")
-    batch.add_argument("--threads", metavar="N", type=positive, help="of each worker (default: its share)")
+    batch.add_argument(
+        "--workers", metavar="N", type=positive, help="worker processes (default: one per processor)"
+    )
+    batch.add_argument(
+        "--threads",
+        metavar="N",
+        type=positive,
+        help="threads of each worker (default: its share of the processors)",
+    )
     batch.add_argument(
         "--pages_at_once",
         "--pages-at-once",
         metavar="N",
         type=positive,
         default=4,
-        help="pages that a worker is given together; models of whole pages decode them together (default: 4)",
+        help="pages that a worker gets at once; models of whole pages decode them together (default: 4)",
     )
     batch.add_argument(
         "--page_limit",
@@ -73,7 +80,7 @@ def add_batch_flags(batch: Parser) -> None:
         metavar="SECONDS",
         type=positive,
         default=900,
-        help="most seconds for one page (default: %(default)s)",
+        help="replace a worker that takes more seconds for one page (default: %(default)s)",
     )
     batch.add_argument(
         "--engine",
@@ -85,7 +92,7 @@ def add_batch_flags(batch: Parser) -> None:
         "--address", metavar="NAME", help="with --engine=ray: the cluster (default: a local one)"
     )
     add_model_flags(batch)
-    batch.add_argument("-q", "--quiet", action="store_true", help="say nothing on stderr but errors")
+    batch.add_argument("-q", "--quiet", action="store_true", help="print nothing on stderr except errors")
 
 
 def batch_command(arguments: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 READ_HELP = """\
 Text goes to stdout. One input gives its text alone; several inputs, or a folder, give a line
 "==> name <==" before each text. Pages of one PDF or TIFF are separated by a form feed. In a folder, every
-file that holds a picture or a PDF is read, whatever it is called. Messages go to stderr.
+file that contains a picture or a PDF is read, whatever its name is. Messages go to stderr.
 """
 
 MODEL_HELP = "model folder, or a run's folder for its newest step (default: the package's)"
@@ -91,9 +91,12 @@ def add_read_flags(read: Parser) -> None:
     add_model_flags(read)
     _add_speed_flags(read)
     read.add_argument(
-        "--pages", metavar="LIST", default="1-end", help="pages of PDFs and TIFFs, from 1, as in 1-3,7,end"
+        "--pages",
+        metavar="LIST",
+        default="1-end",
+        help="pages of PDFs and TIFFs to read, counted from 1, as in 1-3,7,end",
     )
-    read.add_argument("-q", "--quiet", action="store_true", help="say nothing on stderr but errors")
+    read.add_argument("-q", "--quiet", action="store_true", help="print nothing on stderr except errors")
 
 
 def _add_output_flags(read: Parser) -> None:
@@ -119,7 +122,7 @@ def _add_output_flags(read: Parser) -> None:
     read.add_argument(
         "--overlay",
         metavar="DIR",
-        help="also draw what was read on each page, as a PNG in this folder: see what went wrong",
+        help="also write each page with its reading drawn on it, as a PNG in this folder",
     )
 
 
@@ -128,7 +131,9 @@ def add_model_flags(read: Parser) -> None:
     read.add_argument(
         "--model", metavar="DIR", type=model_path, help="model or run folder (default: the package's)"
     )
-    read.add_argument("--prompt", metavar="TEXT", help="what to ask (default: what its training asked)")
+    read.add_argument(
+        "--prompt", metavar="TEXT", help="the question (default: the one that the model was trained with)"
+    )
     read.add_argument(
         "--mode",
         metavar="NAME",
@@ -140,15 +145,15 @@ def add_model_flags(read: Parser) -> None:
         "--min-confidence",
         metavar="P",
         type=share,
-        help="leave out what the model is less sure of, from 0 (nothing) to 1; for --mode=lines "
-        "(default: what was best on pages made for measuring)",
+        help="leave out text with less confidence, from 0 (leave out nothing) to 1; for --mode=lines "
+        "(default: the value that did best on drawn pages)",
     )
     read.add_argument(
         "--max_tokens",
         "--max-tokens",
         metavar="N",
         type=positive,
-        help="most tokens of a page, or of a line with --mode=lines (default: what fits the model)",
+        help="most tokens of a page, or with --mode=lines of a line (default: what fits the model)",
     )
     read.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: cuda if there is one)")
     read.add_argument(
@@ -163,13 +168,13 @@ def _add_speed_flags(read: Parser) -> None:
         metavar="N",
         type=positive,
         default=32,
-        help="how many pages are read together with --mode=view (default: %(default)s)",
+        help="pages that are read together with --mode=view (default: %(default)s)",
     )
     read.add_argument(
         "--threads",
         metavar="N",
         type=positive,
-        help="processors to use (default: those that have nothing to do, or OMP_NUM_THREADS)",
+        help="processors to use (default: OMP_NUM_THREADS, or the idle ones)",
     )
 
 

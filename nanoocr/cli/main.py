@@ -37,8 +37,8 @@ from nanoocr.commandline import run
 
 CONVERT_HELP = """\
 SRC is a hub name OWNER/NAME@REVISION (without a revision: the commit pinned in nanoocr/pretrained/files.py,
-or else main), a folder, or a file. What no source brings is fresh. Every key of a source is loaded or known
-to be useless; anything else ends the conversion.
+or else main), a folder, or a file. Parts that no source has are fresh. Every key of a source must be loaded
+or known to be useless; anything else ends the conversion.
 """
 
 
@@ -116,7 +116,7 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
         "--out",
         metavar="DIR",
         required=True,
-        help="gets gpt/ (transformers) and encoder/ (DeepSeek-OCR keys)",
+        help="folder for gpt/ (transformers) and encoder/ (DeepSeek-OCR keys)",
     )
     return parser, commands
 
@@ -147,7 +147,9 @@ def _add_convert_flags(convert: Parser) -> None:
     convert.add_argument(
         "--tokenizer", metavar="FILE", default="", help="tokenizer.json of ours or nanochat's tokenizer.pkl"
     )
-    convert.add_argument("--seed", metavar="N", type=int, default=0, help="of the weights no source brings")
+    convert.add_argument(
+        "--seed", metavar="N", type=int, default=0, help="seeds the weights that no source has"
+    )
     convert.add_argument(
         "--verify", action="store_true", help="refuse a GPT that does not know English; print what it says"
     )

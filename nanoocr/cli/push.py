@@ -10,7 +10,7 @@ from nanoocr.cli.flags import Parser
 
 PUSH_HELP = """\
 Sends weights, configuration, tokenizer, card and numbers to a hub (extra `hub`; HF_ENDPOINT and HF_TOKEN as
-that library takes them). Without --yes nothing is sent: the files are listed. The report shows lines of your
+that library takes them). Without --yes it sends nothing, and lists the files. The report shows lines of your
 own pages and is sent only with --with_report.
 """
 
@@ -20,8 +20,8 @@ def add_push_flags(parser: Parser) -> None:
     add: Any = parser.add_argument
     add("model", metavar="MODEL", help="model folder, as `nanoocr finetune` writes it")
     add("repo", metavar="OWNER/NAME", help="the model's name on the hub")
-    add("--yes", action="store_true", help="send it; without this it is a dry run")
-    add("--public", action="store_true", help="for everybody to see (default: private)")
+    add("--yes", action="store_true", help="send the files; without this flag they are only listed")
+    add("--public", action="store_true", help="let everybody see the model (default: private)")
     add("--with_report", "--with-report", action="store_true", help="send the report with its pictures, too")
 
 

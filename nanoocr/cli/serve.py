@@ -11,8 +11,8 @@ from nanoocr.cli.flags import MODEL_HELP, Parser, model_path, positive
 from nanoocr.errors import UsageError
 
 SERVE_HELP = """\
-Clients of OpenAI's interface read pictures with it: set their base_url to http://HOST:PORT/v1. A browser
-finds a page at http://HOST:PORT/. SIGTERM lets what is being read come to its end.
+Serves OpenAI's interface: set the base_url of a client to http://HOST:PORT/v1. A browser finds a page at
+http://HOST:PORT/. After SIGTERM the server finishes the requests that it is reading.
 """
 
 
@@ -46,10 +46,10 @@ def add_serve_flags(serve: Parser) -> None:
         "address (default: no address is fetched)",
     )
     for name, default, what in (
-        ("max_body_mb", 64, "most MiB of a request"),
-        ("max_queue", 128, "requests inside at a time; more are told to come again"),
-        ("max_pages", 200, "most pages of a document"),
-        ("timeout_s", 600, "most seconds of a request"),
+        ("max_body_mb", 64, "accept requests up to this size in MiB"),
+        ("max_queue", 128, "accept this many requests at a time; others are told to come again"),
+        ("max_pages", 200, "accept documents up to this many pages"),
+        ("timeout_s", 600, "end a request after this many seconds"),
     ):
         serve.add_argument(
             f"--{name}",
