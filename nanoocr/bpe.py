@@ -18,7 +18,7 @@ from typing import Any
 import tiktoken
 
 from nanoocr.errors import CheckpointError, UsageError
-from nanoocr.files import write_file
+from nanoocr.files import parse_json, write_file
 
 FORMAT = "nanoocr-tokenizer"
 VERSION = 1
@@ -274,7 +274,7 @@ def _train_merges(texts: Iterable[str], count: int) -> list[TokenBytes]:
 
 def _parse(text: str) -> tuple[list[TokenBytes], str]:
     """Parse tokens and pattern out of the JSON text; a ValueError says in one clause what is wrong."""
-    content = json.loads(text)
+    content = parse_json(text)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f'it does not say "format": "{FORMAT}".')
     if content.get("version") != VERSION:

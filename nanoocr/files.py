@@ -23,6 +23,20 @@ MANIFEST = "manifest.json"
 MANIFEST_VERSION = 1
 
 
+def parse_json(text: str | bytes | bytearray) -> Any:
+    """What a JSON text that others wrote says.
+
+    Python's parser gives up at some thousand brackets within brackets with an error of another kind.
+
+    Raises:
+        ValueError: it is not JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def read_json_list(path: Path, of: str = "rows", mend: str = "give another file") -> list[Any]:
     """Read a JSON list. Errors call its entries `of`, and `mend` says what to do if there is no such file.
 
@@ -30,7 +44,7 @@ def read_json_list(path: Path, of: str = "rows", mend: str = "give another file"
         UsageError: the file cannot be read, is not JSON, or is not a list.
     """
     try:
-        entries = json.loads(path.read_bytes())
+        entries = parse_json(path.read_bytes())
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}): {mend}") from error
     except ValueError as error:

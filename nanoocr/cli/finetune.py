@@ -50,6 +50,12 @@ def add_finetune_flags(parser: Parser) -> None:
         default=0.0,
         help="weight of the loss that names letters, for data with boxes of words (default: %(default)s)",
     )
+    _add_measuring_flags(parser)
+
+
+def _add_measuring_flags(parser: Parser) -> None:
+    """Add the flags that say what is held out and measured, on which machine, and what is accepted."""
+    add: Any = parser.add_argument
     add("--drawn", metavar="P", type=float, default=0.5, help="share of drawn lines (default: %(default)s)")
     add(
         "--hold_out",

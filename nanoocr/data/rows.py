@@ -23,7 +23,7 @@ from PIL import Image
 
 from nanoocr.data.synth import SynthSample
 from nanoocr.errors import PictureError, UsageError
-from nanoocr.files import read_json_list
+from nanoocr.files import parse_json, read_json_list
 from nanoocr.pages import PageRanges, count_pages, name_of, open_source
 from nanoocr.pictures import open_image
 
@@ -196,7 +196,7 @@ def row_from_record(record: dict[str, Any], name: str, beside: Path | None = Non
 def _listed(value: Any) -> list[Any]:
     """Return a list as it is, decode a JSON list, and put a single picture or turn into a list."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
-        value = json.loads(value)
+        value = parse_json(value)
     return value if isinstance(value, list) else [value]
 
 

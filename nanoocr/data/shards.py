@@ -7,7 +7,6 @@ and shuffle within a piece.
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import pyarrow.parquet as pq
 
 from nanoocr.data.rows import BadRowError
 from nanoocr.errors import UsageError
+from nanoocr.files import parse_json
 from nanoocr.folders import files_below
 
 # Pieces that a process keeps may take this much memory; row streams stand in different ones.
@@ -137,7 +137,7 @@ def without_json(value: Any, kind: pa.DataType) -> Any:
     Arrow marks such columns as `arrow.json`, but pyarrow returns their documents as texts, with quotes.
     """
     if getattr(kind, "extension_name", "") == "arrow.json":
-        return json.loads(value) if isinstance(value, (str, bytes)) else value
+        return parse_json(value) if isinstance(value, (str, bytes)) else value
     if pa.types.is_struct(kind) and isinstance(value, dict):
         return {field.name: without_json(value[field.name], field.type) for field in kind}
     if isinstance(value, list) and hasattr(kind, "value_type"):

@@ -7,7 +7,6 @@ rotated pages.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from nanoocr.eval.boxes import TextBox, format_boxes, quads
 from nanoocr.eval.made_pages import TURNS, empty_samples, turned_samples
 from nanoocr.eval.samples import EvalSample, SampleSet, collect, load_synthetic, read_truth
 from nanoocr.eval.store import find_predictions
+from nanoocr.files import parse_json
 
 FOX = "fox_pages"
 FOX_ANSWERS = f"{FOX}/answers"
@@ -63,7 +63,7 @@ def _rows(file: Path) -> Iterator[dict[str, Any] | str]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError:
             row = None
         yield row if isinstance(row, dict) else f"{file.name}, line {number}: not a JSON object"

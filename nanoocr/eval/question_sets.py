@@ -11,7 +11,6 @@ by the VQA challenge's accuracy (nanoocr/eval/vqa.py). A sample's truth is its m
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from nanoocr.errors import UsageError
 from nanoocr.eval.metrics import anls
 from nanoocr.eval.samples import QUESTION, EvalSample, SampleSet, collect
 from nanoocr.eval.vqa import textvqa_accuracy
+from nanoocr.files import parse_json
 from nanoocr.folders import SUFFIXES
 
 LEAST_ANSWERS = 2  # TextVQA leaves out each person in turn, so a question needs at least two answers
@@ -38,7 +38,7 @@ def load_questions(path: str | Path, per_group: int = 0) -> SampleSet:
     """
     file = _the_file(Path(path))
     try:
-        rows = json.loads(file.read_bytes().decode("utf-8-sig"))["data"]
+        rows = parse_json(file.read_bytes().decode("utf-8-sig"))["data"]
     except OSError as error:
         raise UsageError(f"{file}: cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError) as error:

@@ -21,7 +21,7 @@ from nanoocr.config import PROMPT
 from nanoocr.data.synth import ALL_KINDS, KINDS, QUESTION_KINDS, VALIDATION_SEED, find_fonts, make_sample
 from nanoocr.data.synth.fonts import Font
 from nanoocr.errors import PictureError, UsageError
-from nanoocr.files import read_text
+from nanoocr.files import parse_json, read_text
 from nanoocr.folders import TEXTS, files_below, pair_texts
 from nanoocr.pages import PageRanges, count_pages, is_pdf, open_source
 from nanoocr.pictures import open_image
@@ -252,7 +252,7 @@ def _manifest_samples(path: Path, prompt: str) -> Iterator[EvalSample | str]:
             continue
         name = f"{path.name}, line {number}"
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             values = [row[key] for key in ("dataset", "id", "kind", "image", "text")]
         except ValueError:
             yield f"{name}: not JSON"
@@ -294,7 +294,7 @@ def _manifest_row(
 def _entries(text: str) -> list[Any]:
     """The entries of a JSON list; [] where the text is something else."""
     try:
-        entries = json.loads(text)
+        entries = parse_json(text)
     except ValueError:
         return []
     return entries if isinstance(entries, list) else []

@@ -26,7 +26,7 @@ from torch.overrides import TorchFunctionMode
 from nanoocr.bpe import Tokenizer
 from nanoocr.config import PROMPT, ModelConfig, config_from_dict, config_to_dict
 from nanoocr.errors import CheckpointError
-from nanoocr.files import read_folder, read_manifest, write_file, write_folder
+from nanoocr.files import parse_json, read_folder, read_manifest, write_file, write_folder
 from nanoocr.model.glyph_heads import PatchHead
 from nanoocr.model.resize import format_views, resized_config
 from nanoocr.model.vlm import VLM
@@ -144,7 +144,7 @@ def _about(folder: str | Path) -> dict[str, Any]:
     """What a model folder says of its training."""
     path = model_folder(folder) / CONFIG
     try:
-        about = json.loads(path.read_bytes()).get("about", {})
+        about = parse_json(path.read_bytes()).get("about", {})
     except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error})") from error
     return about if isinstance(about, dict) else {}
@@ -177,7 +177,7 @@ def read_config(content: bytes, path: Path) -> ModelConfig:
         CheckpointError: not JSON, of another format version, or not a model of this code.
     """
     try:
-        data = json.loads(content)
+        data = parse_json(content)
         version, model = data["format_version"], data["model"]
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: not a model configuration ({error!r})") from error

@@ -5,7 +5,6 @@ hub name or path -> `find_files` -> `open_weights` (key -> reader); `read_gpt_co
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from nanoocr.config import MAX_SIZE, GPTConfig
 from nanoocr.errors import CheckpointError
+from nanoocr.files import parse_json
 from nanoocr.model.gpt import ROPE_BASE, SOFTCAP
 from nanoocr.pretrained.layouts import INDEX, named_by_index, weights_in
 
@@ -191,7 +191,7 @@ def read_gpt_config(source: str) -> GPTConfig:
     if path is None:
         raise CheckpointError(f"{source}: has no meta_NNNNNN.json or config.json beside the weights")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_text(encoding="utf-8"))
         sizes = transformers_sizes(data) if path.name == "config.json" else data["model_config"]
         refuse_sliding_windows(sizes, path)
         config = GPTConfig(**{field: whole_number(field, sizes[field]) for field in GPT_SIZES})

@@ -13,12 +13,12 @@ The first of these that exists is taken:
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from nanoocr.errors import CheckpointError
+from nanoocr.files import parse_json
 
 INDEX = ".index.json"
 WHOLE, OLD_WHOLE = "model.safetensors", "pytorch_model.bin"
@@ -60,7 +60,7 @@ def named_by_index(index: Path) -> list[str]:
         CheckpointError: it is no index, or a part is missing.
     """
     try:
-        parts = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        parts = sorted(set(parse_json(index.read_text(encoding="utf-8"))["weight_map"].values()))
         well_formed = bool(parts) and all(Path(part).name == part for part in parts)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{index}: not an index of weight files ({error!r})") from error

@@ -8,7 +8,6 @@ hub name or local files -> `open_weights` (files.py) -> a table -> the module ->
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from nanoocr.config import config_from_dict
 from nanoocr.errors import CheckpointError
+from nanoocr.files import parse_json
 from nanoocr.model.deepencoder import DeepEncoder
 from nanoocr.model.folder import Report
 from nanoocr.model.gpt import GPT, ROPE_BASE, SOFTCAP
@@ -141,7 +141,7 @@ def check_vision_config(source: str, kinds: tuple[str, ...], ours: Mapping[str, 
     if path is None or path.name != "config.json":
         return
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_text(encoding="utf-8"))
         kind = data.get("model_type", kinds[0])
         stated = data.get("vision_config") or data
         different = [name for name, value in ours.items() if stated.get(name, value) != value]
@@ -164,7 +164,7 @@ def check_exported_sizes(encoder: DeepEncoder, source: str) -> None:
     if not path.is_file():
         return
     try:
-        stated = config_from_dict(json.loads(path.read_text(encoding="utf-8")))
+        stated = config_from_dict(parse_json(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, CheckpointError) as error:
         raise CheckpointError(f"{path}: not a model configuration ({error})") from error
     ours = {"sam": asdict(encoder.sam_model.config), "clip": asdict(encoder.vision_model.config)}

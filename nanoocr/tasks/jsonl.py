@@ -21,7 +21,7 @@ from pathlib import Path
 from nanoocr.data.rows import BadRowError, Row, checked_row
 from nanoocr.data.task import Task
 from nanoocr.errors import UsageError
-from nanoocr.files import read_json_list
+from nanoocr.files import parse_json, read_json_list
 from nanoocr.tasks.chat import read_messages
 from nanoocr.tasks.common import answered, existing, file_bytes, turns_of
 
@@ -64,7 +64,7 @@ class Jsonl(Task):
         """One row, its pictures still encoded."""
         name = self._name(index)
         try:
-            record = json.loads(self._line(index))
+            record = parse_json(self._line(index))
         except ValueError as error:
             raise BadRowError(f"{name}: not JSON ({error})") from error
         if not isinstance(record, dict):

@@ -12,7 +12,6 @@ empty, which is the truth about that page.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from nanoocr.data.rows import BadRowError, Row, checked_row, page_pictures
 from nanoocr.data.shards import Shards
 from nanoocr.data.task import ParquetTask
 from nanoocr.errors import PictureError
+from nanoocr.files import parse_json
 from nanoocr.pages import PageRanges
 from nanoocr.tasks.common import existing, read_text
 from nanoocr.tasks.folder import Folder
@@ -80,7 +80,7 @@ def _response(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     if "response" not in record:
         return record
     try:
-        about = json.loads(record["response"])
+        about = parse_json(record["response"])
     except (TypeError, ValueError) as error:
         raise BadRowError(f"{name}: response is not JSON ({error})") from error
     if not isinstance(about, dict):

@@ -16,6 +16,7 @@ from nanoocr.config import PROMPT
 from nanoocr.data.rows import BadRowError, Row, checked_row
 from nanoocr.data.task import Task
 from nanoocr.errors import UsageError
+from nanoocr.files import parse_json
 from nanoocr.tasks.common import answered, existing, file_bytes, read_text
 
 FIELDS = ("company", "date", "address", "total")
@@ -70,7 +71,7 @@ class Sroie(Task):
     def _fields(self, stem: str, name: str) -> str:
         text = read_text(self._file(stem, name, "entities/{}.txt", "key/{}.json"), name)
         try:
-            values = json.loads(text)
+            values = parse_json(text)
             fields = {field: values[field] for field in FIELDS if field in values}
         except (ValueError, TypeError) as error:
             raise BadRowError(f"{name}: its key fields are no JSON object ({error})") from error

@@ -11,7 +11,6 @@ baseline (not empty, no loop at the end, no foreign script), which every documen
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ from typing import Any
 from nanoocr.errors import UsageError
 from nanoocr.eval.metrics import bootstrap_interval_by_group
 from nanoocr.eval.olmocr.checks import HEADINGS, SIDES, PageTest, normalise, run_test
-from nanoocr.files import read_text
+from nanoocr.files import parse_json, read_text
 
 RUN = ("present", "absent", "order", "table", "baseline")
 NOT_RUN = ("math", "format", "footnote")
@@ -128,7 +127,7 @@ def _parse(line: str, file: str) -> PageTest:
     Raises:
         ValueError: it says what is wrong with the line (JSON's own error is a ValueError).
     """
-    data = json.loads(line)
+    data = parse_json(line)
     if not isinstance(data, dict):
         raise ValueError("not a JSON object")
     missing = [
