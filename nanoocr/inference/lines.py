@@ -102,7 +102,7 @@ class PageReading:
     confidence: float | None
     truncated: bool = False
     left_out: int = 0  # strips below the least confidence
-    completions: tuple[Completion, ...] = ()  # of the strips whose text stands in the lines, in its order
+    completions: tuple[Completion, ...] = ()  # one per strip whose text is in the lines, in the same order
     kept: int = 0  # strips with a text that is believed
 
 

@@ -30,7 +30,7 @@ from nanoocr.serve.decoder import CancelledError, Decoder
 
 THREADS = 64  # requests that are read at the same time; others wait in the queue
 STRIPS_OF_STREAM = 32  # of a page that are read before the next ones, where they are shown from its top on
-MOST_PIXELS = 200_000_000  # of all pages in work: some 2 GB with what reading makes of them
+MOST_PIXELS = 200_000_000  # pages in work hold at most this, some 2 GB with what reading makes of them
 # pdfium takes one caller at a time in the whole process.
 OPENING = threading.Lock()
 
