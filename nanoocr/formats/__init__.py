@@ -113,10 +113,15 @@ def write_document(
         UsageError: no such format, or the input lies where its output would go.
         OutputError: a file cannot be written.
     """
-    written = Written([], list(_notes(pages, names)))
+    from nanoocr.formats.clean import clean
+
+    cleaned = [clean(page) for page in pages]  # once for all formats
+    notes = [note for one in cleaned for note in one.notes]
+    written = Written([], [*notes, *_without_places(pages, names)])
     for name in names:
         path = stem.with_name(f"{stem.name}{find_format(name).suffix}")
-        _write_document(pages, name, path, sources, written)
+        _refuse_input(path, pages[0].file)
+        _write_document([one.page for one in cleaned], name, path, sources, written)
     return written
 
 
@@ -181,13 +186,10 @@ def _render_noting(
     return pdf
 
 
-def _notes(document: Sequence[PageLike], names: Sequence[str]) -> Iterable[str]:
-    """What cleaning changed, and what has no place in the formats asked for."""
-    from nanoocr.formats.clean import clean
-
+def _without_places(document: Sequence[PageLike], names: Sequence[str]) -> Iterable[str]:
+    """Of which pages the formats asked for hold no text, since nobody knows where it stands."""
     with_places = [name for name in names if name not in _WITHOUT_PLACES]
     for page in document:
-        yield from clean(page).notes
         if page.text.strip() and not page.lines and with_places:
             name = page.file if page.page == 1 else f"{page.file}, page {page.page}"
             yield f"{name}: its text has no places, so {', '.join(with_places)} hold none of it."

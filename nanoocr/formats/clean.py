@@ -30,7 +30,12 @@ class Cleaned:
 
 
 def clean(page: PageLike) -> Cleaned:
-    """The page with only allowed characters, boxes inside the picture, and words in every line."""
+    """The page with only allowed characters, boxes inside the picture, and words in every line.
+
+    A page that this function has made is given back, so that several formats share the work.
+    """
+    if isinstance(page, TextPage) and page.is_clean:
+        return Cleaned(page, ())
     counts: Counter[str] = Counter()
     # Without a size the boxes say how large the page must be, and a page has at least one pixel.
     width, height = (max(1, math.ceil(side)) for side in _size(page))
@@ -51,6 +56,7 @@ def clean(page: PageLike) -> Cleaned:
         quarter_turns=page.quarter_turns % 4,
         error=None if page.error is None else _allowed(page.error, Counter()),
         text=text,
+        is_clean=True,
     )
     return Cleaned(cleaned_page, tuple(_notes(page, counts)))
 

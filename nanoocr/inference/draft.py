@@ -28,6 +28,7 @@ TWICE = 1.5  # two columns that name the same narrow letter hold two of it from 
 BLANK = 0.45  # a blank is at least so much further than two letters stand apart, in widths of a letter
 WINDOW = 6  # agreeing tokens from which on what stands before them no longer matters to the alignment
 AHEAD = 6  # tokens of a draft that may be skipped at a time
+BEHIND = 12  # tokens that a draft may lack
 PATIENCE = 1  # passes in a row without one accepted token after which little is proposed at a time
 LITTLE = 4  # tokens, then
 SURE = 0.8  # what the model must be of a token behind a mistake of the draft to mend the draft by it
@@ -42,7 +43,7 @@ def draft_texts(logits_VHWSK: Tensor) -> list[str]:
     expected_VCK = chances[..., 1:].sum(1)  # how many of each character a column holds
     shares, classes = expected_VCK.max(-1)
     # A letter on a border gives half its probability to each side, so only the sum tells which it is.
-    _, both = (expected_VCK[:, 1:] + expected_VCK[:, :-1]).max(-1)  # of two neighbours together
+    _, both = (expected_VCK[:, 1:] + expected_VCK[:, :-1]).max(-1)  # best score of two neighbours together
     mass = expected_VCK.sum(-1)
     numbers = (tensor.tolist() for tensor in (mass, shares, classes, both))
     return [with_blanks(letters_of(*view)) for view in zip(*numbers)]
@@ -142,14 +143,18 @@ BLANK_TOKEN = 32  # " " in a vocabulary whose first 256 entries are the bytes; i
 
 def behind(said: Sequence[int], tokens: Sequence[int]) -> int:
     """The place in `tokens` up to which they are the likeliest form of `said`, by edit distance."""
-    # A draft is never more than a few tokens ahead, which bounds the columns of the table.
+    # A draft is never more than a few tokens ahead and seldom far behind: of the table a band is enough.
     width = min(len(tokens), len(said) + AHEAD)
-    costs = list(range(width + 1))
+    costs, far = list(range(width + 1)), len(said) + width
     for number, token in enumerate(said, 1):
-        row = [number]
-        for place in range(1, width + 1):
+        first, last = max(1, min(number - BEHIND, width)), min(width, number + AHEAD)
+        row = [far] * (width + 1)
+        left = row[first - 1] = number if first == 1 else far
+        for place in range(first, last + 1):
             exchanged = costs[place - 1] + (tokens[place - 1] != token)
-            row.append(min(exchanged, costs[place] + 1, row[-1] + 1))
+            above = costs[place]
+            left = min(left, above) + 1
+            row[place] = left = exchanged if exchanged < left else left
         costs = row
     # The draft goes on behind what was said, so its best end may be any column of the last row.
     least = min(costs)

@@ -12,7 +12,6 @@ import codecs
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import Literal, NamedTuple
 
 import torch
@@ -23,9 +22,10 @@ from nanoocr.errors import UsageError
 from nanoocr.image_process import PictureViews, as_picture, count_picture_tokens
 from nanoocr.inference.draft import Draft, agreeing
 from nanoocr.inference.encode import encode_and_draft, encode_pictures
+from nanoocr.inference.judge import Judged, judge
 from nanoocr.inference.sampling import Loop, Sampler, SamplingConfig, likeliest, stopped_by_loop
+from nanoocr.model.cache import KVCache
 from nanoocr.model.glyph_heads import PatchHead
-from nanoocr.model.gpt import KVCache
 from nanoocr.model.vlm import VLM
 
 Status = Literal["ok", "truncated", "repetition"]
@@ -268,7 +268,6 @@ class Engine:
             drafts.append(Draft(self.tokenizer.encode(own[0]) if len(own) == 1 else []))
         return vision, drafts
 
-    @torch.inference_mode()
     def _judge(
         self,
         cache: KVCache,
@@ -276,26 +275,8 @@ class Engine:
         proposals: list[list[int]],
         vision: Tensor | None,
         never: Tensor,
-    ) -> list[tuple[list[int], list[float]]]:
-        """Feed inputs and proposals: what each row says in place of every proposed token and behind the last.
-
-        Ids and probabilities, one more of each than tokens are proposed.
-        """
-        lines = [[*given, *proposed] for given, proposed in zip(inputs, proposals)]
-        packed = cache.pack([len(line) for line in lines])
-        ids_1P = torch.tensor([[token for line in lines for token in line]], device=self.model.device)
-        hidden_1PC = self.model.gpt(self.model.embed(ids_1P, vision), cache, packed=packed)
-        # Only what stands behind an input's last token and behind each proposed one is asked.
-        ends = list(accumulate(map(len, lines)))
-        spans = [range(end - len(proposed) - 1, end) for end, proposed in zip(ends, proposals)]
-        asked = torch.tensor([place for span in spans for place in span], device=self.model.device)
-        asked_PC = hidden_1PC[0, asked]
-        logits_PV = self.model.logits(asked_PC)
-        ids_P = logits_PV.masked_fill(never, float("-inf")).argmax(-1)
-        chosen_P = logits_PV.gather(-1, ids_P[:, None])[:, 0] - logits_PV.logsumexp(-1)
-        ids, probabilities = ids_P.tolist(), chosen_P.exp().tolist()
-        ends = list(accumulate(len(proposed) + 1 for proposed in proposals))
-        return [(ids[a:b], probabilities[a:b]) for a, b in zip([0, *ends], ends)]
+    ) -> list[Judged]:
+        return judge(self.model, cache, inputs, proposals, vision, never)
 
     def take(self, row: Row, token: int, probability: float, sampling: SamplingConfig) -> None:
         """Add a token to its row and see whether the row has ended."""

@@ -22,12 +22,13 @@ from nanoocr.document import join_lines
 from nanoocr.errors import CheckpointError, PictureError, UsageError
 from nanoocr.image_process import Mode, count_picture_tokens, fit_picture
 from nanoocr.image_process import mode as find_mode
+from nanoocr.inference.assemble import PageReading
 from nanoocr.inference.doubt import doubt_of_lines, doubt_of_view
 from nanoocr.inference.engine import MAX_BATCH, Engine, Request
-from nanoocr.inference.lines import LEAST_CONFIDENCE, LineReader, PageReading
+from nanoocr.inference.lines import LEAST_CONFIDENCE, LineReader
 from nanoocr.inference.page import Page, error_page, make_page, with_doubt
 from nanoocr.inference.sampling import SamplingConfig
-from nanoocr.machine import check_device, choose_threads, use_threads
+from nanoocr.machine import check_device, choose_threads, has_fast_bf16, use_threads
 from nanoocr.model.folder import load_heads, load_manner, load_model, model_folder
 from nanoocr.model.vlm import VLM
 from nanoocr.pages import ALL_PAGES, PageRanges, Picture, Source, check_source, open_source
@@ -66,8 +67,8 @@ class Reader:
                 gundam, gundam-m). None is what the model was made for.
             min_confidence: in `lines`, what the model is less sure of is left out as no text; 0 keeps all.
                 None is what was best on pages made for measuring.
-            drafts: let the model's glyph head draft the text of a strip, where its folder has one. The text
-                is the same and is read faster.
+            drafts: let the model's glyph head draft the text of a strip, where its folder has one. It is
+                read faster, and in float32 the text is the same.
 
         Raises:
             CheckpointError: the folder is missing, damaged, or of another format version.
@@ -383,17 +384,16 @@ def choose_device(name: str | None) -> torch.device:
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The dtype called `name`; `auto` is bfloat16 on a GPU that has it, else float32.
+    """The dtype called `name`; `auto` is bfloat16 where the device multiplies it in hardware, else float32.
 
-    On a CPU bfloat16 is left to those who ask for it. Measured with AVX512-BF16, two cores and the nano size:
-    1.6 times the tokens per second in batches of 32, no gain at 8, a loss of a quarter for a single page.
+    On a CPU that takes AVX512-BF16 or AMX. A text may differ in a letter here and there between the two; on
+    real pages neither is better (docs/log.md, 2026-11-29).
 
     Raises:
         UsageError: the name is none of these.
     """
     if name == "auto":
-        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if fast else torch.float32
+        return torch.bfloat16 if has_fast_bf16(device.type) else torch.float32
     if name not in DTYPES:
         raise UsageError(f"unknown dtype {name!r}: choose auto, {' or '.join(DTYPES)}")
     return DTYPES[name]

@@ -172,7 +172,10 @@ def _warp_affine(pixels: np.ndarray, to_pixels: np.ndarray, width: int) -> np.nd
     """A strip (64, W, 3) uint8 out of pixels; `to_pixels` (2, 3) leads from the strip to them."""
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
     shape = (width, STRIP_HEIGHT)
-    return cv2.warpAffine(pixels, to_pixels, shape, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    grey = bool((pixels[..., :1] == pixels[..., 1:]).all())
+    pixels = np.ascontiguousarray(pixels[..., 0]) if grey else pixels  # a third of the work, the same result
+    warped = cv2.warpAffine(pixels, to_pixels, shape, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.merge([warped] * 3) if grey else warped
 
 
 def _view_width(ink_width: int) -> int:
@@ -199,7 +202,14 @@ def _paper_colour(pixels: np.ndarray, inside: np.ndarray, used: tuple[int, int])
     # A quarter of the pixels tells the median as well.
     thin, sample = rim[::2, ::2], pixels[::2, ::2]
     chosen = sample[thin] if thin.any() else sample.reshape(-1, 3)
-    return np.median(chosen, axis=0).astype(np.uint8)
+    return np.array([_median(channel) for channel in chosen.T], dtype=np.uint8)
+
+
+def _median(values: np.ndarray) -> int:
+    """The median of bytes, rounded down: counting them is several times as fast as sorting them."""
+    up_to = np.bincount(values, minlength=256).cumsum()
+    low, high = np.searchsorted(up_to, [(len(values) - 1) // 2, len(values) // 2], side="right")
+    return int(low + high) // 2
 
 
 def _foreign(line: TextLine, to_page: np.ndarray, width: int) -> np.ndarray:

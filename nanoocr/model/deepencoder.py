@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from nanoocr.config import ModelConfig
 from nanoocr.model.clip import Clip
 from nanoocr.model.layers import Linear
+from nanoocr.model.row import clip_in_row, fits_in_row, sam_in_row
 from nanoocr.model.sam import Sam
 
 
@@ -88,7 +89,22 @@ class DeepEncoder(nn.Module):
         groups: dict[tuple[int, ...], list[int]] = {}
         for i, view in enumerate(views):
             groups.setdefault(tuple(view.shape), []).append(i)
-        return [(indices, self(torch.stack([views[i] for i in indices]))) for indices in groups.values()]
+        stacks = [torch.stack([views[i] for i in indices]) for indices in groups.values()]
+        sizes = [(stack.size(2), stack.size(3)) for stack in stacks]
+        if len(stacks) > 1 and not torch.is_grad_enabled() and fits_in_row(self.sam_model, sizes):
+            return list(zip(groups.values(), self.encode_in_row(stacks), strict=True))
+        return [(indices, self(stack)) for indices, stack in zip(groups.values(), stacks, strict=True)]
+
+    def encode_in_row(self, stacks: Sequence[Tensor]) -> list[VisionFeatures]:
+        """`forward` of each stack of views, which have one height, without gradients."""
+        seen = sam_in_row(self.sam_model, stacks)
+        clips = clip_in_row(self.vision_model, [one.grid for one in seen])
+        found = []
+        for (patches, grid), clip in zip(seen, clips, strict=True):
+            sam = grid.flatten(2).transpose(1, 2)
+            projected = self.projector(torch.cat([clip, sam], dim=-1)).unflatten(1, grid.shape[-2:])
+            found.append(VisionFeatures(patches, sam, clip, projected, tokens=self.arrange(projected)))
+        return found
 
     def picture_tokens(self, groups: Groups, grids: Sequence[tuple[int, int]]) -> Tensor:
         """The vision tokens of all pictures, one behind the other: (sum of their N, D).
@@ -107,7 +123,7 @@ class DeepEncoder(nn.Module):
                 tiles_THWD = torch.stack([projected[i] for i in range(first, first + R * K)])
                 # The tiles become one mosaic before newlines are set, so that a text line runs across tiles.
                 parts.append(self.rows(stitch(tiles_THWD, (R, K))[None])[0])
-            parts.append(tokens[first + R * K])  # of the overview, with the separator at its end
+            parts.append(tokens[first + R * K])  # the overview's tokens, with the separator at the end
             first += R * K + 1
         return torch.cat(parts)
 

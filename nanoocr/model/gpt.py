@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nanoocr.config import GPTConfig
+from nanoocr.model.cache import KVCache, Packed
 from nanoocr.model.layers import Linear, attend
 
 ROPE_BASE = 10_000.0
@@ -43,99 +44,15 @@ def rotate(x_BTND: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     # nanochat turns by minus the angle. The sign cancels in products of queries and keys, but not against
     # weights that were trained with it.
     first, second = x_BTND.float().chunk(2, dim=-1)
-    turned = torch.cat([first * cos + second * sin, second * cos - first * sin], dim=-1)
+    if torch.is_grad_enabled():
+        turned = torch.cat([first * cos + second * sin, second * cos - first * sin], dim=-1)
+        return turned.to(x_BTND.dtype)
+    # The same without gradients, written where it belongs: every tensor less is a pass over memory less.
+    turned = torch.empty_like(x_BTND, dtype=torch.float32)
+    left, right = turned.chunk(2, dim=-1)
+    torch.mul(first, cos, out=left).addcmul_(second, sin)
+    torch.mul(second, cos, out=right).addcmul_(first, sin, value=-1)
     return turned.to(x_BTND.dtype)
-
-
-class KVCache:
-    """Keys and values of every layer, allocated once; each row has its own length.
-
-    `keys` and `values` are (layers, B, K, capacity, D). Rows are right-padded: row b holds valid entries at
-    0 .. lengths[b]-1, whatever lies behind is hidden by the mask and overwritten by later tokens.
-    """
-
-    def __init__(
-        self, config: GPTConfig, *, batch: int, capacity: int, dtype: torch.dtype, device: torch.device | str
-    ) -> None:
-        width = config.n_embd // config.n_head
-        # Allocated once: growing by one token at a time would copy the whole cache at every step.
-        shape = (config.n_layer, batch, config.n_kv_head, capacity, width)
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
-        self.lengths = torch.zeros(batch, dtype=torch.long, device=device)
-        self.used = 0  # longest row after the forward pass under way: bounds what attention reads
-
-    def positions(self, T: int) -> Tensor:
-        """(B, T) positions of the next T tokens of each row; refuses to run over the capacity."""
-        positions = self.lengths[:, None] + torch.arange(T, device=self.lengths.device)
-        self.used = int(positions.max()) + 1
-        if self.used > self.keys.size(3):
-            raise ValueError(f"KV cache of capacity {self.keys.size(3)} cannot hold {self.used} positions")
-        return positions
-
-    def insert(self, layer: int, k_BKTD: Tensor, v_BKTD: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Write T new entries per row at `positions` (B, T); return what may be read, (B, K, S, D) each."""
-        # Rows have different lengths, so each one writes at places of its own: a slice cannot say that.
-        rows = torch.arange(positions.size(0), device=positions.device)[:, None]
-        self.keys[layer][rows, :, positions] = k_BKTD.transpose(1, 2)
-        self.values[layer][rows, :, positions] = v_BKTD.transpose(1, 2)
-        return self.keys[layer, :, :, : self.used], self.values[layer, :, :, : self.used]
-
-    def insert_packed(
-        self, layer: int, k_PKD: Tensor, v_PKD: Tensor, packed: Packed
-    ) -> tuple[Tensor, Tensor]:
-        """As `insert`, of rows that get different numbers of tokens."""
-        self.keys[layer][packed.rows, :, packed.positions] = k_PKD
-        self.values[layer][packed.rows, :, packed.positions] = v_PKD
-        return self.keys[layer, :, :, : self.used], self.values[layer, :, :, : self.used]
-
-    def pack(self, counts: list[int]) -> Packed:
-        """Where `counts[b]` new tokens of every row b go; refuses to run over the capacity."""
-        device, longest = self.lengths.device, max(counts)
-        counts_B = torch.tensor(counts, device=device)
-        rows = torch.repeat_interleave(torch.arange(len(counts), device=device), counts_B)
-        # Sums before a row, not including it: where its tokens start in the packed sequence.
-        starts_B = counts_B.cumsum(0) - counts_B
-        places = torch.arange(len(rows), device=device) - starts_B[rows]  # within their rows
-        positions = self.lengths[rows] + places
-        self.used = int(positions.max()) + 1
-        if self.used > self.keys.size(3):
-            raise ValueError(f"KV cache of capacity {self.keys.size(3)} cannot hold {self.used} positions")
-        return Packed(rows, positions, rows * longest + places, (len(counts), longest))
-
-    def keep_rows(self, rows: list[int]) -> None:
-        """Drop all rows but `rows` (indices, ascending).
-
-        Only the used part of the rows that move is copied: copying the whole capacity whenever a row ends
-        would cost more than the decoding itself.
-        """
-        # Ascending order makes it safe to move rows in place: a row only moves to where nobody is any more.
-        for new, old in enumerate(rows):
-            if new != old:
-                self.keys[:, new, :, : self.used] = self.keys[:, old, :, : self.used]
-                self.values[:, new, :, : self.used] = self.values[:, old, :, : self.used]
-        self.keys, self.values = self.keys[:, : len(rows)], self.values[:, : len(rows)]
-        self.lengths = self.lengths[rows]
-
-
-class Packed(NamedTuple):
-    """P new tokens of rows that get different numbers of them, one behind the other, without padding.
-
-    Only attention, whose share is small at the lengths of a strip, pads them to (B, T).
-    """
-
-    rows: Tensor  # (P,) int64
-    positions: Tensor  # (P,) int64 in their rows
-    places: Tensor  # (P,) int64 in B * T
-    shape: tuple[int, int]  # B, T
-
-    def padded(self, x_PND: Tensor) -> Tensor:
-        """(P, N, D) -> (B, T, N, D), zeros between."""
-        B, T = self.shape
-        # Zeros and not empty memory: NaN times a softmax weight of zero would still be NaN.
-        out = x_PND.new_zeros(B * T, *x_PND.shape[1:])
-        out[self.places] = x_PND
-        return out.unflatten(0, (B, T))
 
 
 class CachedPass(NamedTuple):
@@ -145,6 +62,9 @@ class CachedPass(NamedTuple):
     positions: Tensor  # (B, T) of the new tokens
     bias: Tensor  # (B, 1, T, S): hides from each of them what comes later
     packed: Packed | None = None
+    asked: Tensor | None = (
+        None  # which of the packed tokens are asked for: the others give keys and values only
+    )
 
 
 class Documents(NamedTuple):
@@ -180,7 +100,9 @@ class CausalSelfAttention(nn.Module):
         cached: CachedPass | None = None,
         documents: Documents | None = None,
     ) -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
+        """(B, T, C) -> (B, T, C); of packed tokens only those that are asked for."""
+        if cached is not None and cached.packed is not None:
+            return self.attend_packed(x_BTC, rotary, cached, cached.packed)
         B, T, C = x_BTC.shape
         q = self.c_q(x_BTC).view(B, T, self.n_head, self.head_dim)
         k = self.c_k(x_BTC).view(B, T, self.n_kv_head, self.head_dim)
@@ -190,8 +112,6 @@ class CausalSelfAttention(nn.Module):
         q, k = norm(rotate(q, *rotary)), norm(rotate(k, *rotary))
         if documents is not None:
             return self.c_proj(attend_documents(q, k, v, documents).reshape(B, T, C))
-        if cached is not None and cached.packed is not None:
-            return self.c_proj(self.attend_packed(q[0], k[0], v[0], cached, cached.packed)[None])
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         if cached is not None:
             k, v = cached.cache.insert(self.layer, k, v, cached.positions)
@@ -199,12 +119,19 @@ class CausalSelfAttention(nn.Module):
         return self.c_proj(out.transpose(1, 2).reshape(B, T, C))
 
     def attend_packed(
-        self, q_PND: Tensor, k_PKD: Tensor, v_PKD: Tensor, cached: CachedPass, packed: Packed
+        self, x_1PC: Tensor, rotary: tuple[Tensor, Tensor], cached: CachedPass, packed: Packed
     ) -> Tensor:
-        """Attention of packed tokens over the cache, (P, N * D)."""
-        k, v = cached.cache.insert_packed(self.layer, k_PKD, v_PKD, packed)
-        out_BNTD = attend_grouped(packed.padded(q_PND).transpose(1, 2), k, v, bias=cached.bias)
-        return out_BNTD.transpose(1, 2).flatten(0, 1)[packed.places].flatten(1)
+        """Attention over the cache of those packed tokens that are asked for, (1, A, C)."""
+        k_PKD = norm(rotate(self.c_k(x_1PC).unflatten(2, (self.n_kv_head, -1)), *rotary))[0]
+        v_PKD = self.c_v(x_1PC).unflatten(2, (self.n_kv_head, -1))[0]
+        keys, values = cached.cache.insert_packed(self.layer, k_PKD, v_PKD, packed)
+        if cached.asked is not None:
+            x_1PC, packed = x_1PC[:, cached.asked], packed.only(cached.asked)
+            rotary = (rotary[0][:, cached.asked], rotary[1][:, cached.asked])
+        q_AND = norm(rotate(self.c_q(x_1PC).unflatten(2, (self.n_head, -1)), *rotary))[0]
+        out_BNTD = attend_grouped(packed.padded(q_AND).transpose(1, 2), keys, values, bias=cached.bias)
+        out_AC = out_BNTD.transpose(1, 2).flatten(0, 1)[packed.places].flatten(1)
+        return self.c_proj(out_AC[None])
 
 
 def attend_grouped(q_BNTD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -271,8 +198,11 @@ class Block(nn.Module):
         cached: CachedPass | None = None,
         documents: Documents | None = None,
     ) -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
-        x_BTC = x_BTC + self.attn(norm(x_BTC), rotary, cached, documents)
+        """(B, T, C) -> (B, T, C); of packed tokens only those that are asked for."""
+        attended = self.attn(norm(x_BTC), rotary, cached, documents)
+        if cached is not None and cached.asked is not None:
+            x_BTC = x_BTC[:, cached.asked]
+        x_BTC = x_BTC + attended
         return x_BTC + self.mlp(norm(x_BTC))
 
 
@@ -304,13 +234,15 @@ class GPT(nn.Module):
         cache: KVCache | None = None,
         documents: Documents | None = None,
         packed: Packed | None = None,
+        asked: Tensor | None = None,
     ) -> Tensor:
         """Embeddings (B, T, C), before the first norm -> hidden states (B, T, C), after the last norm.
 
         Computes in the dtype of `x_BTC`. With a cache the T tokens follow what each row of it holds; the
         caller moves `cache.lengths` on by the number of *real* tokens of each row. With `documents` a line
         holds several texts that do not see each other (training; never together with a cache). With `packed`,
-        of `cache.pack`, B is 1 and the line holds the new tokens of all rows of the cache.
+        of `cache.pack`, B is 1 and the line holds the new tokens of all rows of the cache; `asked` are the
+        indices of those whose hidden states are wanted, (1, A, C).
         """
         T = x_BTC.size(1)
         cached: CachedPass | None = None
@@ -330,9 +262,13 @@ class GPT(nn.Module):
         cos, sin = rotary_table(positions, self.config.n_embd // self.config.n_head)
         rotary = (cos[:, :, None], sin[:, :, None])  # (1 or B, T, 1, D/2): the same for every head
         x_BTC = norm(x_BTC)
-        for block in self.transformer.h:
+        *blocks, last = self.transformer.h
+        for block in blocks:
             x_BTC = block(x_BTC, rotary, cached, documents)
-        return norm(x_BTC)
+        # Of what nobody asks for, the last block needs no more than keys and values.
+        if cached is not None and asked is not None:
+            cached = cached._replace(asked=asked)
+        return norm(last(x_BTC, rotary, cached, documents))
 
     def logits(self, x: Tensor) -> Tensor:
         """Hidden states (..., C) -> soft-capped logits (..., V) in fp32."""

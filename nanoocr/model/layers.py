@@ -23,6 +23,7 @@ class Linear(nn.Linear):
 
 MANY = 256  # rows of x from which a product in fp32 goes through oneDNN
 LARGE = 2**20  # numbers in a weight from which it does so with any rows
+ROWS = 64  # in bf16 on a CPU products have a multiple of so many rows
 FOLDS = range(16, 65)  # pictures that the rows are folded into: with one thread torch asks oneDNN from 16 on
 
 
@@ -36,8 +37,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
     # Nothing to fold: an empty input takes the plain product, which returns an empty output.
     rows = x.numel() // max(1, x.size(-1))
-    if x.dtype != torch.float32 or x.device.type != "cpu" or not rows:
+    if x.device.type != "cpu" or not rows:
         return F.linear(x, weight, bias)
+    if x.dtype != torch.float32:
+        return filled_up(x, weight, bias) if is_plain_bf16(x) else F.linear(x, weight, bias)
     if rows >= MANY and (folds_of(rows) > 1 or torch.get_num_threads() > 1):
         out = convolve(x.reshape(rows, -1), weight, bias)
     elif weight.numel() >= LARGE:
@@ -46,6 +49,23 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     else:
         return F.linear(x, weight, bias)
     return out.view(*x.shape[:-1], -1)
+
+
+def is_plain_bf16(tensor: Tensor) -> bool:
+    """Whether a CPU computes with this tensor in bf16 and without gradients.
+
+    There oneDNN makes a kernel for each new shape of a product and keeps up to 1,024 of them, half a megabyte
+    each: pages, whose shapes never repeat, would fill the memory.
+    """
+    return tensor.dtype == torch.bfloat16 and tensor.device.type == "cpu" and not torch.is_grad_enabled()
+
+
+def filled_up(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """F.linear with zeros behind the rows of x, so that there are few different numbers of them."""
+    rows = x.reshape(-1, x.size(-1))
+    missing = -len(rows) % (ROWS if len(rows) > ROWS else 8)
+    out = F.linear(F.pad(rows, (0, 0, 0, missing)) if missing else rows, weight, bias)
+    return out[: len(rows)].view(*x.shape[:-1], -1)
 
 
 def folds_of(rows: int) -> int:
@@ -98,10 +118,14 @@ def attend(
     """softmax(scale q k' + bias) v, -> (B, N, T, D of v); `scale` is 1 / sqrt(D) unless given.
 
     `bias` is additive and broadcastable to (B, N, T, S); `causal` hides later keys (T == S).
-    On a GPU this is torch's fused kernel. On a CPU the plain products win: the backward of the fused kernel
-    is several times slower there at our lengths (`python -m scripts.bench.train` prints the comparison).
+    On a GPU this is torch's fused kernel. On a CPU it wins in fp32 without gradients only: its backward is
+    several times slower there at our lengths (`python -m scripts.bench.train` prints the comparison). So bf16
+    is computed in fp32 there; see `is_plain_bf16` too.
     """
-    if is_fused(q_BNTD):
+    if is_plain_bf16(q_BNTD):
+        bias = None if bias is None else bias.float()
+        return attend(q_BNTD.float(), k_BNSD.float(), v_BNSD.float(), bias, causal, scale).to(q_BNTD.dtype)
+    if is_fused(q_BNTD) or (q_BNTD.dtype == torch.float32 and not torch.is_grad_enabled()):
         bias = None if bias is None else bias.to(q_BNTD.dtype)
         return F.scaled_dot_product_attention(
             q_BNTD, k_BNSD, v_BNSD, attn_mask=bias, is_causal=causal, scale=scale

@@ -19,7 +19,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nanoocr.config import PATCH, SamConfig
-from nanoocr.model.layers import Conv2d, LayerNorm, Linear, attend, is_fused, linear, resize_grid
+from nanoocr.model.layers import (
+    Conv2d,
+    LayerNorm,
+    Linear,
+    attend,
+    is_fused,
+    is_plain_bf16,
+    linear,
+    resize_grid,
+)
 
 # Attention scores of a block that are computed together: on a CPU what its cache holds, which is measured
 # (`python -m scripts.bench.attention`).
@@ -115,6 +124,8 @@ class Attention(nn.Module):
 
     def attend_grid(self, qkv_BHWC: Tensor) -> Tensor:
         """(B, H, W, 3C) -> (B, H, W, C): attention of every position of a grid to all of it."""
+        if is_plain_bf16(qkv_BHWC):
+            return self.attend_grid(qkv_BHWC.float()).to(qkv_BHWC.dtype)
         B, H, W, C = qkv_BHWC.shape
         C //= 3
         # A grid that is one window high comes as a view of the picture whose memory is not in one piece.

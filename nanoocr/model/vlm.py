@@ -20,8 +20,9 @@ from torch.utils.checkpoint import checkpoint
 from nanoocr.config import ModelConfig
 from nanoocr.errors import UsageError
 from nanoocr.image_process import PictureViews, as_picture, normalised
+from nanoocr.model.cache import KVCache
 from nanoocr.model.deepencoder import DeepEncoder, Groups
-from nanoocr.model.gpt import GPT, KVCache
+from nanoocr.model.gpt import GPT
 
 IGNORE = -1  # target of a position that is not supervised (nanochat's value)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nanoocr.inference.engine import Completion, Row
 from nanoocr.inference.sampling import Sampler, SamplingConfig
-from nanoocr.model.gpt import KVCache
+from nanoocr.model.cache import KVCache
 from nanoocr.model.vlm import VLM
 
 
@@ -124,6 +124,7 @@ def join_caches(model: VLM, one: KVCache, other: KVCache) -> KVCache:
     count = len(one.lengths)
     capacity = max(one.keys.size(3), other.keys.size(3))
     joined: KVCache = model.new_cache(batch=count + len(other.lengths), capacity=capacity)
+    joined.reserve(max(one.used, other.used))
     for part, rows in ((one, slice(0, count)), (other, slice(count, None))):
         joined.keys[:, rows, :, : part.used] = part.keys[:, :, :, : part.used]
         joined.values[:, rows, :, : part.used] = part.values[:, :, :, : part.used]

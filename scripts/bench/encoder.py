@@ -28,10 +28,9 @@ from nanoocr.commandline import parse, run
 from nanoocr.config import CELL, ModelConfig, preset
 from nanoocr.errors import UsageError
 from nanoocr.inference.reader import choose_device
-from nanoocr.machine import counted, machine, peak_resident, use_threads
+from nanoocr.machine import counted, has_fast_bf16, machine, peak_resident, use_threads
 from nanoocr.model.deepencoder import DeepEncoder
 from nanoocr.model.flops import encoder_flops
-from nanoocr.train.config import has_fast_bf16
 from scripts.bench.reference import copy_weights, reference_encoder, square_sizes
 from scripts.common import result_console, timed
 
@@ -41,7 +40,7 @@ class BenchEncoderConfig:
     """Measures the encoder of a preset beside transformers'."""
 
     preset: str = "d20"  # sizes; grids become square, as transformers wants them
-    sides: tuple[int, ...] = (512, 640, 1024)  # of the square pictures, in pixels
+    sides: tuple[int, ...] = (512, 640, 1024)  # sides of the square pictures, in pixels
     repeats: int = 3  # timed passes of each, after one that warms up
     batch: int = 1  # pictures per pass
     threads: int = 0  # torch threads; 0 is torch's choice

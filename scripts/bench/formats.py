@@ -3,8 +3,9 @@
 OMP_NUM_THREADS=1 python -m scripts.bench.formats --pages=4
 
 The sheets are those of `scripts.bench.reading` in its four densities. Each page is read once and rendered
-`--repeats` times in every format; the least counts. `all` is what all formats together cost, with the overlay
-apart, since that is a picture and no format. JSON on the last line.
+`--repeats` times in every format; the least counts. `clean` is what all formats share, once a page, and
+`all` is what it and all formats together cost. The overlay stands apart, since that is a picture. JSON on
+the last line.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from pathlib import Path
 from nanoocr.commandline import parse, run
 from nanoocr.errors import UsageError
 from nanoocr.formats import FORMATS, render
+from nanoocr.formats.clean import clean
 from nanoocr.formats.overlay import draw
 from nanoocr.inference.page import Page
 from nanoocr.inference.reader import Reader
 from nanoocr.machine import machine, use_threads
 from scripts.bench.reading import DENSITIES, sheet
 
-OVERLAY = "overlay"
+CLEAN, OVERLAY = "clean", "overlay"
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     use_threads(config.threads)
     reader = Reader()
     sizes = list(DENSITIES.values())
-    reading, spent = 0.0, dict.fromkeys([*FORMATS, OVERLAY], 0.0)
+    reading, spent = 0.0, dict.fromkeys([CLEAN, *FORMATS, OVERLAY], 0.0)
     with tempfile.TemporaryDirectory() as folder:
         for number in range(config.pages):
             path = Path(folder, f"{number}.png")
@@ -61,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
             for name in spent:
                 spent[name] += least(work_of(page, name), config.repeats)
     shares = {name: seconds / reading for name, seconds in spent.items()}
-    shares["all"] = sum(shares[name] for name in FORMATS)
+    shares["all"] = sum(shares[name] for name in (CLEAN, *FORMATS))
     print("| format | of the reading |\n|---|---|")
     for name, share in shares.items():
         print(f"| {name} | {share:.2%} |")
@@ -75,7 +77,10 @@ def work_of(page: Page, name: str) -> Callable[[], object]:
     """What makes the page's content in this format, or its overlay as a PNG."""
     if name == OVERLAY:
         return lambda: draw(page).save(io.BytesIO(), "PNG")
-    return lambda: render([page], name)
+    if name == CLEAN:
+        return lambda: clean(page)
+    cleaned = clean(page).page  # as `write_document` has it for all formats
+    return lambda: render([cleaned], name)
 
 
 def least(work: Callable[[], object], repeats: int) -> float:

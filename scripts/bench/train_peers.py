@@ -26,9 +26,8 @@ from nanoocr.commandline import parse, run
 from nanoocr.config import CELL, ModelConfig, preset
 from nanoocr.errors import UsageError
 from nanoocr.image_process import count_vision_tokens
-from nanoocr.machine import machine, use_threads
+from nanoocr.machine import has_fast_bf16, machine, use_threads
 from nanoocr.model.vlm import IGNORE, VLM, count_parameters
-from nanoocr.train.config import has_fast_bf16
 from scripts.bench.reference import reference_encoder, square_sizes
 from scripts.common import result_console
 
@@ -38,7 +37,7 @@ class TrainingPeersConfig:
     """Measures training samples per second against transformers' classes."""
 
     preset: str = "nano"  # sizes of the model, with square position tables
-    side: int = 256  # of the square pictures, in pixels
+    side: int = 256  # side of the square pictures, in pixels
     text: int = 60  # tokens of text behind each picture, all of them supervised
     batch_size: int = 16  # pictures per step
     rounds: int = 7  # steps of each side, of which the median counts

@@ -10,7 +10,7 @@ from nanoocr.document import Box, Line, Word
 from nanoocr.finetune.letters import as_printed, in_case_of, letters_of
 from nanoocr.finetune.measure import Measured, Reading, judge
 from nanoocr.finetune.types import CutDocument, LineStrip, TrueDocument
-from nanoocr.inference.lines import _line_in
+from nanoocr.inference.assemble import line_in
 from nanoocr.inference.reader import Reader, default_model_folder
 from nanoocr.model.folder import load_letters, load_model, save_model
 from tests.finetune.drawn import document
@@ -60,8 +60,8 @@ def test_a_model_folder_says_what_its_texts_are_written_in(tmp_path):
     assert load_letters(default_model_folder()) == ""
     quad = Box(0, 0, 9, 9).quad()
     line = Line("Straße 1", quad, words=(Word("Straße", quad), Word("1", quad)))
-    assert _line_in(line, "") is line
-    shown = _line_in(line, "capitals")
+    assert line_in(line, "") is line
+    shown = line_in(line, "capitals")
     assert shown.text == "STRASSE 1" and [word.text for word in shown.words] == ["STRASSE", "1"]
 
 
@@ -76,7 +76,14 @@ def test_capitals_alone_do_not_hide_that_the_weights_read_worse():
 
 def test_reading_and_serving_write_capitals_alike(monkeypatch):
     pytest.importorskip("starlette")
-    from nanoocr.serve.service import Service, Task
+    from nanoocr.serve.service import Service, Task, Watch
+
+    class Told(Watch):
+        def __init__(self) -> None:
+            self.texts: list[str] = []
+
+        def strip_read(self, number, place, reading) -> None:
+            self.texts.append(reading.completion.text)
 
     page, lines, _ = document(3)
     stored = io.BytesIO()
@@ -84,11 +91,11 @@ def test_reading_and_serving_write_capitals_alike(monkeypatch):
     reader = Reader(device="cpu")
     monkeypatch.setattr(reader, "letters", "capitals")
     assert reader.read(page).text.split() == "\n".join(lines).upper().split()
-    service, told = Service(reader, "mine", max_pages=3), []
+    service, told = Service(reader, "mine", max_pages=3), Told()
     try:
-        (read,) = service.read(Task(stored.getvalue(), "a.png"), told.append)
+        (read,) = service.read(Task(stored.getvalue(), "a.png"), told)
     finally:
         service.close()
     assert read.page.text == reader.read(page).text
-    shown = " ".join(event["text"] for event in told if event["type"] == "line")
+    shown = " ".join(told.texts)
     assert sorted(shown.split()) == sorted(read.page.text.split())

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from nanoocr.config import preset
-from nanoocr.model.gpt import GPT, KVCache, hide_later_keys, norm, rotary_table, rotate
+from nanoocr.model.cache import KVCache
+from nanoocr.model.gpt import GPT, hide_later_keys, norm, rotary_table, rotate
 from nanoocr.model.vlm import count_parameters
 
 

@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nanoocr.config import ClipConfig, GPTConfig, ModelConfig, SamConfig
+from nanoocr.model.cache import KVCache
 from nanoocr.model.deepencoder import DeepEncoder
-from nanoocr.model.gpt import GPT, KVCache
+from nanoocr.model.gpt import GPT
 from nanoocr.pretrained.load import set_weights, transformers_names
 from scripts.bench import reference
 
