@@ -5,6 +5,7 @@ COPY nanoocr nanoocr
 # torch's builds for CPUs alone are a tenth of the size: name their index for pip here where there is no GPU,
 # as in --build-arg PIP_OPTIONS="--extra-index-url=ADDRESS".
 ARG PIP_OPTIONS=""
+# hadolint ignore=DL3013
 RUN pip install --no-cache-dir ${PIP_OPTIONS} '.[serve]' \
     && useradd --system --uid 10001 nanoocr
 USER 10001

@@ -20,6 +20,7 @@ from nanoocr.batch.worker import MakeReading, Task, error_record
 from nanoocr.errors import BrokenRunError
 
 SURVEYED_AT_ONCE = 8
+SHARES = 2  # of each worker in what is left: else the last one reads its pages while the others have none
 EARLY_DEATHS = 3  # for each worker, before it could read: something is wrong with all of them
 LISTEN = 0.5  # seconds between two looks at the clock
 
@@ -36,7 +37,7 @@ class Plan:
     page_limit: float = 900.0  # seconds for one page, after which its worker is ended
     rows: int = shards.ROWS
     beside: bool = False
-    gpus: float = 0.0  # of each actor on Ray
+    gpus: float = 0.0  # GPUs that each actor on Ray takes
 
 
 @dataclass
@@ -108,8 +109,12 @@ def next_task(batch: Batch, held: set[tuple[str, int, int]]) -> Task | None:
     for one in ledger.documents("read", 0, len(held) + 1, alone):
         if ("beside", one.id, 0) not in held:
             return Task("beside", [one])
-    waiting = ledger.waiting((0, 0), len(held) + most, alone)
-    pages = [key for key in waiting if ("read", *key) not in held][:most]
+    enough = most * SHARES * batch.plan.workers
+    waiting = ledger.waiting((0, 0), len(held) + enough, alone)
+    pages = [key for key in waiting if ("read", *key) not in held]
+    if len(pages) < enough and not ledger.documents("pending", 0, 1, alone):
+        most = fair_share(len(pages), batch.plan.workers, most)
+    pages = pages[:most]
     if len(pages) < most:
         limit = 1 if alone else SURVEYED_AT_ONCE
         unread = ledger.documents("pending", 0, len(held) + limit, alone)
@@ -118,6 +123,11 @@ def next_task(batch: Batch, held: set[tuple[str, int, int]]) -> Task | None:
     if not pages:
         return None
     return Task("read", [ledger.document(one) for one, _ in pages], tuple(page for _, page in pages))
+
+
+def fair_share(left: int, workers: int, most: int) -> int:
+    """How many of the pages that are left one task takes: ever fewer, so that all workers end together."""
+    return max(min(most, -(-left // (SHARES * workers))), 1)
 
 
 def _start_missing(batch: Batch) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -70,9 +72,22 @@ def start(make: MakeReading, threads: int) -> Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=work, args=(theirs, make, threads), daemon=True)
-    process.start()
+    start_deaf(process)
     theirs.close()  # else the end of the worker would not show in ours
     return Worker(process, ours)
+
+
+def start_deaf(process: BaseProcess) -> None:
+    """Start a process that Ctrl-C does not reach: while Python begins there it would print a traceback."""
+    if not hasattr(signal, "pthread_sigmask"):
+        process.start()
+        return
+    resource_tracker.ensure_running()  # started later, it would take the mask off again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which a child inherits
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def listen(workers: Sequence[Worker], seconds: float) -> list[Worker]:

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from nanoocr.batch.ledger import Document
 from nanoocr.batch.worker import MakeReading, Reading, Task, answers
+from nanoocr.errors import NanoOCRError
 
 # Plain strings: Ray guesses the types of lists from each block, and then blocks do not fit together.
 ANSWER = pa.schema(
@@ -49,11 +50,11 @@ class Actor:
     """One reader, loaded when the first page comes."""
 
     def __init__(
-        self, make: MakeReading, attempts: Any, deaths: int, threads: int, page_limit: float
+        self, make: MakeReading, attempts: Any, deaths: int, threads: int, page_limit: float, at_once: int
     ) -> None:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # before whatever brings torch; Ray's own is 1
         self.reading: Reading = make()
-        self.attempts, self.deaths = attempts, deaths
+        self.attempts, self.deaths, self.at_once = attempts, deaths, at_once
         self.began = time.monotonic()
         self.is_busy = False
         threading.Thread(target=self._end_late, args=(page_limit,), daemon=True).start()
@@ -71,8 +72,13 @@ class Actor:
             ("died", *key, count) for key, count in zip(keys, deaths, strict=True) if count >= self.deaths
         ]
         good = [item for item, count in zip(items, deaths, strict=True) if count < self.deaths]
-        for task in tasks_of(good):
-            said += self._answers(task)
+        try:
+            for first in range(0, len(good), self.at_once):
+                for task in tasks_of(good[first : first + self.at_once]):
+                    said += self._answers(task)
+        except NanoOCRError as error:
+            # As a value: Ray would make of the exception one of its own, and try the block once more.
+            said.append(("broken", 0, 0, (type(error).__name__, str(error))))
         return block_of(said)
 
     def _answers(self, task: Task) -> list[tuple[str, int, int, Any]]:

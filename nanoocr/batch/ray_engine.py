@@ -2,21 +2,27 @@
 
 Ray may run a task twice or lose an actor; the ledger takes the first record of a page and drops a second, so
 the output is the same. Rows are given out in rounds, so that one round's results are all that is on the way.
+Ray itself is spoken to by a process of its own (`ray_process.py`), whose pipe this one listens to.
 """
 
 from __future__ import annotations
 
 import json
-import logging
-import os
+import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from nanoocr import errors
 from nanoocr.batch import shards
 from nanoocr.batch.drive import Plan, Tell, note, note_death
-from nanoocr.batch.ledger import DOUBTED, Document, Ledger
-from nanoocr.batch.ray_actor import Actor, Attempts
+from nanoocr.batch.ledger import Ledger
+from nanoocr.batch.pool import start_deaf
+from nanoocr.batch.ray_process import Nodes, Round, item_of, serve
 from nanoocr.batch.record import Record
 from nanoocr.batch.worker import MakeReading
 from nanoocr.errors import BrokenRunError, UsageError
@@ -24,15 +30,26 @@ from nanoocr.errors import BrokenRunError, UsageError
 # Pages of one job of Ray, after which its actors end and load the model anew. With many workers a round of
 # 20,000 is over before all have begun, and half their time is waiting (docs/scale.md).
 ROUND, ROUND_PER_WORKER = 20_000, 1000
-BATCHES_PER_TASK = 4  # a task's results come when all of it is read, and are lost with it
-CPUS = 0.5  # of an actor: a pool that takes all processors leaves none to bring it rows
+LOG = "ray.log"  # in the output folder: what Ray prints
+
+LOOK_EVERY = 1.0  # seconds
+START = 240.0  # seconds until Ray is there: two tries of starting one, on a busy machine
+SILENT = 60.0  # seconds without a word
+# Seconds for which a cluster may have no machine to read with: those that were taken away may be replaced.
+EMPTY = 600.0
+LEAVE = 30.0  # seconds for an orderly end
 
 
-class Round(NamedTuple):
-    """What one job of Ray has to do; `alone`: all else is done, and the doubted are tried one by one."""
+@dataclass
+class Partner:
+    """The process that speaks to Ray, and for how long it has not been well."""
 
-    items: list[dict[str, Any]]
-    alone: bool
+    process: BaseProcess
+    pipe: Connection
+    limit: float  # seconds for which it may be silent
+    silent: float = 0.0
+    empty: float = 0.0
+    nodes: Nodes = Nodes(is_ours_alive=True, readers=1)  # noqa: RUF009 - a tuple, which nobody can change
 
 
 def drive_ray(
@@ -50,56 +67,103 @@ def drive_ray(
 
     Raises:
         UsageError: Ray is not installed, or the cluster does not answer or is too small.
-        BrokenRunError: an actor cannot be made, or the cluster is lost.
+        BrokenRunError: Ray does not start, is lost, or hangs.
+        NanoOCRError: what an actor cannot go on with.
     """
-    ray = _connect(plan.workers, address)
+    if find_spec("ray") is None:
+        raise UsageError("--engine=ray needs Ray: pip install 'nano-deepseek-ocr[batch]'")
     shards.begin(folder, ledger)
+    partner = start(make, plan, address, folder / LOG)
     try:
+        for _ in hear(partner, "ready"):
+            look()
+        partner.limit = SILENT
         while (job := next_round(ledger, max(ROUND, ROUND_PER_WORKER * plan.workers))).items:
-            for answers in run_round(job, make, plan):
-                note_answers(ledger, answers, plan.beside, tell)
-                shards.flush(folder, ledger, plan.rows, plan.rows)
+            order(partner, job)
+            for answers in hear(partner, "end"):
+                if answers:
+                    note_answers(ledger, answers, plan.beside, tell)
+                    shards.flush(folder, ledger, plan.rows, plan.rows)
                 look()
-    except ray.exceptions.RayError as error:
-        reason = str(error).strip().splitlines()[-1][:300]
-        raise BrokenRunError(f"Ray gave up ({reason}): mend that and go on with --resume") from error
+        partner.pipe.close()
+        partner.process.join(LEAVE)
     finally:
-        ray.shutdown()
+        partner.process.kill()  # a Ray of our own ends with it
+        partner.process.join()
     shards.finish(folder, ledger)
 
 
-def _connect(workers: int, address: str | None) -> Any:
-    """Ray, connected to a cluster, or to one of this machine with room for so many actors."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else it tells its makers of each run
+def start(make: MakeReading, plan: Plan, address: str | None, log: Path) -> Partner:
+    """Start the process that speaks to Ray."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=serve, args=(theirs, make, plan, address, log), daemon=True)
+    start_deaf(process)
+    theirs.close()  # else the end of the process would not show in ours
+    return Partner(process, ours, START)
+
+
+def order(partner: Partner, job: Round) -> None:
+    """Give it a round to do.
+
+    Raises:
+        BrokenRunError: it has died.
+    """
     try:
-        import ray
-    except ModuleNotFoundError as error:
-        raise UsageError("--engine=ray needs Ray: pip install 'nano-deepseek-ocr[batch]'") from error
-    local: dict[str, Any] = {"num_cpus": max(workers, os.cpu_count() or 1), "include_dashboard": False}
-    try:
-        ray.init(
-            address=address,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            **({} if address else local),
-        )
-    except Exception as error:  # Ray raises plain ones, too
-        reason = " ".join(str(error).split())[:300]
-        if address:
-            raise UsageError(f"--address={address}: no Ray answers there ({reason})") from error
-        raise BrokenRunError(
-            f"Ray does not start here ({reason}): go on with --resume, or without Ray"
-        ) from error
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    there = ray.cluster_resources().get("CPU", 0)
-    if workers * CPUS >= there:
-        ray.shutdown()
-        # Actors that find no place would be waited for without end.
-        raise UsageError(
-            f"--workers={workers} needs more than {workers * CPUS:g} processors, and the cluster has "
-            f"{there:g}: name fewer --workers, or add machines"
-        )
-    return ray
+        partner.pipe.send(job)
+    except OSError as error:
+        raise lost("its process has ended") from error
+
+
+def hear(partner: Partner, until: str) -> Iterator[list[dict[str, Any]] | None]:
+    """What it answers, until it says `until`; None about every second in which it answers nothing.
+
+    Raises:
+        BrokenRunError: it has died or hangs, or Ray has lost its machines.
+        NanoOCRError: what it cannot go on with.
+    """
+    while True:
+        # Time is counted in looks: by the clock, whoever woke up a sleeping machine would find Ray lost.
+        if not partner.pipe.poll(LOOK_EVERY):
+            partner.silent += LOOK_EVERY
+            partner.empty += 0.0 if partner.nodes.readers else LOOK_EVERY
+            check(partner)
+            yield None
+            continue
+        try:
+            what, value = partner.pipe.recv()
+        except (EOFError, OSError) as error:
+            raise lost("its process has ended") from error
+        partner.silent = 0.0
+        if what == until:
+            return
+        if what == "broken":
+            raise value
+        if what == "nodes":
+            partner.nodes = value
+            partner.empty = 0.0 if value.readers else partner.empty
+            check(partner)
+        else:
+            partner.empty = 0.0
+            yield value
+
+
+def check(partner: Partner) -> None:
+    """Raise BrokenRunError where Ray is not worth waiting for any longer."""
+    if not partner.nodes.is_ours_alive:
+        raise lost("the node of this machine has died, or was too busy to answer in time")
+    if partner.silent >= partner.limit:
+        raise lost(f"it has not answered for {partner.silent:.0f} seconds")
+    if partner.empty >= EMPTY:
+        raise lost(f"it has had no machine to read with for {partner.empty:.0f} seconds")
+
+
+def lost(reason: str) -> BrokenRunError:
+    """Ray is gone, or of no use any more."""
+    return BrokenRunError(
+        f"Ray is lost ({reason}; {LOG} in the output folder has its words): go on with --resume, on fewer "
+        "--workers, or without Ray"
+    )
 
 
 def note_answers(ledger: Ledger, answers: Sequence[dict[str, Any]], beside: bool, tell: Tell) -> None:
@@ -108,6 +172,9 @@ def note_answers(ledger: Ledger, answers: Sequence[dict[str, Any]], beside: bool
         for answer in answers:
             what, number, page = (answer[key] for key in ("what", "document", "page"))
             value = json.loads(answer["value"])
+            if what == "broken":
+                kind, said = value
+                raise getattr(errors, kind)(said)
             if what == "died":
                 for _ in range(value):
                     note_death(ledger, db, number, page, beside, tell)
@@ -120,39 +187,10 @@ def next_round(ledger: Ledger, most: int = ROUND) -> Round:
     """What the ledger has to do next, at most so many items: files beside, then pages, then documents."""
     for alone in (False, True):
         if found := ledger.documents("read", 0, most, alone):
-            return Round([_item("beside", one, 0) for one in found], alone)
+            return Round([item_of("beside", one, 0) for one in found], alone)
         if pages := ledger.waiting((0, 0), most, alone):
             known = {number: ledger.document(number) for number in dict(pages)}
-            return Round([_item("read", known[number], page) for number, page in pages], alone)
+            return Round([item_of("read", known[number], page) for number, page in pages], alone)
         if found := ledger.documents("pending", 0, most, alone):
-            return Round([_item("survey", one, 0) for one in found], alone)
+            return Round([item_of("survey", one, 0) for one in found], alone)
     return Round([], False)
-
-
-def run_round(job: Round, make: MakeReading, plan: Plan) -> Iterator[list[dict[str, Any]]]:
-    """The answers to the items, a block at a time, in whatever order they come."""
-    import ray
-
-    at_once = 1 if job.alone else plan.pages_at_once
-    workers = 1 if job.alone else plan.workers
-    # It must outlive the actors whose deaths it counts, so it is one of its own.
-    attempts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Attempts).remote()
-    deaths = 1 if job.alone else DOUBTED
-    data = ray.data.from_items(
-        job.items, override_num_blocks=-(-len(job.items) // (at_once * BATCHES_PER_TASK))
-    ).map_batches(
-        Actor,
-        fn_constructor_args=(make, attempts, deaths, plan.threads, plan.page_limit),
-        batch_format="pyarrow",
-        batch_size=at_once,
-        num_cpus=CPUS,
-        num_gpus=plan.gpus or None,
-        compute=ray.data.ActorPoolStrategy(size=workers),
-    )
-    blocks: Any = data.iter_batches(batch_size=None, batch_format="pyarrow")  # tables, by that format
-    for block in blocks:
-        yield block.to_pylist()
-
-
-def _item(kind: str, document: Document, page: int) -> dict[str, Any]:
-    return {"kind": kind, "document": json.dumps(document), "page": page}

@@ -85,4 +85,4 @@ def stamp_of(where: Where) -> str:
 
 def first_line(error: Exception) -> str:
     """The reason of a foreign error in one line."""
-    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+    return str(error).splitlines()[0][:300].rstrip(".") if str(error) else type(error).__name__

@@ -55,7 +55,7 @@ class Task(NamedTuple):
 def work(pipe: Connection, make: MakeReading, threads: int) -> None:
     """Do tasks until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the driver ends its workers
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = str(threads)  # before whatever brings torch
     try:
         reading = make()
@@ -71,7 +71,8 @@ def work(pipe: Connection, make: MakeReading, threads: int) -> None:
         pipe.send(("broken", 0, 0, error))
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
+    """End this process as soon as its parent is another one than `parent`, which has died then."""
     # A worker whose driver was killed would read its page to the end, beside the workers of the next run.
     while os.getppid() == parent:
         time.sleep(0.2)

@@ -1,23 +1,28 @@
-"""The command `nanoocr serve`: a server of OpenAI's interface, and a web page to drop a picture on."""
+"""The command `nanoocr serve`: a server with OpenAI's interface, and a web page for dropping pictures."""
 
 from __future__ import annotations
 
 import argparse
+import gc
 import socket
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nanoocr.cli.flags import MODEL_HELP, Parser, model_path, positive
 from nanoocr.errors import UsageError
 
+if TYPE_CHECKING:
+    from nanoocr.serve.process import Choice
+
 SERVE_HELP = """\
-Clients of OpenAI's interface read pictures with it: set their base_url to http://HOST:PORT/v1. A browser
-finds a page at http://HOST:PORT/. SIGTERM lets what is being read come to its end.
+Serves OpenAI's interface: set the base_url of a client to http://HOST:PORT/v1. A browser finds a page at
+http://HOST:PORT/. After SIGTERM the server finishes the requests that it is reading.
 """
 
 
 def add_serve_flags(serve: Parser) -> None:
-    """The flags of `nanoocr serve`."""
+    """Add the flags of `nanoocr serve`."""
     serve.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
     serve.add_argument("--port", metavar="N", type=positive, default=8000, help="(default: %(default)s)")
     serve.add_argument("--model", metavar="DIR", type=model_path, help=MODEL_HELP)
@@ -46,10 +51,10 @@ def add_serve_flags(serve: Parser) -> None:
         "address (default: no address is fetched)",
     )
     for name, default, what in (
-        ("max_body_mb", 64, "most MiB of a request"),
-        ("max_queue", 128, "requests inside at a time; more are told to come again"),
-        ("max_pages", 200, "most pages of a document"),
-        ("timeout_s", 600, "most seconds of a request"),
+        ("max_body_mb", 64, "accept requests up to this size in MiB"),
+        ("max_queue", 128, "accept this many requests at a time; others are told to come again"),
+        ("max_pages", 200, "accept documents up to this many pages"),
+        ("timeout_s", 600, "end a request after this many seconds"),
     ):
         serve.add_argument(
             f"--{name}",
@@ -65,38 +70,36 @@ def serve_command(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C.
 
     Raises:
-        UsageError: the extra `serve` is not installed, or the file of keys cannot be read or holds none.
+        UsageError: the extra `serve` is not installed, or the file of keys is unreadable or empty.
     """
     try:
         import uvicorn
 
         from nanoocr.serve.app import Limits, make_app
         from nanoocr.serve.connection import MOST_CONNECTIONS, Connection
-        from nanoocr.serve.fetch import Fetcher, parse_hosts
-        from nanoocr.serve.service import load_service
+        from nanoocr.serve.fetch import parse_hosts
+        from nanoocr.serve.process import ProcessDesk
     except ModuleNotFoundError as error:
         raise UsageError(
             f"nanoocr serve needs {error.name}: pip install 'nano-deepseek-ocr[serve]'"
         ) from error
 
     keys = read_keys(arguments.api_key_file) if arguments.api_key_file else ()
+    if arguments.allow_fetch is not None:
+        parse_hosts(arguments.allow_fetch)  # raises here and not in the other process
     limits = Limits(
         max_body=arguments.max_body_mb * 2**20,
         max_queue=arguments.max_queue,
         timeout_s=arguments.timeout_s,
         keys=keys,
-        any_prompt=arguments.any_prompt,
-        fetcher=Fetcher(parse_hosts(arguments.allow_fetch)) if arguments.allow_fetch is not None else None,
     )
     refuse_taken(arguments.host, arguments.port)
-    service = load_service(
-        arguments.model, arguments.device, arguments.dtype, arguments.threads, arguments.max_pages
-    )
-    app = make_app(service, limits)
+    desk = ProcessDesk(choice_of(arguments))
+    app = make_app(desk, limits)
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: object) -> None:
-            app.state.server.stopping = True  # who is connected already is told so
+            app.state.server.stopping = True  # tells clients that are already connected
             super().handle_exit(sig, frame)  # type: ignore[arg-type]
 
     config = uvicorn.Config(
@@ -105,20 +108,38 @@ def serve_command(arguments: argparse.Namespace) -> int:
         port=arguments.port,
         http=Connection,
         limit_concurrency=MOST_CONNECTIONS,
-        log_level="warning",
+        ws="none",
+        log_level="error",  # its warnings are a line for each odd request: anybody could fill the log
         timeout_graceful_shutdown=int(arguments.timeout_s),
         server_header=False,
     )
-    print(f"serving {service.name} at http://{arguments.host}:{arguments.port}/", file=sys.stderr)
+    print(f"serving {desk.name} at http://{arguments.host}:{arguments.port}/", file=sys.stderr)
+    gc.freeze()  # all of this stays: looking through it for garbage would only hold the loop up
     try:
         Server(config).run()
     finally:
-        service.close()
+        desk.close()
     return 0
 
 
+def choice_of(arguments: argparse.Namespace) -> Choice:
+    """What the process that reads is made of."""
+    from nanoocr.serve.process import Choice
+
+    return Choice(
+        model=arguments.model,
+        device=arguments.device,
+        dtype=arguments.dtype,
+        threads=arguments.threads,
+        max_pages=arguments.max_pages,
+        any_prompt=arguments.any_prompt,
+        hosts=arguments.allow_fetch,
+        max_body=arguments.max_body_mb * 2**20,
+    )
+
+
 def refuse_taken(host: str, port: int) -> None:
-    """Raises UsageError for an address at which nobody can listen; uvicorn would end by a traceback."""
+    """Raise UsageError if nobody can listen at the address; uvicorn would end with a traceback."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.create_server((host, port), family=family):
@@ -129,10 +150,10 @@ def refuse_taken(host: str, port: int) -> None:
 
 
 def read_keys(path: Path) -> tuple[str, ...]:
-    """The keys in a file, one a line.
+    """Read the keys in a file, one a line.
 
     Raises:
-        UsageError: it cannot be read, or holds none.
+        UsageError: the file is unreadable, or has no key.
     """
     try:
         keys = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())

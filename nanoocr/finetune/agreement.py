@@ -17,6 +17,7 @@ import numpy as np
 from rapidfuzz import fuzz
 from rapidfuzz.distance import Levenshtein
 
+from nanoocr.alphabet import CHARACTERS
 from nanoocr.errors import DoubtfulDataError
 from nanoocr.finetune.types import CutDocument
 
@@ -32,6 +33,8 @@ SURE, ANOTHER = 0.5, 0.5  # a line is contradicted by a reading as confident tha
 PART = 70  # per cent of likeness from which a truth is a part of what was read
 FEWEST_LINES = 10  # below, a share of lines says nothing
 LONGEST = 3000  # characters of a text that are compared
+MOSTLY = 0.5  # share of characters that were never seen in training from which a reading says nothing
+SEEN = frozenset(CHARACTERS)
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,9 @@ class Agreement:
     aligned: float  # share of all characters of the truths that strips were found for
     own: tuple[float, ...]  # distance of each picture's reading to its own text, 0 to 1
     others: tuple[float, ...]  # to the nearest text of another document
-    lines: int = 0  # of which the truth came with a place or a crop
+    lines: int = 0  # lines whose truth came with a place or a crop
     contradicted: tuple[str, ...] = ()  # those that the model surely reads otherwise, in words
+    unseen: tuple[str, ...] = ()  # names of documents that are written in characters of no training picture
 
     @property
     def wrong_lines(self) -> float:
@@ -65,6 +69,12 @@ class Agreement:
                 f"{len(self.doubtful)} of {self.compared} documents are left out, since their texts do not "
                 f"belong to their pictures: {names}"
             )
+        if self.unseen:
+            said.append(
+                f"documents mostly in characters that no training picture had: {len(self.unseen)}, as "
+                f"{self.unseen[0]}; what is read there says nothing, so that only texts with boxes or of "
+                "single lines can be used, and whether they are true is not checked"
+            )
         if self.contradicted:
             said.append(
                 f"{len(self.contradicted)} of {self.lines} lines say something else than the picture shows "
@@ -80,7 +90,8 @@ class Agreement:
 
 def agreement(cuts: Sequence[CutDocument], seed: int = 0) -> Agreement:
     """Compare every reading with its own text and with others'."""
-    told = [cut for cut in cuts if len(_flat(cut.document.text)) >= FEWEST]
+    known = [cut for cut in cuts if not mostly_unseen(cut.document.text)]
+    told = [cut for cut in known if len(_flat(cut.document.text)) >= FEWEST]
     rng = np.random.default_rng(seed)
     texts = [_flat(cut.document.text) for cut in told]
     doubtful, own, others = [], [], []
@@ -94,18 +105,29 @@ def agreement(cuts: Sequence[CutDocument], seed: int = 0) -> Agreement:
         apart = _distance(texts[number], nearest) if nearest else 1.0
         if own[-1] > others[-1] - min(MARGIN, MARGIN_OF_FORMS * apart):
             doubtful.append(cut.document.name)
-    characters = sum(cut.characters for cut in cuts)
-    aligned = sum(cut.aligned * cut.characters for cut in cuts) / max(1, characters)
+    characters = sum(cut.characters for cut in known)
+    aligned = sum(cut.aligned * cut.characters for cut in known) / characters if characters else 1.0
     wrong = [line for cut in cuts for line in cut.contradicted]
     lines = sum(len(cut.strips) for cut in cuts if cut.document.lines) + len(wrong)
-    return Agreement(len(told), tuple(doubtful), aligned, tuple(own), tuple(others), lines, tuple(wrong))
+    both = (tuple(own), tuple(others))
+    unseen = tuple(cut.document.name for cut in cuts if mostly_unseen(cut.document.text))
+    return Agreement(len(told), tuple(doubtful), aligned, *both, lines, tuple(wrong), unseen)
+
+
+def mostly_unseen(text: str) -> bool:
+    """Is a text written in characters that no picture of the base model's training had, for the most part?"""
+    letters = "".join(text.split())
+    return sum(char not in SEEN for char in letters) > MOSTLY * len(letters)
 
 
 def contradicts(read: str, confidence: float, truth: str) -> bool:
     """Whether the model surely reads something else than a line's truth says.
 
     A truth that is part of what is read does not contradict it: many files have boxes for some of the ink.
+    Nor does one in characters that the model does not know.
     """
+    if mostly_unseen(truth):
+        return False
     read, truth = _flat(read), _flat(truth)
     if min(len(read), len(truth)) < FEWEST or confidence < SURE:
         return False

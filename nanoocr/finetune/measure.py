@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
-from nanoocr.alphabet import written_one_way
+from nanoocr.alphabet import written_in, written_one_way
+from nanoocr.bpe import Tokenizer
 from nanoocr.data.example import prepare
 from nanoocr.data.rows import Row, row_from_synth
 from nanoocr.data.synth import VALIDATION_SEED, find_fonts, make_sample
@@ -22,11 +23,12 @@ from nanoocr.finetune.task import row_of
 from nanoocr.finetune.types import CutDocument, TrueDocument
 from nanoocr.inference.page import Page
 from nanoocr.inference.reader import Reader
+from nanoocr.model.vlm import VLM
 from nanoocr.pages import PageRanges, parse_pages
 
 DRAWS = 2000  # resamplings of an interval
 FEWEST_GROUPS = 3  # documents that are resampled; one alone would have an interval without a width
-MOST_TOKENS = 256  # of a line
+MOST_TOKENS = 256  # a line gets at most this many
 MOST_LOST = 0.005  # what the drawn lines' CER may rise by: half a point
 
 
@@ -75,25 +77,33 @@ def drawn_rows(count: int, start: int = 0) -> list[Row]:
 
 
 def measure(model: Path, cuts: Sequence[CutDocument], drawn: Sequence[Row], device: str) -> Measured:
-    """Read the hold-out's documents and lines, and drawn lines, with one model."""
+    """Read the hold-out's documents and lines, and drawn lines, with one model.
+
+    Of drawn lines it is asked whether they can be read still, so that they come as the weights read them,
+    also from a model whose texts are in capitals.
+    """
     reader = Reader(model, device=device)
     pages = tuple(read_whole(reader, cut.document) for cut in cuts)
     strips = [strip for cut in cuts for strip in cut.strips]
     rows = [row_of(strip, f"{strip.document}, line {i}") for i, strip in enumerate(strips)]
-    lines = _read_rows(reader, rows, [strip.group for strip in strips])
-    told = _read_rows(reader, drawn, [row.id for row in drawn])
+    lines = tuple(
+        replace(line, read=written_in(line.read, reader.letters))
+        for line in read_rows(reader.model, reader.tokenizer, rows, [strip.group for strip in strips])
+    )
+    told = read_rows(reader.model, reader.tokenizer, drawn, [row.id for row in drawn])
     del reader
     gc.collect()  # two models are in memory otherwise while the next one trains
     return Measured(pages, lines, told)
 
 
-def _read_rows(reader: Reader, rows: Sequence[Row], groups: Sequence[str]) -> tuple[Reading, ...]:
-    """What is read on strips.
+def read_rows(
+    model: VLM, tokenizer: Tokenizer, rows: Sequence[Row], groups: Sequence[str]
+) -> tuple[Reading, ...]:
+    """What a model reads on strips, each of which belongs to one of `groups`.
 
     All ask the same, so that another picture's answer is what was read on it: nothing is read twice. A single
     line has no other and gap 0.
     """
-    model, tokenizer = reader.model, reader.tokenizer
     length = model.config.gpt.sequence_len
     examples = [prepare(row, tokenizer, model.config.views, length) for row in rows]
     read = [text for text, _ in read_examples(model, tokenizer, examples, MOST_TOKENS)]
@@ -209,11 +219,19 @@ class Verdict:
         return not self.reasons
 
 
+def without_case(readings: Sequence[Reading]) -> tuple[Reading, ...]:
+    """The same texts in small letters."""
+    return tuple(replace(one, truth=one.truth.lower(), read=one.read.lower()) for one in readings)
+
+
 def judge(before: Measured, after: Measured) -> Verdict:
     """Better is what reads the hold-out better than chance explains, and has not forgotten the rest."""
-    own, drawn = _own_difference(before, after), difference(before.drawn, after.drawn)
+    both = (before, after)
+    own, drawn = _own_difference(*both), difference(before.drawn, after.drawn)
     reasons = []
-    if own.high >= 0:
+    if not any(one.errors for one in before.pages):
+        reasons.append("the base model reads the hold-out without an error, so that there is nothing to gain")
+    elif own.high >= 0:
         told = "rose" if own.value > 0 else "fell"
         reasons.append(
             f"the CER of the hold-out {told} by {abs(own.value):.2%}, which chance explains "
@@ -223,6 +241,11 @@ def judge(before: Measured, after: Measured) -> Verdict:
         reasons.append(
             f"the CER of drawn lines rose by {drawn.value:.2%}, more than {MOST_LOST:.1%}: it forgets"
         )
+    # Who writes capitals as the texts do gains much by that alone, and shall not read worse behind it.
+    plain = [replace(one, pages=without_case(one.pages), lines=without_case(one.lines)) for one in both]
+    read = _own_difference(*plain)
+    if read.value > MOST_LOST:
+        reasons.append(f"without case the CER of the hold-out rose by {read.value:.2%}")
     return Verdict(own, drawn, tuple(reasons))
 
 

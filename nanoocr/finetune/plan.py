@@ -48,7 +48,7 @@ class FinetuneConfig:
     drawn: float = 0.5  # share of drawn strips, so that nothing is forgotten
     hold_out: float = 0.2  # share of the documents that measure and never train
     # The package has one glyph head and no heads to train on: fresh ones would send noise into the encoder.
-    glyph_weight: float = 0.0  # of the loss that names characters, for data with boxes of words
+    glyph_weight: float = 0.0  # weight of the loss that names characters, for data with boxes of words
     average: float = 0.97  # decay of the averaged weights
     patience: int = 4  # validations without a better one until training stops
     eval_every: int = 0  # steps between two validations
@@ -211,9 +211,17 @@ def table(
         ("--lr, --muon_lr", f"{config.lr:g}, {config.muon_lr:g}, falling to 0 over the last 60 %"),
         ("--steps", f"{steps} of {config.batch_size} lines: every own line some {seen:.0f} times"),
         ("--drawn", f"{config.drawn:.0%} of the lines are drawn ones, so that nothing is forgotten"),
+        (
+            "--eval_drawn",
+            f"{config.eval_drawn} drawn lines measure; others say whether the tuned weights are mixed "
+            "with those of the base",
+        ),
         ("--hold_out", f"{config.hold_out:.0%} of the documents measure, half as many say when to stop"),
         ("--patience", f"stops after {config.patience} validations without a better one"),
-        ("time", f"about {clock(steps * seconds)} to train ({seconds:.2f} s a step), and to read twice"),
+        (
+            "time",
+            f"about {clock(steps * seconds)} to train ({seconds:.2f} s a step), and to read before and after",
+        ),
         ("memory", f"about {memory:.1f} GB"),
         *(("note", note) for note in notes),
     ]

@@ -23,19 +23,20 @@ from nanoocr.finetune.measure import (
     grounding,
     interval,
     mean_interval,
+    without_case,
     word_f1,
 )
 from nanoocr.finetune.plan import FinetuneConfig, Split, strips_of
 from nanoocr.finetune.task import as_png
 from nanoocr.finetune.types import CutDocument
-from nanoocr.model.folder import HEADS, load_model, model_files
+from nanoocr.model.folder import HEADS, load_letters, load_model, model_files
 
 WORST = 24  # lines that the report shows
 LEFT_OUT = 40  # lines without a truth that it names
 TERMS = """CER: character errors / characters of the truth; case counts, white space is one blank. Word F1: of
 the words as multisets. Grounding gap: word overlap with the right picture minus that with another one's. In
 brackets: where it lies in 95 % of the resamplings of the documents. The hold-out was parted from the rest by
-document before training. Drawn lines are the project's own held-out series."""
+document before training. Drawn lines are the project's own held-out series, as the weights read them."""
 CARD, REPORT, NUMBERS = "MODEL_CARD.md", "report.html", "finetune.json"
 
 
@@ -50,11 +51,13 @@ class Story:
     problems: Sequence[str]
     found: Agreement
     steps: int
+    share: float  # of the tuned weights in what is handed over, the rest being the base's
+    letters: str  # what the texts are all written in, against the print; "" where they follow it
     before: Measured
     after: Measured
     verdict: Verdict
-    tuned: Path  # the tuned step
-    handed: Path  # whose weights are handed over: the tuned step, or the base
+    tuned: Path  # the tuned model
+    handed: Path  # whose weights are handed over: the tuned model's, or the base's
     base: Path
 
     @property
@@ -67,6 +70,7 @@ def write_result(story: Story, out: Path) -> None:
     """The model folder of a run: weights in fp16, card, report and numbers."""
     model, tokenizer = load_model(story.handed)
     about = {"finetuned": story.is_tuned, "data": story.mark, "steps": story.steps, "base": story.base.name}
+    about |= {"letters": load_letters(story.handed)}
     files = model_files(model, tokenizer, torch.float16, about)
     # The base's head drafts what the tuned model then judges: the text is the model's own, and comes sooner.
     if (head := read_folder(story.base, only=HEADS).get(HEADS)) is not None:
@@ -84,9 +88,10 @@ def write_result(story: Story, out: Path) -> None:
 def rows(story: Story) -> list[tuple[str, str, str]]:
     """(what, before, after) of everything that was measured."""
 
-    def cers(name: str) -> tuple[str, str]:
-        one, other = (interval(getattr(measured, name)) for measured in (story.before, story.after))
-        return _span(one, "{:.2%}"), _span(other, "{:.2%}")
+    def cers(name: str, seen: Callable[[Sequence[Reading]], Sequence[Reading]] = tuple) -> tuple[str, str]:
+        both = (seen(getattr(measured, name)) for measured in (story.before, story.after))
+        one, other = (_span(interval(readings), "{:.2%}") for readings in both)
+        return one, other
 
     def means(name: str, score: Callable[[Reading], float]) -> tuple[str, str]:
         both = (mean_interval(getattr(measured, name), score) for measured in (story.before, story.after))
@@ -94,8 +99,10 @@ def rows(story: Story) -> list[tuple[str, str, str]]:
         return one, other
 
     counts = (len(story.before.pages), len(story.before.lines), len(story.before.drawn))
+    documents = "1 document" if counts[0] == 1 else f"{counts[0]} documents"
     return [
-        (f"hold-out, {counts[0]} documents: CER", *cers("pages")),
+        (f"hold-out, {documents}: CER", *cers("pages")),
+        *([("... CER without case", *cers("pages", without_case))] if story.letters else []),
         ("... word F1", *means("pages", word_f1)),
         (f"hold-out, {counts[1]} lines: CER", *cers("lines")),
         ("... grounding gap", *means("lines", grounding)),
@@ -120,6 +127,8 @@ def numbers(story: Story) -> dict[str, Any]:
         "data": story.mark,
         "flags": flags,
         "steps": story.steps,
+        "share_of_tuned": story.share,
+        "letters": story.letters,
         "documents": {name: len(getattr(story.parts, name)) for name in ("train", "watch", "measure")},
         "lines": {name: len(strips_of(getattr(story.parts, name))) for name in ("train", "watch", "measure")},
         "aligned": story.found.aligned,
@@ -150,6 +159,17 @@ def verdict_sentence(story: Story) -> str:
     return f"{kept}: {'; '.join(story.verdict.reasons)}."
 
 
+def letters_sentence(story: Story) -> str:
+    """What is done about texts that do not follow the case of the print; "" where they do."""
+    if not story.letters:
+        return ""
+    return (
+        f"The texts are all in {story.letters}, and the print is not: the model was trained to follow the "
+        f"print, and its texts are then written in {story.letters}. The row without case tells what it reads "
+        "better or worse than before."
+    )
+
+
 # ---------------------------------------------------------------------------------------------------
 # The card
 
@@ -173,6 +193,8 @@ tags: [ocr]
 
 {verdict_sentence(story)}
 
+{letters_sentence(story)}
+
 | | before | after |
 |---|---|---|
 {measured}
@@ -193,7 +215,8 @@ Fingerprint {story.mark}. {story.found.aligned:.0%} of the texts' characters wer
 Base: `{story.base.name}`. Up to {story.steps} steps of {config.batch_size} lines, {config.drawn:.0%} of them
 drawn; all parts trained, AdamW at {config.lr:g} and Muon at {config.muon_lr:g}, averaged weights (decay
 {config.average:g}), seed {config.seed}.
-The step with the best validation on documents of its own was taken.
+The step with the best validation on documents of its own was taken, and of its weights {story.share:.0%},
+the rest being those of the base: the largest share with which drawn lines are read about as well as before.
 """
 
 
@@ -211,6 +234,7 @@ def report(story: Story) -> str:
     body = [
         "<h1>Fine-tuning: before and after</h1>",
         f'<p class="{tone}"><b>{escape(verdict_sentence(story))}</b></p>',
+        f"<p>{escape(letters_sentence(story))}</p>",
         _table(("", "before", "after"), rows(story)),
         f"<p>{escape(TERMS)}</p>",
         "<h2>The documents of the hold-out</h2>",

@@ -1,4 +1,4 @@
-"""`nanoocr finetune` in order: gather, cut, check, part, measure, train, measure again, hand over or refuse.
+"""`nanoocr finetune` in order: gather, cut, check, part, measure, train, blend, measure, hand over or refuse.
 
 Everything that takes long lies in OUT.work as soon as it is done, under the fingerprint of the data, so that
 the same command goes on where it was stopped.
@@ -26,6 +26,8 @@ from nanoocr.data.task import Task
 from nanoocr.errors import NotBetterError, PictureError, UsageError
 from nanoocr.files import MANIFEST, read_manifest, write_file
 from nanoocr.finetune.agreement import Agreement, agreement, refuse_doubtful
+from nanoocr.finetune.blend import blend
+from nanoocr.finetune.letters import as_printed, letters_of
 from nanoocr.finetune.measure import Measured, Verdict, drawn_rows, judge, measure
 from nanoocr.finetune.plan import (
     FinetuneConfig,
@@ -53,8 +55,8 @@ from nanoocr.train.checkpoint import BEST
 from nanoocr.train.setup import run_stage
 from nanoocr.train.validate import past_validations
 
-SHOWN = 8  # sentences about problems on the terminal; the report has all of them
-DONE = "trained.json"
+SHOWN = 8  # sentences about problems on the terminal
+DONE, PROBLEMS = "trained.json", "problems.txt"
 WATCH_DRAWN = 0.5  # drawn lines among those that say when to stop, for each own one
 MOST_WATCHED = 160  # own lines that do
 
@@ -88,24 +90,33 @@ def finetune(config: FinetuneConfig) -> Outcome:
     work = _work_folder(out, mark, config)
     cuts, problems = _cut_all(gathered, base, work, mark, config)
     found = agreement(cuts, config.seed)
-    _say([*problems, *found.warnings(), *_unseen(cuts)])
+    _say([*problems, *found.warnings(), *_unseen(cuts)], work)
     if not config.accept_doubtful:
         refuse_doubtful(found)
     parts = split(
         [cut for cut in cuts if cut.document.name not in found.doubtful], config.hold_out, config.seed
     )
+    letters = letters_of((*parts.train, *parts.watch))
+    if letters:
+        # What measures keeps the texts as they are: it is read with the model whose texts are in `letters`.
+        parts = replace(
+            parts, train=tuple(map(as_printed, parts.train)), watch=tuple(map(as_printed, parts.watch))
+        )
     steps = steps_for(len(strips_of(parts.train)), config)
     drawn = drawn_rows(config.eval_drawn)
     before = _once(work / "before.json", lambda: measure(base, parts.measure, drawn, config.device))
     if not (work / DONE).is_file():
-        _train(config, parts, base, steps, work, found)
-    best = _best_step(work / "run")
+        _train(config, parts, base, steps, work, [_aligned(found), *_written(letters)])
+    best = work / "blend"
+    step = _best_step(work / "run")
+    share = blend(base, step, best, config.eval_drawn, config.device, letters)["share"]
     after = _once(work / "after.json", lambda: measure(best, parts.measure, drawn, config.device))
     verdict = judge(before, after)
     handed = best if verdict.better or config.accept_worse else base
     story = Story(
-        config, mark, cuts, parts, problems, found, steps, before, after, verdict, best, handed, base
-    )
+        config, mark, cuts, parts, problems, found, steps, share, letters, before, after, verdict, best,
+        handed, base,
+    )  # fmt: skip
     write_result(story, out)
     shown = "\n".join(f"{what:<34} {one:>28} -> {other}" for what, one, other in rows(story))
     if not verdict.better and not config.accept_worse:
@@ -192,11 +203,13 @@ def _cut_all(
     return cuts, problems
 
 
-def _say(problems: Sequence[str]) -> None:
+def _say(problems: Sequence[str], work: Path) -> None:
+    """The first sentences on the terminal, all of them in a file: a run that is refused has no report."""
+    write_file(work / PROBLEMS, "".join(f"{sentence}\n" for sentence in problems).encode())
     for sentence in problems[:SHOWN]:
         print(f"warning: {sentence}", file=sys.stderr)
     if len(problems) > SHOWN:
-        print(f"warning: and {len(problems) - SHOWN} more, all of them in the report", file=sys.stderr)
+        print(f"warning: and {len(problems) - SHOWN} more, all of them in {work / PROBLEMS}", file=sys.stderr)
 
 
 def _unseen(cuts: Sequence[CutDocument]) -> list[str]:
@@ -204,7 +217,24 @@ def _unseen(cuts: Sequence[CutDocument]) -> list[str]:
     if not unseen:
         return []
     told = ", ".join(f"{char} ({count})" for char, count in unseen.most_common(12))
-    return [f"{len(unseen)} characters were never seen in training and are learned here alone: {told}"]
+    return [
+        f"{len(unseen)} characters were never seen in training: {told}; those in lines that are used are "
+        "learned here alone"
+    ]
+
+
+def _aligned(found: Agreement) -> str:
+    return f"{found.aligned:.0%} of the texts' characters were found on the pictures"
+
+
+def _written(letters: str) -> list[str]:
+    """What the user is told where the texts do not follow the case of the print."""
+    if not letters:
+        return []
+    return [
+        f"the texts are all in {letters} and the print is not: training follows the print, "
+        f"and the model that comes out writes {letters}"
+    ]
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -212,7 +242,7 @@ def _unseen(cuts: Sequence[CutDocument]) -> list[str]:
 
 
 def _train(
-    config: FinetuneConfig, parts: Split, base: Path, steps: int, work: Path, found: Agreement
+    config: FinetuneConfig, parts: Split, base: Path, steps: int, work: Path, notes: Sequence[str]
 ) -> None:
     """Run the training loop; `trained.json` says that it has come to its end."""
     # A kill between the last validation and `trained.json` leaves nothing to train.
@@ -226,7 +256,6 @@ def _train(
     reader = Reader(base, device=config.device, dtype="float32")
     reader.model.train()
     seconds = seconds_per_step(reader.model, reader.tokenizer, own.strips, config.batch_size)
-    notes = [f"{found.aligned:.0%} of the texts' characters were found on the pictures"]
     _show(table(config, parts, steps, seconds, reader.model, notes))
     preset = reader.model.config.name
     del reader

@@ -45,17 +45,19 @@ def gather(data: str | Path) -> Gathered:
     path = existing(data, "folder or file of documents with texts")
     documents: dict[str, TrueDocument] = {}
     problems: list[str] = []
-    told: set[object] = set()  # pictures, whatever names their documents have
+    told: dict[object, list[str]] = {}  # picture -> words of its text, whatever names its documents have
     for found in _of_folder(path) if path.is_dir() else _of_file(path):
         if isinstance(found, str):
             problems.append(found)
         elif not found.text.strip():
             problems.append(f"{found.name}: its text is empty")
+        elif told.get(_picture(found)) == found.text.split():
+            continue  # the same once more, as crops have it that come with a list as well
         elif found.name in documents or _picture(found) in told:
             problems.append(f"{found.name}: a second text for one picture; the first one is used")
         else:
             documents[found.name] = _one_way(found)
-            told.add(_picture(found))
+            told[_picture(found)] = found.text.split()
     if not documents:
         why = f": {'; '.join(problems[:3])}" if problems else ""
         raise UsageError(f"{path}: holds no picture with a text beside it{why}")

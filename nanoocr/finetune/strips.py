@@ -16,7 +16,7 @@ from PIL import Image
 from nanoocr.data.rows import NO_BOXES
 from nanoocr.data.synth.strip import inside as inside_strip
 from nanoocr.document import hull
-from nanoocr.finetune.agreement import contradicts
+from nanoocr.finetune.agreement import contradicts, mostly_unseen
 from nanoocr.finetune.align import align, errors
 from nanoocr.finetune.types import CutDocument, LineStrip, TrueDocument, TrueLine
 from nanoocr.inference.lines import LineReader, StripReading
@@ -55,6 +55,8 @@ def dealt_document(document: TrueDocument, readings: Sequence[StripReading]) -> 
     wrong: list[str] = []
     if document.lines:
         pairs, wrong = _by_boxes(readings, document.lines)
+    elif document.kind == "crop" and len(readings) == 1 and mostly_unseen(document.text):
+        pairs = [(readings[0], " ".join(document.text.split()))]
     else:
         pairs = _by_text(readings, document.text)
     words = [word for line in document.lines for word in line.words]
@@ -202,7 +204,9 @@ def _dealt(told: Sequence[StripReading], words: Sequence[str]) -> list[tuple[Str
     if len(told) == 1:
         truth = " ".join(words)
         wrong = errors(told[0].completion.text.casefold(), truth.casefold())
-        return [(told[0], truth if wrong <= MOST_ERRORS_IN_BOX else None)]
+        # In a script that the model does not know, the box alone says what belongs to it.
+        believed = wrong <= MOST_ERRORS_IN_BOX or mostly_unseen(truth)
+        return [(told[0], truth if believed else None)]
     runs = align([reading.completion.text for reading in told], words, MOST_ERRORS)
     return [
         (reading, None if run is None else " ".join(words[run.start : run.end]))

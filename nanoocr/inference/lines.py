@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from nanoocr.alphabet import written_in
 from nanoocr.document import Line, Quad, Word
 from nanoocr.image_process import PictureViews, count_picture_tokens
 from nanoocr.inference.engine import Completion, Request, TokenCount
@@ -45,6 +46,9 @@ CLEARLY = 0.1  # what the probes of a page on its head are surer than those of t
 LEAST_LETTERS = 0.25  # share of letters and digits in what is text; tables of dashes have that many
 SHAPES = frozenset("IlOo")  # letters that a stroke or a ring may be
 FEW_LETTERS, SAME_LETTERS = 3, 3  # a raster has so few different ones, and each comes so often on average
+# Letters and digits, surely read, and different ones among them, from which on a page is text whatever else
+# stands on it: so a stream of its lines may begin. Dirt, rasters and holes gave two (scripts.measure_pages).
+SURELY_LETTERS, SURELY_DIFFERENT = 24, 8
 ONE_LINE = 6  # cap heights of a picture below which it shows one line
 SAME_WORD = 0.15  # cap heights between two strips below which they share a word that was cut
 ASCENDERS = frozenset("bdfhklt")
@@ -98,7 +102,7 @@ class PageReading:
     confidence: float | None
     truncated: bool = False
     left_out: int = 0  # strips below the least confidence
-    completions: tuple[Completion, ...] = ()  # of the strips whose text stands in the lines, in its order
+    completions: tuple[Completion, ...] = ()  # one per strip whose text is in the lines, in the same order
     kept: int = 0  # strips with a text that is believed
 
 
@@ -112,13 +116,26 @@ class LineReader:
     sampling: SamplingConfig
     least_confidence: float = LEAST_CONFIDENCE
     max_tokens: int | None = None  # of a strip
+    letters: str = ""  # what it writes its lines in (see `written_in`), whatever the print is
 
     def read(self, image: Image.Image) -> PageReading:
         """The lines of an RGB picture, in reading order."""
         layout = self.upright_layout(image)
         strips = [s for number, line in enumerate(layout.lines) for s in cut_strips(image, line, number)]
         readings = self.read_strips(strips)
-        return assemble(layout, readings, self.least_confidence)
+        return self.page_of(layout, readings)
+
+    def page_of(self, layout: PageLayout, readings: Sequence[StripReading]) -> PageReading:
+        """The page out of its strips, its lines written in this reader's letters."""
+        page = assemble(layout, readings, self.least_confidence)
+        return replace(page, lines=tuple(_line_in(line, self.letters) for line in page.lines))
+
+    def written(self, reading: StripReading) -> StripReading:
+        """The reading of a strip in this reader's letters."""
+        if not self.letters:
+            return reading
+        completion = replace(reading.completion, text=written_in(reading.completion.text, self.letters))
+        return replace(reading, completion=completion)
 
     def upright_layout(self, image: Image.Image) -> PageLayout:
         """The layout the right way up: where the finder doubts, both ways are tried by reading."""
@@ -254,6 +271,8 @@ def hardly_text(layout: PageLayout, kept: Sequence[StripReading]) -> bool:
     Holes of a punch, dirt and rasters look like signs, strokes and rings alone like I and O. Whoever cuts out
     a sign alone means it, so that one is believed which nearly fills the picture and is surely read.
     """
+    if surely_text(kept):
+        return False
     strips = ["".join(one.completion.text.split()) for one in kept]
     said = "".join(strips)
     letters = [char for char in said if char.isalnum()]
@@ -265,6 +284,13 @@ def hardly_text(layout: PageLayout, kept: Sequence[StripReading]) -> bool:
         return False
     tallest = max(layout.lines[one.strip.line].cap_height for one in kept)
     return tallest * ONE_LINE < layout.size[0] or min(one.confidence for one in kept) < SURE
+
+
+def surely_text(kept: Sequence[StripReading]) -> bool:
+    """Whether so much was surely read that nothing else on the page can speak against it."""
+    said = "".join(one.completion.text for one in kept if one.first_confidence >= SURE)
+    letters = [char for char in said if char.isalnum()]
+    return len(letters) >= SURELY_LETTERS and len(set(letters)) >= SURELY_DIFFERENT
 
 
 def least_of_page(confidences: Sequence[float]) -> float:
@@ -298,6 +324,14 @@ def make_line(line: TextLine, parts: Sequence[StripReading]) -> Line:
         baseline=(line.baseline[0], line.baseline[-1]),
         cap_height=line.cap_height,
     )
+
+
+def _line_in(line: Line, letters: str) -> Line:
+    """The line and its words in capitals or small letters; their places were found by the print."""
+    if not letters:
+        return line
+    words = tuple(replace(word, text=written_in(word.text, letters)) for word in line.words)
+    return replace(line, text=written_in(line.text, letters), words=words)
 
 
 def words_of(line: TextLine, reading: StripReading) -> Iterator[Word]:

@@ -28,7 +28,7 @@ from nanoocr.inference.lines import LEAST_CONFIDENCE, LineReader, PageReading
 from nanoocr.inference.page import Page, error_page, make_page, with_doubt
 from nanoocr.inference.sampling import SamplingConfig
 from nanoocr.machine import check_device, choose_threads, has_fast_bf16, use_threads
-from nanoocr.model.folder import load_heads, load_model, load_modes, load_prompt, model_folder
+from nanoocr.model.folder import load_heads, load_manner, load_model, model_folder
 from nanoocr.model.vlm import VLM
 from nanoocr.pages import ALL_PAGES, PageRanges, Picture, Source, check_source, open_source
 from nanoocr.pictures import find_dpi
@@ -83,7 +83,7 @@ class Reader:
         self.dtype = choose_dtype(dtype, self.device)
         folder = default_model_folder() if model is None else model_folder(model)
         self.model, self.tokenizer = load_model(folder, device=self.device, compute_dtype=self.dtype)
-        self.prompt, self.trained_modes = load_prompt(folder), load_modes(folder)
+        self.prompt, self.trained_modes, self.letters = load_manner(folder)
         # The layers cast their fp32 weights at every use, for training's sake; here that would be waste.
         self.model.to(self.dtype)
         self.by_lines = self.model.config.reads_lines
@@ -199,6 +199,7 @@ class Reader:
             sampling=self.sampling,
             least_confidence=self.min_confidence,
             max_tokens=max_tokens,
+            letters=self.letters,
         )
 
     def _read_by_lines(self, reader: LineReader, picture: Picture) -> Page:

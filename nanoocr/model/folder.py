@@ -23,10 +23,11 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from nanoocr.alphabet import LETTERS
 from nanoocr.bpe import Tokenizer
 from nanoocr.config import PROMPT, ModelConfig, config_from_dict, config_to_dict
 from nanoocr.errors import CheckpointError
-from nanoocr.files import read_folder, read_manifest, write_file, write_folder
+from nanoocr.files import parse_json, read_folder, read_manifest, write_file, write_folder
 from nanoocr.model.glyph_heads import PatchHead
 from nanoocr.model.resize import format_views, resized_config
 from nanoocr.model.vlm import VLM
@@ -140,11 +141,30 @@ def load_modes(folder: str | Path) -> tuple[str, ...]:
     return tuple(one.partition(":")[0].strip() for one in str(modes or "").split(",") if one.strip())
 
 
+def load_letters(folder: str | Path) -> str:
+    """What this model's texts are written in, "capitals" or "small"; "" is as printed.
+
+    Raises:
+        CheckpointError: the folder has no readable config.json.
+    """
+    letters = _about(folder).get("letters")
+    return letters if letters in LETTERS else ""
+
+
+def load_manner(folder: str | Path) -> tuple[str, tuple[str, ...], str]:
+    """Prompt, modes and letters of a model folder, as the functions above say.
+
+    Raises:
+        CheckpointError: the folder has no readable config.json.
+    """
+    return load_prompt(folder), load_modes(folder), load_letters(folder)
+
+
 def _about(folder: str | Path) -> dict[str, Any]:
     """What a model folder says of its training."""
     path = model_folder(folder) / CONFIG
     try:
-        about = json.loads(path.read_bytes()).get("about", {})
+        about = parse_json(path.read_bytes()).get("about", {})
     except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error})") from error
     return about if isinstance(about, dict) else {}
@@ -177,7 +197,7 @@ def read_config(content: bytes, path: Path) -> ModelConfig:
         CheckpointError: not JSON, of another format version, or not a model of this code.
     """
     try:
-        data = json.loads(content)
+        data = parse_json(content)
         version, model = data["format_version"], data["model"]
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: not a model configuration ({error!r})") from error

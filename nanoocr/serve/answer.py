@@ -1,6 +1,7 @@
 """The answer of /v1/chat/completions: text, how it ended, usage, and each token's probability.
 
-completions of strips -> tokens, each with its piece of the text -> cut by stop and max_tokens -> JSON
+text of lines or pages, completions of strips -> Speech: tokens, each with its piece of the text, cut by stop
+and max_tokens -> JSON. A stream and a whole answer go through the same Speech, so that they say the same.
 """
 
 from __future__ import annotations
@@ -9,15 +10,14 @@ import math
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 from nanoocr.bpe import Tokenizer
 from nanoocr.inference.engine import Completion
 from nanoocr.inference.page import Page
 from nanoocr.serve.chat import ChatRequest
-from nanoocr.serve.service import Read
 
 LEAST_LOGPROB = -9999.0  # OpenAI's word for a probability of 0, whose logarithm JSON cannot say
 
@@ -31,61 +31,75 @@ class Said:
     alternatives: tuple[tuple[int, float], ...] = ()
 
 
-@dataclass(frozen=True)
-class Answer:
-    """The tokens of all pages of a request, and how it ended. Their pieces make up the text."""
+@dataclass
+class Speech:
+    """The tokens of an answer as it grows, of which `take` gives those that nothing to come can change."""
 
-    said: tuple[Said, ...]
-    finish_reason: str
-    usage: dict[str, Any]
-    logprobs: bool
-    warnings: tuple[str, ...]
+    stops: tuple[str, ...] = ()
+    most: int | None = None  # tokens
+    count: int = 0  # tokens so far
+    cut_short: bool = False  # there were more than `most`
+    stopped: bool = False  # a stop string has come
+    held: list[Said] = field(default_factory=list)  # what `take` has not given yet
+    before: str = ""  # ends of lines that go with the next token
 
-    @property
-    def text(self) -> str:
-        """The whole text of the answer."""
-        return "".join(one.text for one in self.said)
+    def add(self, text: str, completions: Sequence[Completion]) -> None:
+        """Go on by a text and the strips that gave it; one without strips waits for the next token."""
+        if not completions:
+            self.before += text
+            return
+        said, self.before = place_tokens(self.before + text, completions)
+        self._hold(said)
+
+    def _hold(self, said: list[Said]) -> None:
+        if self.most is not None and self.count + len(said) > self.most:
+            self.cut_short = True
+            said = said[: self.most - self.count]
+        self.count += len(said)
+        self.held += said
+
+    def take(self, end: bool = False) -> list[Said]:
+        """The tokens that may go out now: before a stop string, and none that may be part of one.
+
+        At the `end` of the answer these are all that are left.
+        """
+        if end and self.before:
+            self._hold([Said(self.before, 1.0)])  # ends of lines behind which there is nothing
+            self.before = ""
+        if self.stopped:
+            return []
+        text = "".join(one.text for one in self.held)
+        # A stop string that has come in part reaches back so far.
+        sure = len(text) if end else len(text) - max(map(len, self.stops), default=1) + 1
+        place = min((at for one in self.stops if (at := text.find(one)) >= 0), default=sure + 1)
+        if place <= sure:
+            self.stopped = True
+            given, self.held = cut(self.held, place), []
+            return given
+        count = at = 0
+        while count < len(self.held) and at + len(self.held[count].text) <= sure:
+            at += len(self.held[count].text)
+            count += 1
+        given, self.held = self.held[:count], self.held[count:]
+        return given
 
 
-def make_answer(reads: Sequence[Read], asked: ChatRequest) -> Answer:
-    """The pages of a request as one answer, cut before a stop string and behind max_tokens."""
-    pages = [one.page for one in reads]
-    text = "\n\n".join(page.text for page in pages)
-    said = place_tokens(text, [completion for one in reads for completion in one.completions])
-    usage = usage_of(pages)
-    reason = "stop" if all(page.status in ("ok", "error") for page in pages) else "length"
-    most = asked.max_tokens
-    if most is not None and most < usage["completion_tokens"]:
-        # A strip has no more tokens than that, yet all strips together may have.
-        usage = {**usage, "completion_tokens": most, "total_tokens": usage["prompt_tokens"] + most}
-    if most is not None and most < len(said):
-        said, reason = said[:most], "length"
-        text = "".join(one.text for one in said)
-    ends = [place for one in asked.stop if (place := text.find(one)) >= 0]
-    if ends:
-        said, reason = cut(said, min(ends)), "stop"
-    broken = [f"page {page.page} of {page.file}: {page.error}" for page in pages if page.error]
-    return Answer(tuple(said), reason, usage, asked.logprobs, (*asked.warnings, *broken))
+def place_tokens(text: str, completions: Sequence[Completion]) -> tuple[list[Said], str]:
+    """`text` shared out among the tokens that gave it, and what is left behind the last one.
 
-
-def place_tokens(text: str, completions: Sequence[Completion]) -> list[Said]:
-    """`text` shared out among the tokens that gave it.
-
-    The pages hold the strips' words in order, with blanks and ends of lines of their own between them. A
+    Pages hold the strips' words in order, with blanks and ends of lines of their own between them. A
     token gets what it says if that stands here, else as many letters as it says and what is before them.
     """
     said, at = [], 0
     for completion in completions:
-        ends = (*completion.places[1:], len(completion.text))
-        for i, (start, end) in enumerate(zip(completion.places, ends, strict=True)):
+        places = (*completion.places, len(completion.text))
+        for i, (start, end) in enumerate(pairwise(places)):
             own = completion.text[start:end]
             next_at = at + len(own) if text.startswith(own, at) else _behind_letters(text, at, own)
             told = completion.alternatives[i] if completion.alternatives else ()
             said.append(Said(text[at:next_at], completion.probabilities[i], tuple(told)))
             at = next_at
-    if at < len(text):
-        said.append(Said(text[at:], 1.0))  # ends of lines between the last pages, where these hold nothing
-    return said
+    return said, text[at:]
 
 
 def _behind_letters(text: str, at: int, own: str) -> int:
@@ -108,6 +122,31 @@ def cut(said: Sequence[Said], end: int) -> list[Said]:
     return kept
 
 
+# ---------------------------------------------------------------------------------------------------
+# What is known at the end
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an answer ended, what it took, and what its reader should know."""
+
+    finish_reason: str
+    usage: dict[str, Any]
+    warnings: tuple[str, ...]
+
+
+def ending(pages: Sequence[Page], speech: Speech, asked: ChatRequest) -> Ending:
+    """The end of an answer of which all has been taken."""
+    usage, most = usage_of(pages), asked.max_tokens
+    cut_short = speech.cut_short or any(page.status in ("truncated", "repetition") for page in pages)
+    if most is not None and most < usage["completion_tokens"]:
+        # A strip has no more tokens than that, yet all strips together may have.
+        usage = {**usage, "completion_tokens": most, "total_tokens": usage["prompt_tokens"] + most}
+    reason = "length" if cut_short and not speech.stopped else "stop"
+    broken = [f"page {page.page} of {page.file}: {page.error}" for page in pages if page.error]
+    return Ending(reason, usage, (*asked.warnings, *broken))
+
+
 def usage_of(pages: Sequence[Page]) -> dict[str, Any]:
     """Tokens as OpenAI counts them; those of the pictures are part of the prompt."""
     vision = sum(page.tokens.vision for page in pages)
@@ -125,35 +164,66 @@ def usage_of(pages: Sequence[Page]) -> dict[str, Any]:
 # JSON
 
 
-def completion(answer: Answer, model: str, tokenizer: Tokenizer) -> dict[str, Any]:
-    """The object chat.completion."""
-    message = {"role": "assistant", "content": answer.text, "refusal": None}
-    choice = {
-        "index": 0,
-        "message": message,
-        "logprobs": _logprobs(answer, answer.said, tokenizer),
-        "finish_reason": answer.finish_reason,
-    }
-    return {**_head("chat.completion", model, answer), "choices": [choice], "usage": answer.usage}
+@dataclass(frozen=True)
+class Form:
+    """What all objects of an answer share: id, time, model, and whether tokens are told."""
 
+    model: str
+    tokenizer: Tokenizer
+    logprobs: bool
+    id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
+    created: int = field(default_factory=lambda: int(time.time()))
 
-def chunks(answer: Answer, model: str, usage: bool, tokenizer: Tokenizer) -> Iterator[dict[str, Any]]:
-    """The objects chat.completion.chunk: who speaks, the text line by line, the end, and usage if asked."""
-    head = _head("chat.completion.chunk", model, answer)
-
-    def chunk(delta: dict[str, Any], reason: str | None = None, said: Sequence[Said] = ()) -> dict[str, Any]:
-        logprobs = _logprobs(answer, said, tokenizer) if said else None
-        return {
-            **head,
-            "choices": [{"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": reason}],
+    def completion(self, said: Sequence[Said], end: Ending) -> dict[str, Any]:
+        """The object chat.completion."""
+        text = "".join(one.text for one in said)
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": text, "refusal": None},
+            "logprobs": self._logprobs(said),
+            "finish_reason": end.finish_reason,
         }
+        head = self._head("chat.completion", end.warnings)
+        return {**head, "choices": [choice], "usage": end.usage}
 
-    yield chunk({"role": "assistant", "content": ""})
-    for said in joined_lines(lines_of(answer.said)):
-        yield chunk({"content": "".join(one.text for one in said)}, said=said)
-    yield chunk({}, answer.finish_reason)
-    if usage:
-        yield {**head, "choices": [], "usage": answer.usage}
+    def chunk(
+        self,
+        delta: dict[str, Any],
+        said: Sequence[Said] = (),
+        reason: str | None = None,
+        warnings: tuple[str, ...] = (),
+    ) -> dict[str, Any]:
+        """The object chat.completion.chunk."""
+        logprobs = self._logprobs(said) if said else None
+        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
+        return {**self._head("chat.completion.chunk", warnings), "choices": [choice]}
+
+    def usage_chunk(self, end: Ending) -> dict[str, Any]:
+        """The last object of a stream whose client wants the usage."""
+        return {**self._head("chat.completion.chunk", end.warnings), "choices": [], "usage": end.usage}
+
+    def _head(self, kind: str, warnings: tuple[str, ...]) -> dict[str, Any]:
+        head = {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+        return {**head, "warnings": list(warnings)} if warnings else head
+
+    def _logprobs(self, said: Sequence[Said]) -> dict[str, Any] | None:
+        if not self.logprobs:
+            return None
+        content = []
+        for one in said:
+            pairs = ((self.tokenizer.decode_bytes([i]), p) for i, p in one.alternatives)
+            others = [_token(token.decode("utf-8", "replace"), token, p) for token, p in pairs]
+            content.append({**_token(one.text, one.text.encode(), one.probability), "top_logprobs": others})
+        return {"content": content, "refusal": None}
+
+
+def _token(text: str, content: bytes, probability: float) -> dict[str, Any]:
+    sure = max(math.log(probability), LEAST_LOGPROB) if probability > 0 else LEAST_LOGPROB
+    return {"token": text, "logprob": round(sure, 6), "bytes": list(content)}
+
+
+# ---------------------------------------------------------------------------------------------------
+# Pieces of a stream
 
 
 def lines_of(said: Sequence[Said]) -> Iterator[list[Said]]:
@@ -168,35 +238,29 @@ def lines_of(said: Sequence[Said]) -> Iterator[list[Said]]:
         yield line
 
 
-def joined_lines(lines: Iterator[list[Said]]) -> Iterator[list[Said]]:
-    """Equal lines go together: litellm ends a stream of a hundred equal pieces."""
-    for _, equal in groupby(lines, key=lambda line: "".join(one.text for one in line)):
-        yield [one for line in equal for one in line]
+@dataclass
+class Pieces:
+    """Lines on their way out: what repeats the line before is kept back and goes in one piece.
 
+    litellm ends a stream of a hundred equal pieces, such as the rows of an empty table.
+    """
 
-def _logprobs(answer: Answer, said: Sequence[Said], tokenizer: Tokenizer) -> dict[str, Any] | None:
-    if not answer.logprobs:
-        return None
-    content = []
-    for one in said:
-        others = [
-            _token(token.decode("utf-8", "replace"), token, probability)
-            for token, probability in ((tokenizer.decode_bytes([i]), p) for i, p in one.alternatives)
-        ]
-        content.append({**_token(one.text, one.text.encode(), one.probability), "top_logprobs": others})
-    return {"content": content, "refusal": None}
+    last: str = ""
+    equal: list[Said] = field(default_factory=list)
 
+    def add(self, said: Sequence[Said]) -> Iterator[list[Said]]:
+        """The pieces that go out now."""
+        for line in lines_of(said):
+            text = "".join(one.text for one in line)
+            if text == self.last:
+                self.equal += line
+                continue
+            yield from self.rest()
+            self.last = text
+            yield line
 
-def _token(text: str, content: bytes, probability: float) -> dict[str, Any]:
-    sure = max(math.log(probability), LEAST_LOGPROB) if probability > 0 else LEAST_LOGPROB
-    return {"token": text, "logprob": round(sure, 6), "bytes": list(content)}
-
-
-def _head(kind: str, model: str, answer: Answer) -> dict[str, Any]:
-    head = {
-        "id": f"chatcmpl-{uuid.uuid4().hex}",
-        "object": kind,
-        "created": int(time.time()),
-        "model": model,
-    }
-    return {**head, "warnings": list(answer.warnings)} if answer.warnings else head
+    def rest(self) -> Iterator[list[Said]]:
+        """What is kept back."""
+        if self.equal:
+            yield self.equal
+            self.equal = []

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, NamedTuple
 
-from starlette.datastructures import UploadFile
+from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
@@ -24,7 +25,12 @@ class Upload(NamedTuple):
     fields: dict[str, str]
 
 
-async def read_body(request: Request, limit: int, hold: Callable[[int], None]) -> bytes:
+def quiet_forms() -> None:
+    """Let python-multipart say nothing: whoever sends odd forms would fill the server's log."""
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL + 1)
+
+
+async def read_body(request: Request, limit: int, hold: Callable[[int], None]) -> bytearray:
     """The whole body; `hold` is told the bytes of each part, and may refuse them.
 
     Raises:
@@ -41,14 +47,14 @@ async def read_body(request: Request, limit: int, hold: Callable[[int], None]) -
     if not (declared.isascii() and declared.isdigit()) or len(declared) > 18 or int(declared) > limit:
         raise too_large
 
-    async def collect() -> bytes:
+    async def collect() -> bytearray:
         parts = bytearray()
         async for part in request.stream():
             hold(len(part))
             parts += part
             if len(parts) > limit:
                 raise too_large
-        return bytes(parts)
+        return parts  # not as bytes: a copy of a large body would hold up the loop
 
     try:
         return await asyncio.wait_for(collect(), BODY_SECONDS)
@@ -58,7 +64,7 @@ async def read_body(request: Request, limit: int, hold: Callable[[int], None]) -
         raise bad("the client went away before the body was whole", code="disconnected") from None
 
 
-def parse_json(body: bytes) -> dict[str, Any]:
+def parse_json(body: bytes | bytearray) -> dict[str, Any]:
     """The JSON object of a body.
 
     Raises:
@@ -73,28 +79,29 @@ def parse_json(body: bytes) -> dict[str, Any]:
     return value
 
 
-def parse_upload(request: Request, body: bytes) -> Upload:
+def parse_upload(body: bytes | bytearray, content_type: str, query: Mapping[str, str]) -> Upload:
     """The document of a body: its part `file` where it is multipart, else all of it.
 
     Raises:
         ApiError: no document, or a form that cannot be read.
     """
-    query = dict(request.query_params)
-    if not request.headers.get("content-type", "").startswith("multipart/"):
+    if not content_type.startswith("multipart/"):
         if not body:
             raise bad("the body is empty: send a picture, a PDF or a form with a part called file", "file")
-        return Upload(body, "document", query)
+        return Upload(bytes(body), "document", dict(query))
 
     # A large form takes its time, so that this runs in a thread, with a loop of its own.
-    return asyncio.run(_parse_form(request, body, query))
+    return asyncio.run(_parse_form(bytes(body), content_type, query))
 
 
-async def _parse_form(request: Request, body: bytes, query: dict[str, str]) -> Upload:
+async def _parse_form(body: bytes, content_type: str, query: Mapping[str, str]) -> Upload:
     async def once() -> AsyncGenerator[bytes]:
         yield body
 
     try:
-        form = await MultiPartParser(request.headers, once(), max_files=1, max_fields=20).parse()
+        form = await MultiPartParser(
+            Headers({"content-type": content_type}), once(), max_files=1, max_fields=20
+        ).parse()
     except (MultiPartException, KeyError, UnicodeDecodeError) as error:
         raise bad(f"the form cannot be read: {error}", code="invalid_form") from None
     try:

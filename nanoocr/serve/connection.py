@@ -7,8 +7,12 @@ end for headers that come byte by byte; here it does not.
 from __future__ import annotations
 
 import asyncio
+import json
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from nanoocr.serve.errors import error_body
 
 HEAD_SECONDS = 20.0  # in which the headers of a request must have arrived
 MOST_CONNECTIONS = 800  # below the 1024 open files that most systems allow; more get a 503
@@ -36,6 +40,19 @@ class Connection(H11Protocol):
         """The clock stops."""
         self._forget()
         super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP gets an error of the form that all have here, unless an answer is under way."""
+        body = json.dumps(error_body(400, msg, "invalid_http")).encode()
+        head = [
+            ("content-type", "application/json"),
+            ("content-length", str(len(body))),
+            ("connection", "close"),
+        ]
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            for event in (h11.Response(status_code=400, headers=head), h11.Data(data=body)):
+                self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def _waits(self) -> bool:
         """Whether no request is under way."""

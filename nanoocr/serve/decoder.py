@@ -1,20 +1,19 @@
 """Continuous batching: one thread decodes the rows of all requests, and takes new ones in between steps.
 
-generate() of request A --\
+generate() of request A --\\
 generate() of request B ---> waiting rows -> one batch over one KV cache -> completions, each to its request
 
 Callers stay in their own threads and wait there. The result of a row is that of `Engine`: rows of a batch do
-not see each other.
+not see each other. Calls of a few rows have a batch and a lane of their own, since they would else wait for
+the large steps of whole pages: both lanes get the thread in turn, by the time that they have had.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-
-import torch
+from collections.abc import Callable, Iterable, Sequence
 
 from nanoocr.bpe import Tokenizer
 from nanoocr.errors import NanoOCRError
@@ -23,50 +22,24 @@ from nanoocr.inference.engine import (
     Completion,
     Engine,
     Request,
-    Row,
     never_generated,
     note_alternatives,
 )
 from nanoocr.inference.sampling import Sampler, SamplingConfig
-from nanoocr.model.cache import KVCache
 from nanoocr.model.vlm import VLM
+from nanoocr.serve.lane import Lane, Member, Work
 
-MAX_ROWS = 64  # decoded together; more share each step's cost
+MAX_ROWS = 64  # decoded together in a lane; more share each step's cost
+MOST_OF_ONE = 48  # of these, rows of one call: the next one finds room at once
+SHORT = 6  # rows up to which a call takes the short lane
+SHORT_WEIGHT = 3.0  # parts of the time that this lane gets where the other one takes one
+STEPS_BETWEEN = 4  # of a batch, in which rows gather: an encoder of many strips costs less for each
 AT_ONCE = 16  # rows taken in between two steps: more would hold up those that are decoding
+AT_ONCE_BESIDE = 4  # the same for whole pages while short calls wait
 
 
 class CancelledError(NanoOCRError):
     """The client of a request has gone, or its time is over."""
-
-
-@dataclass
-class Work:
-    """One call of `generate`: its rows that wait, those that are done, and whom to tell."""
-
-    waiting: deque[Row]
-    sampling: SamplingConfig
-    first: int
-    cancelled: threading.Event
-    tell: Callable[[int, Completion], None] | None = None
-    left: int = 0  # rows that have no completion yet
-    done: dict[int, Completion] = field(default_factory=dict)
-    ended: threading.Event = field(default_factory=threading.Event)
-    error: Exception | None = None
-
-    def end(self, error: Exception | None = None) -> None:
-        """Wake the caller; the first error stays."""
-        self.error = self.error or error
-        self.waiting.clear()
-        self.ended.set()
-
-
-@dataclass
-class Member:
-    """A row of the running batch. `sampler` is its own dice, None where the likeliest token is taken."""
-
-    row: Row
-    work: Work
-    sampler: Sampler | None
 
 
 class Decoder(Engine):
@@ -74,13 +47,10 @@ class Decoder(Engine):
 
     def __init__(self, model: VLM, tokenizer: Tokenizer, max_rows: int = MAX_ROWS) -> None:
         super().__init__(model, tokenizer)
-        self.max_rows = max_rows
         self.never = never_generated(model, tokenizer)
         self.greedy = Sampler(SamplingConfig(), [], 0, self.never)
-        self.members: list[Member] = []
-        self.cache: KVCache | None = None
-        self.logits_BV = torch.empty(0)
-        self._works: deque[Work] = deque()  # with waiting rows, the one whose turn it is first
+        self.short, self.long = Lane(max_rows, SHORT_WEIGHT), Lane(max_rows, 1.0)
+        self.lanes = (self.short, self.long)
         self._change = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._serve, name="decoder", daemon=True)
@@ -105,7 +75,8 @@ class Decoder(Engine):
     ) -> list[Completion]:
         """As `Engine.generate`; `tell` gets each completion, and its index, as soon as it is there.
 
-        `tell` is called in the decoder's thread and must return at once.
+        Of the requests at most `max_batch` are decoded at a time. `tell` is called in the caller's thread, so
+        that it may compute.
 
         Raises:
             UsageError: as `Engine.generate`.
@@ -114,21 +85,35 @@ class Decoder(Engine):
         rows = deque(self.start(requests))
         if not rows:
             return []
-        stop = cancelled or threading.Event()
-        work = Work(rows, sampling or SamplingConfig(), first, stop, tell, left=len(rows))
+        stop, most = cancelled or threading.Event(), min(max_batch, MOST_OF_ONE)
+        work = Work(rows, sampling or SamplingConfig(), first, stop, most, len(rows))
+        self._begin(work, self.short if len(rows) <= SHORT else self.long)
+        done = {}
+        for index, completion in iter(work.news.get, None):
+            done[index] = completion
+            if tell is not None:
+                tell(index, completion)
+        if work.error is not None:
+            raise work.error
+        return [done[i] for i in range(len(requests))]
+
+    def _begin(self, work: Work, lane: Lane) -> None:
         with self._change:
             if self._closed:
                 raise CancelledError("the server is stopping")
-            self._works.append(work)
+            if not lane.is_busy:
+                # Time in which it had nothing to do is not owed to it.
+                lane.clock = max(lane.clock, min((one.clock for one in self.lanes if one.is_busy), default=0))
+            lane.works.append(work)
             self._change.notify()
-        work.ended.wait()
-        if work.error is not None:
-            raise work.error
-        return [work.done[i] for i in range(len(requests))]
+
+    def rows(self) -> int:
+        """Rows that are decoded now."""
+        return sum(len(lane.members) for lane in self.lanes)
 
     def waiting(self) -> int:
         """Rows that no step has taken in yet."""
-        return sum(len(work.waiting) for work in list(self._works))
+        return sum(len(work.waiting) for lane in self.lanes for work in list(lane.works))
 
     # -----------------------------------------------------------------------------------------------
     # The decoder's thread
@@ -136,122 +121,89 @@ class Decoder(Engine):
     def _serve(self) -> None:
         while True:
             with self._change:
-                self._change.wait_for(lambda: self._closed or self._works or self.members)
+                self._change.wait_for(lambda: self._closed or any(lane.is_busy for lane in self.lanes))
                 if self._closed:
                     break
-            try:
-                self._drop_cancelled()
-                self._admit()
-                if self.members:
-                    self._step()
-            except Exception as error:  # noqa: BLE001 - every caller gets it; the thread serves on
-                self._fail(error)
-        self._fail(CancelledError("the server is stopping"))
+                gone = [work for lane in self.lanes for work in lane.take_out()]
+                lane = min((lane for lane in self.lanes if lane.is_busy), key=_clock, default=None)
+            _end(gone, CancelledError("the request was cancelled"))
+            if lane is not None:
+                self._turn(lane)
+        for lane in self.lanes:
+            self._fail(lane, CancelledError("the server is stopping"))
 
-    def _fail(self, error: Exception) -> None:
-        """End all that is under way and all that waits by `error`."""
-        with self._change:
-            works = {id(work): work for work in (*self._works, *(member.work for member in self.members))}
-            self._works.clear()
-        self.members, self.cache = [], None
-        for work in works.values():
-            work.end(error)
+    def _turn(self, lane: Lane) -> None:
+        """Rows come into the lane's batch, and all that are there go a step on."""
+        began = time.thread_time()
+        try:
+            self._admit(lane)
+            if lane.members:
+                self._step(lane)
+        except Exception as error:  # noqa: BLE001 - every caller gets it; the thread serves on
+            self._fail(lane, error)
+        lane.clock += (time.thread_time() - began) / lane.weight
 
-    def _drop_cancelled(self) -> None:
+    def _fail(self, lane: Lane, error: Exception) -> None:
         with self._change:
-            gone = [work for work in self._works if work.cancelled.is_set()]
-            self._works = deque(work for work in self._works if not work.cancelled.is_set())
-        gone += [member.work for member in self.members if member.work.cancelled.is_set()]
-        if not gone:
+            works = lane.clear()
+        _end(works, error)
+
+    def _admit(self, lane: Lane) -> None:
+        beside = lane is self.long and self.short.is_busy
+        lane.steps += 1
+        if lane.members and lane.steps < STEPS_BETWEEN:
             return
-        self._keep([i for i, member in enumerate(self.members) if not member.work.cancelled.is_set()])
-        for work in gone:
-            work.end(CancelledError("the request was cancelled"))
-
-    def _take_in(self) -> list[Member]:
-        """Waiting rows in turn, one of each call, so that a long document holds nobody up."""
-        taken: list[Member] = []
         with self._change:
-            while self._works and len(taken) < min(AT_ONCE, self.max_rows - len(self.members)):
-                work = self._works.popleft()
-                row = work.waiting.popleft()
-                if work.waiting:
-                    self._works.append(work)
-                taken.append(Member(row, work, self._dice(work, row)))
-        return taken
+            new = lane.take_in(AT_ONCE_BESIDE if beside else AT_ONCE)
+            lane.members += new  # now, so that an error finds them
+            lane.steps = 0
+        if not new:
+            return
+        for member in new:
+            member.sampler = self._dice(member)
+        lane.join(self.model, *self.prefill([member.row for member in new]))
 
-    def _dice(self, work: Work, row: Row) -> Sampler | None:
+    def _dice(self, member: Member) -> Sampler | None:
+        work, row = member.work, member.row
         if work.sampling.temperature == 0 and not work.sampling.no_repeat_ngram:
             return None
         return Sampler(work.sampling, [work.first + row.index], row.limit, self.never)
 
-    def _admit(self) -> None:
-        new = self._take_in()
-        if not new:
-            return
-        before, self.members = self.members, self.members + new  # so that an error finds them all
-        cache, logits_BV = self.prefill([member.row for member in new])
-        if self.cache is None or not before:
-            self.cache, self.logits_BV = cache, logits_BV
-            return
-        with torch.inference_mode():
-            self.cache = join_caches(self.model, self.cache, cache)
-            self.logits_BV = torch.cat([self.logits_BV, logits_BV])
-
-    def _step(self) -> None:
+    def _step(self, lane: Lane) -> None:
         """A token for every row; rows that have ended leave, the others are fed it."""
-        tokens, probabilities = self._pick()
-        for member, token, probability in zip(self.members, tokens, probabilities, strict=True):
+        tokens, probabilities = self._pick(lane)
+        for member, token, probability in zip(lane.members, tokens, probabilities, strict=True):
             self.take(member.row, token, probability, member.work.sampling)
-        ended = [member for member in self.members if member.row.status is not None]
-        going = [i for i, member in enumerate(self.members) if member.row.status is None]
-        self._keep(going)
+        ended = [member for member in lane.members if member.row.status is not None]
+        going = [i for i, member in enumerate(lane.members) if member.row.status is None]
+        lane.keep(going)
         for member in ended:
             self._deliver(member)
         if going:
-            assert self.cache is not None
-            self.logits_BV = self.advance(self.cache, [tokens[i] for i in going])
+            assert lane.cache is not None
+            lane.logits_BV = self.advance(lane.cache, [tokens[i] for i in going])
 
-    def _pick(self) -> tuple[list[int], list[float]]:
-        tokens, probabilities = self.greedy.pick(self.logits_BV)
-        for i, member in enumerate(self.members):
-            note_alternatives([member.row], self.logits_BV[i : i + 1], member.work.sampling.alternatives)
+    def _pick(self, lane: Lane) -> tuple[list[int], list[float]]:
+        tokens, probabilities = self.greedy.pick(lane.logits_BV)
+        for i, member in enumerate(lane.members):
+            note_alternatives([member.row], lane.logits_BV[i : i + 1], member.work.sampling.alternatives)
             if member.sampler is not None:
-                (tokens[i],), (probabilities[i],) = member.sampler.pick(self.logits_BV[i : i + 1])
+                (tokens[i],), (probabilities[i],) = member.sampler.pick(lane.logits_BV[i : i + 1])
         return tokens, probabilities
 
     def _deliver(self, member: Member) -> None:
         work, completion = member.work, self.complete(member.row)
-        work.done[member.row.index] = completion
+        work.news.put((member.row.index, completion))
         work.left -= 1
-        if work.tell is not None:
-            work.tell(member.row.index, completion)
+        work.running -= 1
         if work.left == 0:
             work.end()
 
-    def _keep(self, rows: list[int]) -> None:
-        """Drop all rows of the batch but these."""
-        if len(rows) == len(self.members):
-            return
-        self.members = [self.members[i] for i in rows]
-        if self.cache is None:
-            return
-        with torch.inference_mode():
-            self.cache.keep_rows(rows)
-            self.logits_BV = self.logits_BV[rows]
-        if not rows:
-            self.cache = None
+
+def _clock(lane: Lane) -> float:
+    return lane.clock
 
 
-def join_caches(model: VLM, one: KVCache, other: KVCache) -> KVCache:
-    """A cache with the rows of both, as long as the longer one; what lies behind a row's end is hidden."""
-    count = len(one.lengths)
-    capacity = max(one.capacity, other.capacity)
-    joined: KVCache = model.new_cache(batch=count + len(other.lengths), capacity=capacity)
-    joined.reserve(max(one.used, other.used))
-    for part, rows in ((one, slice(0, count)), (other, slice(count, None))):
-        joined.keys[:, rows, :, : part.used] = part.keys[:, :, :, : part.used]
-        joined.values[:, rows, :, : part.used] = part.values[:, :, :, : part.used]
-    joined.lengths = torch.cat([one.lengths, other.lengths])
-    joined.used = max(one.used, other.used)
-    return joined
+def _end(works: Iterable[Work], error: Exception) -> None:
+    for work in works:
+        work.end(error)

@@ -24,6 +24,16 @@ class ApiError(NanoOCRError):
         super().__init__(message)
         self.status, self.code, self.param, self.headers = status, code, param, headers or {}
 
+    def fields(self) -> tuple[int, str, str, str | None, dict[str, str]]:
+        """Plain values, which go to other processes."""
+        return self.status, str(self), self.code, self.param, self.headers
+
+
+def from_fields(fields: tuple[int, str, str, str | None, dict[str, str]]) -> ApiError:
+    """The error that gave these `ApiError.fields`."""
+    status, message, code, param, headers = fields
+    return ApiError(status, message, code=code, param=param, headers=headers)
+
 
 def bad(message: str, param: str | None = None, code: str = "invalid_value") -> ApiError:
     """A mistake in what was sent."""
@@ -34,7 +44,9 @@ def error_body(status: int, message: str, code: str, param: str | None = None) -
     """OpenAI's object of an error."""
     kind = "server_error" if status >= 500 else "invalid_request_error"
     kind = {401: "authentication_error", 429: "rate_limit_error"}.get(status, kind)
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    told = {"message": message, "type": kind, "param": param, "code": code}
+    # JSON can name half a pair of UTF-16, which UTF-8 cannot send back.
+    return {"error": {name: text and text.encode("utf-8", "replace").decode() for name, text in told.items()}}
 
 
 def error_response(error: ApiError) -> JSONResponse:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from nanoocr.inference.page import Page
+from nanoocr.serve.heartbeat import Beat
 
 PATHS = ("/v1/models", "/v1/chat/completions", "/v1/ocr")  # a closed list: labels cost memory
 
@@ -31,7 +31,7 @@ class Metrics:
             "nanoocr_loop_stall_seconds", "Longest time the event loop stood still", registry=to
         )
         self.own_stall = Gauge(
-            "nanoocr_loop_stall_own_seconds", "Longest stall in which this process computed", registry=to
+            "nanoocr_loop_stall_own_seconds", "Longest stall without the wait for a processor", registry=to
         )
         self.longest = [0.0, 0.0]
         self.rows = Gauge("nanoocr_waiting_rows", "Rows that wait for a place in the batch", registry=to)
@@ -42,32 +42,33 @@ class Metrics:
         self.requests.labels(known, str(status)).inc()
         self.seconds.labels(known).observe(seconds)
 
-    def stage(self, name: str, seconds: float) -> None:
-        """Note how long a stage of a page took: open, lines, decode; the last two wait for a processor."""
-        self.stages.labels(name).observe(seconds)
+    def note(self, what: str, values: tuple[Any, ...]) -> None:
+        """Note what the side that reads tells: a `stage` of a page, or a `page` that has been read.
 
-    def read(self, pages: Sequence[Page]) -> None:
-        """Note pages that were read."""
-        for page in pages:
-            self.pages.labels(page.status).inc()
-            self.page_seconds.observe(page.seconds)
-            for kind, count in page.tokens._asdict().items():
-                self.tokens.labels(kind).inc(count)
-
-    def stalled(self, seconds: float, computed: float) -> None:
-        """Note that the event loop ran so much later than it was to, while all threads `computed` so long.
-
-        On a machine with other work the loop waits for a processor: that is no stall of our own.
+        Stages are open, lines and decode, with their seconds; the last two wait for a processor. A page has
+        its status, its seconds, and its tokens by kind.
         """
-        self.longest = [max(self.longest[0], seconds), max(self.longest[1], min(seconds, computed))]
+        if what == "stage":
+            name, seconds = values
+            self.stages.labels(name).observe(seconds)
+            return
+        status, seconds, tokens = values
+        self.pages.labels(status).inc()
+        self.page_seconds.observe(seconds)
+        for kind, count in tokens.items():
+            self.tokens.labels(kind).inc(count)
+
+    def stalled(self, beat: Beat) -> None:
+        """Note how late the event loop ran."""
+        self.longest = [max(self.longest[0], beat.late), max(self.longest[1], beat.own)]
         self.stall.set(self.longest[0])
         self.own_stall.set(self.longest[1])
 
-    def look(self, queue: int, batch: int, rows: int) -> None:
+    def look(self, queue: int, batch: int, waiting: int) -> None:
         """Set what is true now."""
         self.queue.set(queue)
         self.batch.set(batch)
-        self.rows.set(rows)
+        self.rows.set(waiting)
 
     def text(self) -> bytes:
         """All of it."""

@@ -1,13 +1,11 @@
 """What the server does for a request: open its pages, find lines, have them read by the shared decoder.
 
-Each request runs in a thread of its own, so that the event loop of the HTTP side never waits for it.
+Each request runs in a thread of its own (jobs.py). Whoever wants to know what happens on the way watches.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import io
 import os
 import threading
 import time
@@ -16,29 +14,27 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from nanoocr.errors import UsageError
 from nanoocr.inference.engine import MAX_BATCH, Completion, Request
-from nanoocr.inference.lines import PageReading, StripReading, assemble
+from nanoocr.inference.lines import LineReader, PageReading, StripReading
 from nanoocr.inference.page import Page, error_page, make_page, with_doubt
 from nanoocr.inference.reader import Reader, make_request, page_of_lines
 from nanoocr.inference.sampling import SamplingConfig
-from nanoocr.layout import cut_strips
+from nanoocr.layout import PageLayout, Strip, cut_strips
 from nanoocr.model.vlm import VLM
 from nanoocr.pages import ALL_PAGES, PageRanges, Picture, count_pages, open_source
 from nanoocr.serve.decoder import CancelledError, Decoder
 
 THREADS = 64  # requests that are read at the same time; others wait in the queue
-MOST_PIXELS = 200_000_000  # of all pages in work: some 2 GB with what reading makes of them
-PREVIEW = 1400  # pixels of the longer side of a page that is shown to somebody
+STRIPS_OF_STREAM = 32  # of a page that are read before the next ones, where they are shown from its top on
+MOST_PIXELS = 200_000_000  # pages in work hold at most this, some 2 GB with what reading makes of them
 # pdfium takes one caller at a time in the whole process.
 OPENING = threading.Lock()
 
-Event = dict[str, Any]
-Tell = Callable[[Event], None]
+Note = Callable[[str, float], None]  # is told a stage of a page and its seconds
 
 
 class TooManyPagesError(UsageError):
@@ -55,7 +51,6 @@ class Task:
     pages: PageRanges = ALL_PAGES
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     max_tokens: int | None = None
-    preview: bool = False
     cancelled: threading.Event = field(default_factory=threading.Event)
 
 
@@ -65,6 +60,31 @@ class Read:
 
     page: Page
     completions: tuple[Completion, ...] = ()
+
+
+class Watch:
+    """What a reading tells on its way, in the thread of the request. This one listens to nothing.
+
+    `number` counts the pages of a document from 0, `place` the strips of a page in its order. One that is
+    `in_order` has a page decoded from its top on.
+    """
+
+    in_order = False
+
+    def opened(self, file: str, pages: int) -> None:
+        """A document has been opened."""
+
+    def page_begun(self, number: int, image: Image.Image) -> None:
+        """A page is looked at."""
+
+    def found(self, layout: PageLayout, strips: Sequence[Strip]) -> None:
+        """The lines of the page are known."""
+
+    def strip_read(self, number: int, place: int, reading: StripReading) -> None:
+        """A strip of the page has been read."""
+
+    def page_read(self, number: int, read: Read) -> None:
+        """A page has been read, or could not be."""
 
 
 class Room:
@@ -100,7 +120,7 @@ class _Asking:
     slot: threading.Semaphore
     tell: Callable[[int, Completion], None] | None = None
     first: int = 0
-    note: Callable[[str, float], None] = lambda _, __: None
+    note: Note = lambda _, __: None
 
     def generate(
         self,
@@ -135,9 +155,9 @@ class Service:
     def __init__(self, reader: Reader, name: str, max_pages: int) -> None:
         self.reader, self.name, self.max_pages = reader, name, max_pages
         self.decoder = Decoder(reader.model, reader.tokenizer)
-        self.note: Callable[[str, float], None] = lambda _, __: None  # is told a stage and its seconds
+        self.note: Note = lambda _, __: None
         self.room = Room(MOST_PIXELS)
-        # Threads that compute pass Python's lock around, and the event loop waits for its turn among them.
+        # More threads that compute than processors only pass Python's lock around.
         self.slots = threading.Semaphore(os.cpu_count() or 1)
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="request")
 
@@ -146,14 +166,15 @@ class Service:
         self.decoder.close()
         self.threads.shutdown()
 
-    def read(self, task: Task, tell: Tell = lambda _: None) -> list[Read]:
-        """The pages of a document. `tell` gets a dict for each thing that happens, see docs/guide/serve.md.
+    def read(self, task: Task, watch: Watch | None = None) -> list[Read]:
+        """The pages of a document; `watch` is told what happens on the way.
 
         Raises:
             TooManyPagesError: more than `max_pages` pages.
             PictureError: the document cannot be opened.
             CancelledError: `task.cancelled` was set.
         """
+        watch = watch or Watch()
         with OPENING:
             count = len(task.pages.select(count_pages(task.data, task.name), task.name))
         if count > self.max_pages:
@@ -161,13 +182,13 @@ class Service:
                 f"{task.name} has {count} pages, this server reads at most {self.max_pages} of a request: "
                 "choose some with pages=1-10"
             )
-        tell({"type": "start", "file": task.name, "pages": count})
+        watch.opened(task.name, count)
         read = []
         with closing(self._opened(task)) as pictures:
             for number, picture in enumerate(pictures):
                 with self.slots:
-                    read.append(self._page(task, picture, tell, number))
-                tell({"type": "page", "index": number, "page": read[-1].page.to_dict()})
+                    read.append(self._page(task, picture, watch, number))
+                watch.page_read(number, read[-1])
         return read
 
     def _opened(self, task: Task) -> Generator[Picture]:
@@ -188,15 +209,13 @@ class Service:
                             stack.enter_context(self.room.taken(picture.image.width * picture.image.height))
                     yield picture
 
-    def _page(self, task: Task, picture: Picture, tell: Tell, number: int) -> Read:
+    def _page(self, task: Task, picture: Picture, watch: Watch, number: int) -> Read:
         if picture.image is None:
             return Read(error_page(picture))
         started = time.perf_counter()
-        size = {"width": picture.image.width, "height": picture.image.height}
-        shown = {"image": preview(picture.image)} if task.preview else {}
-        tell({"type": "page_start", "index": number, **size, **shown})
+        watch.page_begun(number, picture.image)
         if self.reader.by_lines:
-            reading = self._by_lines(task, picture.image, tell, number)
+            reading = self._by_lines(task, picture.image, watch, number)
             page = page_of_lines(picture, reading, time.perf_counter() - started)
             return Read(page, reading.completions)
         request = make_request(
@@ -214,7 +233,7 @@ class Service:
             with_doubt(make_page(picture, done[0], waited), self.reader.doubt_of(picture.image)), tuple(done)
         )
 
-    def _by_lines(self, task: Task, image: Image.Image, tell: Tell, number: int) -> PageReading:
+    def _by_lines(self, task: Task, image: Image.Image, watch: Watch, number: int) -> PageReading:
         """As LineReader.read, and each strip is told of as soon as it is read."""
         # Such a model knows one question; chat.py refuses others.
         reader = replace(
@@ -226,37 +245,37 @@ class Service:
         layout = reader.upright_layout(image)
         self.note("lines", time.perf_counter() - started)  # and the strips that were read to know what is up
         strips = [s for place, line in enumerate(layout.lines) for s in cut_strips(image, line, place)]
-        # In the order in which they are decoded, which is that of LineReader.look.
-        order = sorted(strips, key=lambda strip: strip.image.shape[1])
+        watch.found(layout, strips)
+        size = STRIPS_OF_STREAM if watch.in_order else len(strips)
+        readings: list[StripReading] = []
+        for first in range(0, len(strips), size or 1):
+            readings += self._strips(reader, strips[first : first + size], watch, number, first)
+        return reader.page_of(layout, readings)
 
-        def tell_strip(reading: StripReading) -> None:
-            line = reading.strip.line
-            quad = [[round(x, 1), round(y, 1)] for x, y in layout.lines[line].quad]
-            event = {"type": "line", "index": number, "line": line, "quad": quad, "of": len(strips)}
-            tell({**event, "text": reading.completion.text, "confidence": round(reading.confidence, 4)})
+    def _strips(
+        self, reader: LineReader, strips: Sequence[Strip], watch: Watch, number: int, place: int
+    ) -> list[StripReading]:
+        """As LineReader.read_strips, of the strips of a page from `place` on."""
+        # In the order in which they are decoded, which is that of LineReader.look.
+        order = sorted(range(len(strips)), key=lambda i: strips[i].image.shape[1])
+        assert isinstance(reader.engine, _Asking)  # _by_lines has given it
+
+        def tell(index: int, reading: StripReading) -> None:
+            watch.strip_read(number, place + index, reader.written(reading))
 
         def told(index: int, completion: Completion) -> None:
-            reading = StripReading(order[index], completion)
+            reading = StripReading(strips[order[index]], completion)
             # What is doubtful gets a second look, and only then its text is known.
             if not reader.doubts(reading):
-                tell_strip(reading)
+                tell(order[index], reading)
 
-        asking = _Asking(self.decoder, task, self.slots, told, note=self.note)
-        first = replace(reader, engine=asking).look(strips)
-        readings = replace(reader, engine=replace(asking, tell=None)).look_again(first)
-        for before, reading in zip(first, readings, strict=True):
+        asking = replace(reader.engine, tell=told, note=self.note)
+        firsts = replace(reader, engine=asking).look(strips)
+        readings = replace(reader, engine=replace(asking, tell=None)).look_again(firsts)
+        for i, (before, reading) in enumerate(zip(firsts, readings, strict=True)):
             if reader.doubts(before):
-                tell_strip(reading)
-        return assemble(layout, readings, reader.least_confidence)
-
-
-def preview(image: Image.Image) -> str:
-    """A picture as a data URL, small enough for a screen."""
-    small = image.copy()
-    small.thumbnail((PREVIEW, PREVIEW))
-    out = io.BytesIO()
-    small.save(out, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
+                tell(i, reading)
+        return readings
 
 
 def load_service(

@@ -4,15 +4,17 @@ python -m scripts.bench.batch compare --files ../scans/*.png [--repeats=3] [--en
 python -m scripts.bench.batch measure --files ../scans/*.png [--out=docs/scale.json]
 
 `compare` runs the commands in turn, again and again, so that what else the machine does meets all of them.
-Beside the wall time it tells the processor's seconds, which other work hardly changes; those of Ray's
-processes, which are not our children, it cannot see. Every command is also run on the first file alone, and
-what a page costs is the difference: so the start, and the loading of the model, do not count as pages.
+Beside the wall time it tells the processor's seconds of all processes, and the wall time less what the
+readers waited for a processor (`processes.py`), which other work changes less. Every command is also run on
+the first file alone, and what a page costs is the difference: so the start, and the loading of the model, do
+not count as pages.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import pickle
 import resource
 import statistics
 import subprocess
@@ -22,11 +24,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import tyro
 
 from nanoocr.machine import machine
+from scripts.bench.processes import Cost, cost_of
 
 BATCH = ("batch", "--threads=1", "-q")
 COMMANDS = {
@@ -55,13 +58,6 @@ class Measure:
     out: Path = Path("docs/scale.json")
 
 
-class Cost(NamedTuple):
-    """Of one command, in seconds."""
-
-    wall: float
-    cpu: float
-
-
 def run_once(name: str, files: Sequence[Path]) -> Cost:
     """One command into a fresh folder.
 
@@ -72,9 +68,7 @@ def run_once(name: str, files: Sequence[Path]) -> Cost:
         out = f"{folder}/out"
         where = ["-o", f"{out}/"] if name == "read" else [f"--out={out}"]
         command = [sys.executable, "-m", "nanoocr", *COMMANDS[name], *where, *map(str, files)]
-        before, started = _children(), time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        return Cost(time.perf_counter() - started, _children() - before)
+        return cost_of(command)
 
 
 def _children() -> float:
@@ -89,12 +83,17 @@ def compare(options: Compare) -> None:
         for name, costs in pages.items():
             first, whole = run_once(name, options.files[:1]), run_once(name, options.files)
             count = len(options.files) - 1
-            costs.append(Cost((whole.wall - first.wall) / count, (whole.cpu - first.cpu) / count))
-            load = os.getloadavg()[0]
-            print(f"{name}: {costs[-1]}, start {first.wall:.1f} s, load {load:.1f}", flush=True)
+            costs.append(Cost(*((b - a) / count for a, b in zip(first, whole, strict=True))))
+            print(
+                f"{name}: {_shown(costs[-1])}; start {first.wall:.1f} s, load {os.getloadavg()[0]:.1f}",
+                flush=True,
+            )
     for name, costs in pages.items():
-        wall, cpu = (statistics.median(values) for values in zip(*costs, strict=True))
-        print(f"median {name}: {wall:.3f} s a page, {cpu:.3f} CPU s")
+        print(f"median {name}: {_shown(Cost(*map(statistics.median, zip(*costs, strict=True))))}")
+
+
+def _shown(page: Cost) -> str:
+    return f"{page.wall:.3f} s a page, {page.cpu:.3f} of processors, {page.unhindered:.3f} unhindered"
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -152,7 +151,8 @@ def note_cost(records: Sequence[dict[str, Any]], pages: int = 3000) -> float:
     from nanoocr.batch.drive import Plan
     from nanoocr.batch.ledger import Found, Ledger
     from nanoocr.batch.ray_actor import block_of
-    from nanoocr.batch.ray_engine import BATCHES_PER_TASK, note_answers
+    from nanoocr.batch.ray_engine import note_answers
+    from nanoocr.batch.ray_process import BATCHES_PER_TASK
     from nanoocr.batch.record import packed
 
     with tempfile.TemporaryDirectory() as name:
@@ -163,10 +163,11 @@ def note_cost(records: Sequence[dict[str, Any]], pages: int = 3000) -> float:
         told = [packed(record) for record in records]
         block = BATCHES_PER_TASK * Plan().pages_at_once
         said = [("read", 1, page, told[page % len(told)]) for page in range(1, pages + 1)]
-        blocks = [block_of(said[first : first + block]) for first in range(0, pages, block)]
+        parts = (block_of(said[first : first + block]).to_pylist() for first in range(0, pages, block))
+        blocks = [pickle.dumps(part) for part in parts]  # as they come through the pipe
         started = time.process_time()
         for answers in blocks:
-            note_answers(ledger, answers.to_pylist(), False, print)
+            note_answers(ledger, pickle.loads(answers), False, print)
             shards.flush(Path(name), ledger)
         shards.finish(Path(name), ledger)
         return (time.process_time() - started) / pages

@@ -27,8 +27,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from nanoocr.commandline import parse, run
-from nanoocr.machine import counted
-from scripts.bench.serve import Server, stalls, started
+from scripts.bench.serve import Server, client, heartbeat, stalls, started
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Config:
     bad: float = 0.10  # share of mistakes
     cut: float = 0.05  # share that the client leaves in the middle
     folder: str = "assets/samples"  # whose pictures are sent
-    names: str = "card_*.png"  # of them
+    names: str = "card_*.png"  # pattern of their names
     seed: int = 0
     minutes: float = 60  # after which nothing more is sent
 
@@ -60,6 +59,7 @@ class Asker:
     server: Server
     pictures: tuple[bytes, ...]
     texts: tuple[str, ...]
+    http: httpx.Client
     end: float  # by time.monotonic(), when the asking stops
 
     def ask(self, number: int, config: Config) -> Outcome:
@@ -76,12 +76,12 @@ class Asker:
             ways = (self._txt, self._json, self._ocr_stream, self._chat, self._chat_stream)
             found, text = chance.choice(ways)(which), self.texts[which]
             name, wrong = "right", "" if found == text else f"{found!r}, expected {text!r}"
-        memory = (counted("VmRSS", self.server.pid) or 0) / 2**20
+        memory = self.server.memory() / 2**20
         return Outcome("wrong" if wrong else name, f"request {number}: {wrong}", memory)
 
     def _post(self, path: str, **content: Any) -> httpx.Response:
         while True:
-            answer = httpx.post(f"{self.server.url}{path}", timeout=600, **content)
+            answer = self.http.post(f"{self.server.url}{path}", **content)
             if answer.status_code != 429:
                 return answer
             time.sleep(float(answer.headers["retry-after"]))
@@ -152,28 +152,35 @@ def read_texts(files: list[Path]) -> tuple[str, ...]:
     return tuple(json.loads(line)["text"] for line in told.splitlines())
 
 
+def memory_of(sent: list[float]) -> str:
+    """MiB in each tenth of the requests; the first two tenths warm caches up."""
+    tenths = [sent[len(sent) * i // 10 : len(sent) * (i + 1) // 10] for i in range(10)]
+    means = [sum(tenth) / max(len(tenth), 1) for tenth in tenths]
+    change = 100 * (means[-1] / means[2] - 1)
+    told = f"memory in MiB, mean of each tenth {[round(mean) for mean in means]}, at most {max(sent):.0f}: "
+    return told + f"from the third, when caches are warm, to the last {change:+.1f} %"
+
+
 def main(argv: list[str] | None = None) -> None:
     """Start a server, send everything, and print what came back."""
     config = parse(Config, argv)
     files = sorted(Path(config.folder).glob(config.names))
     texts = read_texts(files)
     started_at = time.perf_counter()
-    with started() as server:
+    with started() as server, heartbeat() as bare, client() as http:
         pictures = tuple(file.read_bytes() for file in files)
-        asker = Asker(server, pictures, texts, time.monotonic() + 60 * config.minutes)
+        asker = Asker(server, pictures, texts, http, time.monotonic() + 60 * config.minutes)
         with ThreadPoolExecutor(config.clients) as threads:
             ended = list(threads.map(lambda number: asker.ask(number, config), range(config.requests)))
         seconds = time.perf_counter() - started_at
         time.sleep(2)  # what was cut off ends
-        left, stall = server.metric("nanoocr_queue"), stalls(server)
-        tracebacks = server.log.read_text().count("Traceback")
+        left, stall = server.metric("nanoocr_queue"), stalls(server, bare)
+        pages, log = server.metric('nanoocr_pages_total{status="ok"}'), server.log.read_text().splitlines()
     counts = dict(Counter(one.kind for one in ended))
     print(f"{len(ended)} requests by {config.clients} clients in {seconds:.0f} s: {counts}")
-    print(f"left in the server {left:.0f}, tracebacks {tracebacks}")
-    # The first part warms caches up.
-    sent = [one.memory for one in ended if one.memory]
-    steady = sent[len(sent) // 10 :]
-    print(f"memory {steady[0]:.0f} MiB after a tenth, {max(steady):.0f} at most, {steady[-1]:.0f} at the end")
+    print(f"pages read {pages:.0f}: one for each right answer, and for some of those cut off")
+    print(f"left in the server {left:.0f}; lines in its log behind the first: {log[1:]}")
+    print(memory_of([one.memory for one in ended if one.memory]))
     print(stall)
     print("\n".join([one.why for one in ended if one.kind == "wrong"][:10]))
 

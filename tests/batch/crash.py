@@ -9,6 +9,7 @@ own it is also the driver that is killed: python -m tests.batch.crash run FOLDER
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -23,12 +24,16 @@ from PIL import Image, ImageDraw, ImageFont
 from nanoocr.batch.drive import Plan, drive
 from nanoocr.batch.ledger import Found, Ledger
 from nanoocr.batch.sources import file_place
+from nanoocr.errors import NanoOCRError
 from tests.batch.fake import FakeReading
 
-SECONDS = 0.02  # of a page of the fake reader
+SECONDS = {"pool": 0.02, "ray": 0.2}  # of a page of the fake reader
 # Of kills, those of the driver; a cluster of Ray takes long to start.
 DRIVERS = {"pool": 0.33, "ray": 0.2}
-WORKERS = {"pool": b"spawn_main", "ray": b"ray::"}  # in the command line of a worker process
+READER = {"pool": "worker", "ray": "MapWorker"}
+SPAWNED = {"pool": "worker", "ray": "process that speaks to Ray"}
+# In the command line of a worker process; on Ray actors and tasks, and the process that speaks to Ray.
+WORKERS = {"pool": re.compile(rb"(spawn_main)"), "ray": re.compile(rb"ray::(\w+)|(spawn_main)")}
 
 
 def make_pages(folder, pages, draw_page=None):
@@ -62,12 +67,13 @@ def reading(kind, out, seconds):
     return partial(ModelReading, Settings(out, ReaderChoice(), "nano", "0", ("json",)), 1)
 
 
-def run(folder, out, seconds=SECONDS, rows=50, engine="pool", reader="fake"):
+def run(folder, out, seconds=None, rows=50, engine="pool", reader="fake"):
     """One run of the driver, from wherever the one before was killed."""
     out.mkdir(exist_ok=True)
     ledger = Ledger(out)
     ledger.add(Found(file_place(p), p.name, p.stem) for p in sorted(folder.iterdir()))
-    make, plan = reading(reader, out, seconds), Plan(workers=2, pages_at_once=4, rows=rows, beside=True)
+    make = reading(reader, out, SECONDS[engine] if seconds is None else seconds)
+    plan = Plan(workers=2, pages_at_once=4, rows=rows, beside=True)
 
     def tell(said):
         print(said, file=sys.stderr)
@@ -82,15 +88,16 @@ def run(folder, out, seconds=SECONDS, rows=50, engine="pool", reader="fake"):
 
 
 def workers_of(pid, engine):
-    """The worker processes below a driver; helpers of multiprocessing and of Ray are none."""
-    below, found = [pid], []
+    """The worker processes below a driver, each with its kind; helpers of Python and Ray are none."""
+    below, found = [pid], {}
     while below:
         one = below.pop()
         try:
             for task in Path(f"/proc/{one}/task").iterdir():
                 below += map(int, (task / "children").read_text().split())
-            if WORKERS[engine] in Path(f"/proc/{one}/cmdline").read_bytes() and one != pid:
-                found.append(one)
+            match = WORKERS[engine].search(Path(f"/proc/{one}/cmdline").read_bytes())
+            if match and one != pid:
+                found[one] = match[match.lastindex].decode().replace("spawn_main", SPAWNED[engine])
         except (FileNotFoundError, ProcessLookupError):
             continue  # it has ended meanwhile
     return found
@@ -108,17 +115,21 @@ def crash(folder, out, kills, draw, engine="pool", reader="fake", longest=1.0):
     hit = Counter()
     while hit.total() < kills:
         driver = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        kind = "worker"
-        while driver.poll() is None and kind == "worker" and hit.total() < kills:
+        kind = ""
+        while driver.poll() is None and kind != "driver" and hit.total() < kills:
             time.sleep(draw.uniform(0.05, longest))
-            kind = "driver" if draw.random() < DRIVERS[engine] else "worker"
+            workers = workers_of(driver.pid, engine)
+            if READER[engine] not in workers.values():
+                continue  # before one is up, the death of the driver or of a helper would be no test
+            kind = draw.choice(sorted(set(workers.values())))
+            victim = draw.choice([pid for pid in workers if workers[pid] == kind])
+            if draw.random() < DRIVERS[engine]:
+                victim, kind = driver.pid, "driver"
             try:
-                workers = workers_of(driver.pid, engine)
-                victim = draw.choice(workers)  # before any is up, the driver's death would be no test either
-                os.kill(driver.pid if kind == "driver" else victim, signal.SIGKILL)
+                os.kill(victim, signal.SIGKILL)
                 hit[kind] += 1
-            except (OSError, IndexError):
-                kind = "worker"
+            except OSError:
+                kind = ""
         if hit.total() < kills and driver.wait() == 0:
             break  # done before the kills were: the folder was too small
         driver.kill()
@@ -131,7 +142,11 @@ def main():
     """Kill, compare with a run that nobody disturbed, and say what came of it."""
     if sys.argv[1:2] == ["run"]:
         folder, out, engine, reader = sys.argv[2:]
-        run(Path(folder), Path(out), engine=engine, reader=reader)
+        try:
+            run(Path(folder), Path(out), engine=engine, reader=reader)
+        except NanoOCRError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(error.exit_code)
         return
     import tempfile
 

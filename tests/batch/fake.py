@@ -9,6 +9,11 @@ from pathlib import Path
 from nanoocr.batch.worker import error_record
 
 
+def tell_mask(pipe):
+    """Whether Ctrl-C would reach this process."""
+    pipe.send(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+
 @dataclass
 class FakeReading:
     seconds: float = 0.0
@@ -25,6 +30,8 @@ class FakeReading:
             pixel = picture.image.getpixel((0, 0))
             if pixel == (6, 6, 6):
                 os.kill(os.getpid(), signal.SIGKILL)
+            if pixel == (5, 5, 5):
+                time.sleep(60)
             if pixel == (7, 7, 7):
                 raise ZeroDivisionError("seven")
             time.sleep(self.seconds)

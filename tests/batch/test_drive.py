@@ -1,7 +1,9 @@
 """A batch loses nothing and doubles nothing, whatever is killed; bad pages and killers are set aside."""
 
+import multiprocessing
 import os
 import random
+import signal
 from functools import partial
 
 import pytest
@@ -10,11 +12,12 @@ from PIL import Image
 from nanoocr.batch import shards
 from nanoocr.batch.drive import Batch, Plan, drive, next_task
 from nanoocr.batch.ledger import Document, Found, Ledger
+from nanoocr.batch.pool import start_deaf
 from nanoocr.batch.sources import file_place, survey, unchanged_file
 from nanoocr.batch.worker import picture_of
 from nanoocr.errors import OutputError, UsageError
 from tests.batch.crash import crash, make_pages, read_out, run
-from tests.batch.fake import FakeReading
+from tests.batch.fake import FakeReading, tell_mask
 
 
 def start_ledger(folder, out):
@@ -51,28 +54,41 @@ def test_bad_documents_twins_and_killers(tmp_path):
     paint(folder / "a.png", (1, 1, 1))
     paint(folder / "b.png", (1, 1, 1))  # the same bytes as a
     paint(folder / "killer.png", (6, 6, 6))
+    paint(folder / "hangs.png", (5, 5, 5))
     paint(folder / "seven.png", (7, 7, 7))
     (folder / "empty.png").write_bytes(b"")
     (folder / "text.png").write_bytes(b"no picture at all")
     ledger = start_ledger(folder, out)
-    said = finish(ledger, out, workers=1, rows=2)
+    said = finish(ledger, out, workers=1, rows=2, page_limit=1.5)
     counts = ledger.counts()
-    assert (counts.documents, counts.same, counts.done, counts.failed) == (6, 1, 1, 4)
+    assert (counts.documents, counts.same, counts.done, counts.failed) == (7, 1, 1, 5)
     texts, times = read_out(out)
     assert set(times.values()) == {1}
     assert texts["a.png", 1] == "(4, 4) (1, 1, 1)"
     failures = {name: error for name, _, _, error in ledger.failures()}
+    assert "3 workers died or hung" in failures["hangs.png"]
     assert "3 workers died" in failures["killer.png"] and "ZeroDivisionError: seven" in failures["seven.png"]
     assert sum("killer.png" in line for line in said) == 2
 
     # Mended, the page is tried again and is then in the output once, and no longer among the failures.
     paint(folder / "seven.png", (8, 8, 8))
     (folder / "killer.png").unlink()
+    (folder / "hangs.png").unlink()
     ledger.forget_failures()
     finish(ledger, out, workers=1, rows=2)
-    assert (ledger.counts().done, ledger.counts().failed) == (2, 3)
+    assert (ledger.counts().done, ledger.counts().failed) == (2, 4)
     texts, times = read_out(out)
     assert set(times.values()) == {1} and texts["seven.png", 1] == "(4, 4) (8, 8, 8)"
+
+
+def test_ctrl_c_reaches_us_and_none_of_the_workers():
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=tell_mask, args=(theirs,))
+    start_deaf(process)
+    assert ours.recv() is True
+    process.join()
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def test_a_shard_that_the_ledger_does_not_know_is_written_anew(tmp_path, monkeypatch):
@@ -158,4 +174,4 @@ def test_pages_of_different_documents_share_a_task_and_those_of_one_go_to_severa
     batch = Batch(ledger, tmp_path, None, Plan(pages_at_once=4), print)
     first = next_task(batch, set())
     assert list(first.items()) == [("read", 1, 1), ("read", 2, 1), ("read", 3, 1), ("read", 3, 2)]
-    assert next_task(batch, set(first.items())).pages == (3, 4, 5, 6)
+    assert next_task(batch, set(first.items())).pages == (3, 4)  # the last tasks are short

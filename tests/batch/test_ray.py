@@ -53,7 +53,7 @@ def test_an_actor_reads_what_killed_nobody_and_tells_what_did(tmp_path, monkeypa
     def rounds():
         while (job := next_round(ledger)).items:
             deaths = 1 if job.alone else 2
-            actor = Actor(partial(FakeReading), Here() if job.alone else here, deaths, 1, 900.0)
+            actor = Actor(partial(FakeReading), Here() if job.alone else here, deaths, 1, 900.0, 4)
             if job.alone:
                 actor.attempts.begin.remote((1, 1))  # the page took its actor down once more
             block = actor(pa.Table.from_pylist(job.items)).to_pylist()
@@ -76,11 +76,14 @@ def test_ray_reads_what_the_pool_reads_and_gives_up_what_kills(tmp_path):
     make_pages(tmp_path / "in", 12)
     run(tmp_path / "in", tmp_path / "whole", 0.0)
     paint(tmp_path / "in" / "killer.png", (6, 6, 6))
+    paint(tmp_path / "in" / "hangs.png", (5, 5, 5))
     ledger = start_ledger(tmp_path / "in", tmp_path / "out")
     make = partial(FakeReading, 0.0, str(tmp_path / "out"))
     said = []
-    drive_ray(ledger, tmp_path / "out", make, Plan(rows=5), said.append, lambda: None, None)
+    drive_ray(ledger, tmp_path / "out", make, Plan(rows=5, page_limit=2), said.append, lambda: None, None)
     texts, times = read_out(tmp_path / "out")
-    failed = texts.pop(("killer.png", 1))
-    assert texts == read_out(tmp_path / "whole")[0] and set(times.values()) == {1} and failed == ""
-    assert "killer.png, page 1 was given up: 3 workers died" in said[-1]
+    failed = [texts.pop((name, 1)) for name in ("killer.png", "hangs.png")]
+    assert texts == read_out(tmp_path / "whole")[0] and set(times.values()) == {1} and failed == ["", ""]
+    given_up = "".join(said[-2:])
+    assert "killer.png, page 1 was given up: 3 workers died" in given_up
+    assert "hangs.png, page 1 was given up: 3 workers died or hung" in given_up

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nanoocr.errors import DoubtfulDataError
-from nanoocr.finetune.agreement import agreement, refuse_doubtful
+from nanoocr.finetune.agreement import agreement, contradicts, refuse_doubtful
 from nanoocr.finetune.types import CutDocument, LineStrip, TrueDocument, TrueLine
 
 LETTERS = list("abcdefghijklmnopqrstuvwxyz0123456789")
@@ -90,3 +90,14 @@ def test_forms_of_one_print_that_differ_in_a_line_are_told_apart(seed):
     shuffled = [*true[1:], true[0]]
     with pytest.raises(DoubtfulDataError):
         refuse_doubtful(agreement([cut(str(i), t, r) for i, (t, r) in enumerate(zip(shuffled, read))]))
+
+
+def test_a_script_that_the_model_never_saw_is_neither_doubtful_nor_believed_to_be_read():
+    rng = np.random.default_rng(3)
+    greek = "ταχίστη αλώπηξ βαφής ψημένη γη"
+    cuts = [cut(str(i), text, text) for i, text in enumerate(texts(rng, 3))] + [cut("g", greek, "raxlotn")]
+    found = agreement(cuts)
+    refuse_doubtful(found)
+    assert found.doubtful == () and found.unseen == ("g",) and found.aligned == 1
+    assert "characters that no training picture had: 1, as g" in found.warnings()[0]
+    assert not contradicts("raxlotn alwung", 0.9, greek) and contradicts("raxlotn alwung", 0.9, "summer 12")

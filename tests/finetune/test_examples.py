@@ -46,7 +46,7 @@ def test_line_crops_are_read_by_name_and_by_list(made, name, stored):
     notes = [make_examples.draw(number) for number in range(make_examples.DOCUMENTS)]
     found = gather((EXAMPLES if stored else made) / name)
     assert {one.kind for one in found.documents} == {"crop"}
-    assert {one.group for one in found.documents} == {"note0", "note1", "note2"}
+    assert {one.group for one in found.documents} == {note.name for note in notes}
     assert sorted(one.text for one in found.documents) == sorted(x.text for n in notes for x in n.lines)
 
 

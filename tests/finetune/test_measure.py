@@ -37,6 +37,8 @@ def test_half_the_errors_is_better_and_none_the_less_is_not():
     assert judge(before, measured(readings(10, 5), readings(50, 3))).better
     same = judge(before, before)
     assert not same.better and "chance" in same.reasons[0]
+    clean = measured(readings(10, 0), readings(50, 3))
+    assert "nothing to gain" in judge(clean, clean).reasons[0]
 
 
 def test_what_forgets_is_not_handed_over():

@@ -122,6 +122,12 @@ def test_line_crops_by_name_and_by_list_stay_with_their_page(scan, tmp_path_fact
         path.unlink()
     (folder / "list.tsv").write_text("".join(f"p1_{i}.png\t{text}\n" for i, text in enumerate(lines)))
     assert [one.text for one in gather(folder / "list.tsv").documents] == lines
+    # Both at once say the same, which is no problem; a list that says something else is one.
+    for i, text in enumerate(lines):
+        (folder / f"p1_{i}.gt.txt").write_text("something else" if i == 1 else f"{text}\n")
+    both = gather(folder)
+    assert len(both.documents) == len(lines) and len(both.problems) == 1
+    assert "p1_1.png: a second text for one picture" in both.problems[0]
 
 
 def test_what_cannot_be_used_is_named_and_the_rest_goes_on(scan):
@@ -246,4 +252,6 @@ def test_one_picture_under_two_names_is_used_once(scan):
     assert not found.problems
     whole = gather(folder)
     assert len(whole.documents) == 1 and whole.documents[0].kind == "boxes"
-    assert "scan.png: a second text for one picture" in whole.problems[0]
+    assert not whole.problems  # it says the same
+    (folder / "scan.txt").write_text("something else")
+    assert "scan.png: a second text for one picture" in gather(folder).problems[0]

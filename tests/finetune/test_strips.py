@@ -14,7 +14,7 @@ from nanoocr.finetune.strips import cut_document
 from nanoocr.finetune.task import OwnStrips
 from nanoocr.finetune.types import TrueDocument, TrueLine
 from nanoocr.inference.reader import Reader
-from tests.finetune.drawn import document
+from tests.finetune.drawn import document, draw
 
 
 @pytest.fixture(scope="module")
@@ -138,3 +138,20 @@ def test_a_box_for_some_of_the_ink_contradicts_nothing(lines_of):
     part = TrueLine(first.text.split()[0], first.quad)
     cut = cut_document(lines_of, TrueDocument("d", given.source, "boxes", "x", "d", (part,)))
     assert not cut.contradicted
+
+
+def test_a_box_or_a_crop_says_what_a_line_of_an_unknown_script_says(lines_of):
+    said = ["Ταχίστη αλώπηξ βαφής", "Ψημένη γη υπέρ νωθρού", "κυνός δρασκελίζει"]
+    page, boxes = draw(said)
+    true = tuple(TrueLine(text, Box(*box).quad()) for text, box in zip(said, boxes))
+    whole = TrueDocument("g", encoded(page), "boxes", "\n".join(said), "g", true)
+    assert [strip.truth for strip in cut_document(lines_of, whole).strips] == said
+    crop = page.crop((0, 0, page.width, boxes[0][3] + 10))
+    (strip,) = cut_document(lines_of, TrueDocument("c", encoded(crop), "crop", said[0], "c")).strips
+    assert strip.truth == said[0]
+
+
+def encoded(page):
+    stored = io.BytesIO()
+    page.save(stored, "PNG")
+    return stored.getvalue()

@@ -28,14 +28,16 @@ def served():
 
 
 @contextlib.contextmanager
-def _served(service, **limits):
-    """The address of a server that runs in a thread."""
+def _served(service, any_prompt=False, fetcher=None, desk=None, **limits):
+    """The address of a server that runs in a thread, and so does what it reads, unless a `desk` is given."""
     import uvicorn
 
     from nanoocr.serve.app import Limits, make_app
     from nanoocr.serve.connection import Connection
+    from nanoocr.serve.jobs import Grants, ThreadDesk
 
-    app = make_app(service, Limits(**limits))
+    bounds = Limits(**limits)
+    app = make_app(desk or ThreadDesk(service, Grants(any_prompt, fetcher, bounds.max_body)), bounds)
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
+import json
 import socket
 import struct
 import time
 import zlib
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +19,8 @@ pytest.importorskip("uvicorn")
 pikepdf = pytest.importorskip("pikepdf")
 
 from nanoocr.serve import body, connection  # noqa: E402
+
+CARD = (Path(__file__).parents[2] / "assets" / "samples" / "card_1_line_dark.png").read_bytes()
 
 
 @pytest.fixture
@@ -54,6 +59,40 @@ def test_a_flood_of_headers_is_cut_off(address):
         with contextlib.suppress(OSError):  # the server does not take all of it
             link.sendall(b"GET / HTTP/1.1\r\n" + b"X-Flood: 1\r\n" * 200_000)
         assert answer_of(link)[:12] in (b"", b"HTTP/1.1 400")
+
+
+def test_what_is_no_http_is_told_so_as_all_errors_are(address):
+    with connected(address) as link:
+        link.sendall(b"\x16\x03\x01 hello\r\n\r\n")
+        head, _, body = answer_of(link).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400") and json.loads(body)["error"]["code"] == "invalid_http"
+
+
+def test_nonsense_within_a_stream_ends_it(address, capfd):
+    head = b"POST /v1/ocr?stream=true HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with connected(address) as link:
+        link.sendall(head + b"%x\r\n%s\r\n0\r\n\r\n" % (len(CARD), CARD))
+        assert link.recv(15) == b"HTTP/1.1 200 OK"
+        with contextlib.suppress(OSError):
+            link.sendall(b"\x16 no request\r\n\r\n" * 3)
+        answer_of(link)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_names_that_no_file_can_hold_are_told(address):
+    """A lone half of a pair of UTF-16, which JSON can say and UTF-8 cannot."""
+    answer = httpx.post(
+        f"{address}/v1/chat/completions", content=b'{"\\ud800": 1, "model": "\\udfff"}', timeout=60
+    )
+    assert answer.status_code == 400 and answer.json()["error"]["message"]
+
+
+def test_documents_are_counted_together(address):
+    url = f"data:image/png;base64,{base64.b64encode(CARD).decode()}"
+    content = [{"type": "image_url", "image_url": {"url": url}}] * 4
+    body = {"model": "nanoocr", "messages": [{"role": "user", "content": content}]}
+    answer = httpx.post(f"{address}/v1/chat/completions", json=body, timeout=60)
+    assert answer.status_code == 400 and "4 documents" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("begun", [b"", b"GET / HTTP/1.1\r\nX-Slow: "])

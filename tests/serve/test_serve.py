@@ -9,6 +9,7 @@ import json
 import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -226,7 +227,7 @@ def test_a_cancelled_request_leaves_the_batch(service):
     request = Request(ids)
     with pytest.raises(CancelledError):
         service.decoder.generate([request], cancelled=cancelled)
-    assert not service.decoder.members
+    assert not service.decoder.rows()
 
 
 def test_rows_join_and_leave_without_touching_each_other(service):
@@ -241,6 +242,29 @@ def test_rows_join_and_leave_without_touching_each_other(service):
         assert together == alone
     finally:
         decoder.close()
+
+
+def test_one_request_leaves_room_in_the_batch(service):
+    decoder = Decoder(service.reader.model, service.reader.tokenizer, max_rows=4)
+    seen, step = [], decoder._step
+
+    def noted(lane):
+        seen.append((lane is decoder.short, [member.row.request.max_tokens for member in lane.members]))
+        step(lane)
+
+    decoder._step = noted
+    try:
+        long, short = (replace(_request(service.reader, CARDS[0]), max_tokens=most) for most in (30, 4))
+        with ThreadPoolExecutor(2) as threads:
+            many = threads.submit(decoder.generate, [long] * 9, max_batch=3)
+            one = threads.submit(decoder.generate, [short])
+            assert len(many.result()) == 9 and one.result()[0].text
+    finally:
+        decoder.close()
+    assert max(rows.count(30) for _, rows in seen) == 3  # of them may be in the batch
+    assert all((4 in rows) == short for short, rows in seen)  # each in its lane
+    lanes = [short for short, _ in seen]
+    assert lanes.index(True) < len(lanes) - 1 - lanes[::-1].index(False)  # the short one came between
 
 
 def _request(reader, card):

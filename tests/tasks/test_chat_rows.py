@@ -178,3 +178,10 @@ def test_a_row_takes_all_pages_of_a_file(kind):
 def test_a_damaged_page_is_named():
     with pytest.raises(BadRowError, match="row"):
         checked_row("row", [b"%PDF-1.7 nothing"], [("Read.", "both")], "test")
+
+
+def test_json_that_is_nested_too_deeply_is_a_bad_row(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"messages": ' + "[" * 100_000 + "]" * 100_000 + "}\n")
+    with pytest.raises(BadRowError, match=r"line 1: not JSON.*nested too deeply"):
+        Jsonl(path)[0]

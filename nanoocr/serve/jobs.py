@@ -1,0 +1,200 @@
+"""Jobs are taken apart and done here, each in a thread of its own, beside the model.
+
+body -> what is asked (chat.py, body.py) -> Service.read -> the answer, whole (answer.py) or in events.py
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from nanoocr.formats import FORMATS, render
+from nanoocr.inference.page import Page
+from nanoocr.pages import parse_pages
+from nanoocr.serve.answer import Form, Speech, ending, usage_of
+from nanoocr.serve.body import parse_json, parse_upload, quiet_forms
+from nanoocr.serve.chat import Address, ChatRequest, Rules, parse_chat
+from nanoocr.serve.errors import as_api_error, bad
+from nanoocr.serve.events import ChatEvents, OcrEvents, Stream
+from nanoocr.serve.fetch import Fetcher
+from nanoocr.serve.messages import Job, Note, Tell, tell_error, tell_whole
+from nanoocr.serve.service import OPENING, Read, Service, Task, Watch
+
+LOG = logging.getLogger("nanoocr.serve")
+TYPES = {
+    "txt": "text/plain",
+    "json": "application/json",
+    "md": "text/markdown",
+    "hocr": "text/vnd.hocr+html",
+    "alto": "application/alto+xml",
+    "page": "application/vnd.prima.page+xml",
+    "tsv": "text/tab-separated-values",
+    "pdf": "application/pdf",
+}
+FIELDS = frozenset(("format", "pages", "stream", "preview", "model"))  # of /v1/ocr
+
+
+@dataclass(frozen=True)
+class Grants:
+    """What a server grants beyond the model's own question; `max_body` bounds fetched pictures too."""
+
+    any_prompt: bool = False
+    fetcher: Fetcher | None = None
+    max_body: int = 64 * 2**20
+
+
+class ThreadDesk:
+    """A desk whose jobs are done by threads of this process."""
+
+    def __init__(self, service: Service, grants: Grants | None = None) -> None:
+        self.service, self.grants = service, grants or Grants()
+        self.name = service.name
+        quiet_forms()
+        self.note: Note = lambda _, __: None
+        service.note = lambda stage, seconds: self.note("stage", (stage, seconds))
+
+    def ready(self) -> bool:
+        """Always."""
+        return True
+
+    def begin(self, job: Job, tell: Tell) -> Callable[[], None]:
+        """As Desk.begin."""
+        cancelled = threading.Event()
+        self.service.threads.submit(self._do, job, tell, cancelled)
+        return cancelled.set
+
+    def _do(self, job: Job, tell: Tell, cancelled: threading.Event) -> None:
+        do = {"chat": self._chat, "ocr": self._ocr, "look": self._look}[job.kind]
+        try:
+            do(job, tell, cancelled)
+        except Exception as error:
+            known = as_api_error(error)
+            if known.status == 500:
+                LOG.exception("a request failed")
+            tell_error(tell, known)
+
+    def _look(self, _: Job, tell: Tell, __: threading.Event) -> None:
+        decoder = self.service.decoder
+        rows = {"batch": decoder.rows(), "waiting": decoder.waiting()}
+        tell_whole(tell, json.dumps(rows).encode(), TYPES["json"])
+
+    def _read(self, tasks: Sequence[Task], watch: Watch) -> list[Read]:
+        reads = [one for task in tasks for one in self.service.read(task, watch)]
+        for page in (one.page for one in reads):
+            self.note("page", (page.status, page.seconds, page.tokens._asdict()))
+        return reads
+
+    # -----------------------------------------------------------------------------------------------
+    # /v1/chat/completions
+
+    def _chat(self, job: Job, tell: Tell, cancelled: threading.Event) -> None:
+        service, grants = self.service, self.grants
+        question = service.reader.prompt if service.reader.by_lines else None
+        rules = Rules(service.name, question, grants.any_prompt, grants.fetcher is not None)
+        asked = parse_chat(parse_json(job.body), rules)
+        if len(asked.documents) > service.max_pages:
+            message = f"{len(asked.documents)} documents in a request, this server reads {service.max_pages}"
+            raise bad(message, "messages", "too_many_pages")
+        documents = [self._fetched(document) for document in asked.documents]
+        tasks = [_task(asked, data, number, cancelled) for number, data in enumerate(documents, 1)]
+        asked = replace(asked, documents=())  # they are in the tasks
+        form = Form(service.name, service.reader.tokenizer, asked.logprobs)
+        if asked.stream:
+            events = ChatEvents(Stream(tell), asked, form, service.reader.min_confidence)
+            reads = self._read(tasks, events)
+            if not events.stream.begun:
+                raise_broken(reads)
+            events.done(reads)
+            return
+        reads = self._read(tasks, Watch())
+        raise_broken(reads)
+        tell_whole(tell, _completion(reads, asked, form), TYPES["json"])
+
+    def _fetched(self, document: bytes | Address) -> bytes:
+        """A document, fetched where it is an address."""
+        if isinstance(document, bytes):
+            return document
+        assert self.grants.fetcher is not None  # else parse_chat has refused it
+        return self.grants.fetcher.fetch(document.url, document.where, self.grants.max_body)
+
+    # -----------------------------------------------------------------------------------------------
+    # /v1/ocr
+
+    def _ocr(self, job: Job, tell: Tell, cancelled: threading.Event) -> None:
+        upload = parse_upload(job.body, job.content_type, job.query)
+        fields = upload.fields
+        if unknown := sorted(set(fields) - FIELDS):
+            raise bad(f"the field {unknown[0]!r} is not known here", unknown[0], "unsupported_parameter")
+        ranges, name = parse_pages(fields.get("pages") or "1-end"), wanted_format(job.accept, fields)
+        stream, preview = _flag(fields, "stream"), _flag(fields, "preview")
+        task = Task(upload.data, upload.name, pages=ranges, cancelled=cancelled)
+        if stream:
+            events = OcrEvents(Stream(tell), preview)
+            events.done(self._read([task], events))
+            return
+        reads = self._read([task], Watch())
+        raise_broken(reads)
+        pages = [one.page for one in reads]
+        content = _ocr_json(self.service.name, pages) if name is None else _rendered(pages, name, task)
+        tell_whole(tell, content, TYPES[name or "json"])
+
+
+def _task(asked: ChatRequest, data: bytes, number: int, cancelled: threading.Event) -> Task:
+    return Task(
+        data,
+        f"document {number}",
+        prompt=asked.prompt,
+        sampling=asked.sampling,
+        max_tokens=asked.max_tokens,
+        cancelled=cancelled,
+    )
+
+
+def _completion(reads: Sequence[Read], asked: ChatRequest, form: Form) -> bytes:
+    """The JSON of a whole answer."""
+    speech = Speech(asked.stop, asked.max_tokens)
+    for number, read in enumerate(reads):
+        speech.add("\n\n" if number else "", ())
+        speech.add(read.page.text, read.completions)
+    said = speech.take(end=True)
+    values = form.completion(said, ending([one.page for one in reads], speech, asked))
+    return json.dumps(values, ensure_ascii=False).encode()
+
+
+def _ocr_json(model: str, pages: Sequence[Page]) -> bytes:
+    head, usage = json.dumps({"object": "ocr", "model": model})[1:-1], json.dumps(usage_of(pages))
+    return f'{{{head}, "pages": [{",".join(page.to_json() for page in pages)}], "usage": {usage}}}'.encode()
+
+
+def _rendered(pages: Sequence[Page], name: str, task: Task) -> bytes:
+    with OPENING:  # a PDF of the results opens its source again
+        content = render(pages, name, {task.name: task.data} if name == "pdf" else None)
+    return content.encode() if isinstance(content, str) else content
+
+
+def raise_broken(reads: Sequence[Read]) -> None:
+    """Raises ApiError where not one page could be read."""
+    if reads and all(one.page.status == "error" for one in reads):
+        raise bad(str(reads[0].page.error), "file", "picture_unreadable")
+
+
+def _flag(fields: dict[str, str], name: str) -> bool:
+    values = {"": False, "false": False, "0": False, "true": True, "1": True}
+    value = fields.get(name, "").lower()
+    if value not in values:
+        raise bad(f"{name} must be true or false", name)
+    return values[value]
+
+
+def wanted_format(accept: str, fields: dict[str, str]) -> str | None:
+    """The name of the format asked for; None for the JSON of this interface."""
+    if name := fields.get("format"):
+        if name not in FORMATS:
+            raise bad(f"unknown format {name!r}: choose {', '.join(FORMATS)}", "format")
+        return None if name == "json" else name
+    accepted = [one.partition(";")[0].strip() for one in accept.split(",")]
+    kinds = {kind: name for name, kind in TYPES.items() if name != "json"}
+    return next((kinds[kind] for kind in accepted if kind in kinds), None)

@@ -1,0 +1,133 @@
+"""A lane of the decoder: calls that wait, and the rows that are decoded together over one KV cache."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+
+import torch
+from torch import Tensor
+
+from nanoocr.inference.engine import Completion, Row
+from nanoocr.inference.sampling import Sampler, SamplingConfig
+from nanoocr.model.cache import KVCache
+from nanoocr.model.vlm import VLM
+
+
+@dataclass
+class Work:
+    """One call of `generate`: its rows that wait, and what its caller is to hear."""
+
+    waiting: deque[Row]
+    sampling: SamplingConfig
+    first: int
+    cancelled: threading.Event
+    most: int  # rows that may be in the batch at a time
+    left: int  # rows that have no completion yet
+    running: int = 0  # those in the batch
+    news: SimpleQueue[tuple[int, Completion] | None] = field(default_factory=SimpleQueue)  # None: the end
+    error: Exception | None = None
+
+    def end(self, error: Exception | None = None) -> None:
+        """Let the caller go on; the first error stays."""
+        self.error = self.error or error
+        self.waiting.clear()
+        self.news.put(None)
+
+
+@dataclass
+class Member:
+    """A row of the running batch. `sampler` is its own dice, None where the likeliest token is taken."""
+
+    row: Row
+    work: Work
+    sampler: Sampler | None = None
+
+
+@dataclass
+class Lane:
+    """Calls of one kind. `clock` is the time that the lane has had, divided by its `weight`."""
+
+    max_rows: int
+    weight: float
+    works: deque[Work] = field(default_factory=deque)  # with waiting rows, the one whose turn it is first
+    members: list[Member] = field(default_factory=list)
+    cache: KVCache | None = None
+    logits_BV: Tensor = field(default_factory=lambda: torch.empty(0))  # noqa: N815 - a shape
+    clock: float = 0.0
+    steps: int = 0  # since rows were taken in
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.works or self.members)
+
+    def take_in(self, most: int) -> list[Member]:
+        """At most so many waiting rows, one of each call in turn, so that none holds another up."""
+        taken: list[Member] = []
+        full: list[Work] = []
+        while self.works and len(taken) < min(most, self.max_rows - len(self.members)):
+            work = self.works.popleft()
+            if work.running >= work.most:
+                full.append(work)
+                continue
+            work.running += 1
+            taken.append(Member(work.waiting.popleft(), work))
+            if work.waiting:
+                self.works.append(work)
+        self.works.extendleft(reversed(full))  # they keep their turn
+        return taken
+
+    def take_out(self) -> list[Work]:
+        """Drop the calls that were cancelled, and give them."""
+        gone = {id(work): work for work in self.works if work.cancelled.is_set()}
+        gone.update({id(one.work): one.work for one in self.members if one.work.cancelled.is_set()})
+        if gone:
+            self.works = deque(work for work in self.works if id(work) not in gone)
+            self.keep([i for i, member in enumerate(self.members) if id(member.work) not in gone])
+        return list(gone.values())
+
+    def clear(self) -> list[Work]:
+        """Drop everything, and give the calls that were there."""
+        works = {id(work): work for work in (*self.works, *(member.work for member in self.members))}
+        self.works.clear()
+        self.members, self.cache = [], None
+        return list(works.values())
+
+    @torch.inference_mode()
+    def join(self, model: VLM, cache: KVCache, logits_BV: Tensor) -> None:
+        """Put a cache behind the one that is there, for members that have been added."""
+        if self.cache is None:
+            self.cache, self.logits_BV = cache, logits_BV
+            return
+        self.cache = join_caches(model, self.cache, cache)
+        self.logits_BV = torch.cat([self.logits_BV, logits_BV])
+
+    @torch.inference_mode()
+    def keep(self, rows: list[int]) -> None:
+        """Drop all rows of the batch but these."""
+        if len(rows) == len(self.members):
+            return
+        self.members = [self.members[i] for i in rows]
+        if self.cache is None:
+            return
+        self.cache.keep_rows(rows)
+        self.logits_BV = self.logits_BV[rows]
+        if not rows:
+            self.cache = None
+
+
+def join_caches(model: VLM, one: KVCache, other: KVCache) -> KVCache:
+    """A cache with the rows of both, as long as the longer one; what lies behind a row's end is hidden."""
+    count = len(one.lengths)
+    capacity = max(one.keys.size(3), other.keys.size(3))
+    joined: KVCache = model.new_cache(batch=count + len(other.lengths), capacity=capacity)
+    joined.reserve(max(one.used, other.used))
+    for part, rows in ((one, slice(0, count)), (other, slice(count, None))):
+        joined.keys[:, rows, :, : part.used] = part.keys[:, :, :, : part.used]
+        joined.values[:, rows, :, : part.used] = part.values[:, :, :, : part.used]
+    joined.lengths = torch.cat([one.lengths, other.lengths])
+    joined.used = max(one.used, other.used)
+    return joined
