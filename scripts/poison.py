@@ -27,7 +27,7 @@ from nanoocr.finetune.agreement import agreement, refuse_doubtful
 from nanoocr.finetune.sources import gather
 from nanoocr.finetune.strips import dealt_document, read_document
 from nanoocr.finetune.types import TrueDocument, TrueLine
-from nanoocr.inference.lines import StripReading
+from nanoocr.inference.assemble import StripReading
 from nanoocr.inference.reader import Reader
 from nanoocr.machine import choose_threads, use_threads
 

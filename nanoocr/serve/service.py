@@ -18,8 +18,9 @@ from pathlib import Path
 from PIL import Image
 
 from nanoocr.errors import UsageError
+from nanoocr.inference.assemble import PageReading, StripReading
 from nanoocr.inference.engine import MAX_BATCH, Completion, Request
-from nanoocr.inference.lines import LineReader, PageReading, StripReading
+from nanoocr.inference.lines import LineReader
 from nanoocr.inference.page import Page, error_page, make_page, with_doubt
 from nanoocr.inference.reader import Reader, make_request, page_of_lines
 from nanoocr.inference.sampling import SamplingConfig
