@@ -1,26 +1,27 @@
-"""Pictures with transparent pixels, and colours that use only the lower of 16 bits.
+"""Handles pictures with transparent pixels, and colours that use only the lower of 16 bits.
 
-What is transparent shows white paper. Where that shows nothing, the letters are found where they are.
+Transparent pixels become white paper. Where that hides the letters, another ground is tried.
 """
 
 from __future__ import annotations
 
 from PIL import Image, ImageFile, ImageOps
 
-DEEP_WHITES = (3, 15, 63)  # 10, 12 and 14 bits in 16, seen through the upper 8 of them
-VISIBLE = 64  # levels between the darkest and the lightest pixel; letters of less are hardly there
-COLOURS = {"RGB": 3, "RGBA": 3, "RGBX": 3, "LA": 1}  # bands that are colours, of the modes that can be deep
+DEEP_WHITES = (3, 15, 63)  # white in 10, 12 and 14 of 16 bits, as seen in the upper 8 bits
+VISIBLE = 64  # difference of the darkest and the lightest pixel below which letters are hardly there
+# how many bands are colours, for the modes that can be deep
+COLOURS = {"RGB": 3, "RGBA": 3, "RGBX": 3, "LA": 1}
 
 
 def on_paper(image: Image.Image) -> Image.Image:
-    """A picture with transparent pixels as RGB on white paper, if anything is to be seen there.
+    """Turn a picture with transparent pixels into RGB on white paper, if that shows anything.
 
-    A viewer draws on the ground it likes, and files are made for one: white letters are drawn for a dark
-    ground, letters that are holes for one as well, and some programs leave an alpha of zeros that means
-    nothing. Where white paper shows next to nothing, the first of these that shows more is taken. A ground
-    that comes out mostly dark is inverted, so that it is paper.
+    Viewers choose their own ground, and files are made for one of them: white letters for a dark ground, or
+    letters that are holes. Some programs also write an alpha of zeros that means nothing. If white paper
+    shows next to nothing, the first of these other readings that shows more is taken. A result that is mostly
+    dark is inverted, so that the ground becomes paper.
     """
-    # Premultiplied modes have only one conversion, to their plain sibling.
+    # Premultiplied modes convert only to their plain counterpart.
     image = image.convert({"La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode)).convert("RGBA")
     plain = _over(image, 255)
     shown = _contrast(plain)
@@ -47,13 +48,13 @@ def _as_paper(image: Image.Image) -> Image.Image:
 
 
 def has_deep_colours(image: Image.Image) -> bool:
-    """Whether a file has colours of 16 bits, of which Pillow's readers keep the upper 8."""
+    """Whether a file has 16-bit colours, of which Pillow's readers keep the upper 8 bits."""
     tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
     return image.mode in COLOURS and any(";16" in str(tile[3]) for tile in tiles)
 
 
 def lifted(image: Image.Image) -> Image.Image:
-    """Colours of 10 to 14 bits in 16, which leave the upper bits unused, at their full range; alpha too."""
+    """Stretch colours of 10 to 14 bits, stored in 16, to their full range, and the alpha too."""
     if image.mode not in COLOURS:
         return image
     bands = image.split()
@@ -61,7 +62,7 @@ def lifted(image: Image.Image) -> Image.Image:
     white = _white_of(max(_peak(band) for band in bands[:count]))
     if white == 255:
         return image
-    # The alpha has the bits of the colours, or all 16, as writers like it.
+    # Depending on the writer, the alpha uses as many bits as the colours, or all 16.
     whites = [white] * count + [max(white, _white_of(_peak(band))) for band in bands[count:]]
     table = [min(255, value * 255 // one) for one in whites for value in range(256)]
     return image.point(table)

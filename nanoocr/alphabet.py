@@ -1,8 +1,8 @@
-"""The characters that the glyph heads name and that synthetic text is made of.
+"""The characters of synthetic text, which are also the classes of the glyph heads.
 
-They are what English, German, French, Spanish, Italian, Portuguese, Dutch, Polish, Czech, the Nordic
-languages and Turkish print. Characters that fonts draw alike are written one way, by rule, since no
-picture can decide between them (`SAME_INK`).
+They cover printed English, German, French, Spanish, Italian, Portuguese, Dutch, Polish, Czech, Turkish and
+the Nordic languages. If fonts draw several characters alike, one of them stands for all (`SAME_INK`), because
+no picture can tell them apart.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ import string
 import unicodedata
 from types import MappingProxyType
 
-ASCII = string.printable[:-5]  # printable ASCII with the space, in an order that `CHARACTERS` mends
+ASCII = string.printable[:-5]  # printable ASCII with the space; `CHARACTERS` sorts it
 LATIN_1 = "¡¢£¥§©«®°±²³µ¶·¹»¼½¾¿ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖ×ØÙÚÛÜÝÞßàáâãäåæçèéêëìíîïðñòóôõö÷øùúûüýþÿ"
 LATIN_A = "ĄąĆćĘęŁłŃńŚśŹźŻżČčĎďĚěŇňŘřŠšŤťŮůŽžĞğİıŞşŒœŸ"
 SIGNS = "‘’“”„–—•…€™‹›†‡‰"
-CHARACTERS = "".join(sorted(ASCII)) + LATIN_1 + LATIN_A + SIGNS  # ASCII first, in its own order
+CHARACTERS = "".join(sorted(ASCII)) + LATIN_1 + LATIN_A + SIGNS  # ASCII first, by code
 
-# What is drawn like another character, and that character: the truth holds the second one.
+# Maps a character to another one that looks the same; the truth uses the second.
 SAME_INK = MappingProxyType(
     {
         "\u00a0": " ",  # spaces of other widths
         "\u2009": " ",
         "\u202f": " ",
         "\u2007": " ",
-        "\u00ad": "-",  # hyphens that only line ends show
+        "\u00ad": "-",  # hyphens that show only at line ends
         "\u2010": "-",
         "\u2011": "-",
-        "\u2212": "–",  # minus, as wide as an en dash
+        "\u2212": "–",  # a minus, as wide as an en dash
         "\u2015": "—",
-        "‚": ",",  # a low quote is a comma
+        "‚": ",",  # a low quote looks like a comma
         "´": "’",
         "ʼ": "’",
         "º": "°",
@@ -47,12 +47,12 @@ SAME_INK = MappingProxyType(
     }
 )
 
-# 0 is "no character here"; printable ASCII keeps 1 + (code - 32).
+# Class 0 means "no character here". Printable ASCII has the classes 1 + (code - 32).
 CLASS_OF = MappingProxyType({char: 1 + place for place, char in enumerate(CHARACTERS)})
 
 
 def written_one_way(text: str) -> str:
-    """`text` with every character of SAME_INK as its twin."""
+    """Replace every character of SAME_INK in `text` by its look-alike."""
     return "".join(SAME_INK.get(char, char) for char in text)
 
 
@@ -66,6 +66,6 @@ def written_in(text: str, letters: str) -> str:
 
 
 def plain_twin(char: str) -> str:
-    """The ASCII letter under the marks of `char` (é -> e), or "" where there is none."""
+    """The ASCII letter below the marks of `char` (é -> e), or "" where there is none."""
     base = unicodedata.normalize("NFKD", char)[:1]
     return base if base.isascii() else ""

@@ -1,8 +1,8 @@
-"""Text to ids and back: byte-level BPE, trained here, run by tiktoken.
+"""Byte-level BPE: from text to ids and back. The merges are trained here and applied by tiktoken.
 
-The 256 byte tokens are always there, so any text encodes and decodes to itself. The merges are trained by
-`scripts/tok_train`. Special tokens stand after the merges in nanochat's order, then `<|image|>`; text never
-becomes one of them: see nanoocr/tokenizer.py.
+The 256 byte tokens always exist, so any text encodes and decodes to itself. `scripts/tok_train` trains the
+merges. Special tokens follow the merges in nanochat's order, and `<|image|>` comes last. Text never becomes
+one of them: see nanoocr/tokenizer.py.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ from nanoocr.files import parse_json, write_file
 FORMAT = "nanoocr-tokenizer"
 VERSION = 1
 
-# How text is cut into pieces before merging; no token ever crosses a cut. GPT-4's scheme, but numbers in
-# runs of at most two digits (nanochat): three would spend 1,000 tokens of a small vocabulary on numbers.
+# This pattern cuts text into pieces before merging, and no token crosses a cut. It is GPT-4's scheme, except
+# that numbers are cut after at most two digits (as in nanochat): three would spend 1,000 tokens of a small
+# vocabulary.
 PATTERN = "|".join(
     [
         r"'(?i:s|d|m|t|ll|ve|re)",  # English contractions
-        r"[^\r\n\p{L}\p{N}]?+\p{L}+",  # a word, with the blank or sign before it
+        r"[^\r\n\p{L}\p{N}]?+\p{L}+",  # a word, with the blank or sign in front of it
         r"\p{N}{1,2}",  # one or two digits
         r" ?[^\s\p{L}\p{N}]++[\r\n]*",  # signs, with the line break after them
         r"\s*[\r\n]",  # blank lines
-        r"\s+(?!\S)",  # blanks, but the last one goes to the word that follows
+        r"\s+(?!\S)",  # blanks, except the last one, which belongs to the next word
         r"\s+",
     ]
 )
@@ -50,17 +51,17 @@ SPECIAL_TOKENS = (
     "<|image|>",
 )
 
-LONGEST_SLICE = 500_000  # characters that are encoded at once
-TokenBytes = bytes  # what one id stands for; not every token is valid UTF-8 by itself
+LONGEST_SLICE = 500_000  # characters that are encoded in one call
+TokenBytes = bytes  # the bytes of one id, which need not be valid UTF-8 by themselves
 
 
 class Tokenizer:
-    """Encodes text, decodes ids, and names the special ids. Never changes once made."""
+    """Encodes text, decodes ids, and names the special ids. It never changes once it is made."""
 
     def __init__(self, tokens: Sequence[TokenBytes], pattern: str = PATTERN) -> None:
-        """`tokens` in rank order: the id is the place, and lower ranks merge first.
+        """Take `tokens` in the order of their ranks: the id is the place, and lower ranks merge first.
 
-        Raises UsageError when a byte is missing, a token occurs twice, or the pattern is no regex.
+        Raises UsageError when a byte is missing, a token occurs twice, or the pattern is no valid regex.
         """
         _check_tokens(tokens)
         self.tokens = tuple(tokens)
@@ -90,7 +91,7 @@ class Tokenizer:
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
-        """Learns merges from `texts` until the vocabulary, special tokens included, has `vocab_size` entries.
+        """Learn merges from `texts` until the vocabulary, special tokens included, has `vocab_size` entries.
 
         Raises UsageError when rustbpe is not installed, the size is below 266, or the texts are too few.
         """
@@ -113,7 +114,7 @@ class Tokenizer:
 
     @classmethod
     def from_file(cls, path: str | Path) -> Tokenizer:
-        """Reads what `save` wrote. Raises CheckpointError when it is missing, damaged, or another format."""
+        """Read a file that `save` wrote. Raises CheckpointError if it is missing, damaged or foreign."""
         try:
             text = Path(path).read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -124,16 +125,16 @@ class Tokenizer:
 
     @classmethod
     def from_json(cls, text: str, *, name: str = "the tokenizer") -> Tokenizer:
-        """The inverse of `to_json`; `name` is what errors call the source. Raises CheckpointError."""
+        """The inverse of `to_json`; errors call the source `name`. Raises CheckpointError."""
         try:
             tokens, pattern = _parse(text)
             return cls(tokens, pattern)
-        except (ValueError, UsageError) as error:  # JSON and Unicode errors are ValueErrors
+        except (ValueError, UsageError) as error:  # errors of JSON and Unicode are ValueErrors
             raise CheckpointError(f"{name} is not a usable tokenizer file: {error}") from error
 
     @classmethod
     def from_nanochat(cls, path: str | Path) -> Tokenizer:
-        """nanochat's tokenizer.pkl, read without running anything of it; our `<|image|>` follows its tokens.
+        """Read nanochat's tokenizer.pkl without running anything in it; our `<|image|>` follows its tokens.
 
         Raises CheckpointError for a pickle of anything but a tiktoken encoding, and for other special tokens.
         """
@@ -152,11 +153,11 @@ class Tokenizer:
             raise CheckpointError(f"{path} is not a tokenizer.pkl of nanochat ({reason}).") from error
 
     def save(self, path: str | Path) -> None:
-        """Writes the readable file: JSON with one token per line. It appears whole or not at all."""
+        """Write a readable file: JSON with one token per line. It appears whole or not at all."""
         write_file(Path(path), self.to_json().encode())
 
     def to_json(self) -> str:
-        """JSON text, pure ASCII; a token's characters U+0000 to U+00FF stand for its bytes (latin-1)."""
+        """JSON text in pure ASCII. A token's characters U+0000 to U+00FF stand for its bytes (latin-1)."""
 
         def column(items: Iterable[str]) -> str:
             return ",\n".join(f"    {json.dumps(item)}" for item in items)
@@ -172,7 +173,7 @@ class Tokenizer:
         )
 
     def fingerprint(self) -> str:
-        """sha256 of the content: equal fingerprints encode every text equally."""
+        """sha256 of the content. Tokenizers with equal fingerprints encode every text equally."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def __eq__(self, other: object) -> bool:
@@ -187,11 +188,11 @@ class Tokenizer:
     # Using
 
     def encode(self, text: str) -> list[int]:
-        """Ids of `text`; never a special id. Half of a surrogate pair becomes U+FFFD."""
+        """The ids of `text`, never a special id. Half of a surrogate pair becomes U+FFFD."""
         return [i for piece in _slices(text) for i in self._encoding.encode_ordinary(piece)]
 
     def decode(self, ids: Iterable[int], *, with_special: bool = False) -> str:
-        """Text of `ids`, special tokens left out by default. Broken UTF-8 becomes U+FFFD.
+        """The text of `ids`, by default without special tokens. Broken UTF-8 becomes U+FFFD.
 
         Raises UsageError for an id outside the vocabulary.
         """
@@ -199,7 +200,7 @@ class Tokenizer:
         return self.decode_bytes(shown).decode("utf-8", errors="replace")
 
     def decode_bytes(self, ids: Iterable[int]) -> TokenBytes:
-        """The bytes of `ids`, specials by name; for streaming, where a character may span two tokens."""
+        """The bytes of `ids`, special tokens by name. A streamed character may span two tokens."""
         try:
             return b"".join([self._token_of[i] for i in ids])
         except KeyError as error:
@@ -216,7 +217,7 @@ class Tokenizer:
 
 
 class _EncodingState:
-    """Stands in for `tiktoken.core.Encoding` while a pickle is read: keeps its state, runs nothing."""
+    """Stands in for `tiktoken.core.Encoding` while a pickle is read. It keeps the state and runs nothing."""
 
     content: Mapping[str, Any]
 
@@ -225,9 +226,10 @@ class _EncodingState:
 
 
 class _EncodingUnpickler(pickle.Unpickler):
-    """Admits the one name that a pickled tiktoken encoding refers to, and gives it a harmless stand-in."""
+    """Admits only the one name that a pickled tiktoken encoding refers to, with a harmless stand-in."""
 
     def find_class(self, module: str, name: str) -> type:
+        """The stand-in for tiktoken's encoding; every other name is refused."""
         if (module, name) != ("tiktoken.core", "Encoding"):
             raise pickle.UnpicklingError(f"it refers to {module}.{name}, which no tokenizer needs")
         return _EncodingState
@@ -242,7 +244,7 @@ def _check_tokens(tokens: Sequence[TokenBytes]) -> None:
 
 
 def _slices(text: str) -> Iterator[str]:
-    # The regex engine gives up (with a panic) on a million blanks in a row; no page is this long.
+    # The regex engine panics on a million blanks in a row, so the text is cut. No page is this long.
     return (text[start : start + LONGEST_SLICE] for start in range(0, len(text), LONGEST_SLICE))
 
 
@@ -271,7 +273,7 @@ def _train_merges(texts: Iterable[str], count: int) -> list[TokenBytes]:
 
 
 def _parse(text: str) -> tuple[list[TokenBytes], str]:
-    """Tokens and pattern out of the JSON text; ValueError says in one clause what is wrong."""
+    """Parse tokens and pattern out of the JSON text; a ValueError says in one clause what is wrong."""
     content = parse_json(text)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f'it does not say "format": "{FORMAT}".')

@@ -1,4 +1,4 @@
-"""What every command shares: flags from a typed config, mistakes as one sentence, exit codes.
+"""What all commands share: flags from a typed config, mistakes as one sentence, exit codes.
 
 @dataclass(frozen=True)
 class Config:
@@ -31,7 +31,7 @@ from nanoocr.errors import BrokenRunError, NanoOCRError, OutputError, UsageError
 
 T = TypeVar("T")
 
-INTERRUPTED = 130  # 128 + SIGINT, the Unix custom
+INTERRUPTED = 130  # 128 + SIGINT, by Unix convention
 OUT_OF_MEMORY = UsageError(
     "out of memory: take a smaller batch (of training: --micro_batch), or train with --recompute=True"
 )
@@ -46,20 +46,20 @@ RANK_LATE = BrokenRunError(
     "another process of this run did not answer within --timeout_s: see which one hangs, "
     "then go on with --resume=True"
 )
-TORCH_SAYS = {  # in messages of plain RuntimeErrors
+TORCH_SAYS = {  # phrases in the messages of plain RuntimeErrors, and what they mean
     "DefaultCPUAllocator: can't allocate memory": OUT_OF_MEMORY,
-    "Cannot allocate memory": OUT_OF_MEMORY,  # a worker that could not be forked
+    "Cannot allocate memory": OUT_OF_MEMORY,  # a worker could not be forked
     "CUDA error: out of memory": OUT_OF_MEMORY,
     "DataLoader worker (pid": WORKER_GONE,
-    "Connection closed by peer": RANK_GONE,  # gloo
+    "Connection closed by peer": RANK_GONE,  # gloo says this
     "Connection reset by peer": RANK_GONE,
     "Broken pipe": RANK_GONE,
-    "remote process exited": RANK_GONE,  # NCCL
+    "remote process exited": RANK_GONE,  # NCCL says this
     "NCCL communicator was aborted": RANK_GONE,
-    "Timed out waiting": RANK_LATE,  # gloo
+    "Timed out waiting": RANK_LATE,  # gloo says this
     "Application timeout caused pair closure": RANK_LATE,
-    "collective operation timeout": RANK_LATE,  # NCCL
-    "wait timeout after": RANK_LATE,  # where they meet at the start
+    "collective operation timeout": RANK_LATE,  # NCCL says this
+    "wait timeout after": RANK_LATE,  # said when processes meet at the start
     "socket has timed out": RANK_LATE,
 }
 
@@ -71,13 +71,13 @@ def parse(
     prog: str | None = None,
     config: Sequence[Any] = (),
 ) -> T:
-    """Reads `config_class` (a dataclass) from --key=value flags; argv None means the process's arguments.
+    """Read `config_class` (a dataclass) from --key=value flags; argv None means the process's arguments.
 
     Booleans take a value like everything else (--wandb=True); both --batch_size and --batch-size work.
     `config` passes further tyro.conf markers. Raises UsageError, one sentence, for an unknown flag or a
     wrong type; --help prints and raises SystemExit(0).
     """
-    import tyro  # only for who has a config of flags: `nanoocr read` starts without it
+    import tyro  # imported here, because `nanoocr read` starts without it
 
     prog = prog or _program_name()
     words = sys.argv[1:] if argv is None else argv
@@ -102,15 +102,16 @@ def parse(
 
 
 def field_names(config_class: type) -> list[str]:
-    """The fields of a dataclass."""
+    """The names of a dataclass's fields."""
     return [field.name for field in dataclasses.fields(config_class)]
 
 
 def refuse_unknown(words: Sequence[str], known: Sequence[str], prog: str) -> None:
-    """Raises UsageError where a word is a flag that nobody knows, and names the one that was meant."""
+    """Raise UsageError if a word is an unknown flag, and suggest the nearest known one."""
     spelt = {name.replace("-", "_") for name in (*known, "--help")}
     for word in words:
-        flag = re.split("[=.]", word)[0]  # of --optim.lr=1, the field of a config in a config, the first part
+        # --optim.lr=1 names a field of a nested config; the first part is the known flag
+        flag = re.split("[=.]", word)[0]
         if word.startswith("--") and word != "--" and flag.replace("-", "_") not in spelt:
             meant = nearest(flag, known)
             hint = f": did you mean {meant}?" if meant else ""
@@ -118,13 +119,13 @@ def refuse_unknown(words: Sequence[str], known: Sequence[str], prog: str) -> Non
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that is most like this one, None where none is much like it."""
+    """The known word that is most similar to this one; None where none is similar enough."""
     found = get_close_matches(word.replace("-", "_"), {one.replace("-", "_"): one for one in known}, 1)
     return next((one for one in known if found and one.replace("-", "_") == found[0]), None)
 
 
 def refuse_what_is_no_number(config: Any) -> None:
-    """Raises UsageError for nan and the infinities, which float() takes and which fail late or never."""
+    """Raise UsageError for nan and the infinities, which float() accepts and which fail late or never."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if isinstance(value, float) and not math.isfinite(value) and value is not field.default:
@@ -132,7 +133,7 @@ def refuse_what_is_no_number(config: Any) -> None:
 
 
 def _example(config_class: type, box: str) -> str:
-    """`, as in --steps=2000`: the default of the flag that a complaint of tyro is about."""
+    """`, as in --steps=2000`: the default of the flag that tyro complains about."""
     for field in dataclasses.fields(config_class):
         about = re.search(rf"(parsing|argument) \W?--{field.name.replace('_', '[-_]')}\b", box)
         if about and isinstance(field.default, bool | int | float) and field.default is not None:
@@ -141,7 +142,7 @@ def _example(config_class: type, box: str) -> str:
 
 
 def spell_out_booleans(config_class: type, argv: Sequence[str]) -> list[str]:
-    """`--resume` becomes `--resume=True` where `resume` is a field of type bool."""
+    """Turn `--resume` into `--resume=True` where `resume` is a field of type bool."""
     types = {"--" + field.name: str(field.type) for field in dataclasses.fields(config_class)}
     following = [*argv[1:], "--"]
     return [
@@ -151,18 +152,21 @@ def spell_out_booleans(config_class: type, argv: Sequence[str]) -> list[str]:
 
 
 def run(main: Callable[[list[str] | None], int | None], argv: list[str] | None = None) -> int:
-    """Calls a script's main and returns its exit code; a user's mistake becomes one line on stderr."""
-    # Pillow warns about odd metadata in foreign files; stderr is for what the user can act on.
+    """Call a script's main and return its exit code. A user's mistake becomes one line on stderr."""
+    # Pillow warns about odd metadata in foreign files, but stderr is for things that the user can act on.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("PIL").addHandler(logging.NullHandler())
-    if sys.stderr is None:  # closed: print would take its None for stdout and mix messages into the results
+    # If stderr is closed, print would write to stdout instead and mix messages into the results.
+    if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8", errors="replace")  # noqa: SIM115
     try:
         code = main(argv)
-        sys.stdout.flush()  # a reader that has gone away shows here, not at interpreter exit
+        # If the process that reads our output is gone, it shows here and not at interpreter exit.
+        sys.stdout.flush()
         return code or 0
     except BrokenPipeError:
-        # `nanoocr read ... | head` is no mistake. Python flushes stdout once more at exit; give it a sink.
+        # `nanoocr read ... | head` is no mistake. Python flushes stdout once more at exit, so it needs a
+        # sink.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (NanoOCRError, KeyboardInterrupt, MemoryError, RuntimeError, OSError) as error:
@@ -174,7 +178,7 @@ def run(main: Callable[[list[str] | None], int | None], argv: list[str] | None =
 
 
 def ending(error: BaseException) -> tuple[int, str] | None:
-    """Exit code and last line of a command that ends by `error`; None for a defect."""
+    """Exit code and last line of a command that ends with `error`; None for a defect of the program."""
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, "interrupted"
     known = error if isinstance(error, NanoOCRError) else in_our_words(error)
@@ -182,12 +186,12 @@ def ending(error: BaseException) -> tuple[int, str] | None:
 
 
 def on_one_line(text: str) -> str:
-    r"""A message as one line without control characters, which names of files may hold: \n, \x1b."""
+    r"""Put a message on one line, without control characters, which file names may hold: \n, \x1b."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)
 
 
 def in_our_words(error: BaseException) -> NanoOCRError | None:
-    """The sentence for what the machine or another process did to this one; None for a defect."""
+    """An error whose message says what the machine or another process did; None for a defect."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return OUT_OF_MEMORY
     if not isinstance(error, RuntimeError | OSError):
@@ -195,7 +199,7 @@ def in_our_words(error: BaseException) -> NanoOCRError | None:
     if found := [known for words, known in TORCH_SAYS.items() if words in str(error)]:
         return found[0]
     if isinstance(error, OSError):
-        # What is read has errors of its own kind; what is left is output: a full disk, a folder not ours.
+        # Reading has errors of its own. What remains is output: a full disk, or a folder that is not ours.
         return OutputError(f"{error.filename or 'output'}: {error.strerror or error}")
     return None
 
@@ -209,8 +213,8 @@ def _program_name() -> str:
 
 
 def _sentence(box: str) -> str:
-    """tyro draws a titled box: message, rule, suggestions, rule, help. Keeps message and suggested flag."""
-    plain = re.sub(r"\x1b\[[0-9;]*m|[\u2500-\u257f]", " ", box)  # colours and box-drawing characters
+    """Extract the sentence from tyro's titled box (message, rule, suggestions, rule, help), with its flag."""
+    plain = re.sub(r"\x1b\[[0-9;]*m|[\u2500-\u257f]", " ", box)  # remove colours and box-drawing characters
     lines = [line.strip(" |+") for line in plain.splitlines()[1:]]
     blocks: list[list[str]] = [[]]
     for line in lines:

@@ -1,7 +1,7 @@
 """Every size of every preset, in one place.
 
-One dial, `preset(name)`, and frozen dataclasses below it. The same classes build all presets; a preset is
-nothing but numbers. Sizes given as (height, width) are in the unit that the field's comment names.
+`preset(name)` is the one dial, and frozen dataclasses hold its numbers. All presets use the same classes.
+Sizes given as (height, width) are in the unit that the field's comment names.
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ from __future__ import annotations
 from dataclasses import Field, asdict, dataclass, fields
 from typing import Any
 
-from nanoocr.errors import CheckpointError, UsageError
+from nanoocr.errors import CheckpointError, UsageError, require
 
 PATCH = 16  # pixels per side of a SAM patch
 CELL = 64  # pixels per side of one vision token: 4 x 4 patches after two stride-2 convolutions
-PROMPT = "Read."  # what training, reading and evaluation ask about a page where nobody says otherwise
+# the question about a page in training, reading and evaluation, unless somebody gives another
+PROMPT = "Read."
 
 
 @dataclass(frozen=True)
 class SamConfig:
-    """SAM-style ViT with the 16x compressor behind it (DeepEncoder, first half)."""
+    """SAM-style ViT followed by the 16x compressor (the first half of DeepEncoder)."""
 
     width: int
     depth: int
@@ -32,9 +33,9 @@ class SamConfig:
 
 @dataclass(frozen=True)
 class ClipConfig:
-    """CLIP-style transformer over the compressed grid (DeepEncoder, second half).
+    """CLIP-style transformer over the compressed grid (the second half of DeepEncoder).
 
-    Its width equals the compressor's last width: the compressed grid is its patch embedding.
+    Its width equals the compressor's last width, because the compressed grid serves as its patch embedding.
     """
 
     width: int
@@ -57,7 +58,7 @@ class GPTConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A whole vision-language model. `views` lists the (height, width) in pixels that it is trained on."""
+    """A whole vision-language model. `views` lists its trained view sizes, (height, width) in pixels."""
 
     name: str
     sam: SamConfig
@@ -67,11 +68,11 @@ class ModelConfig:
 
     @property
     def reads_lines(self) -> bool:
-        """Whether the model reads strips of one line each: all of its views are one vision token high."""
+        """Whether the model reads strips of one line each: then all views are one vision token high."""
         return all(height == CELL for height, _ in self.views)
 
     def __post_init__(self) -> None:
-        """Refuse sizes that cannot fit together, before anything is allocated."""
+        """Refuse sizes that do not fit together, before anything is allocated."""
         _require(self.clip.width == self.sam.compressor[1], "clip.width must equal sam.compressor[1]")
         _require(self.sam.width % self.sam.heads == 0, "sam.heads must divide sam.width")
         _require(self.clip.width % self.clip.heads == 0, "clip.heads must divide clip.width")
@@ -84,16 +85,15 @@ class ModelConfig:
 
 
 def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise UsageError(f"model configuration: {message}")
+    require(condition, f"model configuration: {message}")
 
 
-# 256 byte tokens, nanochat's nine special tokens and <|image|>; scripts put the real tokenizer's size here.
+# 256 byte tokens, nanochat's nine special tokens and <|image|>. Scripts put the real tokenizer's size here.
 BYTE_VOCAB = 266
 
 
 def nano(vocab_size: int = BYTE_VOCAB) -> ModelConfig:
-    """About 8M parameters: two CPU cores, continuous integration, the model in the package."""
+    """About 8M parameters, for two CPU cores and continuous integration. It is the packaged model's size."""
     return ModelConfig(
         name="nano",
         sam=SamConfig(
@@ -113,7 +113,7 @@ def nano(vocab_size: int = BYTE_VOCAB) -> ModelConfig:
 
 
 def small(vocab_size: int = 8192 + 10) -> ModelConfig:
-    """About 45M parameters: one GPU for minutes."""
+    """About 45M parameters, for minutes on one GPU."""
     return ModelConfig(
         name="small",
         sam=SamConfig(
@@ -147,7 +147,8 @@ def d20(vocab_size: int = 65537) -> ModelConfig:
             compressor=(512, 1024),
         ),
         clip=ClipConfig(width=1024, depth=24, heads=16, grid=(16, 16)),
-        # 10 heads of 128, not 16: any divisor of 1280 fits the shapes, only this one fits the function.
+        # 10 heads of 128, not 16: the shapes fit any divisor of 1280, but only 10 computes the released
+        # function.
         gpt=GPTConfig(
             vocab_size=vocab_size, sequence_len=2048, n_layer=20, n_head=10, n_kv_head=10, n_embd=1280
         ),
@@ -170,12 +171,12 @@ def preset(name: str, vocab_size: int | None = None) -> ModelConfig:
 
 
 def config_to_dict(config: ModelConfig) -> dict[str, Any]:
-    """Plain dict for config.json."""
+    """A plain dict for config.json."""
     return asdict(config)
 
 
 def config_from_dict(data: dict[str, Any]) -> ModelConfig:
-    """Read what `config_to_dict` wrote; unknown, missing and ill-typed fields are refused by name.
+    """Read a dict of `config_to_dict`. Unknown, missing and ill-typed fields are refused by name.
 
     Raises:
         CheckpointError: the dict does not describe a model of this code.
@@ -195,11 +196,11 @@ def config_from_dict(data: dict[str, Any]) -> ModelConfig:
         raise CheckpointError(f"the model configuration is not readable: {error}") from error
 
 
-MAX_SIZE = 1_000_000  # no size of a real model is above; a hostile config must not ask for terabytes
+MAX_SIZE = 1_000_000  # Real sizes are smaller; the limit keeps a hostile config from asking for terabytes.
 
 
 def _read(kind: type, data: dict[str, Any]) -> Any:
-    """Build one of the size dataclasses: exactly its fields, every number a sane positive integer."""
+    """Build one of the size dataclasses from exactly its fields; every number is a sane positive integer."""
     names = {field.name for field in fields(kind)}
     if not isinstance(data, dict) or set(data) != names:
         raise ValueError(f"{kind.__name__} needs exactly the fields {sorted(names)}, found {sorted(data)}")
@@ -207,7 +208,7 @@ def _read(kind: type, data: dict[str, Any]) -> Any:
 
 
 def _read_size(field: Field[Any], value: Any) -> Any:
-    """One size: an integer, a (height, width) pair, or a list of blocks (counted from 0)."""
+    """Check one size: an integer, a (height, width) pair, or a list of blocks (counted from 0)."""
     numbers = value if isinstance(value, list | tuple) else [value]
     lowest = 0 if field.name == "global_blocks" else 1
     length = {"int": 1, "tuple[int, int]": 2}.get(str(field.type), len(numbers))

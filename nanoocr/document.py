@@ -1,4 +1,4 @@
-"""What a reading gives and every output format takes: lines and words with their places on the page.
+"""The result of reading, which every output format takes: lines and words with their places on the page.
 
 Points are (x, y) in pixels of the original picture, as its own metadata (EXIF) shows it upright; x grows to
 the right and y grows downwards. A quad is four points clockwise from the top left corner *of the text*, so a
@@ -55,10 +55,10 @@ class Line:
 
 
 class PageLike(Protocol):
-    """What the formats need to know of a page; `TextPage` has it, and so does the reader's page.
+    """The facts about a page that formats need. `TextPage` has them, and so has the reader's page.
 
-    `page` counts from 1. `quarter_turns` (0 to 3) are the quarter turns clockwise that would set the picture
-    upright, beyond those that its metadata asks for; the quads are in the picture before these turns.
+    `page` counts from 1. `quarter_turns` (0 to 3) are the clockwise quarter turns that would set the picture
+    upright, after those that its metadata asks for. The quads lie in the picture before these turns.
     """
 
     @property
@@ -147,13 +147,13 @@ class Box(NamedTuple):
 
 
 def hull(points: Iterable[Point]) -> Box:
-    """The smallest upright box around the points, which must be at least one."""
+    """The smallest upright box around the points; there must be at least one."""
     xs, ys = zip(*points, strict=True)
     return Box(min(xs), min(ys), max(xs), max(ys))
 
 
 def hull_of_lines(lines: Iterable[Line]) -> Box:
-    """The smallest upright box around all the lines, which must be at least one."""
+    """The smallest upright box around all the lines; there must be at least one."""
     return hull(point for line in lines for point in line.quad)
 
 
@@ -163,7 +163,7 @@ def angle(quad: Quad) -> float:
     Text that runs downwards has 90, text that runs upwards -90. A quad without width has 0.
     """
     (left_top, right_top, right_bottom, left_bottom) = quad
-    # The mean of the upper and the lower edge, since either may be short where a box is ragged.
+    # The mean of the upper and the lower edge is used, since either may be short where a box is ragged.
     across = right_top[0] + right_bottom[0] - left_top[0] - left_bottom[0]
     down = right_top[1] + right_bottom[1] - left_top[1] - left_bottom[1]
     return math.degrees(math.atan2(down, across)) if across or down else 0.0
@@ -195,26 +195,26 @@ def _between(one: Point, other: Point, share: float) -> Point:
 
 
 def blocks(lines: Sequence[Line]) -> Iterator[tuple[Line, ...]]:
-    """The lines of each block. A block that other lines interrupt comes in pieces, so the order is kept."""
+    """The lines of each block. A block that other lines interrupt comes in pieces, to keep the order."""
     for _, members in groupby(lines, key=lambda line: line.block):
         yield tuple(members)
 
 
 def join_lines(lines: Sequence[Line]) -> str:
-    """The text of all lines: a line each, and one blank line between blocks."""
+    """The text of all lines, one line each, with a blank line between blocks."""
     return "\n\n".join("\n".join(line.text for line in block) for block in blocks(lines))
 
 
 def words_with_blanks(line: Line) -> list[tuple[Word, bool]]:
-    """Each word of a line and whether the line's text has a blank behind it.
+    """Each word of a line, and whether a blank follows it in the line's text.
 
-    Scripts without blanks set word after word. A word that the line's text does not hold gets a blank.
+    Scripts without blanks set word after word. A word that does not occur in the line's text gets a blank.
     """
     pairs, position = [], 0
     for word in line.words:
         found = line.text.find(word.text, position)
         position = found + len(word.text) if found >= 0 else position
-        # The last word of a line has a blank by the line's end.
+        # The end of the line counts as a blank after its last word.
         follows = line.text[position : position + 1]
         pairs.append((word, found < 0 or not follows or follows.isspace()))
     return pairs

@@ -1,12 +1,12 @@
-"""The errors a user can cause, each with the exit code that the command line ends in.
+"""The errors that a user can cause, each with the exit code of the command line.
 
-Every message is one sentence that names the thing (file, flag, key, value) and the mend. The command
-line prints the message alone, never a traceback; Python callers catch the class.
+Every message is one sentence that names the thing (file, flag, key, value) and the mend. The command line
+prints only the message, never a traceback; Python callers catch the class.
 """
 
 
 class NanoOCRError(Exception):
-    """Base of all errors that are somebody's mistake and not a defect of this code."""
+    """Base class of errors that a user or the machine caused, and that are mostly no defect of this code."""
 
     exit_code = 2
 
@@ -15,8 +15,14 @@ class UsageError(NanoOCRError):
     """A wrong flag, value, preset or combination. Exit code 2."""
 
 
+def require(condition: bool, message: str) -> None:
+    """Raise UsageError with `message` unless `condition` holds."""
+    if not condition:
+        raise UsageError(message)
+
+
 class PictureError(NanoOCRError):
-    """A picture or page that cannot be read. `kind` is one of the closed list below. Exit code 3.
+    """A picture or page cannot be read. `kind` is one of the closed list below. Exit code 3.
 
     kinds: unreadable, too_large, encrypted, empty, missing
     """
@@ -29,7 +35,7 @@ class PictureError(NanoOCRError):
 
 
 class CheckpointError(NanoOCRError):
-    """A model or checkpoint that is missing, damaged, or of another kind or version. Exit code 4."""
+    """A model or checkpoint is missing, damaged, or of another kind or version. Exit code 4."""
 
     exit_code = 4
 
@@ -41,15 +47,15 @@ class OutputError(NanoOCRError):
 
 
 class BrokenRunError(NanoOCRError):
-    """Another process of a run is gone or hangs: nobody's mistake here, go on with --resume. Exit code 7."""
+    """Another process of a run is gone or hangs. The run can continue with --resume. Exit code 7."""
 
     exit_code = 7
 
 
 class DefectError(NanoOCRError):
-    """A run broke by an exception that nobody foresaw: a defect of this code. Exit code 8.
+    """An exception that nobody foresaw broke a run, so this code has a defect. Exit code 8.
 
-    `trace` is the traceback where it happened in another process than the one that tells of it.
+    `trace` is the traceback, where the exception was raised in another process.
     """
 
     exit_code = 8
@@ -60,18 +66,18 @@ class DefectError(NanoOCRError):
 
 
 class DivergedError(NanoOCRError):
-    """A training run in which a loss, a gradient or a weight is no finite number. Exit code 9."""
+    """A loss, a gradient or a weight of a training run is not finite. Exit code 9."""
 
     exit_code = 9
 
 
 class NotBetterError(NanoOCRError):
-    """A fine-tuned model that reads no better, or forgets: the base model is kept. Exit code 10."""
+    """A fine-tuned model reads no better, or has forgotten, so the base model is kept. Exit code 10."""
 
     exit_code = 10
 
 
 class DoubtfulDataError(NanoOCRError):
-    """Texts that do not belong to their pictures: nothing is trained on them. Exit code 11."""
+    """Texts do not belong to their pictures, so nothing is trained on them. Exit code 11."""
 
     exit_code = 11

@@ -1,8 +1,8 @@
-"""Files that are there whole or not at all.
+"""Writes files and folders whole or not at all, and checks them when they are read.
 
-Everything a checkpoint writes goes through this module: files are written into a temporary folder beside the
-target, flushed to disk, listed with their sha256 in `manifest.json`, and the folder is renamed into place.
-A folder without a manifest does not count; a damaged file is noticed when the manifest is verified.
+Everything in a checkpoint goes through this module. Files are written into a temporary folder beside the
+target, flushed to disk, and listed with their sha256 in `manifest.json`; then the folder is renamed into
+place. A folder without a manifest does not count, and verifying the manifest finds damaged files.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def parse_json(text: str | bytes | bytearray) -> Any:
 
 
 def read_json_list(path: Path, of: str = "rows", mend: str = "give another file") -> list[Any]:
-    """The entries of a JSON list; `of` is what errors call them, `mend` what to do where there is no file.
+    """Read a JSON list. Errors call its entries `of`, and `mend` says what to do if there is no such file.
 
     Raises:
         UsageError: the file cannot be read, is not JSON, or is not a list.
@@ -55,7 +55,7 @@ def read_json_list(path: Path, of: str = "rows", mend: str = "give another file"
 
 
 def read_text(path: Path) -> tuple[str, str]:
-    """`decode_text` of a file.
+    """Read a file with `decode_text`.
 
     Raises:
         UsageError: the file cannot be read at all.
@@ -68,9 +68,9 @@ def read_text(path: Path) -> tuple[str, str]:
 
 
 def decode_text(data: bytes, name: str) -> tuple[str, str]:
-    """(text, problem): the one reader of text files. Lines end in newlines; no byte order mark begins it.
+    """(text, problem). All text files are read here: lines end in newlines, and there is no byte order mark.
 
-    The problem is a sentence about an encoding other than UTF-8, "" for clean UTF-8.
+    The problem is a sentence about an encoding other than UTF-8, or "" for clean UTF-8.
     """
     utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     codec_name, codec = ("UTF-16", "utf-16") if utf16 else ("UTF-8", "utf-8-sig")
@@ -89,13 +89,13 @@ def write_folder(
     about: Mapping[str, Any] | None = None,
     ready: Sequence[Path] = (),
 ) -> None:
-    """Write `files` (name -> content) and their manifest as `folder`, replacing an older one.
+    """Write `files` (name -> content) and their manifest as `folder`, replacing an older folder.
 
-    `ready` are files that lie on the same disk already: they are moved in.
+    `ready` are files that are already on the same disk; they are moved in.
 
     Raises:
         UsageError: `folder` exists and holds something else.
-        OSError: the disk is full or the place not writable; the old folder is then untouched.
+        OSError: the disk is full or the place is not writable. The old folder is then untouched.
     """
     folder = folder.resolve()
     if folder.exists() and not (folder / MANIFEST).is_file():
@@ -108,13 +108,14 @@ def write_folder(
         _fill(aside, files, about or {}, ready)
         _put_in_place(aside, folder)
     except OSError:
-        shutil.rmtree(aside, ignore_errors=True)  # a full disk needs the room, and nobody reads half a folder
+        # A full disk needs the room, and half a folder is of no use.
+        shutil.rmtree(aside, ignore_errors=True)
         raise
     shutil.rmtree(_old(folder), ignore_errors=True)
 
 
 def _fill(aside: Path, files: Mapping[str, bytes], about: Mapping[str, Any], ready: Sequence[Path]) -> None:
-    """Write the files and their manifest, and move in those that are ready."""
+    """Write the files and their manifest, and move in the ready ones."""
     entries = {}
     for name, content in files.items():
         _write_through(aside / name, content)
@@ -129,7 +130,7 @@ def _fill(aside: Path, files: Mapping[str, bytes], about: Mapping[str, Any], rea
 
 
 def _put_in_place(aside: Path, folder: Path) -> None:
-    """Rename a whole folder to its name; the one that it replaces is kept as `_old` until then."""
+    """Rename a whole folder to its final name. The folder that it replaces is kept as `_old` until then."""
     if folder.exists():
         shutil.rmtree(_old(folder), ignore_errors=True)
         os.rename(folder, _old(folder))
@@ -143,13 +144,13 @@ def _put_in_place(aside: Path, folder: Path) -> None:
 
 
 def drop_unfinished(folder: Path) -> None:
-    """Remove what writers that were killed have left in `folder`; nobody may be writing there now."""
+    """Remove unfinished writes of killed processes from `folder`. Nobody may be writing there now."""
     for aside in folder.glob(".*.writing"):
         shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write one file aside and rename it into place."""
+    """Write one file under another name and rename it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.writing")
     try:
@@ -162,12 +163,12 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def read_folder(folder: Path, *, skip: tuple[str, ...] = (), only: str = "*") -> dict[str, bytes]:
-    """Read what `write_folder` wrote, every file checked against the manifest.
+    """Read a folder that `write_folder` wrote, and check every file against the manifest.
 
-    `skip` is left unread, and what is not like `only`: names, or patterns as `shard-*`.
+    Files in `skip` stay unread, and so do files that do not match `only` (names, or patterns as `shard-*`).
 
     Raises:
-        CheckpointError: no such folder, no manifest (an unfinished write), or a damaged file.
+        CheckpointError: there is no such folder, no manifest (an unfinished write), or a file is damaged.
     """
     files = {}
     for name, entry in read_manifest(folder)["files"].items():
@@ -183,10 +184,10 @@ def read_folder(folder: Path, *, skip: tuple[str, ...] = (), only: str = "*") ->
 
 
 def check_files(folder: Path, pattern: str) -> None:
-    """Check the files of a name like `pattern` against the manifest without holding them in memory.
+    """Check files whose names match `pattern` against the manifest, without holding them in memory.
 
     Raises:
-        CheckpointError: as `read_folder`.
+        CheckpointError: as in `read_folder`.
     """
     for name, entry in read_manifest(folder)["files"].items():
         if not fnmatch(name, pattern):
@@ -199,13 +200,13 @@ def check_files(folder: Path, pattern: str) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a folder.
+    """Read the manifest of a folder.
 
     Raises:
         CheckpointError: it is missing, not JSON, or of a version that this code does not know.
     """
     if not folder.is_dir() and _old(folder).is_dir():
-        os.rename(_old(folder), folder)  # a kill between the two renames of `write_folder`
+        os.rename(_old(folder), folder)  # a kill came between the two renames of `write_folder`
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such checkpoint folder")
     try:
@@ -225,7 +226,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _old(folder: Path) -> Path:
-    """Where `write_folder` keeps the folder that it replaces until the new one is in place."""
+    """Where `write_folder` keeps the folder that it replaces, until the new one is in place."""
     return folder.with_name(f".{folder.name}.old")
 
 

@@ -1,8 +1,8 @@
-"""What a folder is: the files in it in the order people mean, and which text belongs to which picture.
+"""How a folder is read: which files count, in which order, and which text belongs to which picture.
 
-Reading, training, fine-tuning and evaluation ask here, so that they agree: hidden files and folders are left
-out, links to folders are followed once, page2 comes before page10, the first bytes of a file say whether it
-can be read, and of several texts beside a picture TEXTS says which one is meant. Imports nothing slow.
+Reading, training, fine-tuning and evaluation all ask here, so that they agree. Hidden files and folders are
+left out, links to folders are followed once, and page2 comes before page10. A file's first bytes show whether
+it can be read. If several texts lie beside a picture, TEXTS decides. This module imports nothing slow.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# A file of such a name was meant as a picture, so an empty or damaged one is an error and not passed over.
+# A file with such a name was meant as a picture, so if it is empty or damaged that is an error.
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".pdf"))
-# What a text beside a picture ends in; the first one counts. Line crops of other tools have .gt.txt.
+# Suffixes of texts beside a picture; the first one that exists counts. Other tools write .gt.txt for line
+# crops.
 TEXTS = (".gt.txt", ".md", ".txt")
 HEAD = 1024  # bytes; a PDF's signature may stand anywhere in them
 SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-BMP_HEADERS = frozenset((12, 16, 40, 52, 56, 64, 108, 124))  # bytes; two letters alone are in many texts, too
+# sizes of BMP headers, in bytes: its two-letter signature alone also begins ordinary texts
+BMP_HEADERS = frozenset((12, 16, 40, 52, 56, 64, 108, 124))
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -28,9 +30,9 @@ BMP_HEADERS = frozenset((12, 16, 40, 52, 56, 64, 108, 124))  # bytes; two letter
 
 
 def files_below(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """The files below a folder in counting order, and each folder that cannot be searched with the reason.
+    """The files below a folder in natural order, and each folder that cannot be searched, with the reason.
 
-    Links to folders come after all real folders, so that a folder keeps its own name; each real folder is
+    Links to folders come after all real folders, so that a folder keeps its own name. Each real folder is
     entered once, which also ends circles.
     """
     found: list[Path] = []
@@ -52,7 +54,7 @@ def files_below(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
             if entry.name.startswith("."):
                 continue
             path = where / entry.name
-            if os.path.isdir(path):  # unlike entry.is_dir, it takes a link into a closed folder for no folder
+            if os.path.isdir(path):  # entry.is_dir raises for a link into a closed folder; isdir says False
                 (links if entry.is_symlink() else waiting).append(path)
             else:
                 found.append(path)
@@ -60,19 +62,19 @@ def files_below(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
 
 
 def counting_order(name: str) -> tuple[tuple[int | str, ...], str]:
-    """A key that sorts names as people do: page2 before page10, capitals beside small letters."""
+    """A key that sorts names as people do: page2 before page10, and capitals beside small letters."""
     parts = re.split(r"([0-9]+)", name.casefold())
-    # Text and digits come in turn, so numbers only ever meet numbers. The name itself breaks ties.
+    # Text and digits alternate, so numbers are only compared with numbers. The name itself breaks ties.
     return tuple(int(part) if index % 2 else part for index, part in enumerate(parts)), name
 
 
 def is_document(path: Path) -> bool:
-    """Whether a file of a folder is a picture or PDF, or was meant as one."""
+    """Whether a file in a folder is a picture or PDF, or was meant as one."""
     return path.suffix.lower() in SUFFIXES or looks_readable(path)
 
 
 def looks_readable(path: Path) -> bool:
-    """Whether a file begins like a PDF or a picture that can be read; a pipe or a locked file does not."""
+    """Whether a file begins like a readable picture or PDF. Pipes and locked files do not."""
     try:
         if not path.is_file():
             return False
@@ -91,9 +93,9 @@ def looks_readable(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pictures with the text beside each, and what is alone or doubled.
+    """Pictures with the text beside each, and the files that are alone or doubled.
 
-    `doubled` are texts that another one beside the same picture goes before; `pictures` and `texts` have no
+    `doubled` are texts that lost against another text beside the same picture. `pictures` and `texts` have no
     partner.
     """
 
@@ -104,10 +106,10 @@ class Pairs:
 
 
 def pair_texts(files: Iterable[Path], kinds: Sequence[str] = TEXTS) -> Pairs:
-    """Which text belongs to which picture: those of one name in one folder, the first of `kinds` at first.
+    """Match texts with pictures: those of one name in one folder, and the first of `kinds` wins.
 
-    A text belongs to the picture whose name it has but for the ends of both, or but for its own end alone
-    (scan.png with scan.txt, or with scan.png.txt).
+    A text matches if both names are equal without their endings, or if its name is the picture's whole name
+    with an ending added (scan.png matches scan.txt and scan.png.txt).
     """
     beside: dict[Path, list[Path]] = {}
     documents: list[Path] = []
@@ -133,7 +135,7 @@ def pair_texts(files: Iterable[Path], kinds: Sequence[str] = TEXTS) -> Pairs:
 
 
 def text_stem(path: Path, kinds: Sequence[str] = TEXTS) -> Path | None:
-    """`scan.gt.txt`, `scan.txt` -> `scan`; None for what is no text of `kinds`."""
+    """`scan.gt.txt` and `scan.txt` give `scan`; None for a file that is no text of `kinds`."""
     name = path.name.lower()
     end = max((kind for kind in kinds if name.endswith(kind) and name != kind), key=len, default=None)
     return None if end is None else path.with_name(path.name[: -len(end)])

@@ -1,8 +1,8 @@
-"""Pictures in, views out: fit or tile, normalise, count the tokens it costs.
+"""From pictures to views: fits or tiles a picture, normalises it, and counts its vision tokens.
 
-A *view* is one picture tensor the encoder sees, (3, height, width) in [-1, 1]; both sides are multiples
-of 64, because 64 x 64 pixels end up as one vision token (patches of 16, then 4 x 4 patches merged).
-A picture is seen in one view, or in the Gundam modes in one and a grid of tiles.
+A *view* is one picture tensor for the encoder, (3, height, width) in [-1, 1]. Both sides are multiples of 64,
+because 64 x 64 pixels become one vision token (patches of 16, then 4 x 4 patches merged). A picture is seen
+in one view, or in the Gundam modes in one view plus a grid of tiles.
 Every size here is (height, width), as in tensors; only Pillow's own calls take (width, height).
 Letters: N pictures, H height, W width, C = 3 channels; R rows and K columns of tiles, h w their size.
 """
@@ -25,7 +25,7 @@ from nanoocr.pictures import Size, to_rgb
 
 __getattr__ = moved(__name__, {"open_image": "nanoocr.pictures"})
 
-PAD_VALUE = 127  # the released model's grey: nearest to 0 after normalising
+PAD_VALUE = 127  # the released model's grey, which is nearest to 0 after normalising
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -33,11 +33,11 @@ PAD_VALUE = 127  # the released model's grey: nearest to 0 after normalising
 
 
 def process_image(image: Image.Image, size: Size, *, stretch: bool = False) -> torch.Tensor:
-    """Fits a picture into a view: (3, H, W) float32 in [-1, 1] for size (H, W).
+    """Fit a picture into a view: (3, H, W) float32 in [-1, 1] for size (H, W).
 
-    Keeps the aspect ratio (bicubic) and pads centred with grey 127; `stretch` fills the view and ignores
-    the ratio, as the released model does for its square modes up to 640 (reference: DeepSeek-OCR's
-    Tiny and Small). A picture that already has the size is passed through untouched.
+    The aspect ratio is kept (bicubic) and the rest padded with grey 127, centred. With `stretch` the picture
+    fills the view whatever its ratio, as the released model does for its square modes up to 640
+    (DeepSeek-OCR's Tiny and Small). A picture that already has the size is returned unchanged.
     Raises UsageError for a size the encoder cannot take.
     """
     pixels_HWC = torch.from_numpy(np.array(fit_image(image, size, stretch=stretch)))
@@ -45,8 +45,8 @@ def process_image(image: Image.Image, size: Size, *, stretch: bool = False) -> t
 
 
 def fit_image(image: Image.Image, size: Size, *, stretch: bool = False) -> Image.Image:
-    """The picture of `process_image` before it is normalised: RGB, exactly (height, width) `size`."""
-    count_vision_tokens(size)  # refuses sides that are not multiples of 64
+    """The picture of `process_image` before normalising: RGB, exactly of (height, width) `size`."""
+    count_vision_tokens(size)  # this refuses sides that are not multiples of 64
     image = to_rgb(image)
     image_size = (image.height, image.width)
     if image_size != size:
@@ -57,9 +57,9 @@ def fit_image(image: Image.Image, size: Size, *, stretch: bool = False) -> Image
 
 
 def contained_size(image_size: Size, size: Size) -> Size:
-    """The largest (height, width) of the picture's aspect ratio that fits into `size`; sides >= 1.
+    """The largest (height, width) with the picture's aspect ratio that fits into `size`; sides >= 1.
 
-    Rounds as Pillow's ImageOps.contain, which the released model uses.
+    It rounds as Pillow's ImageOps.contain, which the released model uses.
     """
     (h, w), (H, W) = image_size, size
     if w * H > h * W:
@@ -79,14 +79,14 @@ def _pad(image: Image.Image, size: Size) -> Image.Image:
 
 
 def padding_before(length: int, side: int) -> int:
-    """Pixels of padding before `length` pixels that stand centred in `side`, rounded as Pillow does."""
+    """Pixels of padding before `length` pixels that are centred in `side`, rounded as Pillow does."""
     return round((side - length) * 0.5)
 
 
 def normalise(pixels_NHWC: torch.Tensor) -> torch.Tensor:
-    """uint8 pixels (N, H, W, 3) to views (N, 3, H, W) float32 in [-1, 1]; mean and std 0.5.
+    """Turn uint8 pixels (N, H, W, 3) into views (N, 3, H, W), float32 in [-1, 1] (mean and std 0.5).
 
-    The same function serves training batches and single pictures, so both are bit-equal.
+    Training batches and single pictures use this same function, so both are bit-equal.
     """
     if pixels_NHWC.dtype != torch.uint8 or pixels_NHWC.ndim != 4 or pixels_NHWC.shape[-1] != 3:
         found = f"{pixels_NHWC.dtype} {tuple(pixels_NHWC.shape)}"
@@ -103,17 +103,18 @@ def to_pixels(view_CHW: torch.Tensor) -> torch.Tensor:
 
 
 def choose_view(image_size: Size, views: Sequence[Size]) -> Size:
-    """The view of which the contained picture covers most; of equals the smallest that need not shrink it.
+    """The view that the contained picture covers most; among equals the smallest one that need not shrink it.
 
-    Where all of the equals would shrink it, the largest. All sizes are (height, width). Raises UsageError
-    when there is no view to choose from.
+    If all equals would shrink it, the largest of them is returned. All sizes are (height, width). Raises
+    UsageError when there is no view to choose from.
     """
     if not views:
         raise UsageError("There is no view to choose from: name at least one (height, width).")
     h, w = image_size
 
     def rank(view: Size) -> tuple[Fraction, bool, int]:
-        # The covered share is the ratio of the two aspect ratios; as a fraction, so that equals are equal.
+        # The covered share is the ratio of the two aspect ratios. Fractions make equal ratios compare as
+        # equal.
         H, W = view
         covered = Fraction(min(w * H, h * W), max(w * H, h * W))
         shrinks = h > H or w > W
@@ -128,14 +129,14 @@ def choose_view(image_size: Size, views: Sequence[Size]) -> Size:
 
 @dataclass(frozen=True)
 class Mode:
-    """A resolution mode of DeepSeek-OCR (arXiv 2510.18234, section 3.2.2), by its square view and tiles."""
+    """A resolution mode of DeepSeek-OCR (arXiv 2510.18234, section 3.2.2): its square view and its tiles."""
 
-    side: int  # of the view of the whole picture
-    tile: int = 0  # side of a tile; 0 is no tiling
+    side: int  # side of the view of the whole picture
+    tile: int = 0  # side of a tile; 0 means no tiles
 
     @property
     def stretch(self) -> bool:
-        """The released code squashes a page into the small squares and letterboxes it in the large ones."""
+        """Whether a page is squashed into the view. The released code does it for small squares only."""
         return not self.tile and self.side <= 640
 
 
@@ -147,7 +148,7 @@ MODES = {
     "gundam": Mode(1024, tile=640),
     "gundam-m": Mode(1280, tile=1024),
 }
-MIN_TILES, MAX_TILES = 2, 9  # of a tiled picture, as in the paper and the released code
+MIN_TILES, MAX_TILES = 2, 9  # number of tiles of a tiled picture, as in the paper and the released code
 
 
 def mode(name: str) -> Mode:
@@ -158,9 +159,9 @@ def mode(name: str) -> Mode:
 
 
 class PictureViews(NamedTuple):
-    """What the encoder sees of one picture: the whole, and tiles in the Gundam modes.
+    """What the encoder sees of one picture: the overview, and in the Gundam modes the tiles.
 
-    As float views (3, H, W) and (R, K, 3, h, w), or as uint8 pixels (H, W, 3) and (R, K, h, w, 3).
+    They are float views (3, H, W) and (R, K, 3, h, w), or uint8 pixels (H, W, 3) and (R, K, h, w, 3).
     """
 
     overview: torch.Tensor
@@ -168,25 +169,25 @@ class PictureViews(NamedTuple):
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of tiles; (0, 0) without."""
+        """Rows and columns of tiles; (0, 0) where there are none."""
         return (0, 0) if self.tiles is None else (self.tiles.shape[0], self.tiles.shape[1])
 
     def to(self, device: torch.device) -> PictureViews:
-        """The same on another device."""
+        """A copy on another device."""
         return PictureViews(self.overview.to(device), None if self.tiles is None else self.tiles.to(device))
 
     def flat(self) -> list[torch.Tensor]:
-        """The tiles in reading order, then the overview: the order of the encoder's features."""
+        """The tiles in reading order and then the overview, which is the order of the encoder's features."""
         return [*(() if self.tiles is None else self.tiles.flatten(0, 1)), self.overview]
 
 
 def as_picture(view: torch.Tensor | PictureViews) -> PictureViews:
-    """A bare view is a picture without tiles."""
+    """Wrap a bare view as a picture without tiles."""
     return view if isinstance(view, PictureViews) else PictureViews(view)
 
 
 def count_picture_tokens(picture: PictureViews) -> int:
-    """Vision tokens of a picture: its overview's, and (h R)(w K + 1) for a mosaic of R x K tiles of h x w."""
+    """Vision tokens of a picture: its overview's, plus (h R)(w K + 1) for R x K tiles of h x w tokens."""
     channels_last = picture.overview.dtype == torch.uint8
 
     def cells(view: torch.Tensor) -> tuple[int, int]:
@@ -202,7 +203,7 @@ def count_picture_tokens(picture: PictureViews) -> int:
 
 
 def count_tokens_of_size(image_size: Size, views: Sequence[Size], mode: Mode | None = None) -> int:
-    """`count_picture_tokens` of a picture (height, width) that `fit_picture` would fit: no pixels needed."""
+    """`count_picture_tokens` for a picture of (height, width) after `fit_picture`, without its pixels."""
     if mode is None:
         return count_vision_tokens(choose_view(image_size, views))
     tokens = count_vision_tokens((mode.side, mode.side))
@@ -212,7 +213,7 @@ def count_tokens_of_size(image_size: Size, views: Sequence[Size], mode: Mode | N
 
 
 def fit_picture(image: Image.Image, views: Sequence[Size], mode: Mode | None = None) -> PictureViews:
-    """The uint8 pixels of a picture in the best of `views`, or as `mode` says.
+    """The uint8 pixels of a picture fitted into the best of `views`, or as `mode` says.
 
     Raises UsageError for a size the encoder cannot take.
     """
@@ -225,7 +226,7 @@ def fit_picture(image: Image.Image, views: Sequence[Size], mode: Mode | None = N
 
 
 def normalised(pixels: PictureViews) -> PictureViews:
-    """uint8 pixels of a picture as float views in [-1, 1]; float views as they are."""
+    """Turn a picture's uint8 pixels into float views in [-1, 1]; float views stay as they are."""
     if pixels.overview.dtype != torch.uint8:
         return pixels
     overview = normalise(pixels.overview[None])[0]
@@ -238,10 +239,10 @@ def normalised(pixels: PictureViews) -> PictureViews:
 def tile_grid(image_size: Size, mode: Mode) -> tuple[int, int]:
     """(rows, columns) of tiles for a picture (height, width); (0, 0) where it is not tiled.
 
-    A picture that fits one tile is not tiled. Of all grids of MIN_TILES to MAX_TILES tiles, by rising number
-    of tiles, then columns, then rows, the one whose columns / rows is nearest to width / height; of two that
-    are equally near the later one, if the picture has more than half of its pixels. In floating point, as
-    the released code, so that near ties fall the same way.
+    A picture that fits one tile is not tiled. Otherwise all grids of MIN_TILES to MAX_TILES tiles are
+    compared, by rising number of tiles, then columns, then rows. The grid whose columns / rows is nearest to
+    width / height wins. Of two equally near grids the later one wins if the picture has more than half of its
+    pixels. This is done in floating point, as in the released code, so that near ties fall the same way.
     """
     (h, w), side = image_size, mode.tile
     if not side or max(h, w) <= side:
@@ -276,7 +277,7 @@ def _pixels(image: Image.Image) -> torch.Tensor:
 
 
 def count_vision_tokens(size: Size) -> int:
-    """Vision tokens of a view (height, width): g_h rows of g_w tokens and a newline, and one separator.
+    """Vision tokens of a view (height, width): h/64 rows of w/64 tokens and a newline each, plus a separator.
 
     512 -> 73, 640 -> 111, 1024 -> 273, 1280 -> 421 for squares. Raises UsageError when a side is not a
     positive multiple of 64.
@@ -291,7 +292,7 @@ def count_vision_tokens(size: Size) -> int:
 
 
 def expand_image_tokens(ids: list[int], image_id: int, counts: Sequence[int]) -> list[int]:
-    """Replaces the i-th single <|image|> id by counts[i] of them, one for each vision vector.
+    """Replace the i-th single <|image|> id by counts[i] such ids, one for each vision vector.
 
     Raises UsageError when placeholders and counts differ in number, or when a count is not positive.
     """

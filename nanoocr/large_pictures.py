@@ -1,8 +1,8 @@
-"""Large PNG and TIFF files, decoded a strip at a time and made smaller on the way.
+"""Decodes large PNG and TIFF files strip by strip, and shrinks them on the way.
 
-Pillow decodes such a picture as a whole: 300 megapixels of colour are 900 MB. Both formats hold their rows in
-order, though. A part of the rows is put into a small file of its own, which Pillow decodes; only the smaller
-copy is kept. Sizes are (width, height) here, as in Pillow's calls.
+Pillow decodes such a picture as a whole, and 300 megapixels of colour take 900 MB. But both formats store
+their rows in order. So some rows at a time are put into a small file of their own, which Pillow decodes, and
+only the smaller copy is kept. Sizes are (width, height) here, as in Pillow's calls.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from itertools import accumulate
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 Directory = TiffImagePlugin.ImageFileDirectory_v2
-STRIP_PIXELS = 4_000_000  # that are decoded at once
+STRIP_PIXELS = 4_000_000  # pixels that are decoded at once
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
-SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # per pixel, by the colour type of a PNG
-# What of a TIFF's tags says how its strips are decoded.
+SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # samples per pixel, by the colour type of a PNG
+# The tags of a TIFF that say how its strips are decoded.
 TIFF_TAGS = (256, 258, 259, 262, 266, 277, 284, 292, 293, 317, 320, 338, 339, 347, 529, 530, 531, 532)
 ROWS_PER_STRIP, STRIP_OFFSETS, STRIP_BYTES, PLANAR = 278, 273, 279, 284
 
 
 def comes_in_strips(image: Image.Image) -> bool:
-    """Whether a picture can be decoded strip by strip: a PNG or TIFF of 8 bits at most, rows in order."""
+    """Whether a picture can be decoded in strips: a PNG or TIFF of at most 8 bits, with rows in order."""
     if isinstance(image, PngImagePlugin.PngImageFile):
         return not image.info.get("interlace") and not is_deep(image)
     if not isinstance(image, TiffImagePlugin.TiffImageFile) or is_deep(image):
@@ -34,13 +34,13 @@ def comes_in_strips(image: Image.Image) -> bool:
     offsets, rows = tags.get(STRIP_OFFSETS), tags.get(ROWS_PER_STRIP, 2**32 - 1)
     if (
         not offsets or tags.get(PLANAR, 1) != 1 or tags.get(259) == 6
-    ):  # 6: JPEG of the old kind, not in strips
+    ):  # 6 is the old kind of JPEG, which does not come in strips
         return False
     return min(rows, image.height) * image.width <= STRIP_PIXELS * 4
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether a sample has more than 8 bits: what means white is then judged by the whole picture."""
+    """Whether a sample has more than 8 bits. The value of white is then judged from the whole picture."""
     tiles = getattr(image, "tile", ())
     return image.mode not in ("1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr") or any(
         ";16" in str(tile[3]) for tile in tiles
@@ -48,7 +48,7 @@ def is_deep(image: Image.Image) -> bool:
 
 
 def reduced(image: Image.Image, data: bytes, scale: int) -> Image.Image:
-    """The picture, `scale` times smaller on each side, as "L", "RGB", "LA" or "RGBA"; its rows not turned.
+    """The picture, `scale` times smaller on each side, as "L", "RGB", "LA" or "RGBA", and not rotated.
 
     Raises:
         OSError, ValueError, zlib.error: it is damaged or cut off.
@@ -68,7 +68,7 @@ def reduced(image: Image.Image, data: bytes, scale: int) -> Image.Image:
 
 
 def _reduced_parts(strips: Iterator[Image.Image], scale: int) -> Iterator[Image.Image]:
-    """The strips made smaller; rows that do not fill one row of the copy wait for the next strip."""
+    """Shrink the strips. Rows that do not fill one row of the copy wait for the next strip."""
     waiting: Image.Image | None = None
     for strip in strips:
         whole = strip if waiting is None else _stacked(waiting, strip)
@@ -81,14 +81,14 @@ def _reduced_parts(strips: Iterator[Image.Image], scale: int) -> Iterator[Image.
 
 
 def _stored(image: Image.Image) -> tuple[int, int]:
-    """(width, height) in the file; Pillow's reader of TIFFs has swapped those of a turned one."""
+    """(width, height) as stored. For a rotated TIFF Pillow's reader has already swapped the two."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         return int(image.tag_v2[256]), int(image.tag_v2[257])
     return image.size
 
 
 def _plain(strip: Image.Image) -> Image.Image:
-    """A mode whose values can be averaged: no palette, no single bits."""
+    """Convert to a mode whose values can be averaged, without palettes and single bits."""
     if strip.mode in ("L", "RGB", "LA", "RGBA") and "transparency" not in strip.info:
         return strip
     if strip.mode == "1":
@@ -108,9 +108,9 @@ def _stacked(above: Image.Image, below: Image.Image) -> Image.Image:
 
 
 def _png_strips(image: Image.Image, data: bytes, scale: int) -> Iterator[Image.Image]:
-    """A filtered row needs the row above it: each strip begins with the last decoded row of the one before.
+    """Decode strips. A filtered row needs the row above, so each strip begins with the last row before it.
 
-    That row stands there unfiltered. Strips are a multiple of `scale` high.
+    That row is written without a filter. Strips are a multiple of `scale` high.
     """
     width, height = image.size
     head, before, packed = _png_parts(data)
@@ -132,7 +132,7 @@ def _png_strips(image: Image.Image, data: bytes, scale: int) -> Iterator[Image.I
 
 
 def _png_parts(data: bytes) -> tuple[bytes, list[bytes], list[bytes]]:
-    """The header's body, the whole chunks that say what colours are, and the bodies of the packed pixels."""
+    """The header's body, the whole chunks that define colours, and the bodies of the packed pixels."""
     head, before, packed, place = b"", list[bytes](), list[bytes](), len(PNG_HEAD)
     while place + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, place)
@@ -148,7 +148,7 @@ def _png_parts(data: bytes) -> tuple[bytes, list[bytes], list[bytes]]:
 
 
 def _png_strip(head: bytes, before: list[bytes], above: bytes, rows: bytes, line: int) -> Image.Image:
-    """The decoded rows, those of `above` (one or none) cut off again."""
+    """Decode the rows, and cut those of `above` (one or none) off again."""
     count = len(rows) // line + bool(above)
     size = struct.pack(">II", struct.unpack(">I", head[:4])[0], count)
     packed = zlib.compress(above + rows, 0)
@@ -158,7 +158,7 @@ def _png_strip(head: bytes, before: list[bytes], above: bytes, rows: bytes, line
     if not above:
         return strip
     cut = strip.crop((0, 1, strip.width, strip.height))
-    cut.info = strip.info  # what is transparent
+    cut.info = strip.info  # it says which colour is transparent
     return cut
 
 
@@ -174,7 +174,7 @@ def _last_row(strip: Image.Image, head: bytes) -> bytes:
         return b"\0" + row.tobytes()
     if row.mode == "1":
         return b"\0" + row.tobytes()
-    # Two or four bits a pixel: as a grey, Pillow has spread them over 8 bits; as a palette it has not.
+    # For two or four bits a pixel Pillow spreads greys over 8 bits, but not palette indices.
     spread = 255 // (2**bits - 1) if row.mode == "L" else 1
     values = [value // spread for value in row.tobytes()]
     per_byte = 8 // bits
@@ -193,7 +193,7 @@ def _last_row(strip: Image.Image, head: bytes) -> bytes:
 
 
 def _tiff_strips(image: Image.Image, data: bytes) -> Iterator[Image.Image]:
-    """A few of the file's own strips at a time, in a TIFF that holds nothing else."""
+    """Decode a few of the file's own strips at a time, each time as a TIFF that holds nothing else."""
     assert isinstance(image, TiffImagePlugin.TiffImageFile)
     tags = image.tag_v2
     width, height = _stored(image)
@@ -214,7 +214,7 @@ def _tiff_strips(image: Image.Image, data: bytes) -> Iterator[Image.Image]:
 def _small_tiff(
     tags: TiffImagePlugin.ImageFileDirectory_v2, strips: list[bytes], rows: int, each: int
 ) -> bytes:
-    """A TIFF of these strips, in the byte order of the file that they are from."""
+    """Build a TIFF of these strips, in the byte order of the file that they come from."""
     order = b"II*\0" if tags._endian == "<" else b"MM\0*"
     ifd = TiffImagePlugin.ImageFileDirectory_v2(ifh=order + bytes(4))
     for tag in TIFF_TAGS:
@@ -225,6 +225,6 @@ def _small_tiff(
     ifd[STRIP_BYTES] = tuple(map(len, strips))
     places = accumulate(map(len, strips[:-1]), initial=0)
     ifd.tagtype[STRIP_OFFSETS] = ifd.tagtype[STRIP_BYTES] = 4
-    # Pillow counts places from the end of what describes them, and makes them places in the file itself.
+    # Pillow counts these places from the end of the directory, and converts them to places in the file.
     ifd[STRIP_OFFSETS] = tuple(places)
     return order + struct.pack(tags._endian + "I", 8) + ifd.tobytes(8) + b"".join(strips)

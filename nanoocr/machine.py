@@ -1,4 +1,4 @@
-"""The machine that a number comes from: memory of a process, processor, threads."""
+"""Facts about this machine and process: memory, processor, threads, devices."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nanoocr.errors import UsageError
 
 
 def counted(counter: Literal["VmRSS", "VmHWM"], pid: int | str | None = "self") -> int | None:
-    """Bytes that a process holds (VmRSS) or has held at most (VmHWM); None where no /proc tells."""
+    """Bytes that a process holds (VmRSS) or has held at most (VmHWM); None where there is no /proc."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
@@ -30,13 +30,13 @@ def counted(counter: Literal["VmRSS", "VmHWM"], pid: int | str | None = "self") 
 def peak_resident() -> int:
     """The most bytes that this process has held.
 
-    On Linux by its own high-water mark: what getrusage tells begins with what the parent held.
+    On Linux this is the process's own high-water mark, because getrusage starts from the parent's memory.
     """
     return counted("VmHWM") or peak_of_usage(resource.RUSAGE_SELF)
 
 
 def peak_of_usage(who: int) -> int:
-    """getrusage's peak in bytes, RUSAGE_SELF or, of the largest process it started, RUSAGE_CHILDREN."""
+    """getrusage's peak in bytes: of this process (RUSAGE_SELF) or of its largest child (RUSAGE_CHILDREN)."""
     return resource.getrusage(who).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
@@ -45,14 +45,14 @@ def peak_of_usage(who: int) -> int:
 
 
 def choose_threads(threads: int | None = None) -> int:
-    """How many torch threads to use: what is asked for, or as many as processors have nothing to do.
+    """How many torch threads to use: the given number, or as many as there are idle processors.
 
-    Threads that wait for a processor hold up all others of a layer: beside a training run on two processors,
-    two threads read a page 50 to 100 times slower than one. So without a number the
-    machine's load is looked at, and OMP_NUM_THREADS is obeyed.
+    A thread that waits for a processor holds up all other threads of a layer. Beside a training run on two
+    processors, two threads read a page 50 to 100 times slower than one. So without a number this looks at the
+    machine's load, and obeys OMP_NUM_THREADS.
 
     Raises:
-        UsageError: more than this machine has processors, or fewer than one.
+        UsageError: the number is above this machine's processors, or below one.
     """
     processors = os.cpu_count() or 1
     if threads is not None:
@@ -74,13 +74,13 @@ def has_fast_bf16(device: str) -> bool:
 
 
 def use_threads(threads: int) -> None:
-    """Torch threads; 0 leaves torch's choice."""
+    """Set the number of torch threads; 0 leaves torch's choice."""
     if threads:
         torch.set_num_threads(threads)
 
 
 def machine() -> dict[str, Any]:
-    """When and on what something was measured."""
+    """The date and machine of a measurement."""
     return {
         "date": datetime.date.today().isoformat(),
         "torch": torch.__version__,
@@ -90,7 +90,7 @@ def machine() -> dict[str, Any]:
 
 
 def cpu_name() -> str:
-    """The processor as the system calls it."""
+    """The processor's name, as the system gives it."""
     about = Path("/proc/cpuinfo")
     lines = about.read_text().splitlines() if about.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -101,14 +101,14 @@ def check_device(name: str) -> torch.device:
     """The torch device called `name`.
 
     Raises:
-        UsageError: torch does not know it, this machine lacks it, or it holds no values (meta).
+        UsageError: torch does not know it, this machine lacks it, or it cannot hold values (meta).
     """
     others = (("cuda", torch.cuda), ("mps", torch.backends.mps))
     found = ["cpu", *(kind for kind, module in others if module.is_available())]
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
-    # AssertionError: torch built without CUDA; ImportError: a device that needs another package
+    # AssertionError: torch was built without CUDA. ImportError: the device needs another package.
     except (RuntimeError, AssertionError, ImportError, NotImplementedError) as error:
         raise UsageError(
             f"device {name!r} cannot be used here: choose {' or '.join(found)}, as in --device=cpu"

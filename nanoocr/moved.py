@@ -1,4 +1,4 @@
-"""Import addresses of the release before: each still works, and says once where its name lives now."""
+"""Import addresses of the previous release. Each still works, and warns once where its name lives now."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 
 def moved(module: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """The `__getattr__` of a module whose names have moved.
+    """Make the `__getattr__` of a module whose names have moved.
 
     Args:
-        module: `__name__` of the module that asks.
-        homes: name -> the module that has it now.
+            module: `__name__` of the module that calls this.
+            homes: maps each name to the module that has it now.
 
     Raises:
         AttributeError: the returned function, for a name that is not in `homes`, as Python does itself.
@@ -26,7 +26,7 @@ def moved(module: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
         message = f"{module}.{name} has moved to {homes[name]}: the old address goes with the next release"
         warnings.warn(message, DeprecationWarning, stacklevel=2)
         found = getattr(importlib.import_module(homes[name]), name)
-        # Python asks `__getattr__` only for names that the module lacks, so this is said once.
+        # Python asks `__getattr__` only for missing names, so storing it here makes the warning appear once.
         setattr(sys.modules[module], name, found)
         return found
 

@@ -1,6 +1,6 @@
-"""What can be read: pictures and the pages of PDFs and TIFFs, opened one at a time, with limits before work.
+"""Opens everything that can be read: pictures and the pages of PDFs and TIFFs, one at a time, within limits.
 
-What cannot be opened becomes a Picture with an error instead of pixels, so that nothing is lost on the way:
+A page that cannot be opened becomes a Picture with an error instead of pixels. So nothing is lost on the way:
 as many records come out as pages went in.
 """
 
@@ -21,8 +21,8 @@ from nanoocr.pdf import render_page as _render
 from nanoocr.picture_header import formats_of
 from nanoocr.pictures import open_frames, open_image, page_frames, read_bytes
 
-MAX_BYTES = 512 * 1024 * 1024  # a larger file is refused unread
-PDF_HEAD = 1024  # readers accept a PDF whose signature stands somewhere in its first 1024 bytes
+MAX_BYTES = 512 * 1024 * 1024  # a larger file is refused without being read
+PDF_HEAD = 1024  # readers accept a PDF whose signature stands anywhere in its first 1024 bytes
 
 Source = str | Path | bytes | Image.Image
 
@@ -47,18 +47,18 @@ class PageRanges:
     ranges: tuple[tuple[int, int], ...] = ((1, 0),)
 
     def select(self, count: int, name: str) -> list[int]:
-        """The page numbers in the order asked for, repeats included.
+        """The page numbers in the order asked for, with repeats.
 
         Raises:
-            PictureError: a page that the file called `name`, of `count` pages, does not have.
+            PictureError: the file called `name` has only `count` pages, and lacks one that is asked for.
         """
-        chosen: list[int] = []
+        selected: list[int] = []
         for first, last in self.ranges:
             first, last = first or count, last or count
             if max(first, last) > count:
                 raise PictureError(f"{name} has {count} pages, so there is no page {max(first, last)}.")
-            chosen.extend(range(first, last + 1))
-        return chosen
+            selected.extend(range(first, last + 1))
+        return selected
 
 
 ALL_PAGES = PageRanges()
@@ -66,10 +66,10 @@ _RANGE = re.compile(r"(end|[1-9][0-9]{0,5})(?:-(end|[1-9][0-9]{0,5}))?")
 
 
 def parse_pages(text: str) -> PageRanges:
-    """`1-3,7,end` or `3-end`: pages count from 1, order and repeats are kept.
+    """Parse `1-3,7,end` or `3-end`. Pages count from 1, and order and repeats are kept.
 
     Raises:
-        UsageError: anything else.
+        UsageError: the text has another form.
     """
     ranges = []
     for part in text.split(","):
@@ -87,10 +87,10 @@ def parse_pages(text: str) -> PageRanges:
 
 
 def open_source(source: Source, name: str | None = None, pages: PageRanges = ALL_PAGES) -> Iterator[Picture]:
-    """The pages of a PDF or a picture, told apart by content.
+    """Yield the pages of a PDF or a picture; its content decides which it is.
 
-    A picture is one page, but for a TIFF of several frames; `pages` matters for that and PDFs only.
-    Opens lazily: a page is rendered when it is asked for, and one at a time.
+    A picture is one page, except for a TIFF of several frames. `pages` matters for those and for PDFs only. A
+    page is rendered when it is asked for, and one at a time.
     """
     name = name or name_of(source)
     try:
@@ -107,7 +107,7 @@ def count_pages(source: str | Path | bytes, name: str) -> int:
     """How many pages a picture or PDF has.
 
     Raises:
-        PictureError: as the pages that `open_source` gives, but for what only rendering or decoding shows.
+        PictureError: as for the pages of `open_source`, except for faults that only rendering would show.
     """
     known = _within_limits(source, name)
     if not _is_pdf(known, name):
@@ -138,24 +138,24 @@ def is_pdf(path: Path) -> bool:
 
 
 def check_source(source: object) -> None:
-    """Raises UsageError for what cannot be a source: an open file, a generator, a bytearray."""
+    """Raise UsageError for what cannot be a source: an open file, a generator, a bytearray."""
     if not isinstance(source, Source):
         kind = type(source).__name__
         raise UsageError(f"read takes a path, bytes, a Pillow image, or a list of them, not {kind}")
 
 
 def name_of(source: Source) -> str:
-    """What records and messages call a source; always valid UTF-8."""
+    """The name of a source in records and messages; it is always valid UTF-8."""
     if isinstance(source, str | Path):
         return os.fsencode(source).decode("utf-8", "replace")
     return str(getattr(source, "filename", "") or "the picture")
 
 
 def _within_limits(source: Source, name: str) -> Source:
-    """The source unchanged, or for a pipe, which gives its bytes only once, those bytes.
+    """The source itself, or for a pipe its bytes, because a pipe gives them only once.
 
     Raises:
-        PictureError: a file that is missing or a folder, that cannot be opened, or that is too large.
+        PictureError: the file is missing or a folder, cannot be opened, or is too large.
     """
     if isinstance(source, Image.Image):
         return source
@@ -173,7 +173,7 @@ def _within_limits(source: Source, name: str) -> Source:
             content = pipe.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise PictureError(f"{name} does not exist.", kind="missing") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
+    except (OSError, ValueError) as error:  # ValueError: the path holds a NUL byte
         raise PictureError(f"{name} cannot be opened: {error}.") from error
     _check_length(len(content), name)
     return content
@@ -201,7 +201,7 @@ def _head(path: Path) -> bytes:
 
 
 def _picture_pages(source: Source, name: str, pages: PageRanges) -> Iterator[Picture]:
-    """The page of a picture, or the chosen ones of a TIFF of several; a broken page spoils only itself."""
+    """Yield the page of a picture, or the selected ones of a TIFF; a broken page spoils only itself."""
     if isinstance(source, Image.Image):
         yield Picture(name, 1, open_image(source, name=name))
         return
@@ -220,7 +220,7 @@ def _picture_pages(source: Source, name: str, pages: PageRanges) -> Iterator[Pic
 
 
 def _pdf_pages(source: Source, name: str, pages: PageRanges) -> Iterator[Picture]:
-    """The chosen pages, rendered one by one; a broken page spoils only itself."""
+    """Render the selected pages one by one; a broken page spoils only itself."""
     document = open_pdf(source, name)
     try:
         for number in pages.select(len(document), name):

@@ -1,6 +1,6 @@
-"""The pages of a PDF as pictures, forms filled in.
+"""Renders the pages of a PDF as pictures, with filled form fields.
 
-pdfium is not thread-safe: one thread, or a lock around it.
+pdfium is not thread-safe, so use one thread, or a lock around it.
 """
 
 from __future__ import annotations
@@ -20,29 +20,30 @@ from nanoocr.picture_header import MAX_PIXELS
 if TYPE_CHECKING:
     from pypdfium2 import PdfDocument, PdfPage
 
-PDF_DPI = 200  # scans of text are commonly kept at 200 to 300
-LEAST_DPI = 30  # letters of 12 points are 5 pixels high there: below it a page is refused
+PDF_DPI = 200  # scanned text usually has 200 to 300
+LEAST_DPI = 30  # Letters of 12 points are 5 pixels high at this resolution; a page below it is refused.
 POINTS_PER_INCH = 72  # the unit of PDF page sizes
-LEAST_SIDE = 200  # pixels of the longer side, whatever a page without a scan claims to measure
-SCAN_PIXELS = 16_000_000  # to which a page is enlarged for the sake of the scan on it; no view shows more
-MAIN_PICTURE = 0.25  # share of the page from which on a picture is what the page is about
-MOST_OBJECTS = 1000  # that are looked through for it: a scan is among the first
+LEAST_SIDE = 200  # The longer side gets at least this many pixels, however small the page claims to be.
+SCAN_PIXELS = 16_000_000  # A page is enlarged for the scan on it up to this many pixels; no view shows more.
+MAIN_PICTURE = 0.25  # A picture that covers at least this share of the page counts as its scan.
+MOST_OBJECTS = 1000  # At most this many objects are searched for the scan, which is one of the first.
 
 
 def open_pdf(source: str | Path | bytes | Image.Image, name: str) -> PdfDocument:
-    """The document, ready to draw what was filled into its form fields.
+    """Open the document, and prepare pdfium to draw filled form fields.
 
     Raises:
-        PictureError: encrypted, damaged, without pages, or not to be opened.
+        PictureError: it is encrypted, damaged, without pages, or cannot be opened.
     """
     from pypdfium2 import PdfDocument, PdfiumError
 
     if isinstance(source, str | Path):
-        source = os.path.abspath(source)  # pypdfium2 takes the ~ in ~draft.pdf for somebody's home
+        # pypdfium2 would take the ~ in ~draft.pdf for somebody's home folder
+        source = os.path.abspath(source)
     try:
         document = PdfDocument(source)
     except PdfiumError as error:
-        # pdfium tells a missing password and an unknown encryption scheme apart from damage, in words.
+        # pdfium names a missing password or an unknown encryption scheme; other messages mean damage.
         if re.search("password|security", str(error), re.IGNORECASE):
             message = f"{name} is encrypted: remove the password first."
             raise PictureError(message, kind="encrypted") from error
@@ -51,8 +52,8 @@ def open_pdf(source: str | Path | bytes | Image.Image, name: str) -> PdfDocument
         ) from error
     except OSError as error:
         raise PictureError(f"{name} cannot be opened: {error}.") from error
-    with contextlib.suppress(PdfiumError):  # a damaged form must not cost the page that it stands on
-        document.init_forms()  # before the first page: pdfium draws form fields only then
+    with contextlib.suppress(PdfiumError):  # a damaged form must not cost the page that it is on
+        document.init_forms()  # before the first page, because pdfium draws form fields only then
     return document
 
 
@@ -60,7 +61,7 @@ def render_page(document: PdfDocument, number: int, name: str) -> Image.Image:
     """Page `number` (from 1) as RGB, at the resolution that `scale_of` finds.
 
     Raises:
-        PictureError: it is larger than can be shown legibly, or cannot be rendered.
+        PictureError: it is too large to be shown legibly, or cannot be rendered.
     """
     from pypdfium2 import PdfiumError
 
@@ -75,13 +76,13 @@ def render_page(document: PdfDocument, number: int, name: str) -> Image.Image:
 
 
 def scale_of(page: PdfPage, name: str) -> float:
-    """Pixels per point: PDF_DPI, more where the page holds more, less where the pixels are too many.
+    """Pixels per point: PDF_DPI, or more where the page holds more, or less where that is too many pixels.
 
-    What a page claims to measure says little of what is on it: programs that mistake a unit write scans of
-    600 pixels on pages of a third of an inch, and a wall map has the letters of a page.
+    The size that a page claims says little about its content. Programs that mistake a unit write scans of 600
+    pixels on pages of a third of an inch, and a wall map may have the letters of an ordinary page.
 
     Raises:
-        PictureError: at MAX_PIXELS it has less than LEAST_DPI.
+        PictureError: even with MAX_PIXELS it would have less than LEAST_DPI.
     """
     width, height = page.get_size()
     if not (width > 0 and height > 0 and math.isfinite(width * height)):
@@ -114,9 +115,10 @@ def _scan_scale(page: PdfPage, area: float) -> float:
             (left, bottom, right, top), pixels = item.get_bounds(), item.get_px_size()
         except PdfiumError:
             continue
-        # A picture may be turned, and reach beyond the page: its two areas give the scale all the same.
+        # A picture may be rotated and extend beyond the page, but the ratio of its two areas still gives the
+        # scale.
         place = (right - left) * (top - bottom)
         if place >= covered and min(pixels) > 0:
-            # A little less, because sides are rounded up, and one pixel more would blur all of them.
+            # A little less, because sides are rounded up, and one extra pixel would blur them all.
             covered, scale = place, math.sqrt(pixels[0] * pixels[1] / place) * (1 - 1e-6)
     return scale

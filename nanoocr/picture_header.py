@@ -1,7 +1,7 @@
-"""What the header of a picture says beside its size: which way is up, how wide a pixel is, what means white.
+"""Reads a picture's header: its size, which way is up, the shape of a pixel, which value is white.
 
-Nothing here decodes a pixel. `open_image` and `upright_size` both ask `read_look`, so that the size that is
-planned is the size that comes out. Sizes are (height, width) in pixels.
+Nothing here decodes a pixel. `open_image` and `upright_size` both call `read_look`, so the planned size is
+the size that results. Sizes are (height, width) in pixels.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MAX_PIXELS = 50_000_000  # A4 at 600 dpi has 35 million
 
 Size = tuple[int, int]  # (height, width)
 
-# A short list on purpose: every decoder reads foreign bytes, and rare ones are the least tested.
+# The list is short on purpose: decoders read foreign bytes, and rare decoders are the least tested.
 # Importing a plugin registers it in Image.OPEN under its name.
 _REGISTERED_PLUGINS = (
     PngImagePlugin,
@@ -47,7 +47,7 @@ _REGISTERED_PLUGINS = (
 )
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 
-# What Pillow's decoders raise on damaged bytes.
+# Pillow's decoders raise these on damaged bytes.
 DECODE_ERRORS = (
     OSError,
     SyntaxError,
@@ -63,50 +63,52 @@ DECODE_ERRORS = (
 )
 
 TURNED = (5, 6, 7, 8)  # the orientations that swap width and height
-SQUARE_WITHIN, MOST_STRETCHED = 1.01, 4.0  # pixels whose sides differ by more than the second are a mistake
-# By which a decoder, or the step behind it, makes it smaller.
+# Pixels count as square within the first ratio; a ratio above the second is taken for a mistake.
+SQUARE_WITHIN, MOST_STRETCHED = 1.01, 4.0
+# The factors by which a decoder, or the step after it, can shrink a picture.
 JPEG_SCALES, TIFF_SCALES, STRIP_SCALES = (1, 2, 4, 8), (1, 2), (1, 2, 3, 4)
-# A JPEG is scaled block by block, so its size matters little; a progressive one is held whole, at 3 to 6
-# bytes a pixel. Of what comes in strips (large_pictures.py) only the smaller copy is held. A grey TIFF that
-# does not takes one byte a pixel until it is reduced, where colours take four.
-SCALED_LIMITS = {"baseline": 8, "progressive": 3, "strips": 8, "grey": 3}  # times the limit on pixels
-TEXT_LIMIT = 2**20  # bytes of a compressed text chunk that are looked at
+# A JPEG is scaled block by block, so its size matters little; but a progressive one is held whole, at 3 to 6
+# bytes a pixel. Of pictures that come in strips (large_pictures.py) only the smaller copy is held. A grey
+# TIFF without strips takes one byte a pixel until it is reduced, and colours take four.
+SCALED_LIMITS = {"baseline": 8, "progressive": 3, "strips": 8, "grey": 3}  # multiples of the limit on pixels
+TEXT_LIMIT = 2**20  # at most this many bytes of a compressed text chunk are looked at
 
 
 class Look(NamedTuple):
-    """How the pixels of a picture are to be looked at."""
+    """How to interpret the pixels of a picture."""
 
-    stored: Size  # as the file holds them
+    stored: Size  # size as stored in the file
     orientation: int = 1  # EXIF's, 1 to 8
     density_ratio: float = 1.0  # pixels per inch across, divided by those down, as stored
-    reduction: int = 1  # by which it is made smaller while it is decoded
+    reduction: int = 1  # it is shrunk by this factor while it is decoded
     white: int | None = None  # the grey value that means white, where the file says so
-    inverted: bool = False  # a grey of more than 8 bits in which 0 means white
+    inverted: bool = False  # True for a grey of more than 8 bits in which 0 means white
 
     def upright(self, max_pixels: int = MAX_PIXELS) -> Size:
-        """(height, width) after scaling, with square pixels, and turned."""
+        """(height, width) after scaling, with square pixels, and rotated upright."""
         height, width = (-(-side // self.reduction) for side in self.stored)
         height, width = squared((height, width), self.density_ratio, max_pixels)
         return (width, height) if self.orientation in TURNED else (height, width)
 
 
 def read_header(data: bytes, name: str) -> Image.Image:
-    """The undecoded picture: size and mode are known, pixels are not.
+    """The undecoded picture: its size and mode are known, its pixels are not.
 
     Raises:
-        PictureError: empty, unreadable, or of more pixels than Pillow's readers open.
+        PictureError: it is empty, unreadable, or has more pixels than Pillow's readers open.
     """
     if not data:
         raise PictureError(f"{name} is empty: it has zero bytes.", kind="empty")
     # Image.open would warn or refuse by Pillow's own, process-wide pixel limit before we can ask for the
-    # size; calling the format's reader directly leaves the judgement to max_pixels alone.
+    # size. The format's reader is called directly instead, so that max_pixels alone decides.
     reason = f"none of {', '.join(FORMATS)}"
     for format_name in formats_of(data):
         if format_name == "TIFF":
             silence_libtiff()
         try:
             return Image.OPEN[format_name][0](BytesIO(data), "")
-        except Image.DecompressionBombError as error:  # WebP, and GIF frames larger than their screen
+        # raised for WebP, and for GIF frames larger than their screen
+        except Image.DecompressionBombError as error:
             message = f"{name} is too large: it claims more pixels than Pillow opens."
             raise PictureError(message, kind="too_large") from error
         except DECODE_ERRORS as error:
@@ -116,9 +118,9 @@ def read_header(data: bytes, name: str) -> Image.Image:
 
 @functools.cache
 def silence_libtiff() -> None:
-    """Keep libtiff from writing its complaints to stderr; Pillow raises them as exceptions anyway.
+    """Keep libtiff from writing complaints to stderr; Pillow raises them as exceptions anyway.
 
-    It must be asked by itself, in the file that Pillow has loaded: Pillow has no way to do it.
+    Pillow offers no way to do this, so libtiff itself is called, in the library that Pillow has loaded.
     """
     with contextlib.suppress(OSError, AttributeError):
         loaded = {line.split()[-1] for line in open("/proc/self/maps") if "libtiff" in line}  # noqa: SIM115
@@ -131,7 +133,7 @@ def silence_libtiff() -> None:
 
 
 def formats_of(head: bytes) -> Iterator[str]:
-    """The formats whose signature the first 16 bytes bear."""
+    """The formats whose signatures match the first 16 bytes."""
     for format_name in FORMATS:
         accept = Image.OPEN[format_name][1]
         if accept is not None and accept(head[:16]) is True:
@@ -139,7 +141,7 @@ def formats_of(head: bytes) -> Iterator[str]:
 
 
 def one_line(error: BaseException) -> str:
-    """What an exception says, for the end of a sentence."""
+    """An exception's message, for the end of a sentence."""
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
@@ -148,38 +150,38 @@ def one_line(error: BaseException) -> str:
 
 
 def read_look(image: Image.Image, data: bytes | None = None, max_pixels: int = MAX_PIXELS) -> Look:
-    """How to look at a picture, from its header; `data` is the file that it was opened from, if there is one.
+    """Read from the header how to look at a picture; `data` is the file that it was opened from, if any.
 
-    What is damaged or not believable counts as not said.
+    Damaged or implausible information counts as absent.
     """
     if isinstance(image, PngImagePlugin.PngImageFile):
         if data is None:
-            image.load()  # what stands behind the pixels is found on the way only
+            image.load()  # metadata after the pixels is only found while they are decoded
         else:
             image.info.update(png_metadata(data))
     exif = _exif(image)
     told = exif.get(ExifTags.Base.Orientation)
     orientation = told if isinstance(told, int) and 1 <= told <= 8 else 1
     stored = (image.height, image.width)
-    # Pillow's reader of TIFFs has swapped the sides already, where the tag (and not XMP) says so.
+    # Pillow's reader of TIFFs has already swapped the sides, if the tag (and not XMP) says so.
     tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
     if tags.get(ExifTags.Base.Orientation) in TURNED:
         stored = (image.width, image.height)
     white, inverted = _grey_scale(image)
-    # The density of a picture that was made in memory is what remains of a file that it was made from.
+    # A picture made in memory may still carry the density of the file that it was made from; ignore that.
     ratio = _density_ratio(image, exif) if isinstance(image, ImageFile.ImageFile) else 1.0
     return Look(stored, orientation, ratio, _reduction(image, max_pixels, data is not None), white, inverted)
 
 
 def _exif(image: Image.Image) -> Image.Exif | dict[int, object]:
     try:
-        return Image.Image.getexif(image)  # not PngImageFile's own, which decodes the whole picture
+        return Image.Image.getexif(image)  # PngImageFile's own method would decode the whole picture
     except DECODE_ERRORS:
         return {}  # a damaged EXIF block says nothing about the pixels
 
 
 def png_metadata(data: bytes) -> dict[str, object]:
-    """EXIF and XMP of a PNG, before or behind the pixels, which are stepped over by their lengths."""
+    """EXIF and XMP of a PNG, from before or after the pixels, which are skipped by their lengths."""
     found: dict[str, object] = {}
     place = 8
     while place + 12 <= len(data):
@@ -198,7 +200,7 @@ def png_metadata(data: bytes) -> dict[str, object]:
 
 
 def _png_text(kind: bytes, rest: bytes) -> str:
-    """The text of a chunk, from behind its keyword."""
+    """The text of a chunk, after its keyword."""
     packed = kind == b"zTXt"
     if kind == b"iTXt":
         packed, rest = rest[:1] == b"\1", rest[2:].split(b"\0", 2)[-1]
@@ -212,7 +214,7 @@ def _png_text(kind: bytes, rest: bytes) -> str:
 
 
 def _density_ratio(image: Image.Image, exif: Image.Exif | dict[int, object]) -> float:
-    """Pixels per inch across over those down; 1.0 where they are equal, not said, or not believable."""
+    """Pixels per inch across over those down; 1.0 where equal, absent, or implausible."""
     for across, down in _densities(image, exif):
         try:
             ratio = float(across) / float(down)  # type: ignore[arg-type]
@@ -224,7 +226,7 @@ def _density_ratio(image: Image.Image, exif: Image.Exif | dict[int, object]) -> 
 
 
 def _densities(image: Image.Image, exif: Image.Exif | dict[int, object]) -> Iterator[tuple[object, object]]:
-    """What a file says about its resolution, across and down, the better witness first."""
+    """The resolutions (across, down) that a file states, the more reliable source first."""
     info = image.info
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         tags = image.tag_v2
@@ -232,7 +234,8 @@ def _densities(image: Image.Image, exif: Image.Exif | dict[int, object]) -> Iter
         return
     if isinstance(image, JpegImagePlugin.JpegImageFile):
         density = info.get("jfif_density", (1, 1))
-        if info.get("jfif_unit") or density[0] != density[1]:  # 1:1 without a unit is what nobody has set
+        # 1:1 without a unit means that nobody has set it
+        if info.get("jfif_unit") or density[0] != density[1]:
             yield density
     for key in ("dpi", "aspect"):
         if key in info and not isinstance(image, JpegImagePlugin.JpegImageFile):
@@ -241,15 +244,16 @@ def _densities(image: Image.Image, exif: Image.Exif | dict[int, object]) -> Iter
 
 
 def _grey_scale(image: Image.Image) -> tuple[int | None, bool]:
-    """(what means white, whether it is 0 that does) of a TIFF's grey of more than 8 bits."""
+    """(value that means white, whether 0 does) for a TIFF's grey of more than 8 bits."""
     if not isinstance(image, TiffImagePlugin.TiffImageFile) or not is_deep_grey(image.mode):
         return None, False
     tags = image.tag_v2
     inverted = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
-    bits, most = _first(tags.get(TiffImagePlugin.BITSPERSAMPLE)), _first(tags.get(281))  # MaxSampleValue
+    # the tag MaxSampleValue
+    bits, most = _first(tags.get(TiffImagePlugin.BITSPERSAMPLE)), _first(tags.get(281))
     if bits is not None and 8 < bits < 16:
         return 2**bits - 1, inverted
-    # 65,535 is what writers put there unasked: it says no more than that there are 16 bits.
+    # Writers put 65,535 there by default, so it says no more than that there are 16 bits.
     return (most if most is not None and 255 <= most < 65535 else None), inverted
 
 
@@ -268,7 +272,7 @@ def _first(value: object) -> int | None:
 
 
 def _reduction(image: Image.Image, max_pixels: int, has_data: bool) -> int:
-    """The least scale at which a large picture fits the limit; 1 where it fits, or where nothing helps."""
+    """The smallest factor that brings a large picture below the limit; 1 if it fits, or if nothing helps."""
     pixels = image.width * image.height
     if pixels <= max_pixels:
         return 1
@@ -288,9 +292,9 @@ def _reduction(image: Image.Image, max_pixels: int, has_data: bool) -> int:
 
 
 def squared(size: Size, ratio: float, max_pixels: int) -> Size:
-    """`size` with square pixels, where `ratio` times as many lie across an inch as down.
+    """`size` with square pixels, for `ratio` times as many pixels per inch across as down.
 
-    The side with fewer pixels grows, so that nothing is lost; where that is too large, the other one shrinks.
+    The side with fewer pixels grows, so that nothing is lost. If that is too large, the other one shrinks.
     """
     height, width = size
     if ratio == 1.0:

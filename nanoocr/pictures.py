@@ -1,7 +1,7 @@
-"""Pictures in: open any file safely, upright, with square pixels, as RGB on white.
+"""Opens any picture file safely: upright, with square pixels, as RGB on white.
 
-Every size here is (height, width), as in tensors; only Pillow's own calls take (width, height). What a header
-says is read in nanoocr/picture_header.py.
+Every size here is (height, width), as in tensors; only Pillow's own calls take (width, height).
+nanoocr/picture_header.py reads the headers.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from nanoocr.picture_header import (
 from nanoocr.picture_header import FORMATS as FORMATS
 from nanoocr.picture_header import Size as Size
 
-LEAST_DPI, MOST_DPI = 20, 5000  # of a page; what lies beyond says nothing
-MAX_PAGES = 10_000  # of a TIFF: its frames are a chain, found by walking along it
+LEAST_DPI, MOST_DPI = 20, 5000  # a page's resolution; values outside mean nothing
+MAX_PAGES = 10_000  # Most frames of a TIFF: its frames are a linked chain, so finding them means walking it.
 
 PictureSource = str | Path | bytes | BinaryIO | Image.Image
 
-# TIFF's tag NewSubfileType and those of its bits that say: a smaller copy, or a mask, of another frame.
+# TIFF's tag NewSubfileType, and its bits for a smaller copy or a mask of another frame.
 SUBFILE_TYPE, SMALLER_OR_MASK = 254, 0b101
 
-# Where white lies in a grey whose file does not say: 8 bits, scanners' 10, 12 and 14, and 16.
+# Possible white values of a grey whose file names none: 8 bits, scanners' 10, 12 and 14, and 16.
 WHITES = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)
 
-# What undoes each EXIF orientation.
+# The rotations that undo each EXIF orientation.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -59,7 +59,7 @@ TURNS = {
 def open_image(
     source: PictureSource, *, frame: int = 0, max_pixels: int = MAX_PIXELS, name: str | None = None
 ) -> Image.Image:
-    """Opens a picture upright, as RGB on white: path, bytes, binary stream, or a Pillow image.
+    """Open a picture upright, as RGB on white, from a path, bytes, a binary stream, or a Pillow image.
 
     The size is judged from the header, before any pixel is decoded. A large JPEG, PNG or TIFF is made
     smaller while it is decoded. Of a file with several frames the first one is read, or `frame` (see
@@ -77,9 +77,9 @@ def open_image(
 
 
 def page_frames(data: bytes, name: str) -> list[int]:
-    """Which frames of an encoded picture are pages: the first; of a TIFF all but smaller copies and masks.
+    """The numbers of the frames that are pages: the first, and in a TIFF all but smaller copies and masks.
 
-    A frame whose header is damaged is a page too, which `open_image` then refuses: it must not vanish.
+    A frame with a damaged header counts as a page, so that it does not vanish: `open_image` refuses it later.
     Raises PictureError as open_image does for the header, and for MAX_PAGES frames or more (too_large).
     """
     image = read_header(data, name)
@@ -102,17 +102,17 @@ def page_frames(data: bytes, name: str) -> list[int]:
 def open_frames(
     data: bytes, frames: Sequence[int], names: Sequence[str]
 ) -> Iterator[Image.Image | PictureError]:
-    """Frames of an encoded picture, or why one cannot be opened, in order, as they are asked for.
+    """Yield frames of an encoded picture in order, or the reason why one cannot be opened.
 
-    The file is walked along once: opening each frame anew walks to it from the first, which takes time that
-    grows with the square of their number.
+    The file is walked along once. Opening each frame anew would walk to it from the first, which takes time
+    that grows with the square of the number of frames.
     """
     image = read_header(data, names[0]) if frames else None
     for frame, name in zip(frames, names, strict=True):
         assert image is not None
         try:
             _go_to(image, frame, name)
-            # A copy, because the next frame is decoded into the same pixels.
+            # A copy is needed, because the next frame is decoded into the same pixels.
             yield _decode(image, data, MAX_PIXELS, name).copy()
         except PictureError as error:
             yield error
@@ -131,11 +131,11 @@ def upright_size(source: PictureSource, *, name: str | None = None) -> Size:
 
 
 def find_dpi(image: Image.Image) -> float | None:
-    """The resolution that a picture names, the finer one of a fax; None for one that no page has."""
+    """The resolution that a picture states, the finer one of a fax; None where no page could have it."""
     value = image.info.get("dpi")
     try:
         dpi = max(float(side) for side in value) if isinstance(value, tuple) else 0.0
-    except (TypeError, ValueError, ZeroDivisionError):  # what a file says may be no number at all
+    except (TypeError, ValueError, ZeroDivisionError):  # the stated value may be no number at all
         return None
     return dpi if LEAST_DPI <= dpi <= MOST_DPI else None
 
@@ -148,7 +148,7 @@ def _name_of(source: PictureSource) -> str:
 
 
 def read_bytes(source: str | Path | bytes | BinaryIO, name: str) -> bytes:
-    """The encoded picture. Raises PictureError where the file called `name` is missing or cannot be read."""
+    """The encoded picture. Raises PictureError if the file called `name` is missing or cannot be read."""
     if isinstance(source, bytes):
         return source
     if not isinstance(source, (str, Path)):
@@ -159,7 +159,7 @@ def read_bytes(source: str | Path | bytes | BinaryIO, name: str) -> bytes:
         raise PictureError(f"{name} does not exist.", kind="missing") from None
     except IsADirectoryError:
         raise PictureError(f"{name} is a folder, not a picture.") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
+    except (OSError, ValueError) as error:  # ValueError: the path holds a NUL byte
         raise PictureError(f"{name} cannot be opened: {error}.") from error
 
 
@@ -188,7 +188,7 @@ def _decode(image: Image.Image, data: bytes | None, max_pixels: int, name: str) 
 
 
 def _looked_at(image: Image.Image, data: bytes | None, look: Look, max_pixels: int) -> Image.Image:
-    """The pixels, as `look` says they are to be seen."""
+    """The pixels, interpreted as `look` says."""
     in_strips = look.reduction > 1 and data is not None and comes_in_strips(image)
     turned_by_pillow = isinstance(image, TiffImagePlugin.TiffImageFile) and not in_strips
     dpi = find_dpi(image)
@@ -201,7 +201,7 @@ def _looked_at(image: Image.Image, data: bytes | None, look: Look, max_pixels: i
     if seen.size != (width, height):
         seen = seen.resize((width, height), Image.Resampling.BICUBIC)
     if seen is not image:
-        # It has been turned: what the file says of it holds no longer, but for the resolution.
+        # After rotation the file's own statements no longer hold, except for the resolution.
         seen.info = {} if dpi is None else {"dpi": (dpi / look.reduction,) * 2}
     return seen
 
@@ -210,7 +210,7 @@ def _loaded(image: Image.Image, reduction: int) -> Image.Image:
     if reduction > 1 and isinstance(image, JpegImagePlugin.JpegImageFile):
         image.draft(None, (max(1, image.width // reduction), max(1, image.height // reduction)))
     with warnings.catch_warnings():
-        # Pillow warns of TIFFs above its own limit on pixels; ours has been asked.
+        # Pillow warns about TIFFs above its own limit on pixels; ours has already been checked.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         image.load()
     if reduction > 1 and not isinstance(image, JpegImagePlugin.JpegImageFile):
@@ -219,14 +219,14 @@ def _loaded(image: Image.Image, reduction: int) -> Image.Image:
 
 
 # ---------------------------------------------------------------------------------------------------
-# Any mode onto white
+# From any mode to white paper
 
 
 def to_rgb(image: Image.Image, *, white: int | None = None, inverted: bool = False) -> Image.Image:
-    """Any Pillow mode as RGB; transparent pixels show white paper, 16-bit and float greys are scaled.
+    """Convert any Pillow mode to RGB. Transparent pixels become white, 16-bit and float greys are scaled.
 
-    Of such greys `white` is the value that means white, where that is known, and `inverted` says that it
-    is 0 that means white.
+    For such greys `white` is the value that means white, where it is known; `inverted` says that 0 means
+    white.
     """
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
@@ -240,7 +240,7 @@ def to_rgb(image: Image.Image, *, white: int | None = None, inverted: bool = Fal
 
 
 def _white_of(values: np.ndarray, known: int | None, is_float: bool) -> float:
-    """The value that means white. Where the file does not say, the largest pixel tells the scale in use."""
+    """The value that means white. If the file does not say, the largest pixel shows the scale in use."""
     peak = float(values.max())
     if known is not None and peak <= known:
         return float(known)

@@ -1,4 +1,4 @@
-"""Progress of long work on stderr: a bar with ETA on a terminal, now and then a plain line elsewhere.
+"""Progress of long work on stderr: a bar with ETA on a terminal, occasional plain lines elsewhere.
 
 All bars of the project come from `make_bar`, so that they look alike.
 """
@@ -19,17 +19,17 @@ LINE_EVERY = 10.0  # seconds between two plain lines
 
 
 def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """The `total` items as they come, while stderr says how far it is."""
+    """Yield the `total` items, and show on stderr how many have passed."""
     return _bar(items, total, what) if sys.stderr.isatty() else _lines(items, total, what)
 
 
 def make_bar(console: Console | None = None, *, disable: bool = False, transient: bool = False) -> Progress:
-    """A bar with what is done, of how many, and the time left; for work that does not come item by item.
+    """A bar with a counter and the remaining time, for work that does not come item by item.
 
     Args:
-        console: where it is drawn; None is stderr.
-        disable: draw nothing, but take every call.
-        transient: take the bar off the screen at the end.
+            console: where the bar is drawn; None means stderr.
+            disable: draw nothing, but accept every call.
+            transient: remove the bar from the screen at the end.
     """
     return Progress(
         TextColumn("{task.description}"),

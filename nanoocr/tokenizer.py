@@ -1,7 +1,7 @@
-"""Conversations to training sequences and prompts: one chat format for all media.
+"""From conversations to training sequences and prompts, in one chat format for all media.
 
-Special tokens are never made from text: only the renderer in this file places them, so a literal "<|bos|>"
-in a user's text stays seven harmless characters. The tokenizer itself is in nanoocr/bpe.py.
+Special tokens are never made from text. Only the renderer in this file places them, so a literal "<|bos|>" in
+a user's text stays seven harmless characters. The tokenizer itself is in nanoocr/bpe.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from nanoocr.bpe import SPECIAL_TOKENS, Tokenizer
 from nanoocr.errors import UsageError
 
-# What a user's string may hold where a picture, sound or film belongs, and the token it becomes.
+# What a user's text may hold in place of a picture, sound or film, and the token that it becomes.
 MEDIA_PLACEHOLDERS = {"<image>": "<|image|>", "<audio>": "<|audio|>", "<video>": "<|video|>"}
 
 Conversation = Mapping[str, Any]  # {"messages": [{"role": ..., "content": ...}, ...]}
@@ -27,24 +27,24 @@ def render_conversation(
     image_token_counts: Sequence[int] = (),
     max_length: int | None = None,
 ) -> tuple[list[int], list[int]]:
-    """A conversation as (ids, mask); mask 1 = supervised: what the assistant says, and its end token.
+    """Render a conversation as (ids, mask). Mask 1 means supervised: the assistant's words and its end token.
 
         {"messages": [{"role": "user", "content": "<image>\\nRead the text."},
                       {"role": "assistant", "content": "Hello"}]}
 
-    A leading system message joins the first user message; then user and assistant take strict turns.
+    A leading system message joins the first user message; then user and assistant alternate.
     User content is a string, in which "<image>" marks a picture, or a list of parts {"type": "text",
     "text": ...} and {"type": "image"}, in which text is literal. The i-th picture becomes
     image_token_counts[i] `<|image|>` ids. Assistant content is a string or a list of parts of type text,
     python (both supervised) or python_output (not supervised: a tool wrote it).
     Raises UsageError for any other form, a count that does not match, or more than `max_length` ids:
-    nothing is ever cut. Source: nanochat's rendering, with pictures added (reference/gpt.md, section 7).
+    nothing is ever cut. Source: nanochat's rendering, with pictures added.
     """
-    turns = _turns(conversation)
-    counts = _matched_counts(turns, image_token_counts)
+    parsed = _parsed(conversation)
+    counts = _matched_counts(parsed, image_token_counts)
     ids, mask = [tokenizer.bos_id], [0]
-    for role, parts in turns:
-        for token_ids, supervised in _render_turn(role, parts, tokenizer, counts):
+    for role, parts in parsed:
+        for token_ids, supervised in _render_message(role, parts, tokenizer, counts):
             ids += token_ids
             mask += [supervised] * len(token_ids)
     _check_length(len(ids), max_length)
@@ -58,7 +58,7 @@ def render_for_completion(
     image_token_counts: Sequence[int] = (),
     max_length: int | None = None,
 ) -> list[int]:
-    """The prompt that makes the model answer the last user message: ids up to `<|assistant_start|>`.
+    """Render the prompt that makes the model answer the last user message: ids up to `<|assistant_start|>`.
 
     A final assistant message is left out. Raises UsageError as render_conversation does.
     """
@@ -73,9 +73,9 @@ def render_for_completion(
     return ids
 
 
-# A turn is (role, parts); a part is (type, text), neighbouring texts joined.
+# A message is (role, parts); a part is (type, text), and adjacent texts are joined.
 Part = tuple[str, str]
-Turn = tuple[str, list[Part]]
+Message = tuple[str, list[Part]]
 
 
 def _messages(conversation: Conversation) -> list[Any]:
@@ -92,23 +92,23 @@ def _field(messages: list[Any], index: int, key: str) -> Any:
     return message[key]
 
 
-def _turns(conversation: Conversation) -> list[Turn]:
-    """Checked messages in order; a leading system text stands before the first user's, literally."""
+def _parsed(conversation: Conversation) -> list[Message]:
+    """Check the messages, in order. A leading system text is put in front of the first user's, literally."""
     messages = _messages(conversation)
     first, system = 0, ""
     if _field(messages, 0, "role") == "system":
         first, system = 1, _system_text(messages)
-    turns: list[Turn] = []
+    parsed: list[Message] = []
     for index in range(first, len(messages)):
         role = _field(messages, index, "role")
-        expected = "assistant" if len(turns) % 2 else "user"
+        expected = "assistant" if len(parsed) % 2 else "user"
         if role != expected:
             raise UsageError(f"Message {index} is from {role!r}, but it is the {expected}'s turn.")
         parts = _parts(_field(messages, index, "content"), role, index)
-        if system and not turns:
+        if system and not parsed:
             parts = [("text", f"{system}\n\n"), *parts]
-        turns.append((role, _joined(parts)))
-    return turns
+        parsed.append((role, _joined(parts)))
+    return parsed
 
 
 def _system_text(messages: list[Any]) -> str:
@@ -136,7 +136,7 @@ def _parts(content: Any, role: str, index: int) -> list[Part]:
 
 
 def _split_placeholders(text: str) -> list[Part]:
-    """ "a<image>b" as text, image, text."""
+    """Split "a<image>b" into text, image, text."""
     parts: list[Part] = []
     end = 0
     for match in _PLACEHOLDER.finditer(text):
@@ -158,7 +158,7 @@ def _part(part: Any, role: str, index: int) -> Part:
 
 
 def _joined(parts: list[Part]) -> list[Part]:
-    # Merges could cross the seam between two texts, so they are encoded as one.
+    # Merges could cross the seam between two texts, so adjacent texts are encoded as one.
     joined: list[Part] = []
     for kind, text in parts:
         if kind == "text" and joined and joined[-1][0] == "text":
@@ -168,9 +168,9 @@ def _joined(parts: list[Part]) -> list[Part]:
     return joined
 
 
-def _matched_counts(turns: list[Turn], image_token_counts: Sequence[int]) -> Iterator[int]:
-    """The counts, one for each picture in the turns, checked."""
-    kinds = [kind for _, parts in turns for kind, _ in parts]
+def _matched_counts(messages: list[Message], image_token_counts: Sequence[int]) -> Iterator[int]:
+    """Check and yield the counts, one for each picture in the messages."""
+    kinds = [kind for _, parts in messages for kind, _ in parts]
     for placeholder, token in MEDIA_PLACEHOLDERS.items():
         if token not in SPECIAL_TOKENS and placeholder.strip("<>") in kinds:
             raise UsageError(
@@ -184,10 +184,10 @@ def _matched_counts(turns: list[Turn], image_token_counts: Sequence[int]) -> Ite
     return iter(image_token_counts)
 
 
-def _render_turn(
+def _render_message(
     role: str, parts: list[Part], tokenizer: Tokenizer, counts: Iterator[int]
 ) -> Iterator[tuple[list[int], int]]:
-    """Yields (ids, supervised) runs of one turn, its start and end tokens included."""
+    """Yield (ids, supervised) runs of one message, including its start and end tokens."""
     t = tokenizer
     if role == "user":
         yield [t.user_start_id], 0
@@ -213,7 +213,7 @@ def _check_length(length: int, max_length: int | None) -> None:
 
 
 def visualize(ids: Sequence[int], mask: Sequence[int], tokenizer: Tokenizer) -> str:
-    """Tokens between bars, supervised ones green, others red (ANSI); a run of image ids as one."""
+    """Show tokens between bars, supervised ones green, others red (ANSI); a run of image ids is one entry."""
     shown: list[str] = []
     for (token, supervised), run in groupby(zip(ids, mask, strict=True)):
         length = len(list(run))

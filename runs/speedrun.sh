@@ -74,7 +74,7 @@ stage() { # NAME STEPS SCRIPT FLAGS...
 
 fits() { # STAGE LENGTH PICTURES: prints the plan of a step, and ends where the GPU is too small for it
     local plan needed here
-    plan="$("$python" -m scripts.memory_plan --preset="$preset" --stage="$1" --lines="${MICRO_BATCH:-2}" \
+    plan="$("$python" -m scripts.memory_plan --preset="$preset" --stage="$1" --sequences="${MICRO_BATCH:-2}" \
         --seq_len="$2" --pictures="$3" --ranks="$processes")"
     echo "$plan" >&2
     needed="$(tail -n 1 <<<"$plan" | "$python" -c 'import json, sys; print(round(json.load(sys.stdin)["total_gb"]))')"

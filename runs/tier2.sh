@@ -113,7 +113,7 @@ for name in alone mixed; do
             --cards="$CARDS" --per_kind=2 --max_tokens="$MAX_TOKENS" >/dev/null
     fi
     if [[ ! -f "$measured/questions/results.json" ]]; then
-        "$python" -m scripts.vision_eval --model="$model" --out="$measured/questions" --task=synthetic \
+        "$python" -m scripts.vision_eval --model="$model" --out="$measured/questions" --benchmark=synthetic \
             --kinds=chart_question,form_question --per_group="$QUESTIONS" --max_tokens="$MAX_TOKENS" >/dev/null
     fi
 done

@@ -1,11 +1,12 @@
-"""What the confidence of a strip is worth: how often it is right, and what a threshold keeps and loses.
+"""Measures the confidence of strips: how often it is right, and what a threshold keeps and loses.
 
 python -m scripts.calibration --model=checkpoints/lines --strips=2000
 
-Strips are drawn from VALIDATION_SEED, which no training run uses. A strip is right when its text is the truth
-letter for letter. The table gives, for ten classes of confidence, the share that is right; the expected
-calibration error is the mean distance of the two. Below stands, for several thresholds, what is left out of
-the true text and what is invented on strips without text. The last line on stdout is the same as JSON.
+Strips are drawn from VALIDATION_SEED, which no training run uses. A strip is right if its text equals the
+truth letter for letter. The table gives the share of right strips for ten classes of confidence; the expected
+calibration error is the mean distance of share and confidence. A second table gives, for several thresholds,
+how much true text is left out and how much is invented on strips without text. The last line on stdout is the
+same as JSON.
 """
 
 from __future__ import annotations
@@ -37,20 +38,20 @@ THRESHOLDS = (0.0, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9)
 class CalibrationConfig:
     """Reads held-out strips and compares confidence with truth."""
 
-    model: str = ""  # model folder, training step or run folder; empty is the model in the package
+    model: str = ""  # model folder, training step or run folder; empty means the packaged model
     strips: int = 2000  # held-out strips, some 8 % of them without text
-    json: str = ""  # file that gets the JSON too; empty for none
+    json: str = ""  # file for a copy of the JSON; empty for none
     threads: int = 1  # torch threads
 
     def __post_init__(self) -> None:
-        """Few strips say nothing about ten classes."""
+        """Refuse numbers that are too small for ten classes."""
         if self.strips < 100:
             raise UsageError("--strips must be at least 100")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One strip: what it says, what was read, and how sure the model was."""
+    """One strip: its truth, the text that was read, and the model's confidence."""
 
     truth: str
     text: str
@@ -58,7 +59,7 @@ class Outcome:
 
 
 def read_strips(reader: Reader, count: int) -> list[Outcome]:
-    """Held-out strips, read one by one as the strips of a page are, in groups."""
+    """Draw held-out strips and read them in groups, as the strips of a page are read."""
     fonts, lines = find_fonts(), reader.line_reader(reader.prompt)
     outcomes: list[Outcome] = []
     for start in range(0, count, 256):
@@ -91,7 +92,7 @@ def expected_calibration_error(rows: Sequence[tuple[int, float, float]]) -> floa
 
 
 def at_threshold(outcomes: Sequence[Outcome], least: float) -> dict[str, float]:
-    """What reading is worth when strips below `least` are left out as no text."""
+    """The value of reading if strips below the confidence `least` are left out as no text."""
     kept = [o.text if o.confidence >= least else "" for o in outcomes]
     empty = [text for text, o in zip(kept, outcomes, strict=True) if not o.truth]
     pairs = [(text, o.truth) for text, o in zip(kept, outcomes, strict=True) if o.truth]

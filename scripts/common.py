@@ -1,4 +1,4 @@
-"""What several scripts share: stopwatch, memory, the command for the record, where results go."""
+"""Helpers that several scripts share: stopwatch, memory, the typed command, output."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nanoocr.machine import counted
 
 @contextmanager
 def folder_or_temporary(named: str) -> Iterator[Path]:
-    """The folder that was named, which stays; or, for "", one that is deleted at the end."""
+    """The named folder, which stays; for "" a temporary one, which is deleted at the end."""
     if named:
         yield Path(named)
         return
@@ -31,7 +31,7 @@ def folder_or_temporary(named: str) -> Iterator[Path]:
 
 
 def timed(function: Callable[[], Any], device: torch.device) -> float:
-    """Seconds of one call; on a GPU until its work is done."""
+    """Seconds of one call; on a GPU this waits until the work is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     started = time.perf_counter()
@@ -45,7 +45,7 @@ def resident() -> int:
     """Bytes that this process holds now.
 
     Raises:
-        UsageError: the system does not tell.
+        UsageError: the system does not say.
     """
     if (held := counted("VmRSS")) is None:
         raise UsageError("memory is read from /proc, which this system does not have")
@@ -53,7 +53,7 @@ def resident() -> int:
 
 
 def result_console() -> Console:
-    """A console on stdout that does not squeeze its tables into 80 columns when stdout is no terminal."""
+    """A console on stdout whose tables keep their width when stdout is no terminal."""
     return Console(
         highlight=False, markup=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120
     )
@@ -72,5 +72,5 @@ def write_json(path: str | Path, data: Mapping[str, Any]) -> None:
 
 
 def command_line(module: str, argv: Sequence[str] | None) -> str:
-    """The command that was typed, for the record."""
+    """The command that the user typed, for the record."""
     return shlex.join(["python", "-m", module, *(sys.argv[1:] if argv is None else argv)])

@@ -4,9 +4,10 @@ python -m scripts.compression_curve --out=out/curve
 python -m scripts.compression_curve --model=DIR --mode=small --ratios=6,8,10,12 --out=out/small
 python -m scripts.compression_curve --folder=DIR --out=out/pages
 
-Draws its own held-out pages of rising length in the views of the model, or takes a folder of pictures with
-their text. Answers lie in --out as soon as they are there, so an interrupted run goes on where it was. Writes
-curve.json and curve.png there, the paper's curve beside the model's; the last line on stdout is the JSON.
+It draws its own held-out pages of rising length in the model's views, or takes a folder of pictures with
+their text. Answers are written to --out at once, so an interrupted run continues where it was. curve.json and
+curve.png are written there too, with the paper's curve beside the model's. The last line on stdout is the
+JSON.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from nanoocr.commandline import parse, run
 from nanoocr.data.synth import find_fonts
 from nanoocr.errors import UsageError
 from nanoocr.eval.answering import model_answers
+from nanoocr.eval.catalogue import BENCHMARKS, check_extras
 from nanoocr.eval.compression import (
     COLUMNS,
     CURVE,
@@ -44,7 +46,6 @@ from nanoocr.eval.plots import new_figure, plot_curve
 from nanoocr.eval.samples import EvalSample, SampleSet, collect, load_folder
 from nanoocr.eval.store import named
 from nanoocr.eval.summary import ALL, by_group, score_pages
-from nanoocr.eval.tasks import TASKS, check_extras
 from nanoocr.files import write_file
 from nanoocr.image_process import count_picture_tokens, fit_picture
 from nanoocr.image_process import mode as find_mode
@@ -53,28 +54,28 @@ from nanoocr.machine import machine
 from nanoocr.model.vlm import VLM
 from scripts.common import command_line, result_console
 
-PROMPT_ROOM = 24  # tokens that the chat format and the prompt may take
+PROMPT_ROOM = 24  # tokens reserved for the chat format and the prompt
 
 
 @dataclass(frozen=True)
 class CurveConfig:
     """Measures precision against text tokens / vision tokens."""
 
-    out: str  # folder for answers, curve.json and curve.png; a run that was interrupted goes on in it
+    out: str  # folder for answers, curve.json and curve.png; an interrupted run continues in it
     model: str = "shipped"  # model folder, training step, run folder, or shipped
-    ratios: str = "1,2,3,4,6,8,10,12,15,20"  # lengths of the pages that are drawn, in vision tokens
+    ratios: str = "1,2,3,4,6,8,10,12,15,20"  # lengths of the drawn pages, in multiples of the vision tokens
     pages: int = 20  # pages of each length and view
     folder: str = ""  # pictures with their text instead of drawn pages
-    width: float = 1.0  # of a bucket of text tokens / vision tokens
-    grounding: bool = True  # also with wrong and blank pictures
-    mode: str = ""  # resolution mode, as small; empty is the model's views
-    max_tokens: int = 0  # most tokens of one answer; 0 is what fits the model
+    width: float = 1.0  # width of a bucket of text tokens / vision tokens
+    grounding: bool = True  # read with wrong and blank pictures too
+    mode: str = ""  # resolution mode, as small; empty means the model's views
+    max_tokens: int = 0  # longest answer in tokens; 0 means what fits the model
     max_batch: int = MAX_BATCH  # pages decoded together
     device: str = "cpu"  # cpu, cuda, mps
     threads: int = 0  # torch threads; 0 is torch's choice
 
     def __post_init__(self) -> None:
-        """Refuse what no curve can be drawn of."""
+        """Refuse settings that give no curve."""
         if self.model in PEERS:
             raise UsageError(f"{self.model} has no vision tokens: a compression curve needs a model")
         if self.pages < 1 or not self.width > 0:
@@ -82,8 +83,8 @@ class CurveConfig:
 
 
 def measure_curve(config: CurveConfig) -> dict[str, Any]:
-    """Read the pages and put them into buckets; plain data."""
-    new_figure(1, 1)  # a missing matplotlib should show before the work, not after it
+    """Read the pages and put them into buckets; returns plain data."""
+    new_figure(1, 1)  # A missing matplotlib should show before the work, not after it.
     reading = VisionEvalConfig(
         out=config.out,
         model=config.model,
@@ -95,32 +96,34 @@ def measure_curve(config: CurveConfig) -> dict[str, Any]:
         threads=config.threads,
     )
     reader, about = load_reader(reading)
-    chosen = load_folder(config.folder) if config.folder else draw_set(config, reader.model, reader.tokenizer)
-    check_extras(TASKS["folder"], chosen.samples)
+    sample_set = (
+        load_folder(config.folder) if config.folder else draw_set(config, reader.model, reader.tokenizer)
+    )
+    check_extras(BENCHMARKS["folder"], sample_set.samples)
     answer = functools.partial(model_answers, reader, config.max_tokens or None)
-    found = read_all(reading, chosen.samples, about, answer)
-    results = score_pages(chosen.samples, found.predictions, TASKS["folder"])
+    found = read_all(reading, sample_set.samples, about, answer)
+    results = score_pages(sample_set.samples, found.predictions, BENCHMARKS["folder"])
     pages = measured_pages(results, lambda truth: len(reader.tokenizer.encode(truth)))
     names = {page.result.sample.id: page for page in pages}
     groups = by_group([page.result for page in pages])
     if any(len(group) == len(groups[ALL]) for name, group in groups.items() if name != ALL):
-        del groups[ALL]  # the same pages as the only view
+        del groups[ALL]  # it holds the same pages as the only view
     unread = [result.sample.id for result in results if result.sample.id not in names]
     return {
         "model": config.model,
         "about": about,
         "machine": machine(),
-        "left_out": [*chosen.left_out, *(f"{name}: it could not be read" for name in unread)],
+        "left_out": [*sample_set.left_out, *(f"{name}: it could not be read" for name in unread)],
         "curves": {n: curve([names[r.sample.id] for r in g], config.width) for n, g in groups.items()},
         "paper": {str(tokens): [p._asdict() for p in points] for tokens, points in PAPER_CURVES.items()},
     }
 
 
 def draw_set(config: CurveConfig, model: VLM, tokenizer: Tokenizer) -> SampleSet:
-    """Pages of every ratio in every view.
+    """Draw pages of every ratio in every view.
 
     Raises:
-        UsageError: a ratio is no positive number, or no page fits.
+        UsageError: a ratio is not a positive number, or no page fits.
     """
     mode = find_mode(config.mode) if config.mode else None
     views = [(mode.side, mode.side)] if mode else list(model.config.views)
@@ -141,7 +144,7 @@ def draw_set(config: CurveConfig, model: VLM, tokenizer: Tokenizer) -> SampleSet
 
 
 def lengths(ratios: str, vision_tokens: int) -> list[int]:
-    """Tokens of text for every ratio, rising and without repeats.
+    """Text tokens for every ratio, rising and without repeats.
 
     Raises:
         UsageError: a ratio is no number above 0.
@@ -167,7 +170,7 @@ def curve_table(results: Mapping[str, Any]) -> Table:
 
 
 def paper_table() -> Table:
-    """What the paper reports on Fox."""
+    """The numbers that the paper reports on Fox."""
     table = Table(
         "vision tokens", "text tokens", "pages", "ratio", "precision", title="DeepSeek-OCR on Fox (paper)"
     )

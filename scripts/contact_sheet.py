@@ -1,4 +1,4 @@
-"""Rows as one picture: what the model is shown on the left, what it is asked and must say on the right."""
+"""Draws rows as one picture: on the left what the model sees, on the right its questions and answers."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from nanoocr.data.synth.fonts import default_folders
 
-WIDTH, BAND = 1280, 340  # pixels; a band is one row
-PICTURES = 520  # pixels of the width that the pictures share
+WIDTH, BAND = 1280, 340  # pixels; each row is one band
+PICTURES = 520  # this much of the width is for pictures
 MARGIN = 12
 FONT_SIZE, LINE = 14, 19
-CHARS = (WIDTH - PICTURES - 2 * MARGIN) // 9  # of a line of text
-SHOWN = 4  # pictures of a row; the heading tells how many there are
+CHARS = (WIDTH - PICTURES - 2 * MARGIN) // 9  # characters that fit into one line of text
+SHOWN = 4  # at most this many pictures of a row are drawn; the heading gives their number
 
 
 class Entry(NamedTuple):
@@ -28,7 +28,7 @@ class Entry(NamedTuple):
 
 
 def draw_sheet(entries: Sequence[Entry]) -> Image.Image:
-    """The sheet, a band for each entry; what does not fit into its band ends in dots."""
+    """Draw the sheet with a band for each entry. Text that does not fit its band ends in dots."""
     sheet = Image.new("RGB", (WIDTH, BAND * max(1, len(entries))), "white")
     font = _font()
     for i, entry in enumerate(entries):
@@ -40,7 +40,7 @@ def draw_sheet(entries: Sequence[Entry]) -> Image.Image:
 
 
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """DejaVu Sans, which knows most alphabets, where it is; Pillow's own knows no accents."""
+    """DejaVu Sans, which knows most alphabets, if it is there. Pillow's own font has no accents."""
     for folder in default_folders():
         for path in Path(folder).rglob("DejaVuSans.ttf"):
             return ImageFont.truetype(str(path), FONT_SIZE)
@@ -48,7 +48,7 @@ def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _draw_pictures(sheet: Image.Image, pictures: Sequence[Image.Image], top: int) -> None:
-    """Side by side, never enlarged more than three times."""
+    """Draw pictures side by side, enlarged at most three times."""
     if not pictures:
         return
     room = (PICTURES // len(pictures) - MARGIN, BAND - 2 * MARGIN)
@@ -76,5 +76,5 @@ def _draw_text(
 
 
 def _wrapped(text: str) -> list[str]:
-    """Lines of the sheet; the text's own line breaks stay."""
+    """Wrap a text for the sheet; its own line breaks stay."""
     return [piece for line in text.splitlines() or [""] for piece in textwrap.wrap(line, CHARS) or [""]]

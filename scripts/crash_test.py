@@ -1,10 +1,11 @@
-"""Kill a training run again and again; it must end with the weights of a run that nobody touched.
+"""Kills a training run again and again. It must end with the weights of a run that nobody touched.
 
 python -m scripts.crash_test --kills=100
 
-Every child is the real stage 1 with a checkpoint at every step, started with --resume and ended by SIGKILL at
-a random moment: half of them anywhere from their start on, half while they train and save. A run that got to
-its end is compared, and another one takes its place. The last line on stdout is the result as JSON.
+Every child is the real stage 1 with a checkpoint at every step. It is started with --resume and ended by
+SIGKILL at a random moment: half of the kills come anywhere after the start, half during training and saving.
+A run that reached its end is compared and replaced by another one. The last line on stdout is the result as
+JSON.
 """
 
 from __future__ import annotations
@@ -41,25 +42,25 @@ class CrashConfig:
     """Kills a training run at random moments and compares where it ends."""
 
     kills: int = 100  # how often
-    steps: int = 40  # of a run
-    seed: int = 0  # of the moments
-    workers: int = 0  # of every run: processes that make batches, which a kill leaves without a parent
-    out: str = ""  # folder for the two runs; empty: a temporary one
+    steps: int = 40  # steps of each run
+    seed: int = 0  # seeds the moments of the kills
+    workers: int = 0  # worker processes of every run, which lose their parent by a kill
+    out: str = ""  # folder for the two runs; empty means a temporary one
 
     def __post_init__(self) -> None:
-        """Numbers that mean something."""
+        """Refuse numbers that make no sense."""
         if self.kills < 1 or self.steps < 1 or self.workers < 0:
             raise UsageError("--kills and --steps must be above 0, --workers not negative")
 
 
 class CrashTestError(NanoOCRError):
-    """A resume failed, or the weights differ: what the test is there to find."""
+    """A resumed run failed, or the weights differ: the test has found a fault."""
 
     exit_code = 1
 
 
 def start(out: Path, name: str, steps: int, *flags: str) -> subprocess.Popen[str]:
-    """The run as a child process; its log is its stderr."""
+    """Start the run as a child process; its log is its stderr."""
     command = [sys.executable, "-m", "scripts.vis_tok_train", f"--run_name={name}", f"--out={out}"]
     return subprocess.Popen(
         [*command, f"--steps={steps}", "--resume=True", *FLAGS, *flags], stderr=subprocess.PIPE, text=True
@@ -67,7 +68,7 @@ def start(out: Path, name: str, steps: int, *flags: str) -> subprocess.Popen[str
 
 
 def run_and_kill(out: Path, steps: int, workers: int, rng: random.Random) -> str:
-    """Start the run and kill it at a random moment; says what it was doing: starting, training, or done."""
+    """Start the run, kill it at a random moment, and say what it was doing: starting, training, or done."""
     child = start(out, "killed", steps, f"--workers={workers}")
     assert child.stderr is not None
     doing = "starting"
@@ -90,7 +91,7 @@ def run_and_kill(out: Path, steps: int, workers: int, rng: random.Random) -> str
 
 
 def finish(out: Path, name: str, steps: int, workers: int) -> None:
-    """Run to the end, undisturbed."""
+    """Run to the end without kills."""
     child = start(out, name, steps, f"--workers={workers}")
     _, log = child.communicate()
     if child.returncode and f"is at step {steps} already" not in log:
@@ -98,10 +99,10 @@ def finish(out: Path, name: str, steps: int, workers: int) -> None:
 
 
 def compare(out: Path, steps: int) -> None:
-    """Averaged weights, raw weights and both optimisers of the two runs must be equal bit for bit.
+    """Check that averaged weights, raw weights and both optimisers of the two runs are equal bit for bit.
 
     Raises:
-        CrashTestError: names the first difference.
+        CrashTestError: it names the first difference.
     """
     ours, theirs = (step_folder(out / name, steps) for name in ("killed", "untouched"))
     weights = [safetensors.torch.load_file(folder / WEIGHTS) for folder in (ours, theirs)]
@@ -122,9 +123,9 @@ def compare(out: Path, steps: int) -> None:
 
 
 def crash_test(out: Path, config: CrashConfig) -> dict[str, Any]:
-    """All kills, both ends, and the comparison."""
+    """Do all kills, finish both runs, and compare."""
     rng, moments, runs = random.Random(config.seed), Counter[str](), 0
-    finish(out, "untouched", config.steps, 0)  # no process beside it: what the others must equal
+    finish(out, "untouched", config.steps, 0)  # without a worker process, as the standard for the other run
     for kill in range(config.kills):
         moments[run_and_kill(out, config.steps, config.workers, rng)] += 1
         steps = [step_number(folder) for folder in complete_steps(out / "killed")]

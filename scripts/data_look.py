@@ -1,10 +1,10 @@
-"""Look at a data set before training on it: rows, token counts, what is skipped and why, a contact sheet.
+"""Shows a data set before training on it: rows, token counts, skipped rows with reasons, a contact sheet.
 
 python -m scripts.data_look --task=synth:all --count=8 --out=sheet.png
 python -m scripts.data_look --task='finevision:chartqa?shards=1' --preset=d20 --mode=base --scan=200
 
-A task is NAME:WHAT?key=value&key=value; nanoocr/tasks/__init__.py lists them. The first rows are shown:
-start, stop and step choose others.
+A task is NAME:WHAT?key=value&key=value; nanoocr/tasks/__init__.py lists them. The first rows are shown,
+unless start, stop and step select others.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ from nanoocr.tasks.folder import SHOWN
 from scripts.contact_sheet import Entry, draw_sheet
 
 SHORT = 200  # characters of a text that are printed
-EXAMPLES = 3  # names of rows behind a reason
+EXAMPLES = 3  # row names to print for each reason
 
 
 @dataclass(frozen=True)
 class DataLookConfig:
-    """Prints rows of a task with their token counts, and what cannot be used."""
+    """Prints rows of a data set with their token counts, and the rows that cannot be used."""
 
     task: str  # NAME:WHAT?key=value, as folder:scans; nanoocr/tasks/__init__.py lists them
-    count: int = 8  # rows that are shown
-    scan: int = 0  # rows that are counted; 0 is those that are shown
-    preset: str = "nano"  # whose views and sequence length the tokens are counted for
-    mode: str = ""  # resolution mode, as base; empty is the best of the preset's views
-    max_length: int = 0  # most tokens of a row; 0 is the preset's sequence
-    tokenizer: str = ""  # tokenizer file; empty is that of the model in the package
+    count: int = 8  # rows to show
+    scan: int = 0  # rows to count; 0 means the ones shown
+    preset: str = "nano"  # count tokens for this preset's views and sequence length
+    mode: str = ""  # resolution mode, as base; empty means the best of the preset's views
+    max_length: int = 0  # longest row in tokens; 0 means the preset's sequence
+    tokenizer: str = ""  # tokenizer file; empty means that of the packaged model
     out: str = ""  # PNG file for a contact sheet; empty for none
 
     def __post_init__(self) -> None:
-        """Refuse numbers without a meaning."""
+        """Refuse numbers that make no sense."""
         if self.count < 1 or self.scan < 0 or self.max_length < 0:
             raise UsageError("--count must be above 0, --scan and --max_length must not be negative")
 
@@ -59,18 +59,19 @@ class DataLookConfig:
 class Counts:
     """Tokens of one row."""
 
-    vision: int  # of all pictures
-    prompt: int  # all else that is not learnt: questions and the marks of the turns
-    supervised: int  # answers and their ends
+    vision: int  # tokens of all pictures
+    prompt: int  # everything else that is not learnt: questions and the marks of the messages
+    supervised: int  # answers and their end tokens
 
     @property
     def total(self) -> int:
+        """All tokens of the row."""
         return self.vision + self.prompt + self.supervised
 
 
 @dataclass(frozen=True)
 class Look:
-    """How rows become tokens."""
+    """The tokenizer and sizes by which rows become tokens."""
 
     tokenizer: Tokenizer
     sizes: ModelConfig
@@ -78,14 +79,14 @@ class Look:
     max_length: int
 
     def count(self, row: Row) -> Counts:
-        """Tokens of a row as it is trained on: pictures first, then the turns."""
+        """Count a row's tokens as in training: pictures first, then the turns."""
         ids, mask = plan(row, self.tokenizer, self.sizes.views, sys.maxsize, self.mode)[1:3]
         vision = ids.count(self.tokenizer.image_id)
         return Counts(vision, len(ids) - sum(mask) - vision, sum(mask))
 
 
 def look(config: DataLookConfig) -> Look:
-    """Tokenizer and sizes that the flags name."""
+    """Load the tokenizer and the sizes that the flags name."""
     path = Path(config.tokenizer) if config.tokenizer else default_model_folder() / "tokenizer.json"
     tokenizer = Tokenizer.from_file(path)
     mode = find_mode(config.mode) if config.mode else None
@@ -95,7 +96,7 @@ def look(config: DataLookConfig) -> Look:
 
 @dataclass
 class Findings:
-    """What was seen of a task."""
+    """The result of scanning a data set."""
 
     entries: list[Entry]
     counts: list[Counts]
@@ -103,7 +104,7 @@ class Findings:
 
 
 def scan(task: Task, looking: Look, shown: int, scanned: int) -> Findings:
-    """Go through the first rows of a task, print those that are shown."""
+    """Go through the first rows of a data set, and print those that are to be shown."""
     found = Findings([], [], {})
     positions = range(min(len(task), max(shown, scanned)))
     for i in positions if scanned <= shown else track(positions, len(positions), "rows"):
@@ -123,7 +124,7 @@ def scan(task: Task, looking: Look, shown: int, scanned: int) -> Findings:
 
 
 def reason(message: str) -> str:
-    """The message without the row's name, numbers and quotations: equal for rows with the same trouble."""
+    """The message without the row's name, numbers and quotations, so that equal faults have equal reasons."""
     row = re.search(r"\b(?:row|line) \d+(?:, picture \d+)?:? ", message)
     text = message[row.end() :] if row else message.partition(": ")[2] or message
     text = re.sub(r"'[^']*'|\"[^\"]*\"", "'...'", text)
@@ -131,14 +132,14 @@ def reason(message: str) -> str:
 
 
 def entry_of(row: Row, counts: Counts) -> Entry:
-    """The row for the contact sheet."""
+    """Make the row's entry for the contact sheet."""
     pictures = row.images()
     heading = f"{row.id} ({row.source}), pictures: {len(pictures)}, tokens: {counts.total}"
     return Entry(heading, pictures, [(turn.user, turn.assistant) for turn in row.turns])
 
 
 def print_row(row: Row, counts: Counts) -> None:
-    """Id, source, pictures, texts and tokens of a row."""
+    """Print a row's id, source, pictures, texts and tokens."""
     sizes = ", ".join(f"{image.width} x {image.height}" for image in row.images()) or "none"
     print(f"{row.id}\n  source {row.source}; pictures {sizes}")
     for turn in row.turns:
@@ -147,13 +148,13 @@ def print_row(row: Row, counts: Counts) -> None:
 
 
 def shortened(text: str) -> str:
-    """The text on one line, its middle left out if it is long."""
+    """The text on one line; the middle of a long text is left out."""
     half = SHORT // 2
     return repr(text) if len(text) <= SHORT else f"{text[:half]!r} ... {text[-half:]!r} ({len(text)})"
 
 
 def print_findings(task: Task, found: Findings, looking: Look) -> None:
-    """Totals, token statistics, and what was skipped."""
+    """Print totals, token statistics, and the skipped rows."""
     skipped = sum(map(len, found.skipped.values()))
     seen = len(found.counts) + skipped
     print(f"\n{len(task):,} rows; {seen} looked at, {len(found.counts)} usable, {skipped} skipped")
@@ -173,7 +174,7 @@ def print_findings(task: Task, found: Findings, looking: Look) -> None:
 
 
 def write_sheet(entries: Sequence[Entry], path: str) -> None:
-    """The contact sheet as a PNG.
+    """Write the contact sheet as a PNG.
 
     Raises:
         OutputError: the place is not writable.
@@ -186,7 +187,7 @@ def write_sheet(entries: Sequence[Entry], path: str) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Print rows and findings, draw the sheet."""
+    """Print rows and findings, and draw the sheet."""
     config = parse(DataLookConfig, argv)
     if config.task == "help":
         print(tasks.__doc__)

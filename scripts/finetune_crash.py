@@ -1,4 +1,4 @@
-"""Kill `nanoocr finetune` again and again; the same command must end with what an untouched one gives.
+"""Kills `nanoocr finetune` again and again. The same command must end with the result of an untouched run.
 
 python -m scripts.finetune_crash --kills=20
 
@@ -37,7 +37,7 @@ LANDMARKS = (
     *("model.work/after.json", "model/manifest.json"),
 )
 POLL = 0.02  # seconds
-ENDS = (0, NotBetterError.exit_code)  # so few steps may gain or not, but always the same
+ENDS = (0, NotBetterError.exit_code)  # so few steps may gain or not, but every run must agree
 
 
 @dataclass(frozen=True)
@@ -46,32 +46,32 @@ class FinetuneCrashConfig:
 
     kills: int = len(LANDMARKS)  # the first ones at landmarks, the rest at random
     documents: int = 6
-    seed: int = 0  # of the moments
-    out: str = ""  # folder for the runs; empty: a temporary one
+    seed: int = 0  # seeds the moments of the random kills
+    out: str = ""  # folder for the runs; empty means a temporary one
 
     def __post_init__(self) -> None:
-        """Numbers that mean something."""
+        """Refuse numbers that make no sense."""
         if self.kills < 1 or self.documents < 4:
             raise UsageError("--kills must be above 0, and --documents at least 4")
 
 
 class CrashError(NanoOCRError):
-    """A second start failed, or the result differs: what the script is there to find."""
+    """A second start failed, or the result differs: the script has found a fault."""
 
     exit_code = 1
 
 
 def start(data: Path, out: Path) -> subprocess.Popen[str]:
-    """The command as a child process."""
+    """Start the command as a child process."""
     command = [sys.executable, "-m", "nanoocr", "finetune", str(data), f"--out={out / 'model'}", *FLAGS]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 def finish(data: Path, out: Path) -> float:
-    """Run to the end, undisturbed; the seconds it took.
+    """Run to the end without kills; returns the seconds it took.
 
     Raises:
-        CrashError: it ended with another code than those of a judged run.
+        CrashError: the exit code is none of those of a judged run.
     """
     started = time.monotonic()
     child = start(data, out)
@@ -82,7 +82,7 @@ def finish(data: Path, out: Path) -> float:
 
 
 def start_and_kill(data: Path, out: Path, landmark: str, after: float) -> str:
-    """Start and kill when `landmark` has come, or after some seconds where it is empty; says which it was."""
+    """Start, and kill at `landmark`, or after `after` seconds if it is empty; returns which it was."""
     child = start(data, out)
     there, began = bool(landmark) and (out / landmark).exists(), time.monotonic()
     while child.poll() is None:
@@ -98,10 +98,10 @@ def start_and_kill(data: Path, out: Path, landmark: str, after: float) -> str:
 
 
 def compare(one: Path, other: Path) -> None:
-    """Weights, numbers and card must be equal byte for byte.
+    """Check that weights, numbers and card are equal byte for byte.
 
     Raises:
-        CrashError: names the first file that differs.
+        CrashError: it names the first file that differs.
     """
     for name in ("model.safetensors", "finetune.json", "MODEL_CARD.md"):
         if (one / "model" / name).read_bytes() != (other / "model" / name).read_bytes():
@@ -109,7 +109,7 @@ def compare(one: Path, other: Path) -> None:
 
 
 def crash_test(out: Path, config: FinetuneCrashConfig) -> dict[str, Any]:
-    """All kills, both ends, and the comparison."""
+    """Do all kills, finish both runs, and compare."""
     data, untouched, killed = out / "data", out / "untouched", out / "killed"
     for number in range(config.documents):
         write_text(data, draw(number))

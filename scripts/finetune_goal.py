@@ -1,4 +1,4 @@
-"""What `nanoocr finetune` gains on documents that it never saw: not those of its own hold-out.
+"""Measures what `nanoocr finetune` gains on documents that it never saw, not even as its own hold-out.
 
 python -m scripts.dev.make_style --count=20 --seed=1 --out=tune
 python -m scripts.dev.make_style --count=20 --seed=2 --out=others
@@ -50,23 +50,23 @@ class GoalConfig:
     """Tunes on some documents and reads others."""
 
     data: str = ""  # folder of documents to tune on; required
-    others: str = ""  # folder of documents to read before and after; empty: --parts of --data
-    parts: str = ""  # documents to tune on and to read, as 18,7: --data is parted at random
-    seed: int = 0  # of that, and of the tuning
-    flags: str = ""  # more flags of `nanoocr finetune`, parted by blanks
-    out: str = ""  # folder for the parts, the run and the model; empty: a temporary one
+    others: str = ""  # folder of documents to read before and after; empty means --parts of --data
+    parts: str = ""  # how many documents to tune on and to read, as 18,7; --data is split at random
+    seed: int = 0  # seeds that split, and the tuning
+    flags: str = ""  # more flags of `nanoocr finetune`, separated by blanks
+    out: str = ""  # folder for the parts, the run and the model; empty means a temporary one
 
     def __post_init__(self) -> None:
-        """Refuse what leaves nothing to read."""
+        """Refuse settings that leave nothing to read."""
         if not self.data or bool(self.others) == bool(self.parts):
             raise UsageError("name --data=DIR, and either --others=DIR or --parts=N,M")
 
 
 def part(config: GoalConfig, out: Path) -> tuple[Path, Path]:
-    """Copies of the documents of --data, parted at random: to tune on, to read.
+    """Copy the documents of --data into two random parts: to tune on, and to read.
 
     Raises:
-        UsageError: there are fewer than --parts asks for.
+        UsageError: there are fewer documents than --parts asks for.
     """
     counts = [int(count) for count in config.parts.split(",")]
     sources = [document.source for document in gather(config.data).documents]
@@ -84,13 +84,13 @@ def part(config: GoalConfig, out: Path) -> tuple[Path, Path]:
 
 
 def processor_seconds() -> float:
-    """Of this process and of those that it started and that have ended."""
+    """Processor seconds of this process and of its finished children."""
     used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def tune_config(data: Path, out: Path, config: GoalConfig) -> FinetuneConfig:
-    """As the command line makes it: the tuned weights are wanted, whatever is said of them."""
+    """Make the config as the command line would; the tuned weights are wanted whatever the verdict."""
     words = [str(data), f"--out={out / 'model'}", f"--seed={config.seed}", "--accept_worse"]
     parser = Parser()
     add_finetune_flags(parser)
@@ -100,7 +100,7 @@ def tune_config(data: Path, out: Path, config: GoalConfig) -> FinetuneConfig:
 
 
 def read_all(model: Path | None, folder: Path) -> tuple[Reading, ...]:
-    """Every document of a folder, read with one model."""
+    """Read every document of a folder with one model."""
     reader = Reader(model)
     return tuple(read_whole(reader, document) for document in gather(folder).documents)
 
@@ -111,7 +111,7 @@ def span(readings: Sequence[Reading]) -> dict[str, Any]:
 
 
 def measure(config: GoalConfig, out: Path) -> dict[str, Any]:
-    """Part, tune, read before and after."""
+    """Split, tune, and read before and after."""
     data, others = part(config, out) if config.parts else (Path(config.data), Path(config.others))
     clock, busy = time.monotonic(), processor_seconds()
     outcome = finetune(tune_config(data, out, config))

@@ -1,13 +1,13 @@
-"""Real pages beside peers: receipts, forms, Fox's pages, random letters, pictures without text, turned pages.
+"""Reads real pages with our reader and with peers: receipts, forms, Fox's pages, random letters, empty pages.
 
 python -m scripts.measure_pages --data=../shared/data --sets=sroie,funsd --limit=5
 python -m scripts.measure_pages --data=../shared/data --peers=tesseract,ppocr_tiny
 python -m scripts.measure_pages --data=../shared/data --read=False
 
-Every picture of every set is read by our reader and by each peer, one after the other, each with --threads.
-Answers stay in --answers: an interrupted run goes on, and --read=False scores what is there without reading.
-The tables go to stdout and, where --markdown and --out name files, into them. An engine that is not installed
-is named and left out.
+Our reader and each peer read every picture of every set, one after the other, each with --threads. Answers
+stay in --answers, so an interrupted run continues, and --read=False scores the stored answers without
+reading. The tables go to stdout and into the files that --markdown and --out name. An engine that is not
+installed is named and left out.
 """
 
 from __future__ import annotations
@@ -58,22 +58,23 @@ PAIR = ("fox_rendered", "fox_random")
 class PagesConfig:
     """Measures reading of pages beside peers."""
 
-    data: str = "../shared/data"  # folder of the pictures with truth; sets that are made need none
-    sets: str = "sroie,sroie_lines,funsd,fox_original,fox_rendered,fox_random,born_digital,empty"  # which
-    model: str = ""  # model folder; empty is the model in the package
+    data: str = "../shared/data"  # folder of the pictures with truth; sets that are drawn need none
+    # the sets to read
+    sets: str = "sroie,sroie_lines,funsd,fox_original,fox_rendered,fox_random,born_digital,empty"
+    model: str = ""  # model folder; empty means the packaged model
     ours: bool = True  # read with our reader too
     peers: str = "tesseract,rapidocr_960,ppocr_tiny"  # other engines; empty for none
-    limit: int = 0  # most pages of a set, evenly spread; 0 is all
+    limit: int = 0  # most pages of a set, evenly spread; 0 means all
     threads: int = 1  # threads of every engine
-    read: bool = True  # read what has not been read; False scores the answers that are there
-    common: bool = False  # score a set only on the pages that every engine with answers to it has read
-    minutes: float = 0.0  # of reading, after which no further page is begun; 0 is no limit
+    read: bool = True  # read the missing answers; False scores only the stored ones
+    common: bool = False  # score a set only on the pages that every engine (with answers to it) has read
+    minutes: float = 0.0  # after this many minutes of reading no further page is begun; 0 means no limit
     answers: str = "out/pages"  # folder for the answers
     out: str = ""  # JSON file for the scores, as docs/pages.json; empty for none
     markdown: str = ""  # file for the tables, as docs/pages.md; empty for none
 
     def __post_init__(self) -> None:
-        """Refuse numbers and names without a meaning before anything is read."""
+        """Refuse unknown names and senseless numbers before anything is read."""
         if self.limit < 0 or self.threads < 1 or not self.minutes >= 0:
             raise UsageError("--limit and --minutes must be 0 or more and --threads at least 1")
         unknown = [name for name in split_names(self.sets) if name not in SOURCES]
@@ -85,7 +86,7 @@ class PagesConfig:
 
 
 def measure(config: PagesConfig) -> dict[str, Any]:
-    """Every engine on every set; plain data."""
+    """Measure every engine on every set; returns plain data."""
     names = [*([OURS] if config.ours else []), *split_names(config.peers)]
     until = time.monotonic() + 60 * config.minutes if config.minutes else math.inf
     engines = find_engines(names, config.model, config.answers, config.threads)
@@ -100,7 +101,7 @@ def measure(config: PagesConfig) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Reading:
-    """What an engine is ({} for published answers), and its answers by page."""
+    """An engine's description ({} for published answers), and its answers by page."""
 
     about: Mapping[str, Any]
     answers: Mapping[str, Prediction]
@@ -109,7 +110,7 @@ class Reading:
 def read_engines(
     config: PagesConfig, engines: Sequence[Engine], page_set: PageSet, absent: dict[str, str], until: float
 ) -> dict[str, Reading]:
-    """Every engine on one set, and the answers that others have published to it."""
+    """Let every engine read one set, and add published answers of other systems."""
     found = {engine.name: read_set(config, engine, page_set, absent, until) for engine in engines}
     found = {engine: one for engine, one in found.items() if one.answers}
     for system, texts in published_answers(config.data, page_set).items():
@@ -120,7 +121,7 @@ def read_engines(
 def read_set(
     config: PagesConfig, engine: Engine, page_set: PageSet, absent: dict[str, str], until: float
 ) -> Reading:
-    """The reading of one engine, without answers where it cannot read; then `absent` says why."""
+    """One engine's reading of a set. If it cannot read there are no answers, and `absent` says why."""
     if engine.name in absent:
         return Reading({}, {})
     try:
@@ -134,9 +135,9 @@ def read_set(
 def scored_pages(
     config: PagesConfig, page_set: PageSet, readings: Mapping[str, Mapping[str, Reading]]
 ) -> PageSet:
-    """The pages to score: all, or by --common those that every engine has read.
+    """The pages to score: all, or with --common those that every engine has read.
 
-    A page of random letters counts where the same page of natural text does: their difference is the drop.
+    A page of random letters counts only if its page of natural text does: their difference is the drop.
     """
     if not config.common:
         return page_set
@@ -149,7 +150,7 @@ def scored_pages(
 def result_of_set(
     config: PagesConfig, page_set: PageSet, scored: PageSet, readings: Mapping[str, Reading]
 ) -> dict[str, Any]:
-    """What a set is, what of it was scored, and every engine's result; plain data."""
+    """A set's description, the pages that were scored, and every engine's result, as plain data."""
     return {
         "protocol": page_set.protocol,
         "pages": len(page_set.samples),
@@ -162,7 +163,7 @@ def result_of_set(
 
 
 def result_of(page_set: PageSet, reading: Reading) -> dict[str, Any]:
-    """Scores of the pages that have an answer, and what they cost."""
+    """Scores of the pages that have an answer, and the cost of reading them."""
     about, answers = reading.about, reading.answers
     read = [(sample, answers[sample.id]) for sample in page_set.samples if sample.id in answers]
     walls = [answer.seconds for _, answer in read if answer.seconds is not None]
@@ -184,7 +185,7 @@ def result_of(page_set: PageSet, reading: Reading) -> dict[str, Any]:
 
 
 def scores_of(page_set: PageSet, samples: Sequence[EvalSample], texts: Sequence[str]) -> dict[str, Any]:
-    """Scores of every page, and what the set is about beside them, each with its control."""
+    """Scores of every page and scores that only this set has, each with its control."""
     plain, truths = texts, [sample.truth for sample in samples]
     if page_set.boxes:
         plain, truths = [text_of_boxes(text) for text in texts], [text_of_boxes(truth) for truth in truths]
@@ -246,7 +247,7 @@ def markdown(results: Mapping[str, Any], command: str) -> str:
         parts += [f"## {title}", table] if table else []
     for name, one in results["sets"].items():
         if name in TURNS and name != UPRIGHT:
-            continue  # its numbers stand in the table of turned pages
+            continue  # its numbers are in the table of rotated pages
         parts += [f"## {name}", f"{one['protocol']} Data {one['data']}, {one['pages']} pages."]
         if one["engines"]:
             table = (

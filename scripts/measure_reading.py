@@ -1,11 +1,11 @@
-"""How well a model reads what it has never seen: the held-out table of the README and the model card.
+"""Measures how well a model reads unseen pictures, for the held-out table of the README and the model card.
 
 python -m scripts.measure_reading --cards=500 --per_kind=100 --json=reading.json
 
-Every set is drawn from VALIDATION_SEED, which no training run can use, at indices far above those that
-training validates on, so that nothing was chosen by these pictures either. Which pictures a seed gives
-depends on the fonts of the machine: numbers compare between machines with the same fonts (runs/fonts.sh).
-The last line on stdout is the same as JSON.
+Every set is drawn from VALIDATION_SEED, which no training run can use, at indices far above those of
+validation during training. So no decision was made by these pictures either. The fonts of the machine change
+the pictures of a seed: compare numbers only between machines with the same fonts (runs/fonts.sh). The last
+line on stdout is the same as JSON.
 """
 
 from __future__ import annotations
@@ -37,41 +37,42 @@ from nanoocr.machine import machine, use_threads
 from nanoocr.model.folder import model_folder
 from scripts.common import result_console, write_json
 
-CHUNK = 128  # rows in memory at a time
+CHUNK = 128  # rows in memory at one time
 
 
 @dataclass(frozen=True)
 class MeasureConfig:
     """Measures a model on held-out synthetic pictures, kind by kind."""
 
-    model: str = ""  # model folder, training step or run folder; empty is the model in the package
+    model: str = ""  # model folder, training step or run folder; empty means the packaged model
     cards: int = 500  # cards of 1 to 3 lines, half of them with text that cannot be guessed
-    per_kind: int = 100  # pictures of each further set
-    json: str = ""  # file that gets the JSON too; empty for none
-    mode: str = ""  # resolution mode, as base; empty is the best of the model's views
-    max_tokens: int = 512  # most tokens of one answer
+    per_kind: int = 100  # pictures of each other set
+    json: str = ""  # file for a copy of the JSON; empty for none
+    mode: str = ""  # resolution mode, as base; empty means the best of the model's views
+    max_tokens: int = 512  # longest answer in tokens
     device: str = "cpu"  # cpu, cuda, mps
     threads: int = 0  # torch threads; 0 is torch's choice
 
     def __post_init__(self) -> None:
-        """A picture is only wrong for another one: every set needs two rows."""
+        """Refuse sets of a single row: the grounding control needs another picture."""
         if self.cards < 4 or self.per_kind < 2 or self.max_tokens < 1 or self.threads < 0:
             raise UsageError("--cards must be at least 4, --per_kind 2, --max_tokens 1, --threads 0")
 
 
 @dataclass(frozen=True)
 class ReadingSet:
-    """Which held-out pictures belong to one line of the table."""
+    """The held-out pictures that belong to one row of the table."""
 
     name: str
     kind: str
     count: int
     fonts: tuple[Font, ...]
-    guessable: bool | None = None  # only natural text, only text that cannot be guessed, or (None) both
+    # True: only natural text; False: only text that cannot be guessed; None: both
+    guessable: bool | None = None
     lines: tuple[int, int] = (1, 3)  # fewest and most lines of a card
 
     def rows(self) -> Iterator[Row]:
-        """The first `count` fitting pictures from FIRST_INDEX on."""
+        """Yield the first `count` fitting pictures from FIRST_INDEX on."""
         return itertools.islice(self._fitting(), self.count)
 
     def _fitting(self) -> Iterator[Row]:
@@ -88,7 +89,7 @@ CARD_HALVES = ("cards, natural text", "cards, random text")
 
 
 def reading_sets(config: MeasureConfig) -> list[ReadingSet]:
-    """All sets that can be drawn here; a held-out font family that is missing is said aloud."""
+    """All sets that can be drawn here. Missing held-out font families are reported."""
     fonts = find_fonts()
     sets = [
         ReadingSet(CARD_HALVES[0], "card", config.cards // 2, fonts, guessable=True),
@@ -99,7 +100,7 @@ def reading_sets(config: MeasureConfig) -> list[ReadingSet]:
     except UsageError as error:
         print(f"cards in new fonts are left out: {error}", file=sys.stderr)
         held_out = ()
-    # One set per family: fonts differ more than the cards of one font do.
+    # Each family is a set of its own, because fonts differ more than the cards of one font do.
     for family in HELD_OUT_FAMILIES:
         of_family = tuple(font for font in held_out if font.family == family)
         if of_family:
@@ -114,7 +115,7 @@ def reading_sets(config: MeasureConfig) -> list[ReadingSet]:
 def read_set(
     reader: Reader, reading_set: ReadingSet, max_tokens: int, mode: Mode | None
 ) -> tuple[RowResult, ...]:
-    """Read a set chunk by chunk; the chunks are nearly equal, so that none is left with a single row."""
+    """Read a set chunk by chunk. The chunks are nearly equal, so that none has only a single row."""
     rows = reading_set.rows()
     results: list[RowResult] = []
     chunks = -(-reading_set.count // CHUNK)
@@ -131,7 +132,7 @@ def read_set(
 
 
 def statistics(results: Sequence[RowResult]) -> dict[str, float]:
-    """The numbers of one line of the table; rates are shares, not percent."""
+    """The numbers of one row of the table; rates are shares, not percent."""
     report = summarise(tuple(results), {})
     rates = [result.cer for result in results]
     values = {
@@ -150,7 +151,7 @@ def statistics(results: Sequence[RowResult]) -> dict[str, float]:
 def measure(
     reader: Reader, sets: Sequence[ReadingSet], max_tokens: int, mode: Mode | None
 ) -> dict[str, dict[str, float]]:
-    """Statistics by set, the two halves of the cards also together; progress goes to stderr."""
+    """Statistics by set, and for both halves of the cards together; progress goes to stderr."""
     results: dict[str, tuple[RowResult, ...]] = {}
     for reading_set in sets:
         started = time.monotonic()

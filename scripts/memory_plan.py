@@ -1,13 +1,13 @@
-"""What a training step needs, before it runs: weights, gradients, optimiser, activations.
+"""Estimates the memory of a training step before it runs: weights, gradients, optimiser, activations.
 
 python -m scripts.memory_plan --preset=d20 --stage=2 --recipe=deepseek --seq_len=8192 --pictures=6
 
-The activations are not a formula: the model's own code runs on the meta device, where tensors have shapes
-and no memory, and everything that autograd keeps for backward is counted, tensor by tensor. On a GPU
-attention is torch's fused kernel, which keeps its inputs, its output and one number per query. `--check` runs
-the same step for real on the CPU (choose small sizes), adds up what torch's allocator gives out and takes
-back, and prints how far the estimate was off. The process holds more: what its C library does not return.
-The last line on stdout is the same as JSON.
+The activations are not given by a formula. The model's own code runs on the meta device, where tensors have
+shapes but no memory, and everything that autograd keeps for the backward pass is counted, tensor by tensor.
+For GPUs, attention counts as torch's fused kernel, which keeps its inputs, its output and one number per
+query. `--check` runs the same step for real on the CPU (use small sizes), adds up the allocations of torch's
+allocator, and prints the error of the estimate. The process itself holds more, which its C library does not
+return. The last line on stdout is the same as JSON.
 """
 
 from __future__ import annotations
@@ -42,74 +42,79 @@ from nanoocr.model.vlm import IGNORE, LOGITS_AT_ONCE, VLM
 from nanoocr.train.distributed import BUCKET
 from nanoocr.train.glyph import GlyphHeads
 from nanoocr.train.optim import is_hidden_matrix
-from nanoocr.train.recipes import Recipe, make_optimizers, recipe
+from nanoocr.train.recipes import Recipe, make_optimizers
+from nanoocr.train.recipes import recipe as find_recipe
 from nanoocr.train.step import sums_of_heads
 from scripts.common import result_console
 
-GPUS = (24, 40, 80, 141)  # GB; what is asked of each is that HEADROOM of it stays free
-HEADROOM = 0.08  # the allocator's fragments, kernels' workspaces, the CUDA context
+GPUS = (24, 40, 80, 141)  # GB; HEADROOM of it must stay free
+HEADROOM = 0.08  # for fragments of the allocator, workspaces of kernels, and the CUDA context
 
 
 @dataclass(frozen=True)
 class PlanConfig:
-    """Says what memory a training step needs."""
+    """Says how much memory a training step needs."""
 
     preset: str = "d20"  # sizes of the model: nano, small or d20
-    stage: Literal[1, 2] = 2  # with --recipe: which components train
+    stage: Literal[1, 2] = 2  # with --recipe this decides which components train
     recipe: str = "deepseek"  # deepseek, llava or scratch
-    seq_len: int = 8192  # positions of a line
-    lines: int = 1  # lines per forward pass (--micro_batch)
-    pictures: int = 6  # pictures in a line
-    view: int = 1024  # side of a picture's square view; 0 is the preset's first view
+    seq_len: int = 8192  # positions of a sequence
+    sequences: int = 1  # sequences per forward pass (--micro_batch)
+    pictures: int = 6  # pictures in a sequence
+    view: int = 1024  # side of a picture's square view; 0 means the preset's first view
     supervised: float = 0.75  # share of the text's positions that are supervised
     dtype: Literal["bfloat16", "float32"] = "bfloat16"  # compute dtype
-    recompute: bool = False  # as in training: blocks run again in backward
-    average: bool = False  # with a moving average of the weights
+    recompute: bool = False  # run blocks again in the backward pass, as in training
+    average: bool = False  # keep a moving average of the weights
     moments: Literal["float32", "bfloat16"] = "float32"  # dtype of the optimisers' moments
-    ranks: int = 1  # processes: several send their gradients in buckets
+    ranks: int = 1  # processes; several exchange their gradients in buckets
     attention: Literal["fused", "plain"] = "fused"  # fused on GPUs, plain on CPUs
     check: bool = False  # run the step on the CPU and compare (attention is plain then)
 
     def __post_init__(self) -> None:
-        """Sizes above zero."""
-        if min(self.seq_len, self.lines, self.ranks) < 1 or self.pictures < 0 or not 0 < self.supervised <= 1:
+        """Refuse sizes that are not positive."""
+        if (
+            min(self.seq_len, self.sequences, self.ranks) < 1
+            or self.pictures < 0
+            or not 0 < self.supervised <= 1
+        ):
             raise UsageError(
-                "--seq_len, --lines and --ranks are at least 1, --pictures 0, --supervised in (0, 1]"
+                "--seq_len, --sequences and --ranks are at least 1, --pictures 0, --supervised in (0, 1]"
             )
 
     @property
     def compute_dtype(self) -> torch.dtype:
-        """As torch calls it."""
+        """The compute dtype as a torch dtype."""
         return torch.bfloat16 if self.dtype == "bfloat16" else torch.float32
 
     @property
     def moments_dtype(self) -> torch.dtype:
-        """As torch calls it."""
+        """The moments' dtype as a torch dtype."""
         return torch.bfloat16 if self.moments == "bfloat16" else torch.float32
 
 
 # ---------------------------------------------------------------------------------------------------------
-# counting what autograd keeps
+# Counting what autograd keeps
 
 
 class Kept:
-    """Bytes of all storages that were saved for backward; parameters and repeats are not counted."""
+    """Bytes of all storages saved for the backward pass, without parameters and repeats."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.held: dict[int, torch.UntypedStorage] = {}  # alive, so that no address is used twice
+        self.held: dict[int, torch.UntypedStorage] = {}  # kept alive, so that no address is used twice
         self.parameters = {key(parameter) for parameter in model.parameters()}
         self.total = 0
-        self.blocks: list[tuple[int, int]] = []  # (bytes of its input, bytes kept inside) of every block
+        self.blocks: list[tuple[int, int]] = []  # (bytes of its input, bytes kept inside) for every block
         self._open: list[tuple[int, int]] = []
 
     @contextmanager
     def counting(self) -> Iterator[None]:
-        """Within, what is saved is counted."""
+        """Count what is saved during the `with` block."""
         with torch.autograd.graph.saved_tensors_hooks(self._note, lambda tensor: tensor):
             yield
 
     def watch(self, block: nn.Module) -> None:
-        """Count the inside of `block` apart."""
+        """Count the inside of `block` separately."""
         block.register_forward_pre_hook(self._enter)
         block.register_forward_hook(self._leave)
 
@@ -128,12 +133,12 @@ class Kept:
 
 
 def key(tensor: Tensor) -> int:
-    """Tells storages apart, also those without memory."""
+    """A key that tells storages apart, even those without memory."""
     return tensor.untyped_storage()._cdata
 
 
 class MetaAttention(TorchFunctionMode):
-    """Attention on the meta device: keeps what torch's fused kernel keeps, or what plain products do."""
+    """Attention on the meta device. It keeps what torch's fused kernel keeps, or what plain products keep."""
 
     def __init__(self, fused: bool) -> None:
         super().__init__()
@@ -152,6 +157,8 @@ class MetaAttention(TorchFunctionMode):
 
 
 class _Fused(torch.autograd.Function):
+    """Saves what torch's fused kernel saves for its backward pass, and computes nothing."""
+
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         out = torch.empty_like(q)
@@ -164,17 +171,17 @@ class _Fused(torch.autograd.Function):
 
 
 # ---------------------------------------------------------------------------------------------------------
-# the plan
+# The plan
 
 
 def plan_memory(config: PlanConfig) -> dict[str, float]:
-    """GB by purpose, of one process that holds the whole model."""
-    sizes, chosen = preset(config.preset), recipe(config.recipe, config.stage)
+    """GB by purpose, for one process that holds the whole model."""
+    sizes, recipe = preset(config.preset), find_recipe(config.recipe, config.stage)
     rows = supervised_rows(config, sizes)
     with torch.device("meta"):
         model = VLM(sizes, compute_dtype=config.compute_dtype)
-        heads = GlyphHeads(sizes) if chosen.glyph_weight else None
-    freeze(model, chosen.trained)
+        heads = GlyphHeads(sizes) if recipe.glyph_weight else None
+    freeze(model, recipe.trained)
     kept = Kept(model)
     for block in model.blocks():
         kept.watch(block)
@@ -194,20 +201,21 @@ def plan_memory(config: PlanConfig) -> dict[str, float]:
         "glyph heads": 0 if heads is None else 4 * sum(p.numel() for p in heads.parameters()),
         "gradients": 4 * count,
         "gradients on their way": largest_bucket(trained) if config.ranks > 1 else 0,
-        "optimiser": sum(optimizer_bytes(name, p, chosen, config.moments_dtype) for name, p in trained),
+        "optimiser": sum(optimizer_bytes(name, p, recipe, config.moments_dtype) for name, p in trained),
         "moving average": 4 * sum(p.numel() for _, p in of_model) if config.average else 0,
         "activations": activations,
-        "logits and their gradient": 3 * 4 * logits,  # capped, uncapped, and the gradient of either
-        "glyph logits": 0 if heads is None else glyph_logits(config, sizes, chosen),
+        # capped logits, uncapped logits, and the gradient of either
+        "logits and their gradient": 3 * 4 * logits,
+        "glyph logits": 0 if heads is None else glyph_logits(config, sizes, recipe),
     }
     return {name: size / 1e9 for name, size in parts.items()}
 
 
 def forward(model: VLM, config: PlanConfig, device: str) -> tuple[Tensor, VisionFeatures | None]:
-    """One forward pass as training makes it; returns the hidden states, and what the encoder saw."""
+    """One forward pass as in training; returns the hidden states and the encoder's features."""
     sizes, dtype = model.config, config.compute_dtype
-    pictures = config.lines * config.pictures
-    x_BTC = model.gpt.embed(torch.zeros(config.lines, config.seq_len, dtype=torch.long, device=device))
+    pictures = config.sequences * config.pictures
+    x_BTC = model.gpt.embed(torch.zeros(config.sequences, config.seq_len, dtype=torch.long, device=device))
     x_BTC, features = x_BTC.to(dtype), None
     if pictures:
         height, width = view_of(config, sizes)
@@ -226,26 +234,26 @@ def supervised_rows(config: PlanConfig, sizes: ModelConfig) -> int:
     """Positions with a target.
 
     Raises:
-        UsageError: the pictures alone are longer than a line.
+        UsageError: the pictures alone are longer than a sequence.
     """
     vision = config.pictures * count_vision_tokens(view_of(config, sizes))
     if vision >= config.seq_len:
         raise UsageError(
             f"{config.pictures} pictures have {vision} tokens, a line {config.seq_len}: give fewer --pictures"
         )
-    return max(1, int(config.lines * (config.seq_len - vision) * config.supervised))
+    return max(1, int(config.sequences * (config.seq_len - vision) * config.supervised))
 
 
-def optimizer_bytes(name: str, parameter: Tensor, chosen: Recipe, moments: torch.dtype) -> int:
-    """State of one trained parameter: Muon keeps one moment, AdamW two."""
-    muon = chosen.optimizer == "muon" and is_hidden_matrix(name, parameter)
+def optimizer_bytes(name: str, parameter: Tensor, recipe: Recipe, moments: torch.dtype) -> int:
+    """Bytes of state of one trained parameter: Muon keeps one moment, AdamW two."""
+    muon = recipe.optimizer == "muon" and is_hidden_matrix(name, parameter)
     return parameter.numel() * moments.itemsize * (1 if muon else 2)
 
 
 def largest_bucket(trained: list[tuple[str, nn.Parameter]]) -> int:
-    """Bytes of the copy in which gradients are added up over the ranks; a large matrix travels whole.
+    """Bytes of the copy in which ranks add up gradients; a large matrix travels whole.
 
-    Activations are gone by then: counted beside them it is a bound.
+    The activations are gone by then, so counting both gives an upper bound.
     """
     largest = size = 0
     for _, parameter in trained:
@@ -255,19 +263,19 @@ def largest_bucket(trained: list[tuple[str, nn.Parameter]]) -> int:
     return 4 * largest
 
 
-def glyph_logits(config: PlanConfig, sizes: ModelConfig, chosen: Recipe) -> int:
-    """Bytes of what the glyph heads say, its log-softmax and its gradient; both heads while SAM trains."""
+def glyph_logits(config: PlanConfig, sizes: ModelConfig, recipe: Recipe) -> int:
+    """Bytes of the glyph heads' logits, their log-softmax and its gradient; two heads while SAM trains."""
     height, width = view_of(config, sizes)
-    patches = config.lines * config.pictures * (height // PATCH) * (width // PATCH)
-    return 3 * 4 * patches * SLOTS * CLASSES * (2 if "sam" in chosen.trained else 1)
+    patches = config.sequences * config.pictures * (height // PATCH) * (width // PATCH)
+    return 3 * 4 * patches * SLOTS * CLASSES * (2 if "sam" in recipe.trained else 1)
 
 
 # ---------------------------------------------------------------------------------------------------------
-# the same for real
+# The real step
 
 
 def check_on_cpu(config: PlanConfig) -> float:
-    """GB of tensors that a whole step really holds on the CPU at its peak, the model's own included."""
+    """GB of tensors at the peak of a real step on the CPU, including the model."""
     with torch.profiler.profile(
         activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
     ) as profiler:
@@ -276,23 +284,23 @@ def check_on_cpu(config: PlanConfig) -> float:
 
 
 def two_steps(config: PlanConfig) -> None:
-    """Steps as training takes them: the second has the optimisers' state beside its activations."""
-    chosen = recipe(config.recipe, config.stage)
+    """Take two training steps: the second has the optimisers' state besides its activations."""
+    recipe = find_recipe(config.recipe, config.stage)
     model = VLM(preset(config.preset), compute_dtype=config.compute_dtype)
     model.init_weights(0)
-    freeze(model, chosen.trained)
-    heads = GlyphHeads(model.config) if chosen.glyph_weight else None
-    optimizers = make_optimizers(model, heads, chosen, 0.0, config.moments_dtype)
+    freeze(model, recipe.trained)
+    heads = GlyphHeads(model.config) if recipe.glyph_weight else None
+    optimizers = make_optimizers(model, heads, recipe, 0.0, config.moments_dtype)
     for _ in range(2):
         hidden, features = forward(model, config, "cpu")
         rows = supervised_rows(config, model.config)
-        targets = torch.full((config.lines * config.seq_len,), IGNORE)
+        targets = torch.full((config.sequences * config.seq_len,), IGNORE)
         targets[-rows:] = 1
-        loss = model.loss(hidden, targets.view(config.lines, -1)).total / rows
+        loss = model.loss(hidden, targets.view(config.sequences, -1)).total / rows
         if heads is not None and features is not None:
             height, width = view_of(config, model.config)
             shape = (len(features.tokens), height // PATCH, width // PATCH, SLOTS)
-            said = sums_of_heads(heads, features, torch.zeros(shape, dtype=torch.uint8), chosen)
+            said = sums_of_heads(heads, features, torch.zeros(shape, dtype=torch.uint8), recipe)
             loss = loss + sum(sums.loss for sums in said.values())
         loss.backward()
         del hidden, features, loss
@@ -302,7 +310,7 @@ def two_steps(config: PlanConfig) -> None:
 
 
 def peak_allocated(profiler: torch.profiler.profile) -> int:
-    """Bytes that torch's CPU allocator had given out at most since the profiler began."""
+    """The most bytes that torch's CPU allocator had handed out since the profiler began."""
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder) / "trace.json"
         profiler.export_chrome_trace(str(trace))
@@ -312,7 +320,7 @@ def peak_allocated(profiler: torch.profiler.profile) -> int:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Print the plan, what it fits into, and with --check how far it was off."""
+    """Print the plan, the GPUs that it fits, and with --check the error of the estimate."""
     config = parse(PlanConfig, argv)
     if config.check and config.attention == "fused":
         raise UsageError("--check runs on the CPU, where attention is plain: give --attention=plain")

@@ -1,11 +1,12 @@
-"""The model in the package beside other engines: same pictures, same scores, same run.
+"""Compares the packaged model with other engines: same pictures, same scores, same run.
 
 python -m scripts.peers
 python -m scripts.peers --manifest=DIR --per_kind=100
 
-Each engine reads the held-out synthetic set, and a manifest where one is given, under the grounding control
-(scripts.vision_eval, answers in --out, resumable); its cost is measured in a process of its own. Writes
-peers.json into --out and the tables to --markdown. An engine that is not installed is named and left out.
+Each engine reads the held-out synthetic set, and a manifest if one is given, with the grounding control
+(scripts.vision_eval; answers in --out, resumable). Its cost is measured in a process of its own. The script
+writes peers.json into --out and the tables to --markdown. An engine that is not installed is named and left
+out.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from rich.table import Table
 
 from nanoocr.commandline import parse, run
 from nanoocr.errors import UsageError
+from nanoocr.eval.catalogue import Selection, find_benchmark
 from nanoocr.eval.cost import measure_cost
 from nanoocr.eval.evaluate import VisionEvalConfig, evaluate, split_names
 from nanoocr.eval.peer_tables import (
@@ -35,7 +37,6 @@ from nanoocr.eval.peer_tables import (
 )
 from nanoocr.eval.peers import PEERS, make_peer
 from nanoocr.eval.report import markdown_table
-from nanoocr.eval.tasks import Selection, find_task
 from nanoocr.files import write_file
 from nanoocr.inference.reader import default_model_folder
 from nanoocr.machine import machine
@@ -47,26 +48,26 @@ from scripts.common import command_line, result_console
 class PeersConfig:
     """Compares engines on the same pictures."""
 
-    out: str = "out/peers"  # folder for answers and peers.json; an interrupted run goes on in it
-    markdown: str = ""  # file that gets the tables; empty for none
+    out: str = "out/peers"  # folder for answers and peers.json; an interrupted run continues in it
+    markdown: str = ""  # file for the tables; empty for none
     engines: str = "shipped,tesseract,rapidocr"  # peers, shipped, model folders
     per_kind: int = 100  # synthetic pictures of each kind
-    kinds: str = ""  # only these kinds of samples; empty is all
+    kinds: str = ""  # only samples of these kinds; empty means all
     manifest: str = ""  # folder with a manifest.jsonl, or such a file, as a second set
-    per_group: int = 0  # most samples of a line of the manifest's table; 0 is all
-    grounding: bool = True  # also with wrong and blank pictures: three times the work
-    cost_pages: int = 9  # pages of each set that the cost is measured on; 0 measures none
+    per_group: int = 0  # most samples of a group of the manifest; 0 means all
+    grounding: bool = True  # read with wrong and blank pictures too, which takes three times as long
+    cost_pages: int = 9  # pages of each set for measuring the cost; 0 measures none
     threads: int = 1  # threads of every engine
-    max_tokens: int = 0  # most tokens of one answer of a model; 0 is what fits it
+    max_tokens: int = 0  # longest answer of a model in tokens; 0 means what fits it
 
     def __post_init__(self) -> None:
-        """Refuse numbers without a meaning."""
+        """Refuse numbers that make no sense."""
         if self.per_kind < 2 or self.cost_pages in (1, -1) or self.threads < 1:
             raise UsageError("--per_kind must be at least 2, --threads 1, --cost_pages 0 or at least 2")
 
 
 def compare(config: PeersConfig) -> dict[str, Any]:
-    """Every engine on every set; plain data. Raises UsageError when no engine can be used."""
+    """Measure every engine on every set; plain data. Raises UsageError if no engine can be used."""
     engines, absent = usable(split_names(config.engines))
     if not engines:
         raise UsageError(f"no engine can be used: {'; '.join(absent.values())}")
@@ -93,9 +94,9 @@ def usable(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 
 
 def measure_set(
-    config: PeersConfig, name: str, task: str, data: str, per_group: int, engines: Sequence[str]
+    config: PeersConfig, name: str, benchmark: str, data: str, per_group: int, engines: Sequence[str]
 ) -> dict[str, Any]:
-    """One set: results of every engine, and what the reading cost."""
+    """Measure one set: the results of every engine, and the cost of reading."""
     results = {}
     for engine in engines:
         out = Path(config.out, name, engine.strip("./").replace("/", "_"))
@@ -103,7 +104,7 @@ def measure_set(
             VisionEvalConfig(
                 out=str(out),
                 model=engine,
-                task=task,
+                benchmark=benchmark,
                 data=data,
                 grounding=config.grounding,
                 questions=False,
@@ -113,8 +114,8 @@ def measure_set(
                 threads=config.threads,
             )
         )
-    chosen = Selection(data, split_names(config.kinds), per_group, questions=False)
-    samples = find_task(task).load(chosen).samples
+    selection = Selection(data, split_names(config.kinds), per_group, questions=False)
+    samples = find_benchmark(benchmark).load(selection).samples
     count = config.cost_pages
     spread = [samples[i * len(samples) // count] for i in range(min(count, len(samples)))] if count else []
     costs = {}
@@ -131,7 +132,7 @@ def measure_set(
 
 
 def model_name(engine: str) -> str:
-    """A peer's name as it is, a model's as its folder."""
+    """A peer's name unchanged, or the folder of a model."""
     if engine in PEERS:
         return engine
     return str(default_model_folder() if engine == "shipped" else model_folder(engine))
@@ -142,7 +143,7 @@ def model_name(engine: str) -> str:
 
 
 def markdown(results: Mapping[str, Any], command: str) -> str:
-    """The file for the repository."""
+    """The Markdown file for the repository."""
     about = results["machine"]
     parts = [
         "# Results beside other engines\n",
@@ -164,7 +165,7 @@ def markdown(results: Mapping[str, Any], command: str) -> str:
 
 
 def print_tables(results: Mapping[str, Any]) -> None:
-    """The same tables for people."""
+    """Print the same tables for people."""
     console = result_console()
     for name, measured in results["sets"].items():
         for titles, rows in ((SCORE_TITLES, score_rows(measured)), (COST_TITLES, cost_rows(measured))):

@@ -1,4 +1,4 @@
-"""The curves of a training run as one picture: loss, rates, throughput, collapse of the features, grounding.
+"""Draws the curves of a training run: loss, rates, throughput, collapse of the features, grounding.
 
 python -m scripts.plot_run --run=checkpoints/nano_mid --out=nano_mid.png
 """
@@ -17,14 +17,14 @@ from nanoocr.files import write_file
 
 @dataclass(frozen=True)
 class PlotRunConfig:
-    """Draws what a run wrote into its metrics.jsonl."""
+    """Draws the contents of a run's metrics.jsonl."""
 
     run: str  # run folder, or a metrics.jsonl
     out: str = "run.png"  # picture to write
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Read the metrics, draw, write."""
+    """Read the metrics, draw them, and write the picture."""
     config = parse(PlotRunConfig, argv)
     metrics = read_run(config.run)
     for note in metrics.notes:

@@ -1,11 +1,11 @@
-"""Does `nanoocr finetune` notice texts that do not belong to their pictures? Asked with ten seeds.
+"""Checks, with ten seeds, whether `nanoocr finetune` notices texts that do not belong to their pictures.
 
 python -m scripts.poison --data=tune
 
-Every document of DATA is read once by the packaged model; then its texts are poisoned in five ways and dealt
-out anew, as the command does before it trains. `refused` ends the command with exit code 11, `flagged` is a
-warning on the terminal and in the report. True texts must be neither. `mended` says that every strip has got
-its true words all the same: lines in another order do no harm where the text comes without places.
+The packaged model reads every document of DATA once. Then the texts are poisoned in five ways and matched
+with the pictures, as the command does before it trains. `refused` ends the command with exit code 11,
+`flagged` is a warning on the terminal and in the report. True texts must be neither. `mended` means that
+every strip got its true words anyway: lines in another order do no harm where the text comes without places.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from nanoocr.finetune.agreement import agreement, refuse_doubtful
 from nanoocr.finetune.sources import gather
 from nanoocr.finetune.strips import dealt_document, read_document
 from nanoocr.finetune.types import TrueDocument, TrueLine
-from nanoocr.inference.lines import StripReading
+from nanoocr.inference.assemble import StripReading
 from nanoocr.inference.reader import Reader
 from nanoocr.machine import choose_threads, use_threads
 
 Texts = list[list[str]]  # the lines of every document
 Poison = Callable[[random.Random, Texts], Texts]
-MOST_WRONG = 0.05  # share of strips with other words than the true ones up to which a text counts as mended
-FEWEST = 4  # documents: half of them must be two, to change places
+MOST_WRONG = 0.05  # A text counts as mended if at most this share of its strips has wrong words.
+FEWEST = 4  # at least this many documents, because half of them must be two to change places
 
 
 @dataclass(frozen=True)
@@ -44,19 +44,19 @@ class PoisonConfig:
     data: str = (
         ""  # folder of documents whose texts are true, as scripts/dev/make_style.py makes it; required
     )
-    model: str = ""  # model folder; empty is the model in the package
+    model: str = ""  # model folder; empty means the packaged model
     seeds: int = 10
     threads: int = 0
 
 
 class UnnoticedError(NanoOCRError):
-    """Poison was not noticed, or true texts were refused: what the script is there to find."""
+    """Poison went unnoticed, or true texts were refused: the script has found a fault."""
 
     exit_code = 1
 
 
 def derangement(rng: random.Random, count: int) -> list[int]:
-    """Numbers in an order in which none is at its own place."""
+    """Numbers in an order in which none is in its own place."""
     order = list(range(count))
     while any(i == j for i, j in enumerate(order)):
         rng.shuffle(order)
@@ -64,30 +64,30 @@ def derangement(rng: random.Random, count: int) -> list[int]:
 
 
 def true(rng: random.Random, texts: Texts) -> Texts:
-    """As they are."""
+    """Leave the texts as they are."""
     return texts
 
 
 def shuffled(rng: random.Random, texts: Texts) -> Texts:
-    """Every picture has another one's text."""
+    """Give every picture another one's text."""
     return [texts[i] for i in derangement(rng, len(texts))]
 
 
 def half_shuffled(rng: random.Random, texts: Texts) -> Texts:
-    """Half of the pictures have another one's text."""
+    """Give half of the pictures another one's text."""
     chosen = rng.sample(range(len(texts)), len(texts) // 2)
     moved = {chosen[i]: texts[chosen[j]] for i, j in enumerate(derangement(rng, len(chosen)))}
     return [moved.get(i, lines) for i, lines in enumerate(texts)]
 
 
 def half_invented(rng: random.Random, texts: Texts) -> Texts:
-    """Half of the texts have words of the right lengths and of letters at random."""
+    """Replace half of the texts by random words of the same lengths."""
     chosen = set(rng.sample(range(len(texts)), len(texts) // 2))
     return [[invented(rng, x) for x in lines] if i in chosen else lines for i, lines in enumerate(texts)]
 
 
 def half_of_each(rng: random.Random, texts: Texts) -> Texts:
-    """Half of the lines of every document have been swapped, or invented where there are too few to swap."""
+    """Swap half of the lines of every document, or invent them if there are too few to swap."""
     result = []
     for lines in texts:
         chosen = rng.sample(range(len(lines)), len(lines) // 2)
@@ -98,12 +98,12 @@ def half_of_each(rng: random.Random, texts: Texts) -> Texts:
 
 
 def half_of_each_invented(rng: random.Random, texts: Texts) -> Texts:
-    """Half of the lines of every document are letters at random."""
+    """Replace half of the lines of every document by random letters."""
     return [[invented(rng, line) if rng.random() < 0.5 else line for line in lines] for lines in texts]
 
 
 def invented(rng: random.Random, line: str) -> str:
-    """A line of words as long as the true ones."""
+    """A line of random words, as long as the true ones."""
     letters = "abcdefghijklmnopqrstuvwxyz0123456789"
     return "".join(c if c.isspace() else rng.choice(letters) for c in line)
 
@@ -114,13 +114,13 @@ POISONS: tuple[Poison, ...] = (
 
 
 def with_text(document: TrueDocument, lines: Sequence[str], places: Sequence[Quad]) -> TrueDocument:
-    """The document with other lines; with `places` each line has a box."""
+    """The document with other lines; with `places`, each line has a box."""
     boxed = tuple(TrueLine(line, quad) for line, quad in zip(lines, places, strict=True)) if places else ()
     return replace(document, text="\n".join(lines), lines=boxed, kind="boxes" if boxed else "text")
 
 
 def place_of(reading: StripReading) -> Quad:
-    """Where a strip's line lies on its page, from the tops of its capitals to its baseline."""
+    """The place of a strip's line on its page, from the tops of its capitals to its baseline."""
     left, right = reading.strip.used
     corners = np.array([[left, 18, 1], [right, 18, 1], [right, 50, 1], [left, 50, 1]])
     a, b, c, d = ((float(x), float(y)) for x, y in corners @ reading.strip.to_page.T)
@@ -129,7 +129,7 @@ def place_of(reading: StripReading) -> Quad:
 
 @dataclass(frozen=True)
 class Known:
-    """A document, what was read on it, and its lines with and without places."""
+    """A document, its reading, and its lines with and without places."""
 
     document: TrueDocument
     readings: tuple[StripReading, ...]
@@ -138,7 +138,7 @@ class Known:
 
 
 def known(document: TrueDocument, readings: Sequence[StripReading]) -> Known:
-    """The lines of a document; those that a strip was found for have that strip's place."""
+    """The lines of a document. If a strip was found for a line, the line has the strip's place."""
     strips = dealt_document(document, readings).strips
     by_pixels = {id(reading.strip.image): place_of(reading) for reading in readings}
     boxed = tuple((strip.truth, by_pixels[id(strip.pixels)]) for strip in strips)
@@ -147,13 +147,13 @@ def known(document: TrueDocument, readings: Sequence[StripReading]) -> Known:
 
 
 def noticed(found: Sequence[Known], poison: Poison, seed: int, boxed: bool) -> str:
-    """`refused`, `flagged`, `mended` or `passed`."""
+    """The outcome: `refused`, `flagged`, `mended` or `passed`."""
     texts = [[text for text, _ in one.boxed] if boxed else list(one.lines) for one in found]
     poisoned = poison(random.Random(f"{poison.__name__} {seed}"), texts)
     cuts = []
     for one, lines in zip(found, poisoned, strict=True):
         places = [quad for _, quad in one.boxed] if boxed else []
-        # Another document's text has as many lines as it has: the places that are too many go without.
+        # Another document's text has its own number of lines; those without a place of this page go without.
         count = min(len(lines), len(places)) if boxed else len(lines)
         document = with_text(one.document, lines[:count], places[:count])
         cuts.append(dealt_document(document, one.readings))
@@ -172,7 +172,7 @@ def noticed(found: Sequence[Known], poison: Poison, seed: int, boxed: bool) -> s
 
 
 def measure(config: PoisonConfig) -> dict[str, Any]:
-    """How often each poison was refused, flagged or passed."""
+    """Count how often each poison was refused, flagged or passed."""
     use_threads(choose_threads(config.threads or None))
     documents = gather(config.data).documents
     if len(documents) < FEWEST:

@@ -1,4 +1,4 @@
-"""Read a folder of pictures that have their truth beside them (name.png, name.txt) and score each.
+"""Reads a folder of pictures with their truth beside them (name.png, name.txt), and scores each.
 
 python -m scripts.read_samples --folder=assets/samples
 """
@@ -22,17 +22,17 @@ from nanoocr.eval.samples import load_folder
 
 @dataclass(frozen=True)
 class ReadSamplesConfig:
-    """What to read, with which model."""
+    """The folder to read and the model."""
 
     folder: str = "assets/samples"  # pictures, each with a .txt of the same name
-    model: str = ""  # model folder; empty is the one in the package
+    model: str = ""  # model folder; empty means the packaged model
 
 
 def pictures_with_truth(folder: Path) -> list[tuple[Path, str]]:
     """All pictures of `folder` in name order, with the text beside them.
 
     Raises:
-        UsageError: no such folder, no picture in it, or one without truth.
+        UsageError: there is no such folder, no picture in it, or a picture without truth.
     """
     found = load_folder(folder)
     if found.left_out:

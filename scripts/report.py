@@ -1,9 +1,9 @@
-"""One page about a model: training curves, tables, compression curve, collapse and grounding, peers, samples.
+"""Writes one page about a model: training curves, tables, compression curve, grounding, peers, samples.
 
 python -m scripts.report --run=checkpoints/nano_mid --eval=out/synthetic --eval=out/curve --eval=out/peers
 
-Each --eval is the --out folder of scripts.vision_eval, scripts.compression_curve or scripts.peers. Writes a
-self-contained HTML page, and Markdown with its pictures in a folder beside it.
+Each --eval is the --out folder of scripts.vision_eval, scripts.compression_curve or scripts.peers. The script
+writes a self-contained HTML page, and Markdown with its pictures in a folder beside it.
 """
 
 from __future__ import annotations
@@ -68,21 +68,22 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """Puts what was measured onto one page."""
+    """Puts measurements onto one page."""
 
-    run: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()  # run folder of training; may be repeated
+    # run folder of a training; may be repeated
+    run: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     eval: Annotated[
         tuple[str, ...], tyro.conf.UseAppendAction
     ] = ()  # --out of an evaluation; may be repeated
     out: str = "report.html"  # page to write; the Markdown gets the same name with .md
-    title: str = "nano-deepseek-ocr: report"  # of the page
+    title: str = "nano-deepseek-ocr: report"  # title of the page
 
 
 def build(config: ReportConfig, command: str) -> list[Block]:
-    """The blocks of the report.
+    """Build the blocks of the report.
 
     Raises:
-        UsageError: nothing was named, or a folder holds none of what a report shows.
+        UsageError: nothing was named, or a folder has nothing that a report shows.
     """
     if not config.run and not config.eval:
         raise UsageError("name what to report with --run=DIR or --eval=DIR")
@@ -100,14 +101,15 @@ def build(config: ReportConfig, command: str) -> list[Block]:
     return blocks
 
 
-Renderer = Callable[[Mapping[str, Any], Path, str], list[Block]]  # results, their folder, names of pictures
+# takes results, their folder, and the names of pictures
+Renderer = Callable[[Mapping[str, Any], Path, str], list[Block]]
 
 
 def load_evaluation(name: str) -> tuple[Renderer, Path, dict[str, Any]]:
-    """What shows the results in a folder, the folder, and the results.
+    """The function that shows the results in a folder, the folder, and the results.
 
     Raises:
-        UsageError: there are no results in it, or they are no JSON object.
+        UsageError: the folder has no results, or they are no JSON object.
     """
     renderers: dict[str, Renderer] = {RESULTS: eval_blocks, CURVE: curve_blocks, PEERS_JSON: peers_blocks}
     folder = Path(name)
@@ -128,7 +130,7 @@ def load_evaluation(name: str) -> tuple[Renderer, Path, dict[str, Any]]:
 
 
 def about_blocks(command: str, measured: Sequence[Mapping[str, Any]]) -> list[Block]:
-    """When, where, with what, and the commands that made it."""
+    """Say when, where and with what it was measured, and with which commands."""
     commands = [str(data["command"]) for data in measured if data.get("command")]
     versions = [("Python", platform.python_version()), *((name, installed(name)) for name in PACKAGES)]
     facts = [("date", datetime.date.today().isoformat()), ("processor", cpu_name())]
@@ -148,7 +150,7 @@ def installed(package: str) -> str:
 
 
 def run_blocks(metrics: RunMetrics) -> list[Block]:
-    """Curves of a run, and its last word on collapse and grounding."""
+    """The curves of a run, and its last numbers on collapse and grounding."""
     blocks: list[Block] = [Heading(f"Training: {metrics.name}")]
     figure = plot_run(run_series(metrics), metrics.name)
     blocks.append(Figure(f"run_{metrics.name}.png", figure, f"what {metrics.name} logged over its steps"))
@@ -170,18 +172,20 @@ def run_blocks(metrics: RunMetrics) -> list[Block]:
 
 
 def number(value: object) -> str:
-    """A number for a table."""
+    """Format a number for a table."""
     return f"{value:.3f}" if isinstance(value, int | float) else "-"
 
 
 def eval_blocks(data: Mapping[str, Any], folder: Path, name: str) -> list[Block]:
-    """Tables of an evaluation, what is missing in it, and pages to look at."""
+    """The tables of an evaluation, the missing answers, and pages to look at."""
     rows = {group: group_row(summary) for group, summary in data["groups"].items()}
     titles = tuple(next(iter(rows.values())))
     keys = ("mean", "low", "high", "median", "wrong", "blank", "gap_wrong", "gap_blank")
     metrics = data["groups"][ALL]["scores"].items()
     blocks: list[Block] = [
-        Heading(f"Evaluation: {data['model']} on {data['task']} {data['data']}".strip()),
+        Heading(
+            f"Evaluation: {data['model']} on {data.get('benchmark', data.get('task'))} {data['data']}".strip()
+        ),
         Rows(("set", *titles), tuple((group, *row.values()) for group, row in rows.items())),
         Paragraph(" ".join(SCORE_NOTE.split())),
         Rows(
@@ -200,14 +204,14 @@ def eval_blocks(data: Mapping[str, Any], folder: Path, name: str) -> list[Block]
 
 
 def set_score_blocks(scores: Mapping[str, Mapping[str, float]]) -> list[Block]:
-    """The scores of the whole set, by the picture that was shown; nothing where the task has none."""
+    """The scores of the whole set for each shown picture; nothing where the benchmark has none."""
     names = scores.get("right", {})
     rows = tuple((name, *(number(given.get(name)) for given in scores.values())) for name in names)
     return [Rows(("whole set", *(f"{shown} picture" for shown in scores)), rows)] if rows else []
 
 
 def samples(shown: Sequence[Mapping[str, Any]], folder: Path, name: str) -> list[Block]:
-    """The pages that an evaluation has set aside, each once."""
+    """The pages that an evaluation stored for showing, each once."""
     titles: dict[str, list[str]] = {}
     for entry in shown:
         titles.setdefault(entry["id"], []).append(f"{entry['which']} of {entry['group']}")
@@ -229,7 +233,7 @@ def samples(shown: Sequence[Mapping[str, Any]], folder: Path, name: str) -> list
 
 
 def curve_blocks(data: Mapping[str, Any], folder: Path, name: str) -> list[Block]:
-    """The compression curve as figure and table, the paper's beside it."""
+    """The compression curve as figure and table, with the paper's curve."""
     rows = [
         (view, f"{point['from']:g}-{point['to']:g}", *curve_row(point))
         for view, points in data["curves"].items()
@@ -275,7 +279,7 @@ def peers_blocks(data: Mapping[str, Any], folder: Path, name: str) -> list[Block
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Collect, write the page and the Markdown."""
+    """Collect the blocks, and write the page and the Markdown."""
     config = parse(ReportConfig, argv)
     blocks = build(config, command_line("scripts.report", argv))
     page = Path(config.out)

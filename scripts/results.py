@@ -1,13 +1,13 @@
-"""Write docs/results.md: every table beside other engines, by one command that goes on where it stopped.
+"""Writes docs/results.md: every table with other engines, by one command that continues where it stopped.
 
 python -m scripts.results                          # read what is not read yet, two hours at most, and write
 python -m scripts.results --read=False             # score and write what is there
 python -m scripts.results --only=tier3,random --limit=7
 
-Answers lie in --answers, page by page, as those of scripts.measure_pages: engines that have not changed are
+Answers are stored in --answers, page by page, as by scripts.measure_pages. Engines that have not changed
 never read again, and a new model of ours begins anew. With --common (the default) a table compares the pages
-that all its engines have read. Under every table stand the commit, the fingerprint of the data, and the
-command that measures it alone.
+that all of its engines have read. Below every table are the commit, the fingerprint of the data, and the
+command for that table alone.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ class ResultsConfig:
     """Writes every table of results beside other engines."""
 
     data: str = "../shared/data"  # folder of the pictures with truth
-    only: str = ""  # tables, as tier3,random; empty is all
-    model: str = ""  # model folder; empty is the model in the package
+    only: str = ""  # tables, as tier3,random; empty means all
+    model: str = ""  # model folder; empty means the packaged model
     ours: bool = True  # read with our reader too
-    limit: int = 0  # most pages of a set, evenly spread; 0 is all
+    limit: int = 0  # most pages of a set, evenly spread; 0 means all
     threads: int = 1  # threads of every engine
-    minutes: float = 110.0  # of reading in all; what is left is for the next run
-    read: bool = True  # read what has not been read; False scores the answers that are there
+    minutes: float = 110.0  # minutes of reading in total; the next run reads the rest
+    read: bool = True  # read the missing answers; False scores only the stored ones
     common: bool = True  # compare the pages that every engine of a table has read
     answers: str = "out/pages"  # folder for the answers
     out: str = "docs/results.json"  # file for the scores
     markdown: str = "docs/results.md"  # file for the tables
 
     def __post_init__(self) -> None:
-        """Refuse what has no meaning before anything is read."""
+        """Refuse senseless settings before anything is read."""
         if self.limit < 0 or self.threads < 1 or not self.minutes > 0:
             raise UsageError("--limit must be 0 or more, --threads at least 1, --minutes above 0")
         unknown = [name for name in split_names(self.only) if name not in wanted_sections("")]
@@ -63,7 +63,7 @@ class ResultsConfig:
 
 
 def wanted_sections(only: str) -> dict[str, Section]:
-    """The tables by name, in the order of the page; `only` chooses among them."""
+    """The tables by name, in the order of the page; `only` selects among them."""
     turned = Section(
         "Turned pages", "Points of cer_free above upright pages.", tuple(TURNS), (), "tesseract,ppocr_tiny"
     )
@@ -72,7 +72,7 @@ def wanted_sections(only: str) -> dict[str, Section]:
 
 
 def pages_config(config: ResultsConfig, section: Section, minutes: float) -> PagesConfig:
-    """What scripts.measure_pages is told for one table."""
+    """The config of scripts.measure_pages for one table."""
     return PagesConfig(
         data=config.data,
         sets=",".join(section.sets),
@@ -89,7 +89,7 @@ def pages_config(config: ResultsConfig, section: Section, minutes: float) -> Pag
 
 
 def command_of(pages: PagesConfig) -> str:
-    """The command that measures one table alone."""
+    """The command that measures this table alone."""
     flags = [f"--data={pages.data}", f"--sets={pages.sets}", f"--peers={pages.peers}"]
     flags += [f"--model={pages.model}"] if pages.model else []
     flags += [f"--limit={pages.limit}"] if pages.limit else []
@@ -98,7 +98,7 @@ def command_of(pages: PagesConfig) -> str:
 
 
 def measure_all(config: ResultsConfig) -> dict[str, Any]:
-    """Every table, one after the other; plain data."""
+    """Measure every table, one after the other; returns plain data."""
     until = time.monotonic() + 60 * config.minutes
     sections: dict[str, Any] = {}
     for name, section in wanted_sections(config.only).items():
@@ -129,7 +129,7 @@ def markdown(results: Mapping[str, Any]) -> str:
 
 
 def section_parts(name: str, measured: Mapping[str, Any], at: str) -> list[str]:
-    """One table with its title, what it shows, and where its numbers come from."""
+    """One table with its title, its explanation, and the origin of its numbers."""
     section = wanted_sections("")[name]
     sets = {set_name: one["engines"] for set_name, one in measured["sets"].items()}
     tables = [turned_table(sets)] if name == TURNED else tables_of(section, sets)
@@ -157,7 +157,7 @@ def origin(measured: Mapping[str, Any], at: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, write, say where."""
+    """Measure, write, and say where."""
     config = parse(ResultsConfig, list(argv) if argv is not None else None)
     results = {**measure_all(config), "command": command_line("scripts.results", argv)}
     measured = [one for section in results["sections"].values() for one in section["sets"].values()]

@@ -1,11 +1,11 @@
-"""What a thousand workers would do: a discrete-event simulation of a batch on a cluster.
+"""Estimates a batch on a thousand workers by discrete-event simulation.
 
 python -m scripts.scale [--workers=1000] [--pages=2000000]
 
-What was measured (seconds of pages, of a start, of the driver's notes; bytes of pages) is in docs/scale.json,
-which scripts/bench/batch.py writes; what is assumed (deaths, slow machines, storage, prices) is in `Cluster`.
-It follows batch/ray_engine.py: tasks of consecutive pages, rounds after which the actors end, a task that is
-done again from its beginning where its worker died, one driver that notes every page.
+Measurements (seconds of pages, of a start, of the driver's notes; bytes of pages) are in docs/scale.json,
+which scripts/bench/batch.py writes. Assumptions (deaths, slow machines, storage, prices) are in `Cluster`.
+The simulation follows batch/ray_engine.py: tasks are consecutive pages, actors end after each round, a task
+whose worker died is done again from its beginning, and one driver notes every page.
 """
 
 from __future__ import annotations
@@ -30,41 +30,41 @@ TAIL, LONGEST = 1.435, 5000  # a Pareto tail above 100 pages with the mean that 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one processor was seen to do."""
+    """Measurements on one processor."""
 
     page_seconds: tuple[float, ...]
     page_bytes: float
     start_seconds: float  # from nothing to a loaded model
-    note_seconds: float  # of the driver, for each page: the ledger and its shard
+    note_seconds: float  # the driver's time per page, for the ledger and its shard
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """What is assumed. Rates are per worker or driver; a worker is one processor."""
+    """The assumptions. Rates are per worker or driver, and a worker is one processor."""
 
     workers: int = 1000
     pages: int = 2_000_000
-    deaths_per_day: float = 1.0  # of a worker: preemption, memory, hardware
+    deaths_per_day: float = 1.0  # deaths of a worker by preemption, memory or hardware
     replace_seconds: float = 60.0  # until another machine is there
     driver_deaths_per_day: float = 1.0
     driver_restart_seconds: float = 60.0
-    slow_share: float = 0.02  # of the workers
+    slow_share: float = 0.02  # share of the workers that are slow
     slow_factor: float = 3.0
     pages_per_task: int = 16
-    pages_per_round: int = 20_000  # least; see `round_per_worker`
+    pages_per_round: int = 20_000  # at least this many; see `round_per_worker`
     round_per_worker: int = 1000
     worker_bandwidth: float = 125e6  # bytes/s
-    storage_bandwidth: float = 2.5e9  # bytes/s, of all workers together
-    tasks_per_document: int = 0  # most; 0: any number
-    fetch_ranges: bool = True  # of a document only the pages of the task, as from a file system
-    note_share: float = 1.0  # of what the driver does today for a page; the rest is done by workers
-    backlog_seconds: float = 30.0  # of the driver's work that may wait before workers do
-    single_pages: bool = False  # each document is one page
-    dollars_per_hour: float = 0.04  # of one worker
+    storage_bandwidth: float = 2.5e9  # bytes/s of all workers together
+    tasks_per_document: int = 0  # at most this many; 0 means any number
+    fetch_ranges: bool = True  # fetch only the pages of the task from a document, as a file system allows
+    note_share: float = 1.0  # share of today's work per page that the driver keeps; workers do the rest
+    backlog_seconds: float = 30.0  # workers wait when more of the driver's work than this is waiting
+    single_pages: bool = False  # every document has one page
+    dollars_per_hour: float = 0.04  # price of one worker
 
 
 class Outcome(NamedTuple):
-    """What came of a simulated batch. Shares are of all workers' time."""
+    """The result of a simulated batch. Shares are of all workers' time."""
 
     hours: float
     pages_per_day: float
@@ -78,12 +78,12 @@ class Outcome(NamedTuple):
 
     @property
     def waiting(self) -> float:
-        """For a round's or the batch's end, a start, a machine, or the driver."""
+        """Share of waiting: for the end of a round or of the batch, a start, a machine, or the driver."""
         return max(1 - self.reading - self.fetching - self.lost, 0.0)
 
 
 class Work(NamedTuple):
-    """A task: pages, seconds on a processor of ordinary speed, and what has to be fetched for it."""
+    """A task: its pages, its seconds on a processor of ordinary speed, and the bytes to fetch for it."""
 
     pages: int
     seconds: float
@@ -91,7 +91,7 @@ class Work(NamedTuple):
 
 
 # ---------------------------------------------------------------------------------------------------
-# What there is to do
+# The work
 
 
 def draw_lengths(total: int, rng: np.random.Generator) -> np.ndarray:
@@ -110,7 +110,7 @@ def draw_lengths(total: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def draw_work(cluster: Cluster, measured: Measured, rng: np.random.Generator) -> list[Work]:
-    """The tasks of all documents in order; each fetches every document it has a page of."""
+    """Cut all documents, in order, into tasks. Each task fetches every document that it has a page of."""
     lengths = np.ones(cluster.pages, np.int64) if cluster.single_pages else draw_lengths(cluster.pages, rng)
     seconds = rng.choice(np.array(measured.page_seconds), size=cluster.pages)
     until = np.concatenate([[0.0], np.cumsum(seconds)])
@@ -134,30 +134,30 @@ def draw_work(cluster: Cluster, measured: Measured, rng: np.random.Generator) ->
 
 
 # ---------------------------------------------------------------------------------------------------
-# Doing it
+# The simulation
 
 
 SUMS = ("pages", "reading", "fetching", "lost", "noting", "bytes")
 
 
 class Running(NamedTuple):
-    """A task in a worker's hands."""
+    """A task that a worker is doing."""
 
     work: Work
     since: float
-    fetched: float  # moment
+    fetched: float  # when the fetch is done
 
 
 @dataclass
 class State:
-    """The cluster at a moment. `epoch` counts the driver's lives: what an earlier one ordered is void."""
+    """The cluster at one moment. `epoch` counts the driver's lives; orders of an earlier life are void."""
 
     cluster: Cluster
     measured: Measured
     rng: np.random.Generator
-    speed: np.ndarray  # factor on the seconds of each worker, (workers,)
+    speed: np.ndarray  # factor on each worker's seconds, (workers,)
     left: deque[Work]
-    queue: deque[Work] = field(default_factory=deque)  # of the round
+    queue: deque[Work] = field(default_factory=deque)  # the tasks of this round
     running: dict[int, Running] = field(default_factory=dict)
     idle: set[int] = field(default_factory=set)
     events: list[tuple[float, int, str, int, int]] = field(default_factory=list)
@@ -168,13 +168,13 @@ class State:
     sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SUMS, 0.0))
 
     def at(self, time: float, what: str, worker: int) -> None:
-        """Order an event; of two at one moment the one ordered first comes first."""
+        """Schedule an event; of two at one moment, the one scheduled first comes first."""
         self.ordered += 1
         heapq.heappush(self.events, (time, self.ordered, what, worker, self.epoch))
 
 
 def simulate(cluster: Cluster, measured: Measured, seed: int = 0) -> Outcome:
-    """One batch from its start to its last page."""
+    """Simulate one batch from its start to its last page."""
     rng = np.random.default_rng(seed)
     speed = np.where(rng.random(cluster.workers) < cluster.slow_share, cluster.slow_factor, 1.0)
     work = draw_work(cluster, measured, rng)
@@ -207,7 +207,7 @@ def _outcome(state: State, seconds: float) -> Outcome:
 
 
 def _begin_round(state: State, now: float) -> None:
-    """Take the next pages, and start all workers; Ray's actors end with the round before."""
+    """Take the next pages and start all workers, because Ray's actors end with each round."""
     cluster = state.cluster
     wanted = max(cluster.pages_per_round, cluster.round_per_worker * cluster.workers)
     while state.left and wanted > 0:
@@ -224,7 +224,7 @@ def _start_all(state: State, now: float) -> None:
 
 
 def _order_death(state: State, now: float, what: str, worker: int, per_day: float) -> float:
-    """When something dies next; ordered for the driver, since that befalls it whatever it does."""
+    """When something dies next. The driver's death is scheduled at once, since it may come at any time."""
     moment = now + (state.rng.exponential(DAY / per_day) if per_day else float("inf"))
     if what == "driver died" and per_day:
         state.at(moment, what, worker)
@@ -232,7 +232,7 @@ def _order_death(state: State, now: float, what: str, worker: int, per_day: floa
 
 
 def _is_free(state: State, now: float, worker: int) -> None:
-    """Give it the next task, or let it wait; the last one to wait begins the next round."""
+    """Give the worker its next task, or let it wait. The last one to wait begins the next round."""
     if not state.queue:
         state.idle.add(worker)
         if not state.running and state.left:
@@ -264,7 +264,7 @@ def _is_done(state: State, now: float, worker: int) -> None:
 
 
 def _lose(state: State, now: float, worker: int) -> None:
-    """What it had is to do again, from the beginning, by somebody who has nothing to do."""
+    """The worker's task is done again from the beginning, by some worker without a task."""
     task = state.running.pop(worker)
     state.sums["lost"] += now - task.since
     state.queue.appendleft(task.work)

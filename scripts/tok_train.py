@@ -1,4 +1,4 @@
-"""Trains the tokenizer, writes it as a readable file, and measures it on texts it has not seen.
+"""Trains the tokenizer, writes it as a readable file, and measures it on unseen texts.
 
     python -m scripts.tok_train --vocab_size=1024 --out=tokenizer.json
     python -m scripts.tok_train --vocab_size=4096 --texts=a.txt --texts=b.txt --synth_count=0
@@ -44,6 +44,7 @@ class Config:
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Train, save, and print what was measured."""
     config = parse(Config, argv)
     if config.held_out < 2:
         raise UsageError(
@@ -76,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def file_lines(paths: Sequence[Path]) -> Iterator[str]:
-    """The lines of the files, line breaks kept. Raises UsageError for a file that cannot be read."""
+    """Yield the lines of the files with their line breaks. Raises UsageError for an unreadable file."""
     for path in paths:
         try:
             yield from path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -87,7 +88,7 @@ def file_lines(paths: Sequence[Path]) -> Iterator[str]:
 
 
 def synthetic_texts(config: Config) -> Iterator[str]:
-    """Answers of synthetic samples. The pictures are drawn in vain: only drawing tells which text fits."""
+    """Yield answers of synthetic samples. Only drawing shows which text fits, so pictures are drawn too."""
     if not config.synth_count:
         return
     from nanoocr.data.synth import KINDS, find_fonts, make_sample
@@ -104,7 +105,7 @@ def synthetic_texts(config: Config) -> Iterator[str]:
 
 
 def save(tokenizer: Tokenizer, path: Path) -> None:
-    """Writes the file; a place that cannot be written is the user's to mend."""
+    """Write the file. A place that cannot be written raises UsageError."""
     try:
         tokenizer.save(path)
     except OSError as error:

@@ -3,7 +3,7 @@
 python -m scripts.vis_mid_train --steps=9000 \\
     --resume_from_deepencoder=checkpoints/vis_tok/deepencoder_003000.safetensors
 
-Leaves checkpoints/<run>/step_NNNNNN/, a whole model folder for `nanoocr read --model`.
+It leaves checkpoints/<run>/step_NNNNNN/, a whole model folder for `nanoocr read --model`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nanoocr.train.setup import run_stage
 
 @dataclass(frozen=True)
 class VisMidConfig(TrainConfig):
-    """Stage 2: SAM and compressor are frozen (recipe scratch and deepseek), the GPT starts fresh."""
+    """Stage 2: SAM and compressor are frozen (in recipes scratch and deepseek), and the GPT starts fresh."""
 
     run_name: str = "vis_mid"  # name of the run; its files go to OUT/RUN
     resume_from_deepencoder: str = ""  # deepencoder_NNNNNN.safetensors of stage 1; required without --init

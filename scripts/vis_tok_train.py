@@ -1,8 +1,8 @@
-"""Stage 1: train the DeepEncoder (and a GPT to guide it, which stage 2 throws away).
+"""Stage 1: trains the DeepEncoder, and a GPT that guides it and is discarded in stage 2.
 
 python -m scripts.vis_tok_train --preset=nano --recipe=scratch --steps=3000 --batch_size=64
 
-Leaves checkpoints/<run>/step_NNNNNN/ and checkpoints/<run>/deepencoder_NNNNNN.safetensors.
+It leaves checkpoints/<run>/step_NNNNNN/ and checkpoints/<run>/deepencoder_NNNNNN.safetensors.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nanoocr.train.setup import run_stage
 
 @dataclass(frozen=True)
 class VisTokConfig(TrainConfig):
-    """Stage 1: everything that the recipe names trains, the encoder is what is kept."""
+    """Stage 1: every component that the recipe names trains; only the encoder is kept."""
 
     run_name: str = "vis_tok"  # name of the run; its files go to OUT/RUN
 

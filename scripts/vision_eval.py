@@ -1,12 +1,12 @@
-"""Score a model, a peer or somebody's predictions on a set, with the control that shows whether it looks.
+"""Scores a model, a peer or somebody's predictions on a benchmark, with a control for looking.
 
 python -m scripts.vision_eval --out=out/synthetic
-python -m scripts.vision_eval --model=tesseract --task=folder --data=assets/samples --out=out/tesseract
-python -m scripts.vision_eval --predictions=DIR --task=manifest --data=DIR --out=out/theirs
+python -m scripts.vision_eval --model=tesseract --benchmark=folder --data=assets/samples --out=out/tesseract
+python -m scripts.vision_eval --predictions=DIR --benchmark=manifest --data=DIR --out=out/theirs
 
 Every question is asked three times: about its own picture, another sample's, and a blank one (the grounding
-control, nanoocr/eval/grounding.py). Answers lie in --out as soon as they are there, so an interrupted run
-goes on where it was. The last line on stdout is JSON; results.json in --out has every page's scores too.
+control, nanoocr/eval/grounding.py). Answers are written to --out at once, so an interrupted run continues
+where it was. The last line on stdout is JSON; results.json in --out also has every page's scores.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from nanoocr.eval.store import named
 from nanoocr.eval.summary import ALL
 from scripts.common import command_line, result_console
 
-CLIP = 160  # characters of a text on the console
+CLIP = 160  # characters of a text that the console shows
 
 
 def print_results(results: Mapping[str, Any], console: Console) -> None:
-    """Tables, what was left out, and the samples to look at."""
+    """Print tables, what was left out, and samples worth a look."""
     console.print(group_table(results))
     console.print(SCORE_NOTE)
     console.print(metric_table(results["groups"][ALL]))
@@ -52,7 +52,7 @@ def print_results(results: Mapping[str, Any], console: Console) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Evaluate, print, and end in one line of JSON."""
+    """Evaluate, print, and end with one line of JSON."""
     config = parse(VisionEvalConfig, argv)
     results = evaluate(config, command_line("scripts.vision_eval", argv))
     print_results(results, result_console())

@@ -1,10 +1,9 @@
-"""Does a checkpoint read, and does it look? One line per picture, then the proof.
+"""Shows whether a checkpoint reads, and whether it looks: one row per picture, then the averages.
 
 python -m scripts.vision_sample --checkpoint=checkpoints/vis_mid --data=overfit --json=sample.json
 
-Every picture is read twice, the second time with another row's picture: see nanoocr/eval/reading.py. The
-loss is teacher-forced, in nats per supervised token; overlap is the share of the truth's words that were
-read.
+Every picture's question is also asked about another row's picture: see nanoocr/eval/reading.py. The loss is
+teacher-forced, in nats per supervised token. Overlap is the share of the truth's words that were read.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from nanoocr.commandline import parse, run
 from nanoocr.data.rows import read_rows
 from nanoocr.errors import UsageError
 from nanoocr.eval.feature_health import FeatureHealth
+from nanoocr.eval.metrics import worst_and_median
 from nanoocr.eval.reading import ReadingReport, RowResult, evaluate_reading
 from nanoocr.image_process import mode as find_mode
 from nanoocr.inference.reader import choose_device
@@ -38,15 +38,15 @@ class VisionSampleConfig:
 
     checkpoint: str  # model folder, training step, or run folder (its newest step)
     data: str = "overfit"  # overfit (the ten samples), or a .parquet or .json file
-    json: str = ""  # file that gets everything as JSON; empty for none
-    limit: int = 0  # rows that are read, from the first on; 0 is all
-    mode: str = ""  # resolution mode, as base; empty is the best of the model's views
-    max_tokens: int = 512  # most tokens of one answer
+    json: str = ""  # file for everything as JSON; empty for none
+    limit: int = 0  # read only this many rows, from the first on; 0 means all
+    mode: str = ""  # resolution mode, as base; empty means the best of the model's views
+    max_tokens: int = 512  # longest answer in tokens
     device: str = "cpu"  # cpu, cuda, mps
     threads: int = 0  # torch threads; 0 is torch's choice
 
     def __post_init__(self) -> None:
-        """Refuse numbers without a meaning."""
+        """Refuse numbers that make no sense."""
         if self.limit < 0 or self.threads < 0 or self.max_tokens < 1:
             raise UsageError("--limit and --threads must not be negative, --max_tokens must be above 0")
 
@@ -67,7 +67,7 @@ def reading_table(rows: tuple[RowResult, ...]) -> Table:
 
 
 def health_table(health: Mapping[str, FeatureHealth]) -> Table:
-    """What the features of the encoder's stages look like over the set (meaning: eval/feature_health.py)."""
+    """The health of the features at the encoder's stages (explained in eval/feature_health.py)."""
     table = Table("Features", title="Feature health")
     for name in ("centred cosine", "effective rank", "spread", "blank distance"):
         table.add_column(name, justify="right")
@@ -76,14 +76,8 @@ def health_table(health: Mapping[str, FeatureHealth]) -> Table:
     return table
 
 
-def worst_and_median(rows: tuple[RowResult, ...]) -> list[tuple[str, RowResult]]:
-    """The rows to look at: by CER, the loss deciding between equals."""
-    ranked = sorted(rows, key=lambda row: (row.cer, row.loss))
-    return [("worst", ranked[-1]), ("median", ranked[len(ranked) // 2])]
-
-
 def print_report(report: ReadingReport, console: Console) -> None:
-    """Tables and samples for people."""
+    """Print tables and samples for people."""
     console.print(reading_table(report.rows))
     console.print(f"CER over all characters: {report.cer:.2%}")
     console.print(
@@ -94,7 +88,7 @@ def print_report(report: ReadingReport, console: Console) -> None:
         console.print(health_table(report.health))
     else:
         console.print("Feature health needs three pictures of one size; this set has fewer.")
-    for name, row in worst_and_median(report.rows):
+    for name, row in worst_and_median(report.rows, badness=lambda row: (row.cer, row.loss)):
         console.print(
             f"{name}: {row.id}\n  truth {row.truth!r}\n  read  {row.text!r}\n"
             f"  read from another picture {row.text_wrong_picture!r}",

@@ -128,35 +128,15 @@ def model(make_config) -> VLM:
 @pytest.fixture
 def works(model) -> dict[str, Work]:
     """Every path by which this project writes something that must last."""
-    tokenizer = Tokenizer.bytes()
-    picture = Image.new("L", (8, 8), 255)
+    return {
+        **works_on_files(),
+        **works_on_models(model),
+        **works_on_steps(model),
+        "an answer": work_on_answers(),
+    }
 
-    def ask(prompt: str) -> Ask:
-        sample = EvalSample("a", picture, prompt, "truth", "card")
-        return Ask(sample, "own", sample)
 
-    def step(folder: Path, number: int) -> None:
-        save_step(folder, number, model, tokenizer, {"step": number}, {"number": torch.tensor(number)})
-
-    def steps(folder: Path) -> list[int]:
-        found = complete_steps(folder)
-        for one in found:
-            load_model(one)
-            assert int(load_state(one)["number"]) == step_number(one)
-        return [step_number(one) for one in found]
-
-    def three(folder: Path) -> None:
-        for number in (1, 2, 3):
-            step(folder, number)
-        write_best(folder, 3, {1: 0.1, 2: 0.2, 3: 0.3})
-
-    def answer(folder: Path, text: str, prompt: str) -> None:
-        Store(folder / "answers", {}).put(ask(prompt), Prediction(text, "ok"))
-
-    def answers(folder: Path) -> object:
-        store = Store(folder / "answers", {})
-        return [found and found.text for found in map(store.get, (ask("1"), ask("2")))]
-
+def works_on_files() -> dict[str, Work]:
     return {
         "a folder": Work(
             lambda f: write_folder(f / "m", {"a": b"old", "b": b"old"}),
@@ -173,6 +153,12 @@ def works(model) -> dict[str, Work]:
             lambda f: save(f / "a.txt", b"new"),
             lambda f: (f / "a.txt").read_bytes(),
         ),
+    }
+
+
+def works_on_models(model) -> dict[str, Work]:
+    tokenizer = Tokenizer.bytes()
+    return {
         "a model": Work(
             lambda f: save_model(f / "m", model, tokenizer, about={"step": 1}),
             lambda f: save_model(f / "m", model, tokenizer, about={"step": 2}),
@@ -188,6 +174,28 @@ def works(model) -> dict[str, Work]:
             lambda f: save_deepencoder(deepencoder_file(f, 1), model),
             lambda f: len(load_deepencoder(deepencoder_file(f, 1), model).loaded),
         ),
+    }
+
+
+def works_on_steps(model) -> dict[str, Work]:
+    tokenizer = Tokenizer.bytes()
+
+    def step(folder: Path, number: int) -> None:
+        save_step(folder, number, model, tokenizer, {"step": number}, {"number": torch.tensor(number)})
+
+    def steps(folder: Path) -> list[int]:
+        found = complete_steps(folder)
+        for one in found:
+            load_model(one)
+            assert int(load_state(one)["number"]) == step_number(one)
+        return [step_number(one) for one in found]
+
+    def three(folder: Path) -> None:
+        for number in (1, 2, 3):
+            step(folder, number)
+        write_best(folder, 3, {1: 0.1, 2: 0.2, 3: 0.3})
+
+    return {
         "a step": Work(lambda f: step(f, 1), lambda f: step(f, 2), steps),
         "old steps that go": Work(
             three, lambda f: drop_old_steps(f, 1), lambda f: (steps(f)[-1], best_step(f))
@@ -197,8 +205,24 @@ def works(model) -> dict[str, Work]:
             lambda f: write_best(f, 3, {2: 0.1}),
             lambda f: json.loads((f / BEST).read_bytes()),
         ),
-        "an answer": Work(lambda f: answer(f, "old", "1"), lambda f: answer(f, "new", "2"), answers),
     }
+
+
+def work_on_answers() -> Work:
+    picture = Image.new("L", (8, 8), 255)
+
+    def ask(prompt: str) -> Ask:
+        sample = EvalSample("a", picture, prompt, "truth", "card")
+        return Ask(sample, "own", sample)
+
+    def answer(folder: Path, text: str, prompt: str) -> None:
+        Store(folder / "answers", {}).put(ask(prompt), Prediction(text, "ok"))
+
+    def answers(folder: Path) -> object:
+        store = Store(folder / "answers", {})
+        return [found and found.text for found in map(store.get, (ask("1"), ask("2")))]
+
+    return Work(lambda f: answer(f, "old", "1"), lambda f: answer(f, "new", "2"), answers)
 
 
 NAMES = (

@@ -37,7 +37,7 @@ class Plan:
     page_limit: float = 900.0  # seconds for one page, after which its worker is ended
     rows: int = shards.ROWS
     beside: bool = False
-    gpus: float = 0.0  # of each actor on Ray
+    gpus: float = 0.0  # GPUs that each actor on Ray takes
 
 
 @dataclass

@@ -27,7 +27,7 @@ class Settings:
 
     out: Path
     choice: ReaderChoice
-    model_name: str  # of the column `model`: the folder's name and the beginning of its weights' sha256
+    model_name: str  # for the column `model`: the folder's name and the beginning of its weights' sha256
     version: str
     formats: tuple[str, ...] = ()
     prompt: str | None = None  # None is what the model was trained to be asked

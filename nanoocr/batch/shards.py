@@ -22,7 +22,7 @@ from nanoocr.errors import OutputError
 from nanoocr.files import drop_unfinished, write_file
 
 FAILED = "failed.parquet"
-ROWS = 1000  # of a shard: a few megabytes, so that a killed run writes little twice
+ROWS = 1000  # rows of a shard are a few megabytes, so that a killed run writes little twice
 
 _PLACED = [
     pa.field("text", pa.string()),

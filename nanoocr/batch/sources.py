@@ -27,7 +27,7 @@ PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 CONTAINERS = (*ARCHIVES, *PACKED, ".parquet")
 # A member of such a name is a picture; WebDataset puts labels (.json, .txt, .cls) beside them.
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".pdf")
-ROWS_AT_ONCE = 8  # of a row group: `read_row_group` fails on groups above 2 GiB, small batches do not
+ROWS_AT_ONCE = 8  # rows are read in small batches, because `read_row_group` fails on groups above 2 GiB
 
 
 def is_container(name: str) -> bool:

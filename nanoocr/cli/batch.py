@@ -1,6 +1,6 @@
-"""The command `nanoocr batch`: any number of documents in, Parquet and files beside out.
+"""The command `nanoocr batch`: reads any number of documents, and writes Parquet and files.
 
-Heavy imports stand inside the functions, so that --help and a mistyped flag answer at once.
+Heavy imports stand inside the functions, so that --help and mistyped flags are answered at once.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 
 BATCH_HELP = """\
 Reads files, folders, patterns, .tar archives (WebDataset's too) and .parquet files with pictures. The output
-folder gets pages-NNNNNN.parquet, one row for each page, and a ledger: after a kill or a full disk
-the same command with --resume goes on. At the end a summary in JSON goes to stdout.
+folder gets pages-NNNNNN.parquet, one row for each page, and a ledger. After a kill or a full disk the same
+command with --resume continues. At the end a summary in JSON goes to stdout.
 """
 RECALLED = ("format", "prompt", "mode", "min_confidence", "max_tokens")
-WORKERS_EACH = 8  # workers for each processor; more is a slip of the finger, and each loads a model
-PAUSE, PAUSE_ON_SCREEN = 30.0, 2.0  # seconds between two lines about how far it is
+WORKERS_EACH = 8  # Most workers per processor. More is a slip of the finger, because each loads a model.
+PAUSE, PAUSE_ON_SCREEN = 30.0, 2.0  # seconds between two progress lines
 
 
 def add_batch_flags(batch: Parser) -> None:
-    """The flags of `nanoocr batch`."""
+    """Add the flags of `nanoocr batch`."""
     batch.add_argument(
         "inputs",
         nargs="*",
@@ -55,17 +55,24 @@ def add_batch_flags(batch: Parser) -> None:
     batch.add_argument(
         "--format",
         metavar="LIST",
-        help="also write a file beside for each input, as in --format=json,md,hocr,pdf, in DIR/files/",
+        help="also write files for each input, as in --format=json,md,hocr,pdf, in DIR/files/",
     )
-    batch.add_argument("--workers", metavar="N", type=positive, help="processes (default: one a processor)")
-    batch.add_argument("--threads", metavar="N", type=positive, help="of each worker (default: its share)")
+    batch.add_argument(
+        "--workers", metavar="N", type=positive, help="worker processes (default: one per processor)"
+    )
+    batch.add_argument(
+        "--threads",
+        metavar="N",
+        type=positive,
+        help="threads of each worker (default: its share of the processors)",
+    )
     batch.add_argument(
         "--pages_at_once",
         "--pages-at-once",
         metavar="N",
         type=positive,
         default=4,
-        help="pages that a worker is given together; models of whole pages decode them together (default: 4)",
+        help="pages that a worker gets at once; models of whole pages decode them together (default: 4)",
     )
     batch.add_argument(
         "--page_limit",
@@ -73,7 +80,7 @@ def add_batch_flags(batch: Parser) -> None:
         metavar="SECONDS",
         type=positive,
         default=900,
-        help="most seconds for one page (default: %(default)s)",
+        help="replace a worker that takes more seconds for one page (default: %(default)s)",
     )
     batch.add_argument(
         "--engine",
@@ -85,11 +92,11 @@ def add_batch_flags(batch: Parser) -> None:
         "--address", metavar="NAME", help="with --engine=ray: the cluster (default: a local one)"
     )
     add_model_flags(batch)
-    batch.add_argument("-q", "--quiet", action="store_true", help="say nothing on stderr but errors")
+    batch.add_argument("-q", "--quiet", action="store_true", help="print nothing on stderr except errors")
 
 
 def batch_command(arguments: argparse.Namespace) -> int:
-    """Read all that is left, and say in the exit code how it went."""
+    """Read everything that is left, and report in the exit code how it went."""
     from nanoocr.batch.drive import drive
     from nanoocr.batch.pace import watch
     from nanoocr.batch.readings import FILES, ModelReading
@@ -97,7 +104,8 @@ def batch_command(arguments: argparse.Namespace) -> int:
     from nanoocr.cli.batch_inputs import documents
 
     _check(arguments)
-    settings, plan = _settings(arguments), _plan(arguments)  # before anything is made of a mistyped command
+    # parse all flags before a mistyped one can leave anything behind
+    settings, plan = _settings(arguments), _plan(arguments)
     with _held(arguments.out):
         ledger = _open_ledger(arguments)
         if arguments.resume:
@@ -128,7 +136,7 @@ def batch_command(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """Refuse flags that do not go together."""
+    """Refuse flags that contradict each other."""
     from nanoocr.batch.ledger import LEDGER
 
     if arguments.resume and not (arguments.out / LEDGER).exists():
@@ -142,7 +150,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _open_ledger(arguments: argparse.Namespace) -> Ledger:
-    """The ledger; one in which no document is noted yet is nobody's batch, and is begun anew."""
+    """Open the ledger. One without any document belongs to no batch yet, and is begun anew."""
     from nanoocr.batch.ledger import Ledger
 
     ledger = Ledger(arguments.out)
@@ -153,7 +161,7 @@ def _open_ledger(arguments: argparse.Namespace) -> Ledger:
 
 
 def _recall(arguments: argparse.Namespace, ledger: Ledger) -> None:
-    """What a resumed command does not say is as in the first run."""
+    """Take flags that a resumed command does not give from the first run."""
     kept = ledger.options()
     for name in RECALLED:
         if getattr(arguments, name) is None:
@@ -166,10 +174,10 @@ def _recall(arguments: argparse.Namespace, ledger: Ledger) -> None:
 
 @contextmanager
 def _held(out: Path) -> Iterator[None]:
-    """Within, no other batch writes to the folder.
+    """Keep other batches from writing to the folder during the `with` block.
 
     Raises:
-        UsageError: one does.
+        UsageError: another batch does.
         OutputError: the folder cannot be written.
     """
     from nanoocr.train.lock import LOCK, give_back, take, touch
@@ -254,7 +262,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 
 def _options(settings: Settings) -> dict[str, Any]:
-    """What the texts and the files hang on, which a resumed batch must not change."""
+    """The settings on which texts and files depend, and which a resumed batch must not change."""
     kept = {name: getattr(settings, name) for name in ("model_name", "version", "prompt", "max_tokens")}
     chosen = {name: getattr(settings.choice, name) for name in ("mode", "min_confidence", "dtype")}
     return {**kept, **chosen, "format": ",".join(settings.formats)}
@@ -280,7 +288,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
 
 
 def _share_of_threads(processors: int, workers: int) -> int:
-    """Threads of each worker; beside other work two threads wait for each other, and one alone does not."""
+    """Threads of each worker. Beside other work two threads wait for each other; a single one does not."""
     if os.environ.get("OMP_NUM_THREADS", "").isdecimal():
         return max(1, int(os.environ["OMP_NUM_THREADS"]))
     idle = processors - round(os.getloadavg()[0]) if hasattr(os, "getloadavg") else processors

@@ -1,6 +1,6 @@
-"""What `nanoocr batch` is asked to read: files, folders, patterns, lists, archives, tables, remote systems.
+"""The inputs of `nanoocr batch`: files, folders, patterns, lists, archives, tables, remote systems.
 
-Everything becomes documents of the ledger, one after another, so that a list may be as long as it likes.
+They are turned into documents of the ledger one by one, so a list may be of any length.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from nanoocr.errors import UsageError
 def documents(
     inputs: Sequence[str], listed: str | None, known: Mapping[str, str], quiet: bool
 ) -> Iterator[Found]:
-    """Every document that the inputs and the list name and the ledger does not know, once.
+    """Yield, once each, the documents that inputs and list name and the ledger does not know.
 
     Args:
-        listed: file with an input a line, `-` for stdin.
-        known: the stem of each document of the ledger by its place.
+            listed: file with one input a line, `-` for stdin.
+            known: maps the place of each document in the ledger to its stem.
 
     Raises:
-        UsageError: the list cannot be read, a pattern fits nothing, or a remote system does not answer.
+        UsageError: the list cannot be read, a pattern matches nothing, or a remote system does not answer.
     """
     names = [*inputs, *_lines(listed)]
     if listed is not None and not names:
@@ -39,14 +39,14 @@ def documents(
 
 
 def _lines(name: str | None) -> list[str]:
-    """The lines of a list that are not empty."""
+    """The lines of a list, without empty ones."""
     if name is None:
         return []
     try:
         text = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
     except OSError as error:
         raise UsageError(f"--list={name} cannot be read: {error.strerror}") from error
-    # Not splitlines, which also cuts at bytes that a file's name may hold.
+    # Not splitlines, which also splits at bytes that may occur in file names.
     lines = (line.removesuffix(b"\r") for line in text.split(b"\n"))
     return [os.fsdecode(line) for line in lines if line.strip()]
 
@@ -62,7 +62,7 @@ def _found(names: Sequence[str], quiet: bool) -> Iterator[Found]:
 
 
 def _expanded(names: Iterable[str]) -> Iterator[str]:
-    """Patterns replaced by what they fit; a name that exists is no pattern, whatever is in it."""
+    """Replace patterns by the files that they match. A name that exists is never taken for a pattern."""
     for name in names:
         if "://" in name or os.path.exists(name) or not glob.has_magic(name):
             yield name
@@ -74,7 +74,7 @@ def _expanded(names: Iterable[str]) -> Iterator[str]:
 
 
 def _files(names: Sequence[str], quiet: bool) -> Iterator[Found]:
-    """Files by name and what is in folders."""
+    """Yield the named files, and the files in named folders."""
     if "-" in names:
         raise UsageError("a batch reads no picture from stdin: write --list=- for a list of files")
     inputs = find_inputs(names, CONTAINERS)

@@ -1,4 +1,4 @@
-"""`nanoocr finetune DATA --out=MODEL`: a model that reads your own pages better, or a reason why not."""
+"""`nanoocr finetune DATA --out=MODEL`: makes a model that reads your pages better, or says why it cannot."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ FINETUNE_HELP = """\
 DATA is a folder or file: pictures or PDFs with a .txt or .md beside each, PAGE-XML, ALTO or hOCR beside their
 pictures, Label Studio's OCR export, chat rows (.jsonl), Parquet in FineVision's schema, HDF5 pages with
 boxes, or line crops (NAME.gt.txt beside NAME.png, or a .tsv of pictures and texts). Part of the documents is
-held out and read before and after; MODEL gets the tuned weights where they read better, else those of the
-base model, and a report. The same command goes on where it was stopped. Exit codes: 10 not better, 11 texts
-that do not belong to their pictures.
+held out, and read before and after. If the tuned weights read better, MODEL gets them; else it gets those of
+the base model. It also gets a report. The same command continues a stopped run. Exit code 10 means that the
+tuned weights are not better, and 11 that texts do not belong to their pictures.
 """
 
 
 def add_finetune_flags(parser: Parser) -> None:
-    """The flags of `nanoocr finetune`; those of the training scripts have their names here."""
+    """Add the flags of `nanoocr finetune`; flags of the training scripts keep their names."""
     add: Any = parser.add_argument
     add("data", metavar="DATA", help="folder or file of documents with texts")
     add("--out", metavar="MODEL", required=True, help="the model folder to write; MODEL.work holds the run")
     add("--model", metavar="DIR", default="", help="model folder to start from (default: the package's)")
     add("--steps", metavar="N", type=int, default=0, help="optimiser steps (default: by the amount of data)")
-    add("--batch_size", "--batch-size", metavar="N", type=int, default=32, help="lines of a step")
+    add("--batch_size", "--batch-size", metavar="N", type=int, default=32, help="lines per step")
     add("--lr", metavar="X", type=float, default=3e-4, help="AdamW's learning rate (default: %(default)s)")
     add(
         "--muon_lr",
@@ -34,7 +34,7 @@ def add_finetune_flags(parser: Parser) -> None:
         metavar="X",
         type=float,
         default=1.2e-3,
-        help="Muon's (default: %(default)s)",
+        help="Muon's learning rate (default: %(default)s)",
     )
     add(
         "--trained",
@@ -48,8 +48,14 @@ def add_finetune_flags(parser: Parser) -> None:
         metavar="X",
         type=float,
         default=0.0,
-        help="of the loss that names letters, for data with boxes of words (default: %(default)s)",
+        help="weight of the loss that names letters, for data with boxes of words (default: %(default)s)",
     )
+    _add_measuring_flags(parser)
+
+
+def _add_measuring_flags(parser: Parser) -> None:
+    """Add the flags that say what is held out and measured, on which machine, and what is accepted."""
+    add: Any = parser.add_argument
     add("--drawn", metavar="P", type=float, default=0.5, help="share of drawn lines (default: %(default)s)")
     add(
         "--hold_out",
@@ -57,31 +63,40 @@ def add_finetune_flags(parser: Parser) -> None:
         metavar="P",
         type=float,
         default=0.2,
-        help="share of the documents that measure",
+        help="share of the documents held out for measuring",
     )
     add("--average", metavar="P", type=float, default=0.97, help="decay of the averaged weights")
     add(
-        "--patience", metavar="N", type=int, default=4, help="validations without a better one until it stops"
+        "--patience",
+        metavar="N",
+        type=int,
+        default=4,
+        help="stop after this many validations without a better one",
     )
     add(
         "--eval_every", "--eval-every", metavar="N", type=int, default=0, help="steps between two validations"
     )
-    add("--eval_drawn", "--eval-drawn", metavar="N", type=int, default=400, help="drawn lines that measure")
-    add("--seed", metavar="N", type=int, default=0, help="of split and data")
+    add("--eval_drawn", "--eval-drawn", metavar="N", type=int, default=400, help="drawn lines for measuring")
+    add("--seed", metavar="N", type=int, default=0, help="seeds the split and the data")
     add(
         "--threads", metavar="N", type=int, default=0, help="processors to use (default: those that are free)"
     )
     add("--device", metavar="NAME", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
     add("--dtype", metavar="NAME", default="auto", help="auto, float32 or bfloat16 (default: auto)")
-    add("--accept_worse", "--accept-worse", action="store_true", help="take the tuned weights in any case")
+    add(
+        "--accept_worse",
+        "--accept-worse",
+        action="store_true",
+        help="keep the tuned weights even if they read worse",
+    )
     add(
         "--accept_doubtful", "--accept-doubtful", action="store_true",
-        help="train on the rest where many texts do not belong to their pictures",
+        help="train on the rest even if many texts do not belong to their pictures",
     )  # fmt: skip
 
 
 def finetune_command(arguments: argparse.Namespace) -> int:
-    """Tune, and print before and after."""
+    """Tune, and print the scores before and after."""
     from nanoocr.cli.output import opened, write
     from nanoocr.finetune.plan import FinetuneConfig
     from nanoocr.finetune.run import finetune

@@ -1,4 +1,4 @@
-"""The flags of `nanoocr read`, and what is said of words that are no command and no flag."""
+"""The flags of `nanoocr read`, and the messages about words that are no command and no flag."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 READ_HELP = """\
 Text goes to stdout. One input gives its text alone; several inputs, or a folder, give a line
 "==> name <==" before each text. Pages of one PDF or TIFF are separated by a form feed. In a folder, every
-file that holds a picture or a PDF is read, whatever it is called. Messages go to stderr.
+file that contains a picture or a PDF is read, whatever its name is. Messages go to stderr.
 """
 
 MODEL_HELP = "model folder, or a run's folder for its newest step (default: the package's)"
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose complaints are one sentence, like all others here."""
+    """An argparse parser whose errors are one sentence, like all others here."""
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError with the message."""
@@ -33,7 +33,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def refuse_unknown_command(argv: Sequence[str], commands: Mapping[str, Parser]) -> None:
-    """Raises UsageError where the first word is no command, and names the one that was meant."""
+    """Raise UsageError if the first word is no command, and suggest the nearest one."""
     if not argv or argv[0].startswith("-") or argv[0] in commands:
         return
     word = argv[0]
@@ -44,19 +44,30 @@ def refuse_unknown_command(argv: Sequence[str], commands: Mapping[str, Parser]) 
 
 
 def refuse_unknown_flags(unknown: Sequence[str], parser: Parser) -> None:
-    """Raises UsageError where words are left over, and names the flag that was meant by the first."""
+    """Raise UsageError if words are left over, and suggest the nearest flag for the first of them."""
     if not unknown:
         return
     word = unknown[0].partition("=")[0]
-    flags = [flag for action in parser._actions for flag in action.option_strings]  # no public way
-    meant = nearest(word, flags)
+    meant = nearest(word, flags_of(parser))
     hint = f"did you mean {meant}? " if meant else ""
     kind = "flag" if word.startswith("-") else "word"
     raise UsageError(f"unknown {kind} {' '.join(unknown)}: {hint}(see {parser.prog} --help)")
 
 
+def mistyped_flags(argv: Sequence[str], parser: Parser) -> list[str]:
+    """Words such as --nmae=value that look like flags, but are none of the parser's; none come after `--`."""
+    words = argv[: argv.index("--")] if "--" in argv else argv
+    known = flags_of(parser)
+    return [word for word in words if word.startswith("--") and word.partition("=")[0] not in known]
+
+
+def flags_of(parser: Parser) -> list[str]:
+    """Every flag of a parser. argparse has no public list of them."""
+    return [flag for action in parser._actions for flag in action.option_strings]
+
+
 def refuse_empty_values(argv: Sequence[str]) -> None:
-    """Raises UsageError for `--flag=--`, which argparse turns into an empty list and not into a text."""
+    """Raise UsageError for `--flag=--`, which argparse turns into an empty list instead of a text."""
     for word in argv:
         if word == "--":
             return
@@ -65,14 +76,14 @@ def refuse_empty_values(argv: Sequence[str]) -> None:
 
 
 def model_path(text: str) -> Path:
-    """A model folder that is named; the empty name would be the folder one stands in."""
+    """Parse the name of a model folder. An empty name is refused: it would mean the current folder."""
     if not text:
         raise argparse.ArgumentTypeError("the name is empty: name a model folder, or leave the flag out")
     return Path(text)
 
 
 def add_read_flags(read: Parser) -> None:
-    """The flags of `nanoocr read`."""
+    """Add the flags of `nanoocr read`."""
     read.add_argument(
         "files", nargs="+", metavar="FILE", help="picture, PDF, folder (with its folders), or - for stdin"
     )
@@ -80,9 +91,12 @@ def add_read_flags(read: Parser) -> None:
     add_model_flags(read)
     _add_speed_flags(read)
     read.add_argument(
-        "--pages", metavar="LIST", default="1-end", help="pages of PDFs and TIFFs, from 1, as in 1-3,7,end"
+        "--pages",
+        metavar="LIST",
+        default="1-end",
+        help="pages of PDFs and TIFFs to read, counted from 1, as in 1-3,7,end",
     )
-    read.add_argument("-q", "--quiet", action="store_true", help="say nothing on stderr but errors")
+    read.add_argument("-q", "--quiet", action="store_true", help="print nothing on stderr except errors")
 
 
 def _add_output_flags(read: Parser) -> None:
@@ -108,16 +122,18 @@ def _add_output_flags(read: Parser) -> None:
     read.add_argument(
         "--overlay",
         metavar="DIR",
-        help="also draw what was read on each page, as a PNG in this folder: see what went wrong",
+        help="also write each page with its reading drawn on it, as a PNG in this folder",
     )
 
 
 def add_model_flags(read: Parser) -> None:
-    """The flags that texts hang on, the same for whatever reads; see `reader_choice`."""
+    """Add the flags on which texts depend, the same for every command that reads; see `reader_choice`."""
     read.add_argument(
         "--model", metavar="DIR", type=model_path, help="model or run folder (default: the package's)"
     )
-    read.add_argument("--prompt", metavar="TEXT", help="what to ask (default: what its training asked)")
+    read.add_argument(
+        "--prompt", metavar="TEXT", help="the question (default: the one that the model was trained with)"
+    )
     read.add_argument(
         "--mode",
         metavar="NAME",
@@ -129,15 +145,15 @@ def add_model_flags(read: Parser) -> None:
         "--min-confidence",
         metavar="P",
         type=share,
-        help="leave out what the model is less sure of, from 0 (nothing) to 1; for --mode=lines "
-        "(default: what was best on pages made for measuring)",
+        help="leave out text with less confidence, from 0 (leave out nothing) to 1; for --mode=lines "
+        "(default: the value that did best on drawn pages)",
     )
     read.add_argument(
         "--max_tokens",
         "--max-tokens",
         metavar="N",
         type=positive,
-        help="most tokens of a page, or of a line with --mode=lines (default: what fits the model)",
+        help="most tokens of a page, or with --mode=lines of a line (default: what fits the model)",
     )
     read.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: cuda if there is one)")
     read.add_argument(
@@ -155,18 +171,18 @@ def _add_speed_flags(read: Parser) -> None:
         metavar="N",
         type=positive,
         default=32,
-        help="how many pages are read together with --mode=view (default: %(default)s)",
+        help="pages that are read together with --mode=view (default: %(default)s)",
     )
     read.add_argument(
         "--threads",
         metavar="N",
         type=positive,
-        help="processors to use (default: those that have nothing to do, or OMP_NUM_THREADS)",
+        help="processors to use (default: OMP_NUM_THREADS, or the idle ones)",
     )
 
 
 def reader_choice(arguments: argparse.Namespace, max_batch: int) -> ReaderChoice:
-    """The reader that `add_model_flags` names; `max_batch` pages are read together."""
+    """The reader that the flags of `add_model_flags` describe; it reads `max_batch` pages together."""
     from nanoocr.inference.reader import ReaderChoice
 
     return ReaderChoice(
@@ -180,7 +196,7 @@ def reader_choice(arguments: argparse.Namespace, max_batch: int) -> ReaderChoice
 
 
 def positive(text: str) -> int:
-    """A flag's whole number above 0."""
+    """Parse a whole number above 0."""
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
@@ -188,11 +204,11 @@ def positive(text: str) -> int:
 
 
 def share(text: str) -> float:
-    """A flag's number from 0 to 1."""
+    """Parse a number from 0 to 1."""
     try:
         number = float(text)
     except ValueError:
         number = -1.0
-    if not 0 <= number <= 1:  # also what is no number at all (nan)
+    if not 0 <= number <= 1:  # nan fails the comparison too
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1, as in --min_confidence=0.8")
     return number

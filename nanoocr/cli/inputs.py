@@ -1,7 +1,7 @@
-"""What `nanoocr read` is asked to read: files by name, folders by what is in them, stdin.
+"""The inputs of `nanoocr read`: files by name, folders by their contents, stdin.
 
-A file that is named outright is always tried. In a folder the first bytes of each file say whether it can be
-read; what cannot is told in one line.
+A file that is named is always tried. In a folder the first bytes of each file show whether it can be read,
+and one line reports the others.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from pathlib import Path, PurePath
 from nanoocr.errors import PictureError, UsageError
 from nanoocr.folders import files_below, is_document
 
-STDIN = PurePath("stdin")  # what files of results are called that have no name to follow
-NAMED = 6  # of the files that are left out, in the line that tells of them
+STDIN = PurePath("stdin")  # stands in for a file name when results of stdin are named
+NAMED = 6  # the line about files that are left out names this many
 
 
 @dataclass(frozen=True)
 class Input:
-    """One file to read, by path or (stdin) by content; or why there is none.
+    """One file to read, by path or (for stdin) by content; or the reason why there is none.
 
-    `name` is what messages and results call it. `place` says where its results go in an output folder: it is
-    the path below the folder that was named, so a tree of scans gives the same tree of texts.
+    Messages and results call it `name`. `place` is where its results go in an output folder: its path below
+    the named folder, so that a tree of scans becomes the same tree of texts.
     """
 
     name: str
@@ -34,13 +34,13 @@ class Input:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What to read, in order, and the files of folders that hold nothing readable."""
+    """The files to read, in order, and the files in folders that cannot be read."""
 
     files: list[Input] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
     def told(self) -> str | None:
-        """The line about what is left out, None where nothing is."""
+        """The line about files that are left out; None where there are none."""
         count = len(self.left_out)
         if not count:
             return None
@@ -49,12 +49,12 @@ class Inputs:
 
 
 def find_inputs(names: Sequence[str], endings: tuple[str, ...] = ()) -> Inputs:
-    """Files in the order named, folders replaced by what is in them, in the order in which people count.
+    """Find the files in the order named. Folders are replaced by their files in natural order (2 before 10).
 
-    `endings` are of names that the caller can read beside pictures and PDFs.
+    `endings` are name endings that the caller can read besides pictures and PDFs.
 
     Raises:
-        UsageError: `-` is named twice; stdin can be read once.
+        UsageError: `-` is named twice, but stdin can be read only once.
     """
     if names.count("-") > 1:
         raise UsageError("- (stdin) is named twice, but it can be read only once")
@@ -71,7 +71,7 @@ def find_inputs(names: Sequence[str], endings: tuple[str, ...] = ()) -> Inputs:
 
 
 def _search(folder: Path, found: Inputs, endings: tuple[str, ...]) -> None:
-    """Add what lies below a folder; hidden files and folders are left out, links followed once."""
+    """Add the files below a folder. Hidden files and folders are left out, and links are followed once."""
     paths, failed = files_below(folder)
     readable, others = 0, []
     for path in paths:
@@ -92,5 +92,5 @@ def _search(folder: Path, found: Inputs, endings: tuple[str, ...]) -> None:
 
 
 def shown(name: str) -> str:
-    """A file name as valid UTF-8, which file systems do not promise."""
+    """A file name as valid UTF-8, which file systems do not guarantee."""
     return os.fsencode(name).decode("utf-8", "replace")

@@ -1,9 +1,9 @@
-"""The command `nanoocr`: read pictures (read.py), show, tune and push a model, take in and give out weights.
+"""The command `nanoocr`: dispatches to the subcommands, and holds info, convert and export.
 
-Results on stdout, everything else on stderr. Exit codes: 0 all read, 2 wrong usage, 3 nothing could be read,
-4 model unusable, 5 some inputs failed and the others were read, 6 output not writable, 10 a fine-tuned model
-that is not better, 11 texts that do not belong to their pictures, 130 interrupted.
-Heavy imports stand inside the commands, so that --help and a mistyped flag answer at once.
+Results go to stdout, everything else to stderr. Exit codes: 0 everything was read, 2 wrong usage, 3 nothing
+could be read, 4 the model is unusable, 5 some inputs failed and the others were read, 6 the output cannot be
+written, 10 a fine-tuned model is not better, 11 texts do not belong to their pictures, 130 interrupted. Heavy
+imports stand inside the commands, so that --help and mistyped flags are answered at once.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from nanoocr.cli.flags import (
     READ_HELP,
     Parser,
     add_read_flags,
+    mistyped_flags,
     model_path,
     refuse_empty_values,
     refuse_unknown_command,
@@ -36,12 +37,13 @@ from nanoocr.commandline import run
 
 CONVERT_HELP = """\
 SRC is a hub name OWNER/NAME@REVISION (without a revision: the commit pinned in nanoocr/pretrained/files.py,
-or else main), a folder, or a file. What no source brings is fresh. Every key of a source is loaded or known
-to be useless; anything else ends the conversion.
+or else main), a folder, or a file. Parts that no source has are fresh. Every key of a source must be loaded
+or known to be useless; anything else ends the conversion.
 """
 
 
-COLLECT_AFTER = 50_000  # new objects between two looks for garbage; Python's 700 to 2,000 suit small programs
+# new objects between two garbage collections; Python's default of 700 to 2,000 suits small programs
+COLLECT_AFTER = 50_000
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,13 +53,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def spare_collector() -> None:
-    """Let Python's garbage collector look less often while torch is imported, and not at all at the end.
+    """Make Python collect garbage less often while torch is imported, and not at all at the end.
 
-    torch brings some 300,000 objects that live as long as the process. To look through them again and again
-    was a third of the processor time of `nanoocr read` of one picture, and most of that at the very end.
+    torch creates some 300,000 objects that live as long as the process. Scanning them again and again took a
+    third of the processor time of `nanoocr read` for one picture, most of it at the very end.
     """
     gc.set_threshold(max(COLLECT_AFTER, gc.get_threshold()[0]), *gc.get_threshold()[1:])
-    atexit.register(gc.freeze)  # what is frozen is not looked through when the interpreter ends
+    atexit.register(gc.freeze)  # the collector skips frozen objects when the interpreter ends
 
 
 def _main(argv: list[str] | None) -> int:
@@ -65,6 +67,9 @@ def _main(argv: list[str] | None) -> int:
     parser, commands = _parser()
     refuse_unknown_command(argv, commands)
     refuse_empty_values(argv)
+    if argv and argv[0] in commands:
+        # Before parsing: argparse would say that a required flag is missing, where somebody mistyped it.
+        refuse_unknown_flags(mistyped_flags(argv[1:], commands[argv[0]]), commands[argv[0]])
     arguments, unknown = parser.parse_known_args(argv)
     refuse_unknown_flags(unknown, commands[arguments.name])
     return arguments.command(arguments)
@@ -75,14 +80,14 @@ def _main(argv: list[str] | None) -> int:
 
 
 def _parser() -> tuple[Parser, dict[str, Parser]]:
-    """The parser of everything, and that of each command by its name."""
+    """Build the parser of everything; also returns the parser of each command by name."""
     parser = Parser(prog="nanoocr", description="Read text from pictures.", allow_abbrev=False)
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     parsers = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser, dest="name")
     commands: dict[str, Parser] = {}
 
     def add(name: str, command: Callable[[argparse.Namespace], int], about: str, more: str = "") -> Parser:
-        """A subcommand: `about` stands in the list of all, `more` in its own help."""
+        """Add a subcommand. `about` is its line in the list of all, `more` stands in its own help."""
         added = parsers.add_parser(name, help=about, description=more or None, allow_abbrev=False)
         added.set_defaults(command=command)
         commands[name] = added
@@ -111,7 +116,7 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
         "--out",
         metavar="DIR",
         required=True,
-        help="gets gpt/ (transformers) and encoder/ (DeepSeek-OCR keys)",
+        help="folder for gpt/ (transformers) and encoder/ (DeepSeek-OCR keys)",
     )
     return parser, commands
 
@@ -142,14 +147,16 @@ def _add_convert_flags(convert: Parser) -> None:
     convert.add_argument(
         "--tokenizer", metavar="FILE", default="", help="tokenizer.json of ours or nanochat's tokenizer.pkl"
     )
-    convert.add_argument("--seed", metavar="N", type=int, default=0, help="of the weights no source brings")
+    convert.add_argument(
+        "--seed", metavar="N", type=int, default=0, help="seeds the weights that no source has"
+    )
     convert.add_argument(
         "--verify", action="store_true", help="refuse a GPT that does not know English; print what it says"
     )
 
 
 class _Version(argparse.Action):
-    """Looks the version up only when asked: that is not free."""
+    """Looks the version up only when it is asked for, because that takes time."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from importlib.metadata import version
@@ -217,7 +224,7 @@ def model_facts(folder: Path | None) -> dict[str, Any]:
 
 
 def convert_command(arguments: argparse.Namespace) -> int:
-    """Others' weights as a model folder; says what was loaded, what is new and what was dropped."""
+    """Turn others' weights into a model folder, and report what was loaded, is new, or was dropped."""
     from nanoocr.pretrained.convert import Sources, convert
 
     sources = Sources(
@@ -243,7 +250,7 @@ def convert_command(arguments: argparse.Namespace) -> int:
 
 
 def export_command(arguments: argparse.Namespace) -> int:
-    """A model folder as a transformers folder and a DeepSeek-OCR encoder."""
+    """Write a model folder as a transformers folder and a DeepSeek-OCR encoder."""
     from nanoocr.inference.reader import default_model_folder
     from nanoocr.pretrained.convert import export
 

@@ -1,8 +1,8 @@
 """An engine for OCRmyPDF 17: `ocrmypdf --ocr-engine nanoocr scan.pdf searchable.pdf`.
 
-OCRmyPDF finds this module by its entry point and asks for the engine several times a page, so nothing heavy
-is imported before the first picture is read, and one model serves the whole process. Other engines stay what
-they were: the plugin answers only to its own name, and to `auto` where tesseract is not installed.
+OCRmyPDF finds this module by its entry point and asks for the engine several times a page. So nothing heavy
+is imported before the first picture is read, and one model serves the whole process. Other engines stay as
+they are: the plugin answers only to its own name, and to `auto` where tesseract is not installed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -39,70 +38,83 @@ if TYPE_CHECKING:
 NAME = "nanoocr"
 TESSERACT_PLUGIN = "ocrmypdf.builtin_plugins.tesseract_ocr"
 SURE, UNSURE = 15.0, 0.0  # OCRmyPDF turns a page from 14 on; its scale has no unit
-LEANING = (
-    3.0  # degrees; one PDF reader tears the letters of leaning lines apart, so smaller leans are not told
-)
-GAP = 0.1  # of the line's height, left free between words: OCRmyPDF's own blanks do not reach every reader
+# Smaller leans, in degrees, are not passed on: one PDF reader tears the letters of leaning lines apart.
+LEANING = 3.0
+# This share of the line's height stays free between words: OCRmyPDF's own blanks do not reach every reader.
+GAP = 0.1
 UPRIGHT_LEAN = 15.0  # degrees; a line that leans more says nothing about how the sheet lay in the scanner
 DEFAULT_DPI = 72.0
 
 log = logging.getLogger(__name__)
-_loading = threading.Lock()
-_at_work: set[int] = set()  # the threads that read a page now, or wait for the model
 
 
-@cache
-def _load() -> tuple[Reader, int]:
-    """The one model of this process, and how many torch threads it may use (0: what the user has said)."""
-    from nanoocr import Reader
-    from nanoocr.machine import choose_threads
+class SharedModel:
+    """One model for all pages of a process, and the threads that use it now.
 
-    threads = choose_threads()
-    reader = Reader()
-    gc.freeze()  # else the collector looks through all of torch again and again
-    return reader, threads
-
-
-@contextmanager
-def _shared_reader() -> Iterator[Reader]:
-    """The model for a page, beside other pages: reading changes nothing in it, so they may share it.
-
-    Pages that are read at once get a part of the processors each. Two torch threads on one page wait for each
-    other so often that two pages with one thread each take a quarter less of the processor.
+    Reading changes nothing in a model, so pages that are read at the same time may share it.
     """
-    from nanoocr.machine import use_threads
 
-    _at_work.add(threading.get_ident())
-    try:
-        with _loading:
-            reader, threads = _load()
-        use_threads(threads and max(1, threads // len(_at_work)))
-        yield reader
-    finally:
-        _at_work.discard(threading.get_ident())
+    def __init__(self) -> None:
+        self._loading = threading.Lock()
+        self._loaded: tuple[Reader, int] | None = None
+        self.threads_at_work: set[int] = set()
+
+    def load(self) -> tuple[Reader, int]:
+        """The model, loaded once, and how many torch threads it may use (0 means torch's choice)."""
+        from nanoocr import Reader
+        from nanoocr.machine import choose_threads
+
+        with self._loading:
+            if self._loaded is None:
+                threads = choose_threads()  # before the model is there: it looks at the machine's load
+                self._loaded = Reader(), threads
+                gc.freeze()  # without this the garbage collector scans all of torch again and again
+            return self._loaded
+
+    @contextmanager
+    def for_a_page(self) -> Iterator[Reader]:
+        """The model for one page, with this page's part of the processors.
+
+        Two torch threads on one page wait for each other so often that two pages with one thread each take a
+        quarter less processor time.
+        """
+        from nanoocr.machine import use_threads
+
+        self.threads_at_work.add(threading.get_ident())
+        try:
+            reader, threads = self.load()
+            use_threads(threads and max(1, threads // len(self.threads_at_work)))
+            yield reader
+        finally:
+            self.threads_at_work.discard(threading.get_ident())
 
 
-def read_for_ocrmypdf(picture: Path) -> PageLike:
-    """The page in a picture file, read by the one model of this process.
+# In a worker process OCRmyPDF makes engines, and even its plugin manager, anew for every page. Only this
+# module lasts as long as the process, so it keeps the model.
+MODEL = SharedModel()
+
+
+def read_for_ocrmypdf(picture: Path, model: SharedModel = MODEL) -> PageLike:
+    """Read the page in a picture file.
 
     Raises:
         NanoOCRError: the picture cannot be read, or there is no model.
     """
-    with _shared_reader() as reader:
+    with model.for_a_page() as reader:
         pages: Any = reader.read(picture)
     page: PageLike = pages[0] if isinstance(pages, list) else pages
     return page
 
 
-def find_lines_for_ocrmypdf(picture: Path) -> PageLike:
-    """Where the page's lines are and how it is turned, without their text, which is most of the work.
+def find_lines_for_ocrmypdf(picture: Path, model: SharedModel = MODEL) -> PageLike:
+    """Find the lines of a page and its rotation, without reading the text, which is most of the work.
 
     Raises:
         NanoOCRError: the picture cannot be read, or there is no model.
     """
     from nanoocr.pictures import open_image
 
-    with _shared_reader() as reader:
+    with model.for_a_page() as reader:
         image = open_image(picture)
         if not reader.by_lines:
             return TextPage(picture.name, 1, image.width, image.height)
@@ -111,7 +123,7 @@ def find_lines_for_ocrmypdf(picture: Path) -> PageLike:
         Line("", line.quad, block=line.block, baseline=(line.baseline[0], line.baseline[-1]))
         for line in layout.lines
     )
-    turns = -layout.upright.quarter_turns % 4  # the finder counts anticlockwise
+    turns = -layout.upright.quarter_turns % 4  # the finder counts counter-clockwise
     return TextPage(picture.name, 1, image.width, image.height, lines, quarter_turns=turns)
 
 
@@ -120,20 +132,20 @@ def find_lines_for_ocrmypdf(picture: Path) -> PageLike:
 
 
 def has_tesseract() -> bool:
-    """Whether the program is installed, without which OCRmyPDF's own engine refuses every run."""
+    """Whether tesseract is installed. Without it OCRmyPDF's own engine refuses every run."""
     return shutil.which("tesseract") is not None
 
 
 @hookimpl
 def initialize(plugin_manager: Any) -> None:
-    """Where tesseract is absent, take out the plugin that would stop the run because of that."""
+    """Remove tesseract's plugin where tesseract is absent, because it would stop the run."""
     if not has_tesseract():
         plugin_manager.set_blocked(TESSERACT_PLUGIN)
 
 
 @hookimpl
 def add_options(parser: ArgumentParser) -> None:
-    """Allow `--ocr-engine nanoocr`, and keep tesseract's options known where its plugin was taken out."""
+    """Allow `--ocr-engine nanoocr`, and define tesseract's options where its plugin was removed."""
     for action in parser._actions:  # argparse has no public way to find an option
         if "--ocr-engine" in action.option_strings and action.choices is not None:
             action.choices = [*action.choices, NAME]
@@ -144,7 +156,7 @@ def add_options(parser: ArgumentParser) -> None:
 
 @hookimpl
 def register_options() -> dict[str, type[BaseModel]]:
-    """OCRmyPDF's core asks for tesseract's options by name, whoever does the reading."""
+    """Register tesseract's options, because OCRmyPDF's core asks for them whatever the engine."""
     return {} if has_tesseract() else {"tesseract": _tesseract_options()}
 
 
@@ -156,22 +168,22 @@ def _tesseract_options() -> Any:
 
 @hookimpl
 def check_options(options: Any) -> None:
-    """Refuse what cannot work before any page is rendered."""
+    """Refuse options that cannot work, before any page is rendered."""
     if getattr(options, "ocr_engine", "auto") == "tesseract" and not has_tesseract():
         raise MissingDependencyError("tesseract is not installed: choose --ocr-engine nanoocr")
 
 
 @hookimpl
 def get_ocr_engine(options: Any) -> OcrEngine | None:
-    """The engine, if the user has named it, or has named none and there is no other."""
-    chosen = getattr(options, "ocr_engine", "auto") if options is not None else "auto"
-    if chosen == NAME or (chosen == "auto" and not has_tesseract()):
+    """The engine, if the user named it, or named none and there is no other."""
+    named = getattr(options, "ocr_engine", "auto") if options is not None else "auto"
+    if named == NAME or (named == "auto" and not has_tesseract()):
         return NanoocrEngine()
     return None
 
 
 class NanoocrEngine(OcrEngine):
-    """What OCRmyPDF asks of an engine. It holds nothing, because it is made anew all the time."""
+    """The engine as OCRmyPDF wants it. It has no state, because OCRmyPDF makes it anew all the time."""
 
     @staticmethod
     def version() -> str:
@@ -193,12 +205,12 @@ class NanoocrEngine(OcrEngine):
 
     @staticmethod
     def get_orientation(input_file: Path, options: Any) -> OrientationConfidence:
-        """The turn, in degrees, that sets the page upright; without lines it is given no confidence."""
+        """The rotation, in degrees, that sets the page upright; a page without lines gets no confidence."""
         page = _try(find_lines_for_ocrmypdf, input_file)
         if page.quarter_turns:
-            # Few pages are turned, and a picture without text may look so: only reading tells.
+            # Few pages are rotated, and a picture without text may look so. Only reading decides it.
             page = _read(input_file)
-        # OCRmyPDF counts the turn that sets the page upright counter-clockwise.
+        # OCRmyPDF counts the rotation that sets the page upright counter-clockwise.
         turns = -90 * page.quarter_turns % 360
         return OrientationConfidence(angle=turns, confidence=SURE if page.lines else UNSURE)
 
@@ -248,30 +260,30 @@ def _version() -> str:
 
 
 def _read(picture: Path) -> TextPage:
-    """The page, with the picture's own size and resolution; an empty one where it cannot be read."""
+    """Read the page at the picture's own size and resolution; it is empty where it cannot be read."""
     width, height, dpi = _measure(picture)
     page = clean(_try(read_for_ocrmypdf, picture)).page
     if not page.lines:
         return TextPage(page.file, 1, width, height, dpi=dpi, error=page.error, text=page.text)
-    # A huge picture is read at a smaller size, and has fewer dots to the inch then.
+    # A huge picture is read at a smaller size, and then has fewer dots per inch.
     return replace(page, page=1, dpi=dpi * page.width / width)
 
 
 def _try(work: Callable[[Path], PageLike], picture: Path) -> PageLike:
-    """What the work makes of a picture; an empty page where it fails.
+    """Apply `work` to a picture; returns an empty page where that fails.
 
-    OCRmyPDF gives up the whole document for an error on one page, so that is logged instead.
+    For an error on one page OCRmyPDF would give up the whole document, so the error is logged instead.
     """
     empty = TextPage(picture.name, 1, 0, 0)
     try:
         page = work(picture)
     except CheckpointError as error:
-        # No page can be read without a model: here the run has to end.
+        # Without a model no page can be read, so the run has to end here.
         raise MissingDependencyError(str(error)) from error
     except NanoOCRError as error:
         log.error("%s", error)
         return empty
-    except Exception:  # see above: any other error would cost all pages, too
+    except Exception:  # any other error would cost all pages too
         log.exception("%s could not be read, its page gets no text", picture.name)
         return empty
     if page.error is not None:
@@ -280,7 +292,7 @@ def _try(work: Callable[[Path], PageLike], picture: Path) -> PageLike:
 
 
 def _measure(picture: Path) -> tuple[int, int, float]:
-    """(width, height) in pixels and the resolution of a picture file, from its head alone."""
+    """(width, height) in pixels and the resolution of a picture file, from its header alone."""
     from PIL import Image
 
     with Image.open(picture) as image:
@@ -343,7 +355,7 @@ def _word_elements(line: Line, upright: bool) -> list[OcrElement]:
     for index, (word, box) in enumerate(zip(line.words, boxes, strict=True)):
         right = box.right
         if upright and index + 1 < len(boxes):
-            # At most a third of a word is given up for the gap.
+            # The gap takes at most a third of a word.
             free = boxes[index + 1].left - GAP * box.height
             right = max(min(right, free), box.right - box.width / 3)
         elements.append(

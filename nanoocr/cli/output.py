@@ -1,4 +1,4 @@
-"""Where the results of a command go: stdout or a file, each piece flushed as soon as it is there."""
+"""Writes the results of a command to stdout or a file, and flushes each piece at once."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from nanoocr.errors import OutputError
 
 @contextlib.contextmanager
 def opened(output: str) -> Iterator[TextIO]:
-    """The file for the results; opened before the work, so that a bad path costs no time.
+    """Open the file for the results, before the work, so that a bad path costs no time.
 
-    What an older run wrote stays in it until the first page arrives: see `empty`.
+    The results of an older run stay in it until the first page arrives: see `empty`.
     """
     if output == "-":
         if sys.stdout is None:
             raise OutputError("stdout cannot be written: it is closed")
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(encoding="utf-8")  # the texts are Unicode, whatever the locale
+            sys.stdout.reconfigure(encoding="utf-8")  # the texts are Unicode, whatever the locale is
         yield sys.stdout
         return
     try:
@@ -35,13 +35,13 @@ def opened(output: str) -> Iterator[TextIO]:
 
 
 def empty(out: TextIO, output: str) -> None:
-    """Drop what an older run wrote; stdout, a pipe or a device keeps what it has got."""
+    """Drop the results of an older run. stdout, a pipe or a device keeps what it received."""
     if output != "-" and stat.S_ISREG(os.fstat(out.fileno()).st_mode):
         out.truncate(0)
 
 
 def write(out: TextIO, text: str, output: str) -> None:
-    """Write and flush, so that what was read survives whatever comes next."""
+    """Write and flush, so that everything read so far survives a later failure."""
     try:
         out.write(text)
         out.flush()
@@ -49,7 +49,7 @@ def write(out: TextIO, text: str, output: str) -> None:
         raise
     except OSError as error:
         if output == "-":
-            # Python flushes stdout once more at exit; give it a sink.
+            # Python flushes stdout once more at exit, so it needs a sink.
             os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
         name = "stdout" if output == "-" else output
         raise OutputError(f"{name} cannot be written: {error.strerror}") from error

@@ -1,6 +1,6 @@
-"""The command `nanoocr read`: files in, their text out, and what went wrong on stderr.
+"""The command `nanoocr read`: prints the text of files, and reports problems on stderr.
 
-Heavy imports stand inside the functions, so that --help and a mistyped flag answer at once.
+Heavy imports stand inside the functions, so that --help and mistyped flags are answered at once.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ NOTHING_READ, SOME_FAILED = 3, 5
 
 @dataclass
 class Job:
-    """What is read, and how far the inputs are opened: that runs ahead of the reading, a batch at a time.
+    """The inputs, and how far they are opened: opening runs ahead of reading by a batch.
 
-    `waiting` holds, for each page that is opened and not yet read, the number of its input and, for an
-    overlay, its pixels. `ends` gets the number of pages up to the end of each input, once that is opened to
-    its end. `sources` is what the names of pages stand for.
+    `waiting` has an entry for each page that is opened and not yet read: the number of its input and, for an
+    overlay, its pixels. `ends` gets the number of pages up to the end of each input, once that input is
+    opened to its end. `sources` maps the names of pages to their files or contents.
     """
 
     inputs: list[Input]
@@ -50,7 +50,7 @@ class Job:
 
 
 def read_command(arguments: argparse.Namespace) -> int:
-    """Read everything, report as it comes, and say in the exit code how it went."""
+    """Read everything, report each page as it comes, and return the exit code."""
     from nanoocr.pages import parse_pages
 
     target = choose_target(arguments.format, arguments.json, arguments.output)
@@ -82,7 +82,7 @@ def read_command(arguments: argparse.Namespace) -> int:
 
 
 def _summary(counts: dict[str, int], quiet: bool) -> int:
-    """Say how many pages were read; returns the exit code."""
+    """Print how many pages were read; returns the exit code."""
     total = sum(counts.values())
     if total > 1 and not quiet:
         print(f"read {counts['read']} of {total} pages", file=sys.stderr)
@@ -92,12 +92,12 @@ def _summary(counts: dict[str, int], quiet: bool) -> int:
 
 
 def _read_pages(arguments: argparse.Namespace, job: Job) -> Iterator[Page]:
-    """The pages of all inputs, in order."""
+    """Yield the pages of all inputs, in order."""
     from nanoocr.inference.page import make_page
 
     pictures = _pictures(job)
     if not any(_may_be_readable(item) for item in job.inputs):
-        # No model is needed to say that there is nothing to read.
+        # If no input can be opened, the errors can be reported without loading a model.
         yield from (make_page(picture, None, 0.0) for picture in pictures)
         return
     reader = reader_choice(arguments, arguments.max_batch).load(arguments.threads)
@@ -105,7 +105,7 @@ def _read_pages(arguments: argparse.Namespace, job: Job) -> Iterator[Page]:
 
 
 def _pictures(job: Job) -> Iterator[Picture]:
-    """The pages of all inputs, opened as they are asked for."""
+    """Yield the pictures of all inputs, each opened when it is asked for."""
     count = 0
     for number, item in enumerate(job.inputs):
         for picture in _open(item, job):
@@ -121,7 +121,8 @@ def _open(item: Input, job: Job) -> Iterator[Picture]:
     if item.error is not None:
         return iter([Picture(item.name, 1, error=item.error)])
     if item.source is None:
-        job.sources[item.name] = _stdin()  # a PDF of the results shows it again
+        # A PDF of the results shows the picture again, so its source is kept.
+        job.sources[item.name] = _stdin()
     return open_source(job.sources[item.name], item.name, job.pages)
 
 
@@ -135,15 +136,16 @@ def _stdin() -> bytes:
 
     if sys.stdin is None:
         raise UsageError("- (stdin) cannot be read: it is closed")
-    return sys.stdin.buffer.read(MAX_BYTES + 1)  # one more than is allowed: not cut, but refused
+    # one byte more than allowed, so that a longer input is refused and not cut
+    return sys.stdin.buffer.read(MAX_BYTES + 1)
 
 
 # ---------------------------------------------------------------------------------------------------
-# What is said of a page
+# Reports about a page
 
 
 def _report(page: Page, quiet: bool, brief: bool) -> None:
-    """One line on stderr; `brief` leaves out the pages that went well, which the bar counts."""
+    """Print one line on stderr; `brief` leaves out pages that went well, because the bar counts them."""
     name = on_one_line(page.file if page.page == 1 else f"{page.file}, page {page.page}")
     if page.status == "error":
         print(on_one_line(f"error: {page.error}"), file=sys.stderr)
@@ -162,11 +164,11 @@ def _report(page: Page, quiet: bool, brief: bool) -> None:
 
 @contextlib.contextmanager
 def _bar(quiet: bool, total: int) -> Iterator[Progress | None]:
-    """A progress bar over the inputs where stderr is a terminal, else None."""
+    """A progress bar over the inputs if stderr is a terminal, else None."""
     if quiet or not sys.stderr.isatty():
         yield None
         return
-    from nanoocr.progress import make_bar  # rich takes a tenth of a second to load
+    from nanoocr.progress import make_bar  # importing rich takes a tenth of a second
 
     with make_bar(transient=True) as bar:
         bar.add_task("reading", total=total)
@@ -174,7 +176,7 @@ def _bar(quiet: bool, total: int) -> Iterator[Progress | None]:
 
 
 def _advance(bar: Progress | None, count: int, ends: list[int]) -> None:
-    """Show that `count` pages have been read: inputs are opened ahead of that, a batch at a time."""
+    """Show that `count` pages have been read. Inputs are opened ahead of that, by a batch."""
     if bar is not None:
         done = bisect_right(ends, count)
         bar.update(bar.task_ids[0], completed=done, description=f"reading, pages done: {count}")
@@ -182,7 +184,7 @@ def _advance(bar: Progress | None, count: int, ends: list[int]) -> None:
 
 @contextlib.contextmanager
 def _paused(bar: Progress | None) -> Iterator[None]:
-    """Take the bar off the terminal while text is printed: both may be the same screen."""
+    """Take the bar off the terminal while text is printed, since both may use the same screen."""
     if bar is not None:
         bar.stop()
     yield

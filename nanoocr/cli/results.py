@@ -1,4 +1,4 @@
-"""What `nanoocr read` makes of the pages: text or JSON as they come, one document, or a folder of files."""
+"""What `nanoocr read` writes: text or JSON page by page, one document, or a folder of files."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ class Target:
 
 
 class Results(Protocol):
-    """What takes the pages in order; `number` counts the inputs from 0."""
+    """Takes the pages in order. `number` counts the inputs from 0."""
 
     def add(self, page: Page, number: int) -> None:
         """Take the next page of input `number`."""
 
     def finish(self) -> None:
-        """Write what is still held back; no page comes after this."""
+        """Write everything that is still held back. No page comes after this."""
 
 
 def choose_target(formats: str | None, json_lines: bool, output: str) -> Target:
     """What --format, --json and --output mean together.
 
     Raises:
-        UsageError: they do not go together, or a format that there is not.
+        UsageError: they contradict each other, or there is no such format.
     """
     if json_lines and formats is not None:
         raise UsageError("--json gives JSON lines, so it goes without --format: leave one of them out")
@@ -55,7 +55,7 @@ def choose_target(formats: str | None, json_lines: bool, output: str) -> Target:
 
     for name in names:
         find_format(name)
-    # Several formats cannot share a file, so what does not exist yet is meant as a folder.
+    # Several formats cannot share a file, so an output that does not exist yet must be a folder.
     is_new = output != "-" and not Path(output).exists()
     if output.endswith("/") or Path(output).is_dir() or (len(names) > 1 and is_new):
         return Target(("json",) if json_lines else names, output, is_folder=True)
@@ -70,10 +70,10 @@ def choose_target(formats: str | None, json_lines: bool, output: str) -> Target:
 def open_results(
     target: Target, inputs: Sequence[Input], headed: bool, sources: Mapping[str, Path | bytes], quiet: bool
 ) -> Iterator[Results]:
-    """What takes the pages; a place that cannot be written is told before any work.
+    """Open the object that takes the pages. A place that cannot be written is reported before any work.
 
     Raises:
-        UsageError: the results would take the place of an input.
+        UsageError: the results would overwrite an input.
         OutputError: the file or folder cannot be written.
     """
     if target.is_folder:
@@ -93,17 +93,17 @@ def open_results(
 
 
 # ---------------------------------------------------------------------------------------------------
-# As they come
+# Page by page
 
 
 @dataclass
 class Stream:
-    """Text or JSON lines, each page as soon as it is read, so that an interruption loses nothing."""
+    """Text or JSON lines. Each page is written as soon as it is read, so an interruption loses nothing."""
 
     target: Target
     out: TextIO
     headed: bool
-    before: tuple[Page, int] | None = None  # the page that was written last
+    before: tuple[Page, int] | None = None  # the last written page and its input
     begun: bool = False
 
     def add(self, page: Page, number: int) -> None:
@@ -115,10 +115,10 @@ class Stream:
         write(self.out, text, self.target.output)
 
     def finish(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: every page is already written."""
 
     def _as_text(self, page: Page, number: int) -> str:
-        """The text of a page with what sets it apart from the page written before."""
+        """The text of a page, with a separator from the page written before."""
         if page.status == "error":
             return ""
         before, self.before = self.before, (page, number)
@@ -153,7 +153,7 @@ class Document:
             self._refuse_several()
 
     def finish(self) -> None:
-        """Write the document, unless no page could be read: then what an older run wrote stays."""
+        """Write the document. If no page could be read, the results of an older run stay."""
         from nanoocr.formats import merge_pdf, render, save
 
         (name,) = self.target.formats
@@ -184,7 +184,7 @@ class Document:
 
 @dataclass
 class Folder:
-    """Files for each input, called like it and written as soon as its last page is read."""
+    """Files for each input, named after it, and written as soon as its last page is read."""
 
     target: Target
     stems: Sequence[Path]
@@ -202,14 +202,14 @@ class Folder:
         make_folder(self.target.output)
 
     def add(self, page: Page, number: int) -> None:
-        """Keep one page, and write those of the input before, if this one begins another."""
+        """Keep one page. If it begins another input, write the pages of the input before."""
         if number != self.number:
             self.finish()
             self.number = number
         self.pages.append(page)
 
     def finish(self) -> None:
-        """Write the pages of the last input. One that could not be read at all gets no files."""
+        """Write the pages of the last input. An input that could not be read at all gets no files."""
         from nanoocr.formats import write_document
 
         pages, self.pages = self.pages, []
@@ -220,7 +220,7 @@ class Folder:
 
 @dataclass
 class Overlays:
-    """PNG files of the pages with what was read drawn on them."""
+    """PNG files of the pages, with the words that were read drawn on them."""
 
     folder: str
     stems: Sequence[Path]
@@ -229,7 +229,7 @@ class Overlays:
         make_folder(self.folder)
 
     def add(self, page: Page, number: int, image: Image.Image | None) -> None:
-        """Draw one page; one that could not be opened has no picture to draw on."""
+        """Draw one page. A page that could not be opened has no picture to draw on."""
         if image is None:
             return
         from nanoocr.formats import save
@@ -255,7 +255,7 @@ def name_stems(folder: str, inputs: Sequence[Input]) -> list[Path]:
 
 
 def make_folder(folder: str) -> None:
-    """Raises OutputError where the folder cannot be made."""
+    """Make the folder. Raises OutputError where that fails."""
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -263,7 +263,7 @@ def make_folder(folder: str) -> None:
 
 
 def refuse_overwriting(outputs: Iterable[str], inputs: Sequence[Input]) -> None:
-    """Raises UsageError where results would take the place of a picture, by whatever name."""
+    """Raise UsageError if results would overwrite an input, under whatever name."""
     names = {identity(item.source): item.name for item in reversed(inputs) if item.source is not None}
     for output in outputs:
         file = identity(Path(output))
@@ -272,15 +272,15 @@ def refuse_overwriting(outputs: Iterable[str], inputs: Sequence[Input]) -> None:
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """What tells a file from all others, whatever its path; None where there is none to be seen."""
+    """What identifies a file whatever its path is; None where there is no file to be seen."""
     try:
         status = path.stat()
-    except (OSError, ValueError):  # ValueError: a NUL byte in the path
+    except (OSError, ValueError):  # ValueError: the path holds a NUL byte
         return None
     return status.st_dev, status.st_ino
 
 
 def tell(notes: Sequence[str], quiet: bool) -> None:
-    """What was changed or left out in a file, a line each on stderr."""
+    """Print, one line each on stderr, what was changed or left out in a file."""
     for note in () if quiet else notes:
         print(f"note: {note}", file=sys.stderr)

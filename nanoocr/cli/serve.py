@@ -1,4 +1,4 @@
-"""The command `nanoocr serve`: a server of OpenAI's interface, and a web page to drop a picture on."""
+"""The command `nanoocr serve`: a server with OpenAI's interface, and a web page for dropping pictures."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from nanoocr.serve.process import Choice
 
 SERVE_HELP = """\
-Clients of OpenAI's interface read pictures with it: set their base_url to http://HOST:PORT/v1. A browser
-finds a page at http://HOST:PORT/. SIGTERM lets what is being read come to its end.
+Serves OpenAI's interface: set the base_url of a client to http://HOST:PORT/v1. A browser finds a page at
+http://HOST:PORT/. After SIGTERM the server finishes the requests that it is reading.
 """
 
 
 def add_serve_flags(serve: Parser) -> None:
-    """The flags of `nanoocr serve`."""
+    """Add the flags of `nanoocr serve`."""
     serve.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
     serve.add_argument("--port", metavar="N", type=positive, default=8000, help="(default: %(default)s)")
     serve.add_argument("--model", metavar="DIR", type=model_path, help=MODEL_HELP)
@@ -51,10 +51,10 @@ def add_serve_flags(serve: Parser) -> None:
         "address (default: no address is fetched)",
     )
     for name, default, what in (
-        ("max_body_mb", 64, "most MiB of a request"),
-        ("max_queue", 128, "requests inside at a time; more are told to come again"),
-        ("max_pages", 200, "most pages of a document"),
-        ("timeout_s", 600, "most seconds of a request"),
+        ("max_body_mb", 64, "accept requests up to this size in MiB"),
+        ("max_queue", 128, "accept this many requests at a time; others are told to come again"),
+        ("max_pages", 200, "accept documents up to this many pages"),
+        ("timeout_s", 600, "end a request after this many seconds"),
     ):
         serve.add_argument(
             f"--{name}",
@@ -70,7 +70,7 @@ def serve_command(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C.
 
     Raises:
-        UsageError: the extra `serve` is not installed, or the file of keys cannot be read or holds none.
+        UsageError: the extra `serve` is not installed, or the file of keys is unreadable or empty.
     """
     try:
         import uvicorn
@@ -99,7 +99,7 @@ def serve_command(arguments: argparse.Namespace) -> int:
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: object) -> None:
-            app.state.server.stopping = True  # who is connected already is told so
+            app.state.server.stopping = True  # tells clients that are already connected
             super().handle_exit(sig, frame)  # type: ignore[arg-type]
 
     config = uvicorn.Config(
@@ -139,7 +139,7 @@ def choice_of(arguments: argparse.Namespace) -> Choice:
 
 
 def refuse_taken(host: str, port: int) -> None:
-    """Raises UsageError for an address at which nobody can listen; uvicorn would end by a traceback."""
+    """Raise UsageError if nobody can listen at the address; uvicorn would end with a traceback."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.create_server((host, port), family=family):
@@ -150,10 +150,10 @@ def refuse_taken(host: str, port: int) -> None:
 
 
 def read_keys(path: Path) -> tuple[str, ...]:
-    """The keys in a file, one a line.
+    """Read the keys in a file, one a line.
 
     Raises:
-        UsageError: it cannot be read, or holds none.
+        UsageError: the file is unreadable, or has no key.
     """
     try:
         keys = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())

@@ -1,4 +1,4 @@
-"""Examples -> one batch: padded sequence by sequence, or several documents packed into each sequence.
+"""Turns examples into one batch: one example per sequence, padded, or several packed into each sequence.
 
 Letters: B sequences, T positions, V pictures of the batch in the order of their runs in `ids`.
 """
@@ -18,30 +18,33 @@ from nanoocr.data.packing import cut_by_length
 from nanoocr.model.gpt import Documents
 from nanoocr.model.vlm import IGNORE
 
-GROUPS = 4  # products of attention per layer: more pad less, fewer start fewer kernels
+# Attention runs as this many products per layer. More would pad less, and fewer would start fewer kernels.
+GROUPS = 4
 
 
 class Views(NamedTuple):
-    """The equally sized views of a batch; uint8 until they are on the device."""
+    """The views of a batch that have one size. They stay uint8 until they are on the device."""
 
-    indices: tuple[int, ...]  # places among all views of the batch: picture by picture, tiles first
+    # which views of the batch these are; views count picture by picture, tiles before the overview
+    indices: tuple[int, ...]
     pixels: Tensor  # (k, H, W, 3) uint8
     glyphs: Tensor  # (k, H/16, W/16, slots) uint8
 
 
 class Batch(NamedTuple):
-    """Lines of tokens and the pictures in them."""
+    """Token sequences and the pictures in them."""
 
     ids: Tensor  # (B, T) int64
     targets: Tensor  # (B, T) int64, shifted by one, IGNORE where not supervised
-    views: tuple[Views, ...]  # one entry per size
-    grids: tuple[tuple[int, int], ...]  # rows and columns of tiles of every picture, (0, 0) without
-    documents: Documents | None  # None: one document per sequence
+    views: tuple[Views, ...]  # one entry for each view size
+    # rows and columns of tiles of every picture; (0, 0) where a picture is not tiled
+    grids: tuple[tuple[int, int], ...]
+    documents: Documents | None  # None means that every sequence is one document
     num_documents: int
-    num_positions: int  # that are not padding
+    num_positions: int  # positions that are not padding
     num_supervised: int
-    num_pairs: int  # sum of the squared lengths of the documents
-    glyph_weight: float  # what the glyph loss of the batch is a mean over
+    num_pairs: int  # the sum of the squared document lengths
+    glyph_weight: float  # the weight that the glyph loss of the batch is divided by
 
     @property
     def num_pictures(self) -> int:
@@ -55,20 +58,19 @@ class Batch(NamedTuple):
 
 
 def collate(examples: Sequence[Example], pad_id: int) -> Batch:
-    """One example per sequence, right-padded to the longest."""
+    """Put one example into each sequence, right-padded to the longest."""
     length = max(len(example.ids) for example in examples) - 1
     return collate_packed([[example] for example in examples], length, pad_id)
 
 
 def collate_packed(sequences: Sequence[Sequence[Example]], length: int, pad_id: int) -> Batch:
-    """The documents of every sequence one behind the other, right-padded to `length` positions.
+    """Put the documents of every sequence one behind the other, right-padded to `length` positions.
 
-    Targets are shifted within a document: its last token is the target of the one before, and its first token
-    is nobody's.
+    Targets are shifted within each document, so that no document has to predict the first token of the next.
     """
     ids = np.full((len(sequences), length), pad_id, dtype=np.int64)
     targets = np.full((len(sequences), length), IGNORE, dtype=np.int64)
-    spans: list[tuple[int, int]] = []  # first place in B * T and length of every document
+    spans: list[tuple[int, int]] = []  # the first place in B * T, and the length, of every document
     for i, sequence in enumerate(sequences):
         start = 0
         for example in sequence:
@@ -95,9 +97,10 @@ def collate_packed(sequences: Sequence[Sequence[Example]], length: int, pad_id: 
 
 
 def place_documents(spans: Sequence[tuple[int, int]], shape: tuple[int, ...]) -> Documents:
-    """The index tables of documents at `spans` (first place, length) of sequences of `shape` (B, T)."""
+    """Build the index tables of documents at `spans` (first place, length) in sequences of `shape` (B, T)."""
     positions = np.zeros(shape[0] * shape[1], dtype=np.int64)
-    inverse = np.zeros(shape[0] * shape[1], dtype=np.int64)  # padding reads some place that nobody looks at
+    # Padding points to place 0: its output is never used.
+    inverse = np.zeros(shape[0] * shape[1], dtype=np.int64)
     ascending = sorted(spans, key=lambda span: span[1])
     groups, offset = [], 0
     for run in cut_by_length([size for _, size in ascending], GROUPS):
@@ -106,7 +109,7 @@ def place_documents(spans: Sequence[tuple[int, int]], shape: tuple[int, ...]) ->
         for row, k in enumerate(run):
             first, size = ascending[k]
             places[row, :size] = np.arange(first, first + size)
-            places[row, size:] = first + size - 1  # behind its end: anything real
+            places[row, size:] = first + size - 1  # Padding repeats the last token; causality hides it.
             positions[first : first + size] = np.arange(size)
             inverse[first : first + size] = offset + row * longest + np.arange(size)
         offset += places.size
@@ -115,7 +118,7 @@ def place_documents(spans: Sequence[tuple[int, int]], shape: tuple[int, ...]) ->
 
 
 def group_views(examples: Sequence[Example]) -> tuple[Views, ...]:
-    """Stack the views size by size: few large tensors travel fast between processes."""
+    """Stack the views by size: a few large tensors travel faster between processes than many small ones."""
     pairs = [
         pair
         for example in examples

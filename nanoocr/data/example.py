@@ -1,7 +1,7 @@
-"""One row on its way to a batch: first planned (ids, lengths), then fitted (pixels, glyph targets).
+"""One row on its way to a batch. It is planned first (ids, lengths) and fitted later (pixels, glyph targets).
 
-A plan needs the size of a picture and no pixel of it, so that many rows can be held and packed by length;
-only those that enter a batch are decoded.
+Planning needs only the size of a picture, not its pixels. So many rows can wait and be packed by length, and
+only the rows that enter a batch are decoded.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from nanoocr.tokenizer import render_conversation
 
 
 class Plan(NamedTuple):
-    """A tokenised row whose pictures are still as they came."""
+    """A tokenised row whose pictures are still encoded."""
 
     row: Row
     ids: list[int]
     mask: list[int]  # 1 where the token is supervised
-    views: Sequence[tuple[int, int]]  # (height, width) to choose from, and
-    mode: Mode | None  # the resolution mode, which comes before them
-    shrunk: bool = False  # seen in less detail than was asked for, so that it fits
+    views: Sequence[tuple[int, int]]  # (height, width) that the model offers, where `mode` is None
+    mode: Mode | None  # the resolution mode; it takes precedence over `views`
+    shrunk: bool = False  # True where pictures are seen in less detail than asked for, so that the row fits
 
     @property
     def length(self) -> int:
-        """Positions that it takes: the last token is only ever a target."""
+        """How many positions the row takes. The last token is only a target, so it takes none."""
         return len(self.ids) - 1
 
 
@@ -54,7 +54,7 @@ class Example(NamedTuple):
     ids: list[int]
     mask: list[int]
     pixels: tuple[PictureViews, ...]  # uint8, channels last
-    glyphs: tuple[PictureViews, ...]  # the same views as uint8 classes (H/16, W/16, slots)
+    glyphs: tuple[PictureViews, ...]  # targets for the same views: uint8 classes (H/16, W/16, slots)
 
 
 class TooLongError(UsageError):
@@ -71,7 +71,8 @@ def prepare(
     """Tokenise a row and fit its pictures into the best of `views` (height, width), or as `mode` says.
 
     Raises:
-        TooLongError: the conversation has more than `max_length` tokens; nothing is cut. Names the row.
+        TooLongError: the conversation has more than `max_length` tokens. Nothing is cut; the error names the
+            row.
         BadRowError: a picture cannot be read.
     """
     return fit(plan(row, tokenizer, views, max_length, mode))
@@ -86,10 +87,10 @@ def plan(
     *,
     shrink: bool = False,
 ) -> Plan:
-    """The first half of `prepare`: everything but the pixels. Pictures stand before the first question.
+    """The first half of `prepare`: everything but the pixels. Pictures come before the first question.
 
-    With `shrink` the pictures of a row that is too long are seen in the next smaller mode or view, until it
-    fits. Nothing but the sizes in their headers decides.
+    With `shrink`, the pictures of a row that is too long are seen in the next smaller mode or view until the
+    row fits. The decision depends only on the picture sizes, which the file headers give.
     """
     try:
         sizes = [upright_size(picture, name=row.picture_name(i)) for i, picture in enumerate(row.pictures)]
@@ -99,7 +100,7 @@ def plan(
     ids, mask = tokenise(row, tokenizer, counts)
     if len(ids) <= max_length:
         return Plan(row, ids, mask, views, mode)
-    room = max_length - (len(ids) - sum(counts))  # for the pictures
+    room = max_length - (len(ids) - sum(counts))  # what is left for the pictures
     for fewer, smaller in less_detail(sizes, views, mode) if shrink else ():
         counts = [count_tokens_of_size(size, fewer, smaller) for size in sizes]
         if sum(counts) <= room:
@@ -111,7 +112,8 @@ def tokenise(row: Row, tokenizer: Tokenizer, counts: Sequence[int]) -> tuple[lis
     """(ids, mask) of a row whose pictures have `counts` vision tokens."""
     messages: list[dict[str, object]] = []
     for turn in row.turns:
-        content = [{"type": "text", "text": turn.user}]  # as a part: literal, whatever it says
+        # A part of type "text" is taken literally, even if it spells a special token.
+        content = [{"type": "text", "text": turn.user}]
         messages += [{"role": "user", "content": content}, {"role": "assistant", "content": turn.assistant}]
     messages[0]["content"] = [*({"type": "image"} for _ in counts), *messages[0]["content"]]  # type: ignore[misc]
     return render_conversation({"messages": messages}, tokenizer, image_token_counts=counts)
@@ -120,10 +122,10 @@ def tokenise(row: Row, tokenizer: Tokenizer, counts: Sequence[int]) -> tuple[lis
 def less_detail(
     sizes: Sequence[tuple[int, int]], views: Sequence[tuple[int, int]], mode: Mode | None
 ) -> Iterator[tuple[Sequence[tuple[int, int]], Mode | None]]:
-    """(views, mode) for pictures of `sizes` (height, width), each time less than before.
+    """Yield (views, mode) for pictures of `sizes` (height, width), each with fewer vision tokens than before.
 
-    Of the modes those whose whole view and tiles are no larger: gundam -> base -> small -> tiny. Without a
-    mode the views that cost less than the dearest that a picture took.
+    With a mode these are the modes whose whole view and tiles are no larger: gundam -> base -> small -> tiny.
+    Without one, they are the views that cost less than the most expensive view that a picture took.
     """
     if mode is not None:
         lower = [m for m in MODES.values() if m.side <= mode.side and m.tile <= mode.tile and m != mode]
@@ -140,7 +142,7 @@ def fit(planned: Plan) -> Example:
     """The second half of `prepare`: decode the pictures and fit them.
 
     Raises:
-        BadRowError: a picture that its header promised cannot be decoded.
+        BadRowError: a picture whose header was readable cannot be decoded.
     """
     row, mode = planned.row, planned.mode
     try:
@@ -148,7 +150,8 @@ def fit(planned: Plan) -> Example:
     except PictureError as error:
         raise BadRowError(str(error)) from error
     pixels = tuple(fit_picture(image, planned.views, mode) for image in images)
-    known = [(row.chars, row.boxes)] + [("", NO_BOXES)] * len(images)  # of the first picture only
+    # Character boxes exist for the first picture only.
+    known = [(row.chars, row.boxes)] + [("", NO_BOXES)] * len(images)
     glyphs = tuple(
         picture_glyphs(image, views, mode, *marks) for image, views, marks in zip(images, pixels, known)
     )

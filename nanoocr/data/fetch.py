@@ -1,7 +1,8 @@
-"""Parquet shards of a data set, from a folder or from the hub, where they are fetched one by one.
+"""Parquet shards of a data set, read from a folder or fetched from the hub one by one.
 
-`HubSet` -> files of the repository -> footers (read by ranges, kept in an index) -> `Shards`, whose rows can
-be counted before any shard is there. A shard is fetched when a row of it is first asked for.
+A `HubSet` names files of a repository. Their footers are read by byte ranges and kept in an index, so the
+rows of the resulting `Shards` can be counted before any shard is there. A shard is fetched when one of its
+rows is first asked for.
 """
 
 from __future__ import annotations
@@ -26,40 +27,41 @@ from nanoocr.files import write_file
 from nanoocr.progress import track
 
 WAITS = (2.0, 10.0, 60.0)  # seconds before a download is tried again
-SPLITS = ("train", "test", "validation", "val", "dev", "eval")  # what file names commonly say
-OF_SPLIT = re.compile(r"-\d{5}-of-\d{5}")  # behind a split's name
+# the split names that file names commonly carry
+SPLITS = ("train", "test", "validation", "val", "dev", "eval")
+OF_SPLIT = re.compile(r"-\d{5}-of-\d{5}")  # this follows a split's name
 
 
 @dataclass(frozen=True)
 class HubSet:
-    """Files of a hub data set: SUBSET/SPLIT-00000-of-00004.parquet and the like."""
+    """The files of a hub data set, named like SUBSET/SPLIT-00000-of-00004.parquet."""
 
     repo: str  # OWNER/NAME
-    subset: str = ""  # a folder of the repository; empty is all of it
-    split: str = "train"  # empty is every split
+    subset: str = ""  # a folder of the repository; empty means all of it
+    split: str = "train"  # empty means every split
     revision: str = "main"  # a branch, a tag or a commit
-    max_shards: int = 0  # only the first ones; 0 is all
+    max_shards: int = 0  # take only this many shards, from the first on; 0 means all
 
     def __post_init__(self) -> None:
-        """Refuse what names nothing."""
+        """Refuse a name that cannot be one."""
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", self.repo) or self.max_shards < 0:
             raise UsageError(f"repo={self.repo}, shards={self.max_shards}: want OWNER/NAME and 0 or more")
 
 
 @dataclass(frozen=True)
 class ShardSource:
-    """Where the shards of a data set are: under `path` on disk, or without one on the hub."""
+    """Where the shards of a data set are: below `path` on disk, or on the hub where no path is given."""
 
     files: HubSet
     path: str = ""
-    cache: str = "~/.cache/nanoocr"  # where fetched shards stay
-    max_gb: float = 50.0  # most that those of this subset may take there
+    cache: str = "~/.cache/nanoocr"  # the folder that keeps fetched shards
+    max_gb: float = 50.0  # fetched shards of this subset may take this much space
 
     def open(self, *choices: Sequence[str]) -> Shards:
-        """The shards with the first list of columns among `choices` that every one of them has.
+        """Open the shards with the first list of columns among `choices` that all of them have.
 
         Raises:
-            UsageError: no such data, or none of the choices; tells what the last one lacks.
+            UsageError: there is no such data, or no choice fits; the error says what the last choice lacks.
         """
         for columns in choices[:-1]:
             try:
@@ -75,17 +77,17 @@ class ShardSource:
 
 
 # ---------------------------------------------------------------------------------------------------------
-# which files belong to a subset and a split
+# Which files belong to a subset and a split
 
 
 def select_files(paths: Iterable[str], which: HubSet, title: str) -> list[str]:
-    """The Parquet files of a subset and split, sorted. `title` is what errors call the place.
+    """The sorted Parquet files of a subset and a split; errors call the place `title`.
 
-    A subset is a folder. A split is a folder too, or in a file's name: train-00000-of-00004, train-s2pdf,
-    00_documents_train. Files that name no split at all belong to every split.
+    A subset is a folder. A split is a folder too, or stands in a file name: train-00000-of-00004,
+    train-s2pdf, 00_documents_train. Files whose names carry no split belong to every split.
 
     Raises:
-        UsageError: no Parquet file, no such subset, no such split.
+        UsageError: there is no Parquet file, or no such subset or split.
     """
     shards = sorted(path for path in paths if path.endswith(".parquet"))
     if not shards:
@@ -103,7 +105,7 @@ def select_files(paths: Iterable[str], which: HubSet, title: str) -> list[str]:
 
 
 def is_of_split(path: str, split: str) -> bool:
-    """Does the name of a file, or of a folder above it, say that it belongs to the split?"""
+    """Whether the name of a file, or of a folder above it, says that it belongs to the split."""
     *folders, name = path.removesuffix(".parquet").split("/")
     return name == split or name.startswith(f"{split}-") or name.endswith(f"_{split}") or split in folders
 
@@ -115,10 +117,10 @@ def _known_subsets(shards: Sequence[str], wanted: str) -> str:
 
 
 def mirror_shards(root: Path, which: HubSet, columns: Sequence[str] | None = None) -> Shards:
-    """Shards on disk: a Parquet file, or a folder laid out like the repository or like the subset alone.
+    """Open shards on disk: a Parquet file, or a folder laid out like the repository or like the subset alone.
 
     Raises:
-        UsageError: as `select_files`; or a file is damaged or lacks a column of `columns`.
+        UsageError: as in `select_files`; also where a file is damaged or lacks a column of `columns`.
     """
     if not root.exists():
         raise UsageError(f"{root}: no such file or folder")
@@ -136,17 +138,17 @@ def mirror_shards(root: Path, which: HubSet, columns: Sequence[str] | None = Non
 
 
 class Listing(NamedTuple):
-    """What a repository holds."""
+    """The files of a repository at one commit."""
 
     commit: str
-    sizes: dict[str, int]  # path in the repository -> bytes
+    sizes: dict[str, int]  # maps each path in the repository to its bytes
 
 
 class Hub(Protocol):
-    """All that fetching needs of a hub; tests put a folder behind it."""
+    """The calls that fetching makes. Tests put a folder behind them instead of a network."""
 
     def list_files(self, repo: str, revision: str) -> Listing:
-        """Every file at a revision."""
+        """List every file at a revision."""
 
     def open(self, repo: str, commit: str, path: str) -> BinaryIO:
         """A seekable file that reads only the parts it is asked for."""
@@ -156,7 +158,7 @@ class Hub(Protocol):
 
 
 class HuggingFace:
-    """The hub itself, through huggingface_hub (extra `hub`)."""
+    """The real hub, through huggingface_hub (extra `hub`)."""
 
     def __init__(self) -> None:
         try:
@@ -169,20 +171,20 @@ class HuggingFace:
         self.library = huggingface_hub
 
     def list_files(self, repo: str, revision: str) -> Listing:
-        """One request for the commit, one for every thousand files."""
+        """Make one request for the commit, and one for every thousand files."""
         api = self.library.HfApi()
         commit = str(api.dataset_info(repo, revision=revision).sha)
         tree = api.list_repo_tree(repo, recursive=True, revision=commit, repo_type="dataset")
         return Listing(commit, {entry.path: entry.size for entry in tree if hasattr(entry, "size")})
 
     def open(self, repo: str, commit: str, path: str) -> BinaryIO:
-        """Reads a megabyte at a time, which is a footer and more."""
+        """Open a file that reads a megabyte at a time, since most footers are smaller than that."""
         name = f"datasets/{repo}@{commit}/{path}"
         file: BinaryIO = self.library.HfFileSystem().open(name, "rb", block_size=2**20)
         return file
 
     def download(self, repo: str, commit: str, path: str, folder: Path) -> Path:
-        """Past the library's own cache, which knows no budget."""
+        """Download past the library's own cache, because that cache has no size limit."""
         return Path(
             self.library.hf_hub_download(
                 repo, path, repo_type="dataset", revision=commit, local_dir=str(folder)
@@ -197,15 +199,15 @@ def hub_shards(
     columns: Sequence[str] | None = None,
     hub: Hub | None = None,
 ) -> Shards:
-    """Shards of a hub data set, fetched into `folder`/hub one by one as their rows are asked for.
+    """Open the shards of a hub data set; each is fetched into `folder`/hub when its rows are asked for.
 
-    The list of files and the footers are kept there, so that a set that was opened once opens without a
-    network. Ranks and workers may share the folder. The budget is that of this repository's subset, for which
-    other subsets give way only where the disk is full; nothing else in `folder` is counted or dropped. An
-    epoch reads `source.WINDOW` shards at a time: with room for twice as many, each is fetched once.
+    The list of files and the footers are kept there, so a set that was opened once opens without a network.
+    Ranks and workers may share the folder. The budget counts the shards of this subset only. Other subsets
+    lose shards only when the disk is full, and nothing else in `folder` is touched. An epoch reads
+    `source.WINDOW` shards at a time: with room for twice as many, each shard is fetched once per epoch.
 
     Raises:
-        UsageError: no such data set, subset, split or column, or the hub cannot be reached.
+        UsageError: no such data set, subset, split or column exists, or the hub cannot be reached.
     """
     hub = HuggingFace() if hub is None else hub
     folder = folder / "hub"
@@ -220,7 +222,7 @@ def hub_shards(
             raise UsageError(f"{which.repo}/{name}: has no column {missing[0]!r}, only {known}")
     cache = ShardCache(folder, max_bytes, f"{place.name}/{which.subset.replace('/', '--') or 'all'}")
     path_of = partial(_fetch, hub=hub, which=which, listing=listing, cache=cache)
-    # An index that an older version kept has no bytes.
+    # An index that an older version wrote has no bytes.
     about = [(name, footers[name]) for name in names]
     shards = [
         Shard(name, tuple(of["rows"]), listing.sizes[name], tuple(of.get("bytes", ()))) for name, of in about
@@ -229,11 +231,11 @@ def hub_shards(
 
 
 def _listing(hub: Hub, which: HubSet, place: Path) -> Listing:
-    """What the repository holds now, or when it could last be reached."""
+    """What the repository holds now, or what it held when it was last reached."""
     kept = place / f"{which.revision.replace('/', '--')}.json"
     try:
         listing = hub.list_files(which.repo, which.revision)
-    except Exception as error:  # the hub's errors and those of the HTTP library below it share no class
+    except Exception as error:  # The hub's errors and those of its HTTP library share no base class.
         if kept.is_file():
             return Listing(*json.loads(kept.read_text(encoding="utf-8")))
         raise _unreachable(which, error) from error
@@ -244,7 +246,7 @@ def _listing(hub: Hub, which: HubSet, place: Path) -> Listing:
 def _footers(
     hub: Hub, which: HubSet, commit: str, names: Sequence[str], kept: Path
 ) -> dict[str, dict[str, Any]]:
-    """{file: {"rows" and "bytes" of each row group, "columns"}} out of the index `kept`, or read now."""
+    """Map each file to {"rows" and "bytes" of each row group, "columns"}, from the index `kept` or afresh."""
     index: dict[str, dict[str, Any]] = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
     missing = [name for name in names if name not in index]
     try:
@@ -256,16 +258,16 @@ def _footers(
                     "bytes": [group.total_byte_size for group in groups],
                     "columns": file.schema_arrow.names,
                 }
-    except Exception as error:  # as in `_listing`
+    except Exception as error:  # see `_listing`
         raise _unreachable(which, error) from error
     finally:
-        if missing:  # what was read is kept, also when the network went away in between
+        if missing:  # Keep what was read, even if the network failed in between.
             write_file(kept, json.dumps(index).encode())
     return index
 
 
 def _fetch(name: str, *, hub: Hub, which: HubSet, listing: Listing, cache: ShardCache) -> Path:
-    """The local file of a shard, fetched if it is not there; a shaky network gets a few tries."""
+    """The local file of a shard. A missing one is fetched, with a few tries, as networks fail at times."""
     title = f"{which.repo}/{name}"
 
     def download(folder: Path) -> Path:
@@ -274,7 +276,7 @@ def _fetch(name: str, *, hub: Hub, which: HubSet, listing: Listing, cache: Shard
         while True:
             try:
                 return hub.download(which.repo, listing.commit, name, folder)
-            except Exception as error:  # as in `_listing`
+            except Exception as error:  # see `_listing`
                 wait = next(waits, None)
                 if wait is None:
                     raise _unreachable(which, error) from error
@@ -285,7 +287,7 @@ def _fetch(name: str, *, hub: Hub, which: HubSet, listing: Listing, cache: Shard
 
 
 def _unreachable(which: HubSet, error: Exception) -> UsageError:
-    """One sentence about whatever went wrong: why, and what to fetch by other means."""
+    """One sentence about any network failure: why it failed, and how to fetch the data by other means."""
     reason = (str(error).strip() or "no reason given").splitlines()[0].rstrip(".")
     address = f"https://huggingface.co/datasets/{which.repo}/tree/{which.revision}/{which.subset}".rstrip("/")
     return UsageError(

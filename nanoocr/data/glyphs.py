@@ -1,4 +1,4 @@
-"""What a glyph head is asked for: which character has its centre in which half patch of a picture.
+"""The targets of the glyph heads: which character has its centre in which half patch of a picture.
 
 The heads are in nanoocr/model/glyph_heads.py, their loss in nanoocr/train/glyph.py.
 """
@@ -12,16 +12,17 @@ from nanoocr.alphabet import CLASS_OF
 from nanoocr.config import PATCH
 from nanoocr.model.glyph_heads import SLOTS
 
-UNKNOWN = 255  # target of a picture that carries no character boxes; above all classes
-NOTHING = "\0"  # stands, with any box, for a picture that is known to bear no character at all
-EMPTY_WEIGHT = 0.2  # most slots are empty; without this the heads first learn to say nothing
+UNKNOWN = 255  # target of a picture without character boxes; it lies above all classes
+NOTHING = "\0"  # this character, with any box, marks a picture that is known to contain no text
+# Most slots are empty. At full weight the heads would first learn to answer "empty" everywhere.
+EMPTY_WEIGHT = 0.2
 
 
 def glyph_targets(chars: str, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(H, W, SLOTS) uint8 classes of a picture of `size` (height, width) in pixels.
 
-    `boxes` is (len(chars), 4) x0, y0, x1, y1 in pixels. Of two centres in one slot the later one stays;
-    characters outside the alphabet or outside the picture are left out. Without boxes all is UNKNOWN.
+    `boxes` is (len(chars), 4) x0, y0, x1, y1 in pixels. If two centres fall into one slot, the later one
+    stays. Characters outside the alphabet or the picture are left out. Without boxes every slot is UNKNOWN.
     """
     height, width = size[0] // PATCH, size[1] // PATCH
     targets = np.full((height, width * SLOTS), 0 if chars else UNKNOWN, dtype=np.uint8)
@@ -35,6 +36,6 @@ def glyph_targets(chars: str, boxes: np.ndarray, size: tuple[int, int]) -> np.nd
 
 
 def total_weight(targets: Tensor) -> float:
-    """What the loss over integer `targets` is a mean over: known slots, empty ones at EMPTY_WEIGHT."""
+    """The divisor of the glyph loss over integer `targets`: known slots; empty ones count EMPTY_WEIGHT."""
     known, empty = int((targets != UNKNOWN).sum()), int((targets == 0).sum())
     return known - empty + EMPTY_WEIGHT * empty

@@ -1,12 +1,12 @@
 """The loader: endless rows -> batches, in worker processes, with a position that a checkpoint can keep.
 
-A step has `batch_size` sequences, in micro-batches of `micro_batch` each. Every micro-batch of a step belongs
-to a *reader* with stretches of the data of its own; `turns` readers take turns from step to step, so that
-several processes can prepare one micro-batch's successors. What a reader gives depends on its own past
-alone: not on the number of processes, of ranks, or on the machine. A run may therefore go on with another
-number of ranks.
+A step has `batch_size` sequences, in micro-batches of `micro_batch` each. Every place of a micro-batch within
+the step is a slot. A slot is served by `turns` row streams, which take turns from step to step, so that
+several worker processes can prepare batches for one slot. A stream's batches depend on its own history alone,
+and not on the number of processes, of ranks, or on the machine. So a run may go on with another number of
+ranks.
 
-    reader -> draws rows -> plans them (lengths) -> packs sequences -> decodes what it chose -> Batch
+    row stream -> draws rows -> plans them (lengths) -> packs sequences -> decodes their pictures -> Batch
 """
 
 from __future__ import annotations
@@ -27,39 +27,40 @@ from nanoocr.data.example import Example, Plan, TooLongError, fit, plan
 from nanoocr.data.packing import alike, pack
 from nanoocr.data.processes import defect_of, ended_afterwards, leave_signals_to_the_parent, shared_by
 from nanoocr.data.rows import BadRowError, FilteredRowError
-from nanoocr.data.source import Mixture, Source
+from nanoocr.data.source import Mixture, RowSource
 from nanoocr.errors import NanoOCRError, UsageError
 from nanoocr.image_process import MODES, Mode
 
-RUN = 64  # draws that a reader takes one behind the other: rows that lie together are read together
-AHEAD = 2.0  # sequences of every batch that wait to be packed, in batches
-MAX_WAITING = 4096  # rows; many short ones pack well enough
-MAX_UNUSABLE = 1000  # draws in a row that give nothing before a reader gives up
+RUN = 64  # A stream takes this many consecutive draws, so that rows that lie together are read together.
+AHEAD = 2.0  # how many batches of sequences wait to be packed
+MAX_WAITING = 4096  # At most this many rows wait; many short ones pack well enough.
+MAX_UNUSABLE = 1000  # A stream gives up after this many consecutive draws without a usable row.
 
 
 @dataclass(frozen=True)
 class DataPlan:
-    """What batches are made of. All of it shapes the data, so a resumed run must not change it."""
+    """Settings that shape the batches. A resumed run must not change any of them."""
 
-    source: Source
+    source: RowSource
     tokenizer: Tokenizer
     views: tuple[tuple[int, int], ...]
-    batch_size: int  # sequences per step, of all ranks together
+    batch_size: int  # sequences per step, over all ranks
     steps: int
     seed: int
-    max_length: int  # tokens of a row and, packed, positions of a sequence
+    max_length: int  # tokens of a row; with packing, positions of a sequence
     micro_batch: int = 0  # sequences per forward pass; 0 is the whole batch
-    turns: int = 1  # readers that take turns
-    packed: bool = False  # several rows in a sequence, instead of one
-    max_pictures: int = 64  # of a packed sequence
-    window: int = 0  # rows that wait for a batch of similar lengths; 0 is four batches (not packed)
-    skip_long: bool = False  # rows longer than max_length are counted, else they are an error
-    shrink_long: bool = False  # before that, their pictures are seen in less detail
-    skip_bad: bool = False  # the same of rows that cannot be read
-    modes: tuple[tuple[str, float], ...] = ()  # resolution modes and weights; empty: the model's views
+    turns: int = 1  # row streams per slot, which take turns
+    packed: bool = False  # put several rows into a sequence, instead of one
+    max_pictures: int = 64  # a packed sequence holds at most this many pictures
+    window: int = 0  # without packing: rows that wait for a batch of similar lengths; 0 is four batches
+    skip_long: bool = False  # count rows longer than max_length and go on, instead of raising an error
+    shrink_long: bool = False  # before that, try to see their pictures in less detail
+    skip_bad: bool = False  # count unreadable rows and go on, instead of raising an error
+    # resolution modes and their weights; empty means the model's views
+    modes: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
-        """A micro-batch must divide the batch."""
+        """Check that micro-batches divide the batch."""
         if self.micro_batch and self.batch_size % self.micro_batch:
             raise UsageError(
                 f"--micro_batch={self.micro_batch} does not divide --batch_size={self.batch_size}"
@@ -67,16 +68,16 @@ class DataPlan:
 
     @property
     def sequences(self) -> int:
-        """Sequences of a micro-batch."""
+        """How many sequences a micro-batch has."""
         return self.micro_batch or self.batch_size
 
     @property
     def slots(self) -> int:
-        """Micro-batches of a step."""
+        """How many micro-batches a step has."""
         return self.batch_size // self.sequences
 
     def mode_of(self, draw: int) -> Mode | None:
-        """The resolution mode that a draw is seen in; None without modes."""
+        """The resolution mode for the row of a draw; None where no modes were given."""
         if not self.modes:
             return None
         weights = np.array([weight for _, weight in self.modes])
@@ -84,37 +85,37 @@ class DataPlan:
         return MODES[self.modes[place][0]]
 
 
-class ReaderState(NamedTuple):
-    """Where a reader stands: enough to make its next batch again."""
+class StreamState(NamedTuple):
+    """What a row stream must remember to make its next batch again."""
 
     draws: int  # rows drawn so far
     waiting: tuple[tuple[int, int], ...]  # (draw, step at which it was drawn) of the rows not yet used
 
 
 class Delivery(NamedTuple):
-    """A micro-batch, what it cost, and where its reader stands after it."""
+    """A micro-batch, what was left out for it, and the state of its row stream afterwards."""
 
     batch: Batch
-    reader: int
-    state: ReaderState
+    stream: int
+    state: StreamState
     skipped: dict[str, int]  # rows that were drawn and not used, by reason
-    taken: dict[str, int]  # supervised tokens by task (of a Mixture)
-    shrunk: int = 0  # rows that were drawn and are seen in less detail, so that they fit
-    samples_by_task: Mapping[str, int] = MappingProxyType({})  # rows of the batch, as `taken` has tokens
+    taken: dict[str, int]  # supervised tokens by data set (of a Mixture)
+    shrunk: int = 0  # rows whose pictures are seen in less detail, so that the row fits
+    samples_by_task: Mapping[str, int] = MappingProxyType({})  # rows of the batch by data set
 
 
 class Waiting(NamedTuple):
     """A planned row that no batch has taken yet."""
 
-    draw: int  # of this reader
-    step: int  # at which it was drawn
+    draw: int  # the stream's own count
+    step: int  # the step at which it was drawn
     plan: Plan
 
 
-class RowReader:
-    """The micro-batches of one slot, one behind the other."""
+class RowStream:
+    """One endless stream of rows, and the micro-batches made from them."""
 
-    def __init__(self, data: DataPlan, number: int, state: ReaderState | None = None) -> None:
+    def __init__(self, data: DataPlan, number: int, state: StreamState | None = None) -> None:
         self.data, self.number = data, number
         self.draws = 0 if state is None else state.draws
         self.skipped, self.shrunk = Counter[str](), 0
@@ -122,13 +123,13 @@ class RowReader:
         self.waiting: list[Waiting] = []
         for draw, step in () if state is None else state.waiting:
             self._draw(draw, step)
-        self.skipped, self.shrunk = Counter[str](), 0  # they were counted when they were drawn first
+        self.skipped, self.shrunk = Counter[str](), 0  # These rows were counted when they were first drawn.
 
     def deliver(self, step: int) -> Delivery:
-        """The micro-batch of `step`; steps must rise.
+        """Make the micro-batch of `step`. Steps must rise from call to call.
 
         Raises:
-            UsageError: a row that may not be skipped, or nothing but rows that cannot be used.
+            UsageError: a row may not be skipped, or too many in a row cannot be used.
         """
         data, sequences, tried = self.data, list[list[tuple[Waiting, Example]]](), 0
         while not sequences:
@@ -155,9 +156,9 @@ class RowReader:
         shrunk, self.shrunk = self.shrunk, 0
         return Delivery(batch, self.number, self.state(), skipped, dict(taken), shrunk, dict(samples))
 
-    def state(self) -> ReaderState:
-        """Where it stands now."""
-        return ReaderState(self.draws, tuple((row.draw, row.step) for row in self.waiting))
+    def state(self) -> StreamState:
+        """What the stream must remember now."""
+        return StreamState(self.draws, tuple((row.draw, row.step) for row in self.waiting))
 
     def _fill(self, step: int) -> None:
         """Draw until enough rows wait."""
@@ -188,7 +189,7 @@ class RowReader:
         return positions >= AHEAD * data.sequences * data.max_length or len(self.waiting) >= MAX_WAITING
 
     def _draw(self, draw: int, step: int) -> None:
-        """Plan the row of `draw`; one that cannot be used is counted or raised, as the plan says."""
+        """Plan the row of `draw`. A row that cannot be used is counted or raised, as the plan says."""
         data, place = self.data, self._global(draw)
         try:
             row = data.source(place, step / data.steps)
@@ -198,7 +199,7 @@ class RowReader:
             if not data.skip_long:
                 raise
             self._leave_out("too long", error)
-        except FilteredRowError as error:  # asked for: never an error
+        except FilteredRowError as error:  # The user asked for the filter, so this is never an error.
             self._leave_out("filtered", error)
         except BadRowError as error:
             if not data.skip_bad:
@@ -209,7 +210,7 @@ class RowReader:
             self.waiting.append(Waiting(draw, step, planned))
 
     def _choose(self) -> list[list[Waiting]]:
-        """Take the sequences of the next batch out of what waits."""
+        """Take the sequences of the next batch out of the waiting rows."""
         data = self.data
         lengths = [row.plan.length for row in self.waiting]
         if data.packed:
@@ -223,7 +224,7 @@ class RowReader:
         return sequences
 
     def _fit(self, waiting: Waiting) -> tuple[Waiting, Example] | None:
-        """Decode the pictures of a chosen row; None where that fails and may."""
+        """Decode the pictures of a row. None means that it is unreadable and may be skipped."""
         try:
             return waiting, fit(waiting.plan)
         except BadRowError as error:
@@ -238,21 +239,21 @@ class RowReader:
         self.last_reason = str(error)
 
     def _global(self, draw: int) -> int:
-        """The number of this reader's draw among those of all readers: they take stretches of RUN in turn."""
+        """Number this stream's draw among the draws of all streams, which take stretches of RUN in turn."""
         run, offset = divmod(draw, RUN)
         return (run * self.data.slots * self.data.turns + self.number) * RUN + offset
 
 
 class Ticket(NamedTuple):
-    """Which micro-batch is wanted."""
+    """A request for the micro-batch of one step from one row stream."""
 
     step: int
-    reader: int
+    stream: int
 
 
 @dataclass(frozen=True)
 class Tickets:
-    """The tickets of a rank in the order in which they are used; a list of them would be long."""
+    """The tickets of a rank in order. They are generated, because a list of them would be long."""
 
     steps: range
     slots: range
@@ -264,24 +265,25 @@ class Tickets:
                 yield Ticket(step, slot * self.turns + step % self.turns)
 
 
-class Readers(Dataset[Delivery | NanoOCRError]):
-    """The readers of one worker process, each made when it is first asked."""
+class StreamDataset(Dataset[Delivery | NanoOCRError]):
+    """The row streams of one worker process. Each is made when it is first asked."""
 
-    def __init__(self, data: DataPlan, states: Mapping[int, ReaderState]) -> None:
+    def __init__(self, data: DataPlan, states: Mapping[int, StreamState]) -> None:
         self.data, self.states = data, states
-        self.readers: dict[int, RowReader] = {}
+        self.streams: dict[int, RowStream] = {}
 
     def __getitem__(self, ticket: Ticket) -> Delivery | NanoOCRError:
         # A worker's exception reaches the parent as a text with a traceback; a value arrives as it is.
         try:
-            if ticket.reader not in self.readers:
-                self.readers[ticket.reader] = RowReader(
-                    self.data, ticket.reader, self.states.get(ticket.reader)
+            if ticket.stream not in self.streams:
+                self.streams[ticket.stream] = RowStream(
+                    self.data, ticket.stream, self.states.get(ticket.stream)
                 )
-            return self.readers[ticket.reader].deliver(ticket.step)
+            return self.streams[ticket.stream].deliver(ticket.step)
         except NanoOCRError as error:
             return error
-        except MemoryError:  # has a sentence of its own, in whatever process
+        # `MemoryError` has its own message at the top level, whatever process it comes from.
+        except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 (whatever it is, it is told in one sentence)
             return defect_of(error)
@@ -291,7 +293,7 @@ def multimodal_data_generator(
     data: DataPlan,
     *,
     start: int = 0,
-    states: Mapping[int, ReaderState] | None = None,
+    states: Mapping[int, StreamState] | None = None,
     workers: int = 0,
     rank: int = 0,
     ranks: int = 1,
@@ -299,12 +301,12 @@ def multimodal_data_generator(
 ) -> Generator[list[Delivery], None, None]:
     """The micro-batches of this rank for the steps start, start + 1, ..., data.steps - 1.
 
-    `states` are what the deliveries before `start` carried, by reader; empty for a fresh run. With `workers`
-    they are made ahead in that many processes, or the next smaller number that the readers can be shared by.
-    Close the generator if you leave it early: the processes end with it.
+    `states` holds the state of every stream after the deliveries before `start`; it is empty for a fresh run.
+    With `workers`, that many processes make batches ahead, or the next smaller number that divides the
+    streams evenly. Close the generator if you leave it early; this ends the processes.
 
     Raises:
-        NanoOCRError: what went wrong with a row, as the worker found it; DefectError for a defect.
+        NanoOCRError: a worker found something wrong with a row; DefectError for a defect of the program.
         UsageError: the ranks cannot share the micro-batches of a step evenly.
     """
     if data.slots % ranks:
@@ -315,19 +317,21 @@ def multimodal_data_generator(
     mine = range(rank, data.slots, ranks)
     workers = shared_by(len(mine) * data.turns, workers)
     loader: DataLoader[Delivery | NanoOCRError] = DataLoader(
-        Readers(data, states or {}),
+        StreamDataset(data, states or {}),
         sampler=Tickets(range(start, data.steps), mine, data.turns),
         batch_size=None,
         num_workers=workers,
         prefetch_factor=2 + 8 // data.slots if workers else None,
         multiprocessing_context="fork" if workers else None,
         worker_init_fn=leave_signals_to_the_parent,
-        generator=torch.Generator(),  # its own, so that making a loader leaves the run's generator alone
+        # A generator of its own, so that making a loader leaves the run's generator alone.
+        generator=torch.Generator(),
         pin_memory=pin_memory,
     )
     deliveries: list[Delivery] = []
     with ended_afterwards():
-        iterator = iter(loader)  # by name: let go of earlier, it waits for processes that are busy
+        # Keep a name for it: once released, the iterator waits for its busy processes.
+        iterator = iter(loader)
         for delivery in iterator:
             if isinstance(delivery, NanoOCRError):
                 raise delivery

@@ -1,8 +1,8 @@
-"""Which waiting rows are packed into one sequence of the batch, and which sequences attend in one product.
+"""Decides which waiting rows share a packed sequence, and which sequences share one attention product.
 
-Everything here is arithmetic on lengths. The rows that a sequence is packed with are called documents. The
-packing is best fit: every sequence starts with the document that has waited longest, so that none waits
-forever, and then takes the largest that still fits until none does.
+Everything here is arithmetic on lengths. Rows in a packed sequence are called documents. Packing is best fit:
+every sequence starts with the document that has waited longest, so that none waits forever, and then takes
+the largest document that still fits until none does.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import numpy as np
 def pack(
     lengths: Sequence[int], pictures: Sequence[int], capacity: int, max_pictures: int, sequences: int
 ) -> list[list[int]]:
-    """Choose documents for so many `sequences` of `capacity` positions: for each its indices into `lengths`.
+    """Choose documents for `sequences` sequences of `capacity` positions; returns indices into `lengths`.
 
-    `pictures` is the number of pictures of each document; a sequence holds at most `max_pictures` of them, or
-    a single document that alone has more. Documents come in the order of their waiting; those that are not
-    chosen go on waiting. There are fewer sequences where the documents do not suffice.
+    `pictures` is the number of pictures of each document. A sequence holds at most `max_pictures` of them, or
+    a single document that alone has more. Documents come in the order of their waiting, and the others go on
+    waiting. There are fewer sequences where the documents do not suffice.
     """
-    by_length = sorted((length, i) for i, length in enumerate(lengths))  # of those that are not yet taken
+    # documents not yet taken, shortest first
+    by_length = sorted((length, i) for i, length in enumerate(lengths))
     packed: list[list[int]] = []
     taken: set[int] = set()
     for oldest, length in enumerate(lengths):
@@ -39,7 +40,7 @@ def pack(
 
 
 def _fill(by_length: list[tuple[int, int]], pictures: Sequence[int], room: int, more: int) -> list[int]:
-    """Take the largest document that fits, again and again; `more` is how many pictures may still come."""
+    """Take the largest document that fits, again and again; `more` pictures may still come."""
     sequence = []
     place = bisect_right(by_length, (room, len(pictures))) - 1
     while place >= 0:
@@ -55,9 +56,9 @@ def _fill(by_length: list[tuple[int, int]], pictures: Sequence[int], room: int, 
 
 
 def alike(lengths: Sequence[int], count: int) -> list[int]:
-    """A batch without packing: what has waited longest, and the count - 1 documents nearest to it in length.
+    """Choose an unpacked batch: the document that has waited longest, and its count - 1 nearest in length.
 
-    Indices in the order of their waiting.
+    Returns indices in the order of their waiting.
     """
     if not lengths:
         return []
@@ -69,23 +70,25 @@ def alike(lengths: Sequence[int], count: int) -> list[int]:
 
 
 def cut_by_length(ascending: Sequence[int], groups: int) -> list[range]:
-    """Cut ascending lengths into at most `groups` runs, so that padding each to its longest costs least.
+    """Cut ascending lengths into at most `groups` runs, so that padding each run to its longest costs least.
 
-    The cost of a run of n documents whose longest has L positions is n L^2, that of their attention scores.
+    The cost of a run of n documents whose longest has L positions is n L^2, the size of its attention scores.
     """
     if not len(ascending):
         return []
-    lengths, firsts = np.unique(np.asarray(ascending), return_index=True)  # equal ones stay together
+    # equal lengths always stay together
+    lengths, firsts = np.unique(np.asarray(ascending), return_index=True)
     firsts = np.append(firsts, len(ascending))
     n = len(lengths)
     squares = np.square(lengths.astype(np.float64))
     start, end = np.arange(n)[:, None], np.arange(n)[None, :]
     count = firsts[1:][None, :] - firsts[:-1][:, None]
-    cost = np.where(end >= start, count * squares[None, :], np.inf)  # of a run of the lengths start .. end
-    best = cost[0]  # of the lengths 0 .. end in one run
+    # [start, end]: the cost of one run of the lengths start .. end
+    cost = np.where(end >= start, count * squares[None, :], np.inf)
+    best = cost[0]  # [end]: the cost of all lengths 0 .. end in one run
     cuts = [np.zeros(n, dtype=np.int64)]
     for _ in range(min(groups, n) - 1):
-        # [start, end]: everything before start at its best, and one run more
+        # [start, end]: the best cost of everything before `start`, plus one more run
         before = np.concatenate([[0.0], best[:-1]])[:, None] + cost
         cuts.append(before.argmin(axis=0))
         best = before.min(axis=0)

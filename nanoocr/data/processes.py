@@ -1,4 +1,4 @@
-"""The processes that make batches: what they do with signals, how many there are, and how they end."""
+"""The worker processes that make batches: their signals, their number, and their end."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from nanoocr.errors import DefectError
 
 
 def shared_by(readers: int, workers: int) -> int:
-    """The most processes, up to `workers`, that share the readers evenly.
+    """The largest number of processes, up to `workers`, that divides the streams evenly.
 
-    Tickets go to the processes in turn: a reader stays with one where their number divides the readers.
+    Requests go to the processes in turn, so a stream stays with one process if their number divides the
+    streams.
     """
     return next((n for n in range(min(workers, readers), 0, -1) if readers % n == 0), 0)
 
 
 def leave_signals_to_the_parent(worker: int) -> None:
-    """Ctrl-C reaches a process group: leave it; a scheduler's SIGTERM reaches everybody: pass over it.
+    """Ignore Ctrl-C and SIGTERM, which reach the whole process group.
 
     The parent finishes its step, saves, and ends the workers.
     """
@@ -32,10 +33,10 @@ def leave_signals_to_the_parent(worker: int) -> None:
 
 @contextmanager
 def ended_afterwards() -> Iterator[None]:
-    """Processes that are started within are gone after it, whatever they are doing.
+    """End the processes that were started inside the `with` block, whatever they are doing.
 
-    They ignore SIGTERM, and Python waits for its children when it exits: without this, a run that fails
-    would wait for ever. What they make is of no use to anybody by then, so they are killed.
+    They ignore SIGTERM, and Python waits for its children when it exits. Without this, a run that fails would
+    wait for ever. Nobody needs their batches by then, so they are killed.
     """
     before = set(multiprocessing.active_children())
     try:
@@ -47,7 +48,7 @@ def ended_afterwards() -> Iterator[None]:
 
 def kill(children: list[multiprocessing.process.BaseProcess]) -> None:
     """End the processes and wait until they are gone."""
-    # torch takes a worker's death for an error, and raises it in whatever the main thread does just then.
+    # torch treats a worker's death as an error, and raises it in whatever the main thread does just then.
     in_main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if in_main_thread else None
     try:
@@ -61,12 +62,12 @@ def kill(children: list[multiprocessing.process.BaseProcess]) -> None:
 
 
 def defect_of(error: Exception) -> DefectError:
-    """An exception that nobody foresaw, as a value that can travel to another process."""
+    """Turn an unforeseen exception into a value that can travel to another process."""
     return DefectError(in_a_line(error), traceback.format_exc())
 
 
 def in_a_line(error: BaseException) -> str:
-    """`ValueError: what it says`, the first line of it and not too much."""
+    """Format an error as `ValueError: message`: only its first line, and not too long."""
     lines = str(error).splitlines() or [""]
     said = lines[0] if len(lines[0]) <= 200 else lines[0][:200] + "..."
     return f"{type(error).__name__}: {said}" if said else type(error).__name__

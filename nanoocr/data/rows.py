@@ -1,4 +1,4 @@
-"""One row type for every source, and the readers of what lies on disk.
+"""The row type that every source produces, and the readers of row files on disk.
 
 Parquet files follow FineVision's schema: `images` list of {bytes, path}, `texts` list of {user, assistant},
 `source`, and optionally `char_boxes`, a list of {text, x0, y0, x1, y1} in pixels of the first picture. JSON
@@ -29,10 +29,12 @@ from nanoocr.pictures import open_image
 
 NOT_UTF8 = "a text is not UTF-8: write the file again with its texts in UTF-8"
 NO_BOXES = np.zeros((0, 4), dtype=np.float32)
-HALF = re.compile("[\ud800-\udfff]")  # JSON can escape one alone; no tokenizer can encode it
-MAX_PAGES = 64  # of the PDF of one row: as many pictures as a packed sequence has (`DataPlan.max_pictures`)
-TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two are of BigTIFF
-Picture = bytes | Image.Image  # an encoded file, or what it decodes to
+HALF = re.compile("[\ud800-\udfff]")  # a lone surrogate: JSON can escape one, but no tokenizer can encode it
+# A PDF in a row may have this many pages, as many as a packed sequence has pictures
+# (`DataPlan.max_pictures`).
+MAX_PAGES = 64
+TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two mark a BigTIFF
+RowPicture = bytes | Image.Image  # an encoded file, or its decoded image
 
 
 class Turn(NamedTuple):
@@ -44,13 +46,14 @@ class Turn(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """A conversation and the pictures that it is about (none for text alone).
+    """A conversation and its pictures (none where it is text alone).
 
-    Pictures stand before the first question. They travel encoded, as they lie on disk, until `decoded`.
+    Pictures come before the first question. They stay encoded, as they lie on disk, until `decoded` is
+    called.
     """
 
     id: str
-    pictures: tuple[Picture, ...]
+    pictures: tuple[RowPicture, ...]
     turns: tuple[Turn, ...]
     source: str
     chars: str = ""  # characters whose places in the first picture are known
@@ -84,20 +87,20 @@ class Row:
         )
 
     def picture_name(self, i: int) -> str:
-        """What errors call the i-th picture."""
+        """How errors call the i-th picture."""
         return self.id if len(self.pictures) == 1 else f"{self.id}, picture {i}"
 
     def decoded(self) -> Row:
-        """The row with its pictures decoded, once for all who look at them later."""
+        """A copy with decoded pictures, so that several users do not decode them again."""
         return replace(self, pictures=self.images())
 
 
 class BadRowError(UsageError):
-    """A row that cannot be used: not of the schema, or with an unreadable picture. Names the row."""
+    """A row cannot be used: it does not follow the schema, or a picture is unreadable. It names the row."""
 
 
 class FilteredRowError(BadRowError):
-    """A row that a filter of the user leaves out: skipped and counted, whatever is done about bad rows."""
+    """The user's filter leaves this row out. It is skipped and counted, whatever is done about bad rows."""
 
 
 def row_from_synth(sample: SynthSample, row_id: str) -> Row:
@@ -107,10 +110,10 @@ def row_from_synth(sample: SynthSample, row_id: str) -> Row:
 
 
 def read_rows(path: str | Path, limit: int | None = None) -> list[Row]:
-    """The rows of a .parquet or .json file, pictures decoded; for sets that fit in memory.
+    """Read all rows of a .parquet or .json file and decode their pictures, for sets that fit in memory.
 
     Raises:
-        UsageError: missing file, unknown suffix, or a row that is not of the schema (named by its number).
+        UsageError: the file is missing or of an unknown type, or a row (named) breaks the schema.
     """
     path = Path(path)
     if not path.is_file():
@@ -165,13 +168,14 @@ def parquet_rows(path: Path) -> Iterator[Row]:
 
 
 def row_from_record(record: dict[str, Any], name: str, beside: Path | None = None) -> Row:
-    """One FineVision record: all its pictures and turns, also in the forms that other programs store.
+    """Make a row from one FineVision record, with all its pictures and turns.
 
-    A list may be its JSON, one picture may stand without a list, and a picture may be a path, relative to the
-    folder `beside`; labels may be numbers, and texts bytes of UTF-8.
+    Forms that other programs store are accepted too: a list may be its JSON, a single picture may stand
+    without a list, a picture may be a path relative to the folder `beside`, labels may be numbers, and texts
+    may be UTF-8 bytes.
 
     Raises:
-        BadRowError: a column is missing or null where it must not be; names the row.
+        BadRowError: a column is missing, or null where it must not be; it names the row.
     """
     try:
         turns = tuple(
@@ -190,14 +194,14 @@ def row_from_record(record: dict[str, Any], name: str, beside: Path | None = Non
 
 
 def _listed(value: Any) -> list[Any]:
-    """A list as it is or as JSON; one picture, or one turn, as a list of it."""
+    """Return a list as it is, decode a JSON list, and put a single picture or turn into a list."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         value = parse_json(value)
     return value if isinstance(value, list) else [value]
 
 
 def _text_of(value: Any, name: str) -> Any:
-    """A text; numbers as JSON writes them, since labels are often integers."""
+    """Return a text; numbers become text as JSON writes them, since labels are often integers."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return json.dumps(value)
     if not isinstance(value, bytes):
@@ -209,7 +213,7 @@ def _text_of(value: Any, name: str) -> Any:
 
 
 def _bytes_of(image: Any, name: str, beside: Path | None) -> Any:
-    """The encoded picture: of a {bytes, path} struct, the bytes themselves, or of a file on this disk."""
+    """The encoded picture: the bytes of a {bytes, path} struct, given bytes, or those of a file on disk."""
     if isinstance(image, bytes):
         return image
     path = image if isinstance(image, str) else None
@@ -222,7 +226,7 @@ def _bytes_of(image: Any, name: str, beside: Path | None) -> Any:
     file = (beside or Path()) / path
     try:
         return file.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
+    except (OSError, ValueError) as error:  # ValueError: the path holds a NUL byte
         raise BadRowError(
             f"{name}: the picture is not in the row, and its path {file} cannot be read: put the pictures "
             "there, or write the set with its pictures embedded, as push_to_hub and save_to_disk do"
@@ -237,10 +241,10 @@ def checked_row(
     chars: Any = "",
     boxes: Any = (),
 ) -> Row:
-    """A row named `name` from untrusted parts; pictures are bytes or decoded.
+    """Make a row called `name` from untrusted parts; pictures are bytes or decoded images.
 
     Raises:
-        BadRowError: a part is of another kind, there is no turn, or the boxes do not match the characters.
+        BadRowError: a part has a wrong type, there is no turn, or boxes and characters differ in number.
     """
     if not turns:
         raise BadRowError(f"{name}: holds no question and answer")
@@ -271,10 +275,10 @@ def checked_row(
 
 @dataclass(frozen=True)
 class FewPages(PageRanges):
-    """All pages of a PDF that has no more than MAX_PAGES; one that has is refused before any is rendered."""
+    """Select all pages of a PDF, but refuse one of more than MAX_PAGES pages before any is rendered."""
 
     def select(self, count: int, name: str) -> list[int]:
-        """As for other ranges."""
+        """Select all pages, or refuse the document."""
         if count > MAX_PAGES:
             raise PictureError(
                 f"{name} has {count} pages, and a row has {MAX_PAGES} at most: split it and its text"
@@ -288,10 +292,10 @@ FEW_PAGES = FewPages()
 def page_pictures(
     source: Path | bytes, name: str, pages: PageRanges = FEW_PAGES, turn: Image.Transpose | None = None
 ) -> tuple[bytes, ...]:
-    """Pages of a PDF, rendered, or a picture: turned, and encoded, since hundreds of rows wait in a reader.
+    """Render the pages of a PDF, or turn a picture; the result is encoded, since hundreds of rows wait.
 
     Raises:
-        BadRowError: one of them cannot be read, or they are too many.
+        BadRowError: a page cannot be read, or there are too many.
     """
     pictures = []
     for picture in open_source(source, name_of(source) if isinstance(source, Path) else name, pages):
@@ -301,8 +305,8 @@ def page_pictures(
     return tuple(pictures)
 
 
-def all_pages(picture: Picture, name: str) -> tuple[Picture, ...]:
-    """The picture; of a PDF, and of a TIFF of several pages, all of them: the answer is about all.
+def all_pages(picture: RowPicture, name: str) -> tuple[RowPicture, ...]:
+    """The picture; for a PDF or a TIFF of several pages all pages, since the answer covers them all.
 
     Raises:
         BadRowError: a page cannot be read, or they are too many.

@@ -1,8 +1,8 @@
-"""A folder of fetched files that never outgrows its budget: what was used longest ago goes first.
+"""A folder of fetched files with a size limit. The files used longest ago are dropped first.
 
-Data sets share it, each with a budget of its own; where the disk is full, any of them may have to give.
-Many processes may share it too: one of them fetches or drops at a time, readers of what is there never wait,
-and a file that is dropped while it is being read stays readable to its reader.
+Data sets share the folder, each with a budget of its own. When the disk is full, files of any set may go.
+Many processes may share it too. One of them fetches or drops at a time, while readers of present files never
+wait. A file that is dropped while somebody reads it stays readable to that reader.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from pathlib import Path
 from nanoocr.errors import UsageError
 
 GIGABYTE = 1_000_000_000
-RESERVE = GIGABYTE  # bytes of the disk that stay free for checkpoints and logs
+RESERVE = GIGABYTE  # this much of the disk stays free for checkpoints and logs
 
 
 @dataclass(frozen=True)
 class ShardCache:
-    """At most `max_bytes` of Parquet files of one data set, in its `folder` below the common `root`."""
+    """Keeps at most `max_bytes` of Parquet files of one data set, in its `folder` below the common `root`."""
 
     root: Path
     max_bytes: int
     folder: str = ""
 
     def get(self, name: str, size: int, download: Callable[[Path], Path]) -> Path:
-        """The file `name`, of `size` bytes; `download(folder)` puts it into a folder if it is not there.
+        """The file `name`, of `size` bytes. If it is missing, `download(folder)` puts it into a folder.
 
         Raises:
-            UsageError: it does not fit into the budget or onto the disk, or arrived cut short.
+            UsageError: the file does not fit into the budget or onto the disk, or arrived cut short.
         """
         target = self.root / self.folder / name
         if _touch(target):
@@ -41,7 +41,7 @@ class ShardCache:
             if _touch(target):  # another process fetched it meanwhile
                 return target
             aside = self.root / ".fetching"
-            shutil.rmtree(aside, ignore_errors=True)  # left by a process that was killed
+            shutil.rmtree(aside, ignore_errors=True)  # A process that was killed may have left it.
             try:
                 self._make_room(name, size)
                 aside.mkdir()
@@ -57,7 +57,7 @@ class ShardCache:
         return target
 
     def _make_room(self, name: str, size: int) -> None:
-        """Drop the files that were used longest ago until `size` bytes more fit: into budget, then disk."""
+        """Drop the files used longest ago until `size` more bytes fit into the budget and onto the disk."""
         if size > self.max_bytes:
             needed, budget = size / GIGABYTE, self.max_bytes / GIGABYTE
             raise UsageError(f"{name} has {needed:.2f} GB and the budget is {budget:.2f}: raise max_gb")
@@ -82,7 +82,7 @@ class ShardCache:
 
 
 def held_files(folder: Path) -> dict[Path, int]:
-    """The bytes of every Parquet file below a folder, the one used longest ago first."""
+    """The bytes of every Parquet file below a folder, in order of last use."""
     held = [(path.stat(), path) for path in folder.rglob("*.parquet")]
     held.sort(key=lambda pair: pair[0].st_mtime_ns)
     return {path: about.st_size for about, path in held}
@@ -90,12 +90,12 @@ def held_files(folder: Path) -> dict[Path, int]:
 
 @contextmanager
 def locked(root: Path) -> Iterator[None]:
-    """One process at a time for what happens in `root`.
+    """Let only one process at a time change `root`.
 
     Raises:
         UsageError: the folder cannot be made or written.
     """
-    import fcntl  # not on Windows, where all that needs no hub still works
+    import fcntl  # Windows has no fcntl. All that needs no hub still works there.
 
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ def locked(root: Path) -> Iterator[None]:
 
 
 def _touch(path: Path) -> bool:
-    """Is it there? Then it has just been used."""
+    """Whether the file exists; if so, mark it as used just now."""
     try:
         os.utime(path)
     except FileNotFoundError:

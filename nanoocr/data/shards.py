@@ -1,8 +1,8 @@
-"""Parquet files row by row: only footers and a few row groups are ever in memory.
+"""Reads Parquet files row by row, with only footers and a few row groups in memory.
 
-A data set of many shards is one long sequence of rows. What is cheap to read together is a row group (some
-100 pictures) or a piece of a large one, so readers should go through `bounds` piece by piece and shuffle
-within.
+A data set of many shards is one long sequence of rows. Rows of one row group (some 100 pictures), or of one
+piece of a large row group, are cheap to read together. So callers should go through `bounds` piece by piece,
+and shuffle within a piece.
 """
 
 from __future__ import annotations
@@ -22,45 +22,47 @@ from nanoocr.errors import UsageError
 from nanoocr.files import parse_json
 from nanoocr.folders import files_below
 
-HELD_BYTES = 2**28  # of pieces that a process keeps: readers that take turns stand in different ones
+# Pieces that a process keeps may take this much memory; row streams stand in different ones.
+HELD_BYTES = 2**28
 PIECE_BYTES = (
     2**27
-)  # a larger row group is read in pieces: whoever names no size writes 100,000 rows into one
+)  # Larger row groups are read in pieces: a writer that sets no size puts 100,000 rows into one.
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One Parquet file as its footer describes it."""
+    """One Parquet file, as its footer describes it."""
 
-    name: str  # what `Shards.path_of` turns into a path, and errors call the file
-    group_rows: tuple[int, ...]  # rows of each row group
+    name: str  # `Shards.path_of` turns it into a path; errors use it too
+    group_rows: tuple[int, ...]  # the rows of each row group
     size: int  # bytes of the file
-    group_bytes: tuple[int, ...] = ()  # of each row group when it is decoded; () where nobody noted them
+    group_bytes: tuple[int, ...] = ()  # decoded bytes of each row group; () where nobody noted them
 
     def pieces(self) -> Iterator[Piece]:
-        """The row groups; one of more than PIECE_BYTES in several pieces."""
+        """Yield the row groups; one of more than PIECE_BYTES comes in several pieces."""
         before = 0
         sizes = self.group_bytes or (0,) * len(self.group_rows)
         for group, (rows, size) in enumerate(zip(self.group_rows, sizes)):
             step = max(1, rows if size <= PIECE_BYTES else rows * PIECE_BYTES // size)
-            for start in range(0, max(rows, 1), step):  # an empty group stays a piece without rows
+            # An empty group stays a piece without rows, so that numbers keep matching.
+            for start in range(0, max(rows, 1), step):
                 yield Piece(self.name, group, before + start, min(step, rows - start), start // step, step)
             before += rows
 
 
 class Piece(NamedTuple):
-    """Rows that are read together: a row group, or a part of a large one."""
+    """Rows that are read together: a row group, or part of a large one."""
 
     file: str
-    group: int  # within its file
-    first: int  # row within its file
+    group: int  # the row group's number within its file
+    first: int  # the first row, counted within the file
     rows: int
-    number: int  # within its group
-    step: int  # rows of a whole piece of this group
+    number: int  # the piece's number within its group
+    step: int  # how many rows a whole piece of this group has
 
 
 class Shards:
-    """The rows of all shards by number, as dictionaries of the chosen columns."""
+    """The rows of all shards by number, as dictionaries of the requested columns."""
 
     def __init__(
         self,
@@ -70,7 +72,7 @@ class Shards:
         *,
         fetched: bool = False,
     ) -> None:
-        """`path_of` gives the local file of a shard's name; `fetched`: not all of them can stay here."""
+        """`path_of` gives the local file of a shard's name. `fetched`: not all files can stay here."""
         self.shards = shards
         self.path_of = path_of
         self.columns = None if columns is None else list(columns)
@@ -78,9 +80,10 @@ class Shards:
         rows = [piece.rows for piece in self.pieces]
         self.bounds = [0, *accumulate(rows)]  # rows bounds[i] .. bounds[i + 1] - 1 are piece i
         of_file = [sum(shard.group_rows) for shard in shards] if fetched else [sum(rows)]
-        self.files = [0, *accumulate(of_file)]  # where the next file has to be fetched
-        self._held: dict[int, pa.Table] = {}  # the pieces that were used last, oldest first
-        self._failed: dict[int, str] = {}  # why a piece cannot be read: it is not tried again
+        # the rows at which the next file begins, which may have to be fetched
+        self.files = [0, *accumulate(of_file)]
+        self._held: dict[int, pa.Table] = {}  # the pieces used last, oldest first
+        self._failed: dict[int, str] = {}  # why a piece cannot be read; it is not tried again
 
     def __len__(self) -> int:
         return self.bounds[-1]
@@ -89,7 +92,7 @@ class Shards:
         """Row `index` as {column: value}.
 
         Raises:
-            BadRowError: its row group cannot be read; names the file.
+            BadRowError: its row group cannot be read; the error names the file.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"row {index} of {len(self)}")
@@ -103,13 +106,13 @@ class Shards:
         return {name: without_json(record[name], row.schema.field(name).type) for name in record}
 
     def name_of(self, index: int) -> str:
-        """`FILE: row 7`, counted within the file: what errors call the row."""
+        """How errors call the row: `FILE: row 7`, counted within the file."""
         number = bisect_right(self.bounds, index) - 1
         piece = self.pieces[number]
         return f"{piece.file}: row {piece.first + index - self.bounds[number]}"
 
     def folder_of(self, index: int) -> Path:
-        """Where the file of a row lies: pictures that a row names by their paths lie below it."""
+        """The folder of the file that holds a row. Paths of pictures in the row are relative to it."""
         return self.path_of(self.pieces[bisect_right(self.bounds, index) - 1].file).parent
 
     def _read(self, number: int) -> pa.Table:
@@ -118,7 +121,7 @@ class Shards:
             raise BadRowError(self._failed[number])
         try:
             with pq.ParquetFile(self.path_of(piece.file)) as file:
-                # read_row_group cannot put nested columns of more than 2 GiB together (pyarrow 25).
+                # `read_row_group` cannot assemble nested columns of more than 2 GiB (pyarrow 25).
                 batches = file.iter_batches(piece.step, row_groups=[piece.group], columns=self.columns)
                 taken = list(islice(batches, piece.number, piece.number + 1))
                 return pa.Table.from_batches(taken, None if taken else file.schema_arrow)
@@ -129,9 +132,9 @@ class Shards:
 
 
 def without_json(value: Any, kind: pa.DataType) -> Any:
-    """A value whose JSON documents are decoded: `datasets` and duckdb write texts so where a list may stand.
+    """Decode the JSON documents in a value; `datasets` and duckdb write texts as JSON where a list may stand.
 
-    Arrow marks such columns as `arrow.json`, and pyarrow hands their documents out as texts, with quotes.
+    Arrow marks such columns as `arrow.json`, but pyarrow returns their documents as texts, with quotes.
     """
     if getattr(kind, "extension_name", "") == "arrow.json":
         return parse_json(value) if isinstance(value, (str, bytes)) else value
@@ -143,10 +146,10 @@ def without_json(value: Any, kind: pa.DataType) -> Any:
 
 
 def local_shards(paths: Iterable[str | Path], columns: Sequence[str] | None = None) -> Shards:
-    """Parquet files on disk; a folder stands for all .parquet files in it, in the order people count in.
+    """Open Parquet files on disk. A folder stands for its .parquet files in natural order (2 before 10).
 
     Raises:
-        UsageError: nothing there, a file that is no Parquet, or one without a column of `columns`.
+        UsageError: nothing is there, or a file is no Parquet or lacks a column of `columns`.
     """
     files: list[Path] = []
     for path in map(Path, paths):
@@ -158,10 +161,10 @@ def local_shards(paths: Iterable[str | Path], columns: Sequence[str] | None = No
 
 
 def read_footer(path: Path, columns: Sequence[str] = ()) -> Shard:
-    """What the footer of a local Parquet file says.
+    """Read the footer of a local Parquet file.
 
     Raises:
-        UsageError: missing, no Parquet, or without one of `columns`.
+        UsageError: the file is missing, is no Parquet, or lacks one of `columns`.
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such data file")

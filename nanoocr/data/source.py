@@ -1,8 +1,8 @@
-"""Where training rows come from: a Source gives the row of a draw by its number.
+"""Where training rows come from: a `RowSource` returns the row for the number of a draw.
 
-A draw is a pure function of its number, so the position in the data is a single number, whoever asks: for
-pictures that are drawn (`SynthMix`), for weighted data sets (`Mixture`), and for a small fixed set (a
-`Mixture` of one).
+A draw is a pure function of its number. So one number is the whole position in the data, whoever asks. There
+are two kinds: pictures drawn on the fly (`SynthMix`), and weighted data sets (`Mixture`, of which a small
+fixed set is the case with one).
 """
 
 from __future__ import annotations
@@ -25,24 +25,25 @@ from nanoocr.data.task import Task, digest
 from nanoocr.errors import UsageError
 
 
-class Source(Protocol):
+class RowSource(Protocol):
     """(number of the draw, progress from 0 to 1) -> Row."""
 
     def __call__(self, draw: int, progress: float, /) -> Row:
-        """Row of the draw."""
+        """The row of the draw."""
 
     def fingerprint(self) -> dict[str, str]:
-        """By data set: what stays while the same draws give the same rows, and changes with the data."""
+        """Map each data set to a text that changes only when the same draws would give other rows."""
 
 
 @dataclass(frozen=True)
 class SynthMix:
-    """Drawn live: kinds by weight, cards with as many lines as the curriculum says, some rows text alone."""
+    """Draws pictures live: kinds by weight, cards as long as the curriculum says, some rows as text alone."""
 
     kinds: dict[str, float]
     fonts: tuple[Font, ...]
     seed: int
-    curriculum: tuple[tuple[float, int, int], ...] = ((0.0, 1, 3),)  # (progress from, least lines, most)
+    # (from this share of the run on, fewest lines, most lines)
+    curriculum: tuple[tuple[float, int, int], ...] = ((0.0, 1, 3),)
     text_ratio: float = 0.0
 
     def __call__(self, index: int, progress: float) -> Row:
@@ -55,38 +56,38 @@ class SynthMix:
         return as_text_row(row) if rng.random() < self.text_ratio else row
 
     def fingerprint(self) -> dict[str, str]:
-        """Of the fonts; everything else is a flag."""
+        """Covers the fonts; flags cover everything else."""
         return {"synth": digest([(font.family, font.style) for font in self.fonts])}
 
 
 def as_text_row(row: Row) -> Row:
-    """A row without a picture: the text is given and must be repeated (keeps language in the mixture)."""
+    """A row without a picture: the text is given and must be repeated. It keeps language in the mixture."""
     turn = Turn(f"Repeat: {row.answer}", row.answer)
     return replace(row, pictures=(), turns=(turn,), source="synth/text", chars="", boxes=NO_BOXES)
 
 
 # ---------------------------------------------------------------------------------------------------------
-# data sets
+# Data sets
 
-BLOCK = 1000  # draws in which every task comes as often as its weight says
-WINDOW = 2  # fetched files that are read at a time: what a disk budget must hold, and as many that come next
+BLOCK = 1000  # In this many draws every data set comes as often as its weight says.
+WINDOW = 2  # Fetched files read at a time. Keep room on disk for twice this many.
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """Tasks by weight. Every block of draws holds each task's share, in an order of its own.
+    """Mixes data sets by weight. Every block of draws holds each one's share, in an order of its own.
 
-    Each task goes through all of its rows, in another order every time (`EpochOrder`).
+    Each data set goes through all of its rows, in another order in every epoch (`EpochOrder`).
     """
 
     tasks: tuple[tuple[str, Task], ...]
     weights: tuple[float, ...]  # shares of the draws, in any unit
     seed: int
     orders: tuple[EpochOrder, ...] = field(init=False, repr=False)
-    counts: tuple[int, ...] = field(init=False, repr=False)  # draws of each task in a block
+    counts: tuple[int, ...] = field(init=False, repr=False)  # how many draws of a block each data set gets
 
     def __post_init__(self) -> None:
-        """Refuse a task without rows: it could never be drawn."""
+        """Refuse a data set without rows, since no row of it could ever be drawn."""
         for name, task in self.tasks:
             if not len(task):
                 raise UsageError(f"{name}: holds no rows")
@@ -101,15 +102,15 @@ class Mixture:
         return self.tasks[which][1][self.orders[which][position]]
 
     def name_of(self, draw: int) -> str:
-        """The name of the task that draw `draw` takes."""
+        """The name of the data set that draw `draw` takes its row from."""
         return self.tasks[self.place(draw)[0]][0]
 
     def fingerprint(self) -> dict[str, str]:
-        """Of every task."""
+        """Covers every data set."""
         return {name: task.fingerprint() for name, task in self.tasks}
 
     def place(self, draw: int) -> tuple[int, int]:
-        """(number of the task, how many of its rows came before)."""
+        """(number of the data set, how many of its rows came before) for a draw."""
         block, offset = divmod(draw, BLOCK)
         order = block_order(self.counts, self.seed, block)
         which = int(order[offset])
@@ -118,7 +119,7 @@ class Mixture:
 
 
 def apportion(weights: Sequence[float], total: int) -> tuple[int, ...]:
-    """Whole numbers that add up to `total` in proportion to `weights`: largest remainders, none below 1."""
+    """Split `total` into whole numbers in proportion to `weights`, by largest remainders, none below 1."""
     shares = np.array(weights) / sum(weights) * total
     counts = np.maximum(1, np.floor(shares)).astype(int)
     while counts.sum() < total:
@@ -128,19 +129,20 @@ def apportion(weights: Sequence[float], total: int) -> tuple[int, ...]:
     return tuple(counts.tolist())
 
 
-@lru_cache(maxsize=64)  # readers stand in different blocks
+@lru_cache(maxsize=64)  # row streams stand in different blocks, so several are in use
 def block_order(counts: tuple[int, ...], seed: int, block: int) -> np.ndarray:
-    """The task of every draw of a block, (BLOCK,)."""
+    """The data set of every draw of a block, (BLOCK,)."""
     order = np.repeat(np.arange(len(counts)), counts)
     return np.random.default_rng([seed, block]).permutation(order)
 
 
 class EpochOrder:
-    """Endless positions -> indices of a task, every row once per epoch, every epoch in another order.
+    """Maps endless positions to row indices: every row once per epoch, every epoch in another order.
 
-    Units that are cheap to read together (row groups) come in turn, permuted, and so do the rows of each. Of
-    files that must be fetched, permuted too, WINDOW at a time give all of their units before the next ones:
-    each is fetched once per epoch, also where they do not all fit on the disk. Files on disk are one window.
+    Units (row groups) are cheap to read as a whole, so they come one after the other, permuted, and so do the
+    rows within each. Files that must be fetched are permuted too. WINDOW of them at a time give all of their
+    units before the next ones come, so each is fetched once per epoch, even where they do not all fit on the
+    disk. Files on disk count as one window.
     """
 
     def __init__(self, task: Task, seed: tuple[int, ...]) -> None:
@@ -148,8 +150,8 @@ class EpochOrder:
         files: dict[int, list[int]] = {}
         for number, unit in enumerate(self.units):
             files.setdefault(bisect_right(task.files(), task.indices[unit[0]]), []).append(number)
-        self.files = list(files.values())  # the units of each
-        self._epochs: dict[int, tuple[list[int], list[int]]] = {}  # the two used last
+        self.files = list(files.values())  # the units of each file
+        self._epochs: dict[int, tuple[list[int], list[int]]] = {}  # the two epochs used last
 
     def __getitem__(self, position: int) -> int:
         epoch, offset = divmod(position, self.length)
@@ -191,11 +193,11 @@ class RowsTask(Task):
         self.rows = rows
 
     def num_rows(self) -> int:
-        """All of them."""
+        """How many rows there are."""
         return len(self.rows)
 
     def marks(self) -> Iterable[object]:
-        """What the rows say; they are few."""
+        """The contents of the rows; there are few of them."""
         return [row.turns for row in self.rows]
 
     def read(self, index: int) -> Row:
@@ -204,19 +206,19 @@ class RowsTask(Task):
 
 
 def rows_source(rows: Sequence[Row], seed: int) -> Mixture:
-    """A fixed set, permuted anew in every epoch."""
+    """A source that permutes a fixed set of rows anew in every epoch."""
     return Mixture((("rows", RowsTask(rows)),), (1.0,), seed)
 
 
 # ---------------------------------------------------------------------------------------------------------
-# flags
+# Flags
 
 
 def parse_curriculum(text: str) -> tuple[tuple[float, int, int], ...]:
     """`0:1,0.1:2,0.3:2-3` -> ((0.0, 1, 1), (0.1, 1, 2), (0.3, 2, 3)): (share of the steps, lines from, to).
 
     Raises:
-        UsageError: not of that form, not rising from 0, or more than 4 lines.
+        UsageError: the text has another form, does not rise from 0, or asks for more than 4 lines.
     """
     try:
         pairs = [item.split(":") for item in text.split(",")]
@@ -224,7 +226,7 @@ def parse_curriculum(text: str) -> tuple[tuple[float, int, int], ...]:
     except ValueError as error:
         raise UsageError(f"--curriculum={text}: write SHARE:LINES pairs such as 0:1,0.1:2,0.3:2-3") from error
     shares = [share for share, _, _ in stages]
-    # Written so that nan, of which no comparison is true, is refused.
+    # Comparisons with nan are false, so the conditions are written such that nan is refused.
     if shares[0] != 0 or not shares[-1] <= 1 or not all(a < b for a, b in pairwise(shares)):
         raise UsageError(f"--curriculum={text}: the shares start at 0 and rise, none is above 1")
     if not all(1 <= least <= most <= MAX_LINES for _, least, most in stages):
@@ -241,10 +243,10 @@ def _lines_of_card(text: str) -> tuple[int, int]:
 
 
 def parse_mix(text: str, known: Sequence[str], flag: str = "--mix") -> dict[str, float]:
-    """`card:0.8,scene:0.2` -> weights; a bare name weighs 1. `flag` is what errors call it.
+    """Parse `card:0.8,scene:0.2` into weights; a bare name weighs 1. Errors call the text `flag`.
 
     Raises:
-        UsageError: an unknown kind or a weight that is not a positive number.
+        UsageError: a kind is unknown, or a weight is not a positive number.
     """
     mix: dict[str, float] = {}
     for item in text.split(","):

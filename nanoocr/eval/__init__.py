@@ -1,1 +1,1 @@
-"""Measuring what a model has read: metrics, benchmarks, and what they read."""
+"""Measures what a model reads: metrics, benchmarks, page sets, other engines, reports."""

@@ -1,6 +1,6 @@
-"""From questions to answers on disk: a model of ours in batches, or a peer page by page.
+"""Gets answers onto the disk: from a model of ours in batches, or from a peer page by page.
 
-asks -> those without an answer in the store -> engine -> store -> predictions by condition
+The way: asks -> those without an answer in the store -> engine -> store -> predictions by condition
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from nanoocr.progress import track
 
 Answers = Iterator[tuple[Ask, Prediction]]
 Answerer = Callable[[Sequence[Ask]], Answers]
-# An upright RGB picture and its kind -> its text, and its vision tokens where the engine has such.
+# Maps an upright RGB picture and its kind to its text, and its vision tokens where the engine has such.
 Read = Callable[[Image.Image, str], tuple[str, int | None]]
 
 
 def answer_all(asks: Sequence[Ask], store: Store, answer: Answerer, what: str) -> ByCondition:
-    """Answer what has no answer yet, each page stored as it comes; then everything from the store."""
+    """Answer every ask that has no answer yet, storing each page at once; then return all from the store."""
     todo = [ask for ask in asks if store.get(ask) is None]
     for ask, prediction in track(answer(todo), len(todo), f"{what}, {len(asks) - len(todo)} done before"):
         store.put(ask, prediction)
@@ -41,7 +41,7 @@ def answer_all(asks: Sequence[Ask], store: Store, answer: Answerer, what: str) -
 
 
 def model_answers(reader: Reader, max_tokens: int | None, asks: Sequence[Ask]) -> Answers:
-    """Batches of one question each, as large as the reader's; pictures are opened batch by batch."""
+    """Answer in batches of one question each, as large as the reader allows. Pictures open batch by batch."""
     ordered = sorted(asks, key=lambda ask: ask.sample.prompt)
     for prompt, alike in groupby(ordered, key=lambda ask: ask.sample.prompt):
         together = list(alike)
@@ -67,12 +67,12 @@ def _from_page(page: Page, seconds: float) -> Prediction:
 
 
 def peer_answers(peer: Peer, asks: Sequence[Ask]) -> Answers:
-    """What a peer reads, one page after the other."""
+    """Let a peer read one page after the other."""
     return read_answers(lambda image, kind: (peer.read(image, kind), None), asks)
 
 
 def read_answers(read: Read, asks: Sequence[Ask]) -> Answers:
-    """One page after the other; a page that `read` fails on is an empty answer with its reason."""
+    """Read one page after the other. A page that `read` fails on gets an empty answer with the reason."""
     for ask in asks:
         picture = ask.picture()
         if picture.image is None:
@@ -88,6 +88,6 @@ def read_answers(read: Read, asks: Sequence[Ask]) -> Answers:
 
 
 def _cpu_seconds() -> float:
-    """Seconds of processor that this process has used, and those that it started and that have ended."""
+    """Processor seconds that this process and its finished children have used."""
     used = os.times()
     return used.user + used.system + used.children_user + used.children_system

@@ -1,4 +1,4 @@
-"""Fox, OmniDocBench and olmOCR-bench as sets of samples, for nanoocr/eval/tasks.py."""
+"""Loads Fox, OmniDocBench and olmOCR-bench as sets of samples, for nanoocr/eval/catalogue.py."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from nanoocr.eval.samples import EvalSample, SampleSet, collect
 def load_fox(
     folder: str | Path, tasks: Sequence[str] = (), per_group: int = 0, prompt: str = PROMPT
 ) -> SampleSet:
-    """The page OCR of an unpacked Fox archive, or the `tasks` named; every task is a line of the table.
+    """Load the page OCR of an unpacked Fox archive, or the sub-tasks named in `tasks`; each is a group.
 
-    Pages are read with `prompt`, the questions of other tasks are Fox's own.
+    Pages are read with `prompt`; other sub-tasks have questions of their own.
 
     Raises:
         UsageError: as `read_fox`.
@@ -38,9 +38,9 @@ def load_fox(
 def load_omnidocbench(
     path: str | Path, per_group: int = 0, prompt: str = PROMPT, pictures: str | Path = ""
 ) -> SampleSet:
-    """The pages of OmniDocBench.json, or of its folder; every language is a line of the table.
+    """Load the pages of OmniDocBench.json, or of its folder; every language is a group.
 
-    `pictures` is the folder of the pictures where they do not lie in images/ beside the annotation.
+    `pictures` is the folder of the pictures, where they do not lie in images/ beside the annotation.
 
     The truth of a page is its markdown in reading order; the official scores work on the annotation.
 
@@ -59,9 +59,9 @@ def load_omnidocbench(
 def omnidocbench_scores(
     version: Version,
 ) -> Callable[[Sequence[EvalSample], Mapping[str, str]], dict[str, float]]:
-    """The official averages of a version: `text_edit` over pages, `text_edit_whole` over all text, and so on.
+    """The official averages of a version: `text_edit` over pages, `text_edit_whole` over all text, and more.
 
-    A page without an answer is all wrong (the official code leaves it out).
+    A page without an answer counts as all wrong, while the official code leaves it out.
     """
 
     def score(samples: Sequence[EvalSample], texts: Mapping[str, str]) -> dict[str, float]:
@@ -80,13 +80,13 @@ def omnidocbench_scores(
 
 
 def load_olmocr_bench(folder: str | Path, per_group: int = 0, prompt: str = PROMPT) -> SampleSet:
-    """Every page that a test of a folder of .jsonl files is about; the PDFs lie in it, or in pdfs/ below it.
+    """Load every page that some test in a folder of .jsonl files is about; PDFs lie in it, or in its pdfs/.
 
-    A sample's annotation is its tests, a TestSet. Tests of types that cannot be run here, and lines that are
-    no test, are among what is left out.
+    A sample's annotation is its tests, a TestSet. Tests of types that cannot run here, and lines that are no
+    test, are reported as left out.
 
     Raises:
-        UsageError: no such folder, no test in it, or none of its pages is there.
+        UsageError: there is no such folder, no test in it, or none of its pages.
     """
     folder = Path(folder)
     found = read_tests(folder)
@@ -122,7 +122,7 @@ def olmocr_scores(sample: EvalSample, text: str) -> dict[str, float]:
 
 
 def olmocr_score(samples: Sequence[EvalSample], texts: Mapping[str, str]) -> dict[str, float]:
-    """The benchmark's score: the mean over its files of the share of tests passed; and the share by type."""
+    """The benchmark's score: the mean over its files of the share of passed tests; and that share by type."""
     tests = TestSet(tuple(test for sample in samples for test in sample.annotation.tests), {}, ())
     keys = {sample.id: sample.annotation.tests[0] for sample in samples}
     report = score_pages(tests, {(keys[i].document, keys[i].page): texts[i] for i in keys})

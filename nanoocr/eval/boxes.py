@@ -1,10 +1,10 @@
-"""Boxes with text: their file format, how well they are found, and word spotting.
+"""Boxes with text: their file format, scores of how well they are found, and word spotting.
 
 The format is that of the ICDAR competitions, for truths and answers alike, so that answers of other systems
-are scored as they are: a box a line, eight numbers and then the text, which may hold commas itself.
+can be scored unchanged. Each line is a box: eight numbers and then the text, which may hold commas itself.
 
     38,43,920,43,920,215,38,215,TAN WOON YANN
-    10,300,90,300,90,330,10,330,###              a word that nobody can read: it counts for nothing
+    10,300,90,300,90,330,10,330,###              nobody can read this word, so it counts for nothing
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import numpy as np
 from nanoocr.document import Line, Quad
 
 NOT_LEGIBLE = "###"
-LEAST_OVERLAP = 0.5  # of intersection and union, as ICDAR 2015 asks for
-LEAST_LETTERS = 3  # of a word that is worth spotting
-GAP = 1.0  # of a line's height: words further apart than this are two boxes
+LEAST_OVERLAP = 0.5  # least intersection over union of a match, as in ICDAR 2015
+LEAST_LETTERS = 3  # word spotting asks only for words of at least this many letters
+GAP = 1.0  # Words further apart than this share of the line's height are two boxes.
 Scores = dict[str, float]
 
 
@@ -37,7 +37,7 @@ class TextBox(NamedTuple):
 
 
 def parse_boxes(text: str) -> tuple[list[TextBox], int]:
-    """The boxes of a file, and how many of its lines are none."""
+    """The boxes of a file, and how many of its lines are no box."""
     boxes, odd = [], 0
     for line in text.splitlines():
         if not line.strip():
@@ -63,13 +63,13 @@ def format_boxes(boxes: Iterable[TextBox]) -> str:
 
 
 def text_of_boxes(answer: str) -> str:
-    """The words of an answer in boxes, a line per box; an answer without boxes is what it is."""
+    """The words of an answer in boxes, one box per line. An answer without boxes is returned as it is."""
     boxes, odd = parse_boxes(answer)
     return answer if odd or not boxes else "\n".join(box.text for box in boxes)
 
 
 def quads(corners: Any) -> list[Quad]:
-    """Corners in any nesting, (n, 4, 2) numbers when flat, as n quadrilaterals."""
+    """Read corners in any nesting, (n, 4, 2) numbers when flat, as n quadrilaterals."""
     flat = np.asarray(corners, dtype=float).reshape(-1, 4, 2)
     return [((a, b), (c, d), (e, f), (g, h)) for (a, b), (c, d), (e, f), (g, h) in flat.tolist()]
 
@@ -80,9 +80,9 @@ def upright_quad(left: float, top: float, right: float, bottom: float) -> Quad:
 
 
 def boxes_of_words(lines: Iterable[Line], gap: float = GAP) -> list[TextBox]:
-    """The words of each line, joined to one box where less than `gap` of the line's height lies between them.
+    """Join the words of each line to one box where less than `gap` of the line's height lies between them.
 
-    A receipt's line holds an article at its left and a price at its right: the truth has a box for each.
+    A receipt's line has an article at its left and a price at its right, and the truth has a box for each.
     """
     found = []
     for line in lines:
@@ -109,7 +109,7 @@ def _joined(words: Sequence[tuple[Quad, str]]) -> TextBox:
 
 
 def _polygon(quad: Quad) -> np.ndarray:
-    hull: np.ndarray = cv2.convexHull(np.asarray(quad, dtype=np.float32))  # corners in any order
+    hull: np.ndarray = cv2.convexHull(np.asarray(quad, dtype=np.float32))  # the corners may come in any order
     return hull
 
 
@@ -126,7 +126,7 @@ def overlaps(
 
 
 def _neighbours(first: list[np.ndarray], second: list[np.ndarray]) -> list[tuple[int, int]]:
-    """Pairs whose upright rectangles meet: of a dense page's pairs they are one in a hundred."""
+    """Pairs whose upright rectangles meet, which are about one in a hundred pairs of a dense page."""
     if not first or not second:
         return []
     low, high = (np.array([getattr(p, end)(axis=(0, 1)) for p in first]) for end in ("min", "max"))
@@ -153,11 +153,11 @@ def pairs_of(found: Sequence[TextBox], wanted: Sequence[TextBox]) -> list[tuple[
 
 
 def detection_scores(answer: str, truth: str) -> Scores:
-    """How well boxes are found, whatever is read in them.
+    """How well boxes are found, whatever text is read in them.
 
-    `iou50_*`: one box found for one of the truth, with intersection over union above 0.5. `covered` and
-    `inside` forgive lines that are cut or joined otherwise: the share of the truth's area that is found, and
-    the share of the found area that belongs to the truth. `boxes_odd` counts lines that are no box.
+    `iou50_*` match one found box with one true box of intersection over union above 0.5. `covered` and
+    `inside` forgive lines that are split or joined differently: the share of the true area that is found, and
+    the share of the found area that is true. `boxes_odd` counts lines that are no box.
     """
     (found, odd), (wanted, _) = parse_boxes(answer), parse_boxes(truth)
     hits = len(pairs_of(found, wanted))
@@ -175,7 +175,7 @@ def _share(part: float, whole: float, count: int) -> float:
 
 
 def _three(name: str, hits: int, found: int, wanted: int) -> Scores:
-    """Precision, recall and their harmonic mean; all 1 where nothing is wanted and nothing found."""
+    """Precision, recall and F1; all are 1 where nothing is wanted and nothing was found."""
     if not found or not wanted:
         return dict.fromkeys((f"{name}_precision", f"{name}_recall", f"{name}_hmean"), float(found == wanted))
     precision, recall = hits / found, hits / wanted
@@ -192,10 +192,10 @@ _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 
 
 def spotted_word(text: str) -> str:
-    """The word as word spotting compares it, in capitals; "" where it is none that counts.
+    """The word in capitals, as word spotting compares it; "" where it does not count.
 
-    Marks at both ends and an English 's go. What is left must be letters and hyphens alone, at least three
-    characters: numbers, signs and short words are asked of nobody.
+    Marks at both ends and an English 's are removed. The rest must be letters and hyphens alone, at least
+    three characters: word spotting asks nobody for numbers, signs and short words.
     """
     word = re.sub("['’]s$", "", text.strip().strip(_EDGES), flags=re.IGNORECASE)
     return word.upper() if len(word) >= LEAST_LETTERS and _WORD.fullmatch(word) else ""
@@ -204,8 +204,8 @@ def spotted_word(text: str) -> str:
 def spotting_scores(answer: str, truth: str) -> Scores:
     """Word spotting by boxes, in the style of ICDAR 2015: place and text of a word must both be right.
 
-    A box found over a word that counts for nothing (### or no `spotted_word`) is itself nothing, and so is
-    one with a text that is no such word.
+    A box over a word that does not count (### or no `spotted_word`) does not count itself, and neither does
+    one whose text is no such word.
     """
     found = [box for box in parse_boxes(answer)[0] if spotted_word(box.text)]
     truths = parse_boxes(truth)[0]
@@ -221,7 +221,7 @@ def spotting_scores(answer: str, truth: str) -> Scores:
 
 
 def spotting_text_scores(answer: str, truth: str) -> Scores:
-    """Word spotting without places, where the truth has none: the same words as a multiset."""
+    """Word spotting without places, for truths that have none: the same words, compared as a multiset."""
     found, wanted = (_words(text_of_boxes(answer)), _words(truth))
     left = list(wanted)
     hits = 0

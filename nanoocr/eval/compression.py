@@ -1,8 +1,8 @@
-"""The compression curve: how well is read what has r times as many text tokens as vision tokens?
+"""The compression curve: how good is reading at r times as many text tokens as vision tokens?
 
-Pages of controlled length are drawn here: black on white, in the largest letters that fit, so that more text
-means smaller letters, as on real pages. The paper's curve (DeepSeek-OCR, arXiv 2510.18234, table 2) stands
-beside ours; it is of the Fox pages, in other fonts, under another tokenizer: compare shapes, not points.
+This file draws pages of controlled length: black on white, in the largest letters that fit, so that more text
+means smaller letters, as on real pages. The paper's curve (DeepSeek-OCR, arXiv 2510.18234, table 2) is shown
+beside ours. It used the Fox pages, other fonts and another tokenizer, so compare shapes and not points.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nanoocr.pictures import Size
 
 CURVE = "curve.json"  # the file that holds the points
 NATURAL, RANDOM = "natural text", "random text"
-# A phase ends where the mean CER of a bucket rises above this; beyond the last the reading has collapsed.
+# A phase ends where the mean CER of a bucket rises above this. Beyond the last phase reading has collapsed.
 PHASES = {"stable": 0.1, "unstable": 0.5}
 COLLAPSED = "collapsed"
 _READ = ("pages", "ratio", "text tokens", "precision", "95 %", "gap", "CER", "median", ">50 %", "cut")
@@ -33,9 +33,9 @@ COLUMNS = ("phase", "characters/token", *_READ)
 class PaperPoint(NamedTuple):
     """One row of the paper's table 2."""
 
-    text_tokens: tuple[int, int]  # of the truth: from, to
+    text_tokens: tuple[int, int]  # tokens of the truth: from, to
     pages: int
-    precision: float  # in [0, 1]
+    precision: float  # from 0 to 1
     ratio: float  # text tokens / vision tokens
 
 
@@ -48,7 +48,7 @@ def _paper(precisions: Sequence[float], ratios: Sequence[float]) -> tuple[PaperP
     )
 
 
-# By the number of vision tokens as the paper counts them (grid only): modes Tiny and Small on Fox, English.
+# Keyed by vision tokens as the paper counts them (grid only): modes Tiny and Small on Fox, English.
 PAPER_CURVES = {
     64: _paper((96.5, 93.8, 83.8, 85.9, 79.3, 76.4, 59.1), (10.5, 11.8, 13.2, 15.1, 16.5, 17.7, 19.7)),
     100: _paper((98.5, 97.3, 96.8, 96.8, 91.5, 89.8, 87.1), (6.7, 7.5, 8.5, 9.7, 10.6, 11.3, 12.6)),
@@ -63,20 +63,20 @@ class Level(NamedTuple):
     """Pages of one length in one picture size."""
 
     size: Size  # height, width in pixels
-    tokens: int  # of text, wanted
+    tokens: int  # wanted text tokens
 
     @property
     def name(self) -> str:
-        """Of the curve it belongs to."""
+        """The name of the curve that the level belongs to."""
         return f"{self.size[0]}x{self.size[1]}"
 
 
 def length_pages(
     level: Level, count: int, fonts: Sequence[Font], count_tokens: Callable[[str], int]
 ) -> Iterator[EvalSample | str]:
-    """`count` held-out pages of about `level.tokens` tokens, natural and random text in turn.
+    """Draw `count` held-out pages of about `level.tokens` tokens, alternating natural and random text.
 
-    A page whose text does not fit even in the smallest letters is a sentence that says so.
+    If the text does not fit even in the smallest letters, a sentence that says so takes the page's place.
     """
     for index in range(count):
         dice = Dice.for_sample(f"length {level.name} {level.tokens}", VALIDATION_SEED, index)
@@ -101,7 +101,7 @@ class Measured(NamedTuple):
     """One page that was read."""
 
     result: PageResult
-    text_tokens: int  # of the truth
+    text_tokens: int  # tokens of the truth
     vision_tokens: int
 
     @property
@@ -111,7 +111,7 @@ class Measured(NamedTuple):
 
 
 def measured_pages(results: Sequence[PageResult], count_tokens: Callable[[str], int]) -> list[Measured]:
-    """The pages with their token counts; one that could not be read has no vision tokens and is left out.
+    """The pages with their token counts. Unread pages have no vision tokens, and are left out.
 
     Raises:
         UsageError: no page has vision tokens.
@@ -127,10 +127,10 @@ def measured_pages(results: Sequence[PageResult], count_tokens: Callable[[str], 
 
 
 def curve(pages: Sequence[Measured], width: float) -> list[dict[str, Any]]:
-    """One point per bucket of `width` in text tokens / vision tokens, as plain data, empty buckets left out.
+    """One point per non-empty bucket of `width` in text tokens / vision tokens, as plain data.
 
-    `precision` is fox_precision_official, the number that the paper's table is believed to show; everything
-    is as nanoocr.eval.summary defines it.
+    `precision` is fox_precision_official, which the paper's table is believed to show. Everything else is
+    defined in nanoocr.eval.summary.
     """
     buckets: dict[int, list[Measured]] = {}
     for page in pages:
@@ -160,12 +160,12 @@ def curve(pages: Sequence[Measured], width: float) -> list[dict[str, Any]]:
 
 
 def phase_of(error_rate: float) -> str:
-    """Stable, unstable or collapsed, by a mean CER (compare arXiv 2512.03643, which has the words)."""
+    """Stable, unstable or collapsed, judged by the mean CER (the words are those of arXiv 2512.03643)."""
     return next((name for name, most in PHASES.items() if error_rate <= most), COLLAPSED)
 
 
 def curve_row(point: Mapping[str, Any]) -> list[str]:
-    """COLUMNS of one bucket."""
+    """The COLUMNS of one bucket."""
     precision, cer = point["precision"], point["cer"]
     gap = precision.get("gap_wrong")
     return [

@@ -8,7 +8,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from nanoocr.eval.tasks import main_metric
+from nanoocr.eval.catalogue import main_metric
 
 
 def percent(share: float | None) -> str:
@@ -17,7 +17,7 @@ def percent(share: float | None) -> str:
 
 
 def group_row(summary: Mapping[str, Any]) -> dict[str, str]:
-    """The headline numbers of a line of the table, by the title of their column."""
+    """The headline numbers of a group, by the title of their column."""
     scores = summary["scores"]
     metric = main_metric(scores)
     gap = scores[metric].get("gap_wrong")
@@ -47,7 +47,7 @@ or hit the token limit; failed: errors and missing answers, scored as empty; dis
 
 def group_table(results: Mapping[str, Any]) -> Table:
     """One line per group."""
-    title = f"{results['model']} on {results['task']} {results['data']}".strip()
+    title = f"{results['model']} on {results['benchmark']} {results['data']}".strip()
     table = Table("set", title=title, box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False)
     rows = {name: group_row(summary) for name, summary in results["groups"].items()}
     for title in next(iter(rows.values())):

@@ -1,7 +1,7 @@
-"""What reading costs: seconds per page and peak memory of an engine alone in a process of its own.
+"""Measures what reading costs: seconds per page and peak memory of one engine in a process of its own.
 
-Engines share no process, because memory that one has touched would count for the next. One page at a time, as
-somebody who has one page waits for it; what batches gain stands beside it in the table of scripts.peers.
+Engines share no process, because memory that one has touched would count for the next. Pages are read one by
+one, as for somebody who has a single page; scripts.peers shows the gain of batches beside it.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Cost:
-    """What one engine needed for some pages, one after the other."""
+    """The time and memory that one engine needed for some pages, one after the other."""
 
     pages: int
     failed: int
-    start_seconds: float  # until the engine was there and had read its first page
-    seconds_per_page: float  # of all further pages
-    peak_bytes: int  # most memory of the largest process, Python included
+    start_seconds: float  # from the start of the engine until it had read its first page
+    seconds_per_page: float  # mean over all further pages
+    peak_bytes: int  # the largest process's most memory, Python included
     threads: int
 
 
@@ -46,14 +46,14 @@ def measure_cost(engine: str, samples: Sequence[EvalSample], threads: int = 1, p
     """Let `engine` (a peer's name or a model folder) read the samples in a fresh process.
 
     Raises:
-        UsageError: fewer than two readable pictures, or the engine cannot be started; says why.
+        UsageError: there are fewer than two readable pictures, or the engine cannot start (it says why).
     """
     with tempfile.TemporaryDirectory() as folder:
         for i, sample in enumerate(samples):
             try:
                 sample.open().save(Path(folder, f"{i:04d}.{sample.kind}.png"), "PNG", compress_level=1)
             except PictureError:
-                continue  # the evaluation has counted it
+                continue  # the evaluation has counted it already
         command = [sys.executable, "-m", "nanoocr.eval.cost", engine, folder, str(threads), prompt]
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})

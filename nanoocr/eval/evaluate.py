@@ -1,8 +1,8 @@
-"""One evaluation from flags to results.json: load the samples, answer every question, score, write.
+"""One evaluation, from flags to results.json: load the samples, answer every question, score, write.
 
 Every question is asked three times: about its own picture, another sample's, and a blank one (the grounding
-control, nanoocr/eval/grounding.py). Answers lie in `out` as soon as they are there, so an interrupted run
-goes on where it was.
+control, nanoocr/eval/grounding.py). Answers are written to `out` at once, so an interrupted run continues
+where it was.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from typing import Any
 from nanoocr.config import PROMPT
 from nanoocr.errors import PictureError, UsageError
 from nanoocr.eval.answering import Answerer, answer_all, model_answers, peer_answers
+from nanoocr.eval.catalogue import Benchmark, Selection, check_extras, find_benchmark
 from nanoocr.eval.grounding import CONDITIONS, asks_of
+from nanoocr.eval.metrics import worst_and_median
 from nanoocr.eval.peers import PEERS, make_peer
 from nanoocr.eval.samples import EvalSample, file_stem
-from nanoocr.eval.store import Found, Store, read_predictions
-from nanoocr.eval.summary import PageResult, by_group, score_pages, summarise, worst_and_median
-from nanoocr.eval.tasks import EvalTask, Selection, check_extras, find_task
+from nanoocr.eval.store import Found, Store, find_predictions
+from nanoocr.eval.summary import PageResult, by_group, score_pages, summarise
 from nanoocr.files import read_manifest, write_file
 from nanoocr.inference.engine import MAX_BATCH
 from nanoocr.inference.reader import Reader, default_model_folder
@@ -31,31 +32,31 @@ from nanoocr.model.folder import WEIGHTS, load_prompt, model_folder
 
 RESULTS = "results.json"
 PICTURES = "pictures"
-THUMBNAIL = 512  # pixels of the longer side of a picture that is kept to be shown
+THUMBNAIL = 512  # longer side, in pixels, of the small copy of a picture for the report
 
 
 @dataclass(frozen=True)
 class VisionEvalConfig:
-    """Scores what a model, a peer or somebody else read."""
+    """Scores the answers of a model, a peer or somebody else."""
 
-    out: str  # folder for answers, pictures and results.json; a run that was interrupted goes on in it
+    out: str  # folder for answers, pictures and results.json; an interrupted run continues in it
     model: str = "shipped"  # model folder, training step, run folder, shipped, tesseract or rapidocr
-    task: str = "synthetic"  # what to read: nanoocr/eval/tasks.py lists the tasks, a wrong name does too
-    data: str = ""  # folder or file of the task
+    benchmark: str = "synthetic"  # the benchmark; a wrong name lists all of them
+    data: str = ""  # folder or file of the benchmark
     predictions: str = ""  # folder of answers to score instead of reading: <id>.md or <id>.txt
-    grounding: bool = True  # read every picture's question also with a wrong and a blank picture
-    questions: bool = True  # also samples that ask something; a peer only reads, so it gets none
-    kinds: str = ""  # only these kinds of samples, as card,receipt; the tasks of Fox
-    per_group: int = 0  # most samples of a line of the table; 0 is all, synthetic 100
-    prompt: str = ""  # what is asked about pages; empty is what the model was trained to be asked
-    mode: str = ""  # resolution mode, as base; empty is the best of the model's views
-    max_tokens: int = 0  # most tokens of one answer; 0 is what fits the model
+    grounding: bool = True  # ask every question also about a wrong and a blank picture
+    questions: bool = True  # include samples that ask something; a peer only reads, so it gets none
+    kinds: str = ""  # only samples of these kinds, as card,receipt; for Fox, its sub-tasks
+    per_group: int = 0  # most samples of a group; 0 is all, and 100 for synthetic
+    prompt: str = ""  # the question about pages; empty means the one that the model was trained with
+    mode: str = ""  # resolution mode, as base; empty means the best of the model's views
+    max_tokens: int = 0  # longest answer in tokens; 0 means what fits the model
     max_batch: int = MAX_BATCH  # pages that a model decodes together
     device: str = "cpu"  # cpu, cuda, mps
     threads: int = 0  # threads of torch or the peer; 0 is torch's choice, and one for a peer
 
     def __post_init__(self) -> None:
-        """Refuse numbers without a meaning."""
+        """Refuse numbers that make no sense."""
         if min(self.per_group, self.max_tokens, self.threads) < 0 or self.max_batch < 1:
             raise UsageError(
                 "--per_group, --max_tokens and --threads must not be negative, --max_batch at least 1"
@@ -63,34 +64,34 @@ class VisionEvalConfig:
 
 
 def evaluate(config: VisionEvalConfig, command: str = "") -> dict[str, Any]:
-    """Answer, score and write everything; the results as plain data, with the command for the record."""
-    task = find_task(config.task)
+    """Answer, score and write everything. Returns the results as plain data, with the command."""
+    benchmark = find_benchmark(config.benchmark)
     only_reads = config.model in PEERS and not config.predictions
     kinds, questions = split_names(config.kinds), config.questions and not only_reads
-    chosen = task.load(Selection(config.data, kinds, config.per_group, prompt_of(config), questions))
-    check_extras(task, chosen.samples)
+    sample_set = benchmark.load(Selection(config.data, kinds, config.per_group, prompt_of(config), questions))
+    check_extras(benchmark, sample_set.samples)
     if config.predictions:
         about, found = (
             {"predictions": config.predictions},
-            read_predictions(config.predictions, chosen.samples),
+            find_predictions(config.predictions, sample_set.samples),
         )
     else:
         about, answer = make_answerer(config)
-        found = read_all(config, chosen.samples, about, answer)
-    pages = score_pages(chosen.samples, found.predictions, task)
+        found = read_all(config, sample_set.samples, about, answer)
+    pages = score_pages(sample_set.samples, found.predictions, benchmark)
     results = {
-        "task": config.task,
+        "benchmark": config.benchmark,
         "data": config.data,
         "model": config.predictions or config.model,
         "about": about,
         "machine": machine(),
         "command": command,
-        "left_out": chosen.left_out,
+        "left_out": sample_set.left_out,
         "missing": found.missing,
         "unknown": found.unknown,
         "notes": found.notes if questions else (*found.notes, "questions about pictures were not asked"),
         "groups": {name: summarise(group) for name, group in by_group(pages).items()},
-        "set_scores": set_scores(task, chosen.samples, found),
+        "set_scores": set_scores(benchmark, sample_set.samples, found),
     }
     shown = [
         entry for name, group in by_group(pages).items() for entry in show(name, group, Path(config.out))
@@ -101,7 +102,7 @@ def evaluate(config: VisionEvalConfig, command: str = "") -> dict[str, Any]:
 
 
 def prompt_of(config: VisionEvalConfig) -> str:
-    """What is asked about pages: --prompt, or what the model's folder says."""
+    """The question about pages: --prompt, or the one in the model's folder."""
     if config.prompt or config.predictions or config.model in PEERS:
         return config.prompt or PROMPT
     return load_prompt(default_model_folder() if config.model == "shipped" else model_folder(config.model))
@@ -122,7 +123,7 @@ def read_all(
 
 
 def make_answerer(config: VisionEvalConfig) -> tuple[dict[str, Any], Answerer]:
-    """What answers, as plain data that change when its answers would, and the function that does."""
+    """Describe the engine as plain data (they change when its answers would), and make its function."""
     if config.model in PEERS:
         peer = make_peer(config.model, config.threads or 1)
         return {"engine": peer.name, **peer.about()}, functools.partial(peer_answers, peer)
@@ -131,7 +132,7 @@ def make_answerer(config: VisionEvalConfig) -> tuple[dict[str, Any], Answerer]:
 
 
 def load_reader(config: VisionEvalConfig) -> tuple[Reader, dict[str, Any]]:
-    """The model that the flags name, and what it is."""
+    """Load the model that the flags name, and describe it."""
     use_threads(config.threads)
     folder = default_model_folder() if config.model == "shipped" else model_folder(config.model)
     reader = Reader(folder, device=config.device, max_batch=config.max_batch, mode=config.mode or None)
@@ -146,18 +147,22 @@ def load_reader(config: VisionEvalConfig) -> tuple[Reader, dict[str, Any]]:
     }
 
 
-def set_scores(task: EvalTask, samples: Sequence[EvalSample], found: Found) -> dict[str, dict[str, float]]:
-    """The scores of a whole set by the picture that was shown; {} where the task has none."""
-    if task.score_set is None:
+def set_scores(
+    benchmark: Benchmark, samples: Sequence[EvalSample], found: Found
+) -> dict[str, dict[str, float]]:
+    """The scores of a whole set for each shown picture; {} where the benchmark has none."""
+    if benchmark.score_set is None:
         return {}
     return {
-        condition: task.score_set(samples, {s.id: given[s.id].text if s.id in given else "" for s in samples})
+        condition: benchmark.score_set(
+            samples, {s.id: given[s.id].text if s.id in given else "" for s in samples}
+        )
         for condition, given in found.predictions.items()
     }
 
 
 def page_facts(page: PageResult) -> dict[str, Any]:
-    """One page without its texts, which lie beside the results."""
+    """The facts about one page, without its texts, which lie beside the results."""
     right = page.right
     return {
         "id": page.sample.id,
@@ -173,7 +178,7 @@ def page_facts(page: PageResult) -> dict[str, Any]:
 
 
 def show(group: str, pages: Sequence[PageResult], out: Path) -> list[dict[str, Any]]:
-    """The worst and the median page of a group, with a small copy of the picture in `out`."""
+    """The worst and the median page of a group, with small copies of their pictures in `out`."""
     return [
         {
             "group": group,
@@ -187,12 +192,12 @@ def show(group: str, pages: Sequence[PageResult], out: Path) -> list[dict[str, A
             "error": page.right.error,
             "scores": page.scores["right"],
         }
-        for which, page in worst_and_median(pages)
+        for which, page in worst_and_median(pages, badness=lambda page: (page.badness, page.sample.id))
     ]
 
 
 def save_thumbnail(sample: EvalSample, out: Path) -> str | None:
-    """Where a small PNG of the picture now lies, relative to `out`; None if the picture cannot be read."""
+    """Save a small PNG of the picture; returns its path relative to `out`, None if it cannot be read."""
     name = Path(PICTURES, file_stem(sample.id).replace("/", "_") + ".png")
     try:
         image = sample.open().copy()

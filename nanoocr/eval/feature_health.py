@@ -1,7 +1,7 @@
-"""Is the encoder alive? Centred cosine, effective rank and the place of a blank picture.
+"""Checks that the encoder has not collapsed: centred cosine, effective rank, place of a blank picture.
 
-An encoder that has collapsed gives every picture nearly the same features. The plain cosine cannot tell:
-healthy features share a mean, so it is near one for them too. Centre first.
+A collapsed encoder gives every picture nearly the same features. The plain cosine cannot show this, because
+healthy features share a large mean and have a cosine near one too. So the mean is removed first.
 """
 
 from __future__ import annotations
@@ -42,5 +42,5 @@ def feature_health(features: Tensor, blank: Tensor) -> FeatureHealth:
 
 
 def picture_vector(tokens_VNC: Tensor) -> Tensor:
-    """One vector per picture, (V, N, C) -> (V, N*C): position by position, so that layout counts."""
+    """One vector per picture, (V, N, C) -> (V, N*C). Positions are kept apart, so that layout counts."""
     return tokens_VNC.flatten(1)

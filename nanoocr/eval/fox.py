@@ -1,9 +1,9 @@
-"""Fox's page scores: word sets and edit distance, with the official direction and the true one.
+"""Fox's page scores: word sets and edit distance, in the official direction and the true one.
 
-Fox (ucaslcl/Fox) scores sets of words: order and repeats do not count. Its script passes ground truth and
-output in swapped places, so what it prints as precision is the share of the *truth's* words that were found.
-DeepSeek-OCR's "precision" on Fox is believed to be that number. Both directions stand here, under names that
-cannot be mixed up.
+Fox (ucaslcl/Fox) scores sets of words, so order and repeats do not count. Its script swaps ground truth and
+output, so the number that it prints as precision is the share of the *truth's* words that were found.
+DeepSeek-OCR's "precision" on Fox is believed to be that number. This file has both directions, under names
+that nobody can confuse.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rapidfuzz.distance import Levenshtein
 from nanoocr.errors import UsageError
 from nanoocr.files import read_json_list
 
-CHINESE = re.compile("[\u4e00-\u9fa5]")  # Fox's own range
+CHINESE = re.compile("[\u4e00-\u9fa5]")  # the character range that Fox itself uses
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class FoxScores:
 
 
 def fox_words(truth: str, output: str) -> tuple[set[str], set[str]]:
-    """The word sets of both texts: by white space, or by jieba where either holds Chinese.
+    """The word sets of both texts, split at white space, or by jieba where either text has Chinese.
 
     Raises:
         UsageError: there is Chinese and jieba is not installed.
@@ -53,10 +53,10 @@ def fox_words(truth: str, output: str) -> tuple[set[str], set[str]]:
 
 
 def fox_scores(output: str, truth: str) -> FoxScores:
-    """Scores of one page. No normalisation: case, punctuation and line breaks stay as they are.
+    """Scores of one page. Texts are not normalised: case, punctuation and line breaks stay.
 
-    Where the official script fails, these are defined: an empty output scores 0 in all word scores and NED 1;
-    an empty truth is met by an empty output alone.
+    Where the official script fails, we define: an empty output scores 0 in all word scores and NED 1; for an
+    empty truth only an empty output is right.
     """
     wanted, found = fox_words(truth, output)
     if not wanted and not found:
@@ -81,10 +81,10 @@ def mean_scores(pages: Sequence[FoxScores]) -> FoxScores:
 
 
 # ---------------------------------------------------------------------------------------------------------
-# the data: focus_benchmark_test.zip of ucaslcl/Fox_benchmark_data, unpacked
+# The data: focus_benchmark_test.zip of ucaslcl/Fox_benchmark_data, unpacked
 
-# Sub-tasks with one picture each -> the folder of their pictures (from Fox's README, whose two folders of the
-# line tasks are swapped). The two tasks over eight pages at once are not read.
+# Sub-tasks with one picture each, and the folders of their pictures (from Fox's README, which swaps the
+# folders of the two line sub-tasks). The two sub-tasks over eight pages at once are not read.
 FOX_PICTURES = {
     "en_page_ocr": "en_pdf_png",
     "cn_page_ocr": "cn_pdf_png",
@@ -108,7 +108,7 @@ class FoxPage:
 
     id: str
     image: Path
-    prompt: str  # without the placeholder of the picture
+    prompt: str  # it lacks the placeholder of the picture
     truth: str
 
 

@@ -1,6 +1,6 @@
-"""The control for models that do not look: the same question about another sample's picture, and a blank one.
+"""The grounding control: ask the same question about another sample's picture, and about a blank one.
 
-A model that recites its language prior answers all three alike, so that score(right) - score(wrong) is 0.
+A model that recites its language prior answers all three alike, so its score(right) - score(wrong) is 0.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Ask(NamedTuple):
 
     sample: EvalSample
     condition: Condition
-    shown: EvalSample  # whose picture
+    shown: EvalSample  # the sample whose picture is shown
 
     def picture(self) -> Picture:
-        """The picture, or why there is none."""
+        """The picture to show, or why there is none."""
         try:
             image = self.shown.open()
         except PictureError as error:
@@ -40,7 +40,7 @@ def asks_of(samples: Sequence[EvalSample], conditions: Sequence[Condition]) -> l
     """Every sample under every condition, condition by condition.
 
     Raises:
-        UsageError: there is only one sample to hand pictures on.
+        UsageError: there is only one sample, so no other picture to show.
     """
     shown: dict[Condition, Sequence[EvalSample]] = {"right": samples, "blank": samples}
     if "wrong" in conditions:
@@ -56,9 +56,9 @@ def asks_of(samples: Sequence[EvalSample], conditions: Sequence[Condition]) -> l
 
 
 def wrong_picture(keys: Sequence[Hashable], truths: Sequence[str], i: int) -> int:
-    """Whose picture sample i gets in the control: the next one with the same key and another truth.
+    """The sample whose picture sample i gets in the control: the next with the same key and another truth.
 
-    Where there is none, the next one with another truth; where all truths are equal, the next one.
+    If there is none, it is the next with another truth; if all truths are equal, it is simply the next.
     """
     following = [*range(i + 1, len(keys)), *range(i)]
     others = (j for j in following if truths[j] != truths[i])

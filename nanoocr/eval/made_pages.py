@@ -1,8 +1,8 @@
-"""Pictures made for measuring, never for training: pictures without text, and pages that are turned.
+"""Draws pictures for measuring, never for training: pictures without text, and rotated pages.
 
-Both come from seeds: the same number gives the same picture (of turned pages only where the fonts are the
-same). Fonts and words apart, nothing here is drawn as the training data are, so that a model cannot know
-these pictures by their making.
+Both come from seeds: a number always gives the same picture (for rotated pages, with the same fonts). Except
+for fonts and words, nothing is drawn as in training, so a model cannot recognise these pictures by how they
+were made.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ EMPTY_COUNT = 300
 EMPTY_SEED = 20_261_128
 TURNED_COUNT = 12
 TURNED_SEED = 1_000_128
-UPRIGHT = "turned_0"  # what the other sets of turned pages are compared with
-TURNS = {  # set -> degrees clockwise
+UPRIGHT = "turned_0"  # the set with which the other rotated sets are compared
+TURNS = {  # maps each set to degrees clockwise
     UPRIGHT: 0.0,
     "turned_90": 90.0,
     "turned_180": 180.0,
@@ -195,7 +195,7 @@ def empty_picture(number: int) -> tuple[str, Image.Image]:
 
 
 def empty_samples(count: int = EMPTY_COUNT) -> Iterator[EvalSample]:
-    """The pictures without text; `groups` holds the kind, engines are told that each is a document."""
+    """Yield the pictures without text. `groups` holds the kind; engines are told that each is a document."""
     for number in range(count):
         kind, image = empty_picture(number)
         yield EvalSample(f"{number:03d}-{kind}", image, PROMPT, "", "document", (kind,))
@@ -224,7 +224,7 @@ def upright_page(number: int) -> tuple[Image.Image, str]:
 
 
 def _wrapped(dice: Dice, face: ImageFont.FreeTypeFont, width: float, rows: int) -> list[str]:
-    """So many lines of sentences and loose tokens; what is wider than a whole line is left out."""
+    """`rows` lines of sentences and loose tokens; a piece wider than a line is left out."""
     lines = [""]
     while True:
         for word in f"{text.sentence(dice)} {text.random_token(dice)}".split():
@@ -238,7 +238,7 @@ def _wrapped(dice: Dice, face: ImageFont.FreeTypeFont, width: float, rows: int) 
 
 
 def turned_samples(degrees: float, count: int = TURNED_COUNT) -> Iterator[EvalSample]:
-    """The pages, each turned clockwise by so many degrees on paper that grows with it."""
+    """Yield the pages, each rotated clockwise by `degrees` on paper that grows with it."""
     for number in range(count):
         image, truth = upright_page(number)
         turned = image.rotate(-degrees, Image.Resampling.BICUBIC, expand=True, fillcolor="white")

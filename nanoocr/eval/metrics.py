@@ -1,8 +1,8 @@
-"""Text metrics with their exact definitions. No hidden normalisation: only what each docstring states.
+"""Text metrics with exact definitions. There is no normalisation except what each docstring says.
 
-Characters are Unicode code points. Every text is stripped at both ends first; inside it every character
-counts as it is, and a newline is one character: a letter and its accent are one where Unicode has them
-composed, and two where they are written apart. Words are what `words` gives. Distances are Levenshtein:
+Characters are Unicode code points. Every text is first stripped at both ends. Inside it every character
+counts as it is, and a newline is one character. A letter and its accent count as one if they are composed,
+and as two if they are separate. Words are defined by `words`. Distances are Levenshtein distances:
 insertions, deletions and substitutions cost 1 each.
 """
 
@@ -12,27 +12,30 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
+from typing import Any, TypeVar
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
-# Scripts that put no blanks between words: Thai, Lao, Myanmar, Khmer, kana, Han, and wide signs and digits.
+T = TypeVar("T")
+
+# Scripts without blanks between words: Thai, Lao, Myanmar, Khmer, kana, Han, and wide signs and digits.
 _WITHOUT_BLANKS = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3001-\u303f\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
     "\u4e00-\u9fff\uf900-\ufaff\uff01-\uff9f\U00020000-\U0003ffff"
 )
 _UNIT = re.compile(f"[{_WITHOUT_BLANKS}]|[^\\s{_WITHOUT_BLANKS}]+")
-_COMBINING = ("Mn", "Mc", "Me")  # categories of signs that belong to the character before them
+_COMBINING = ("Mn", "Mc", "Me")  # Unicode categories of signs that belong to the character before them
 
 
 def words(text: str) -> list[str]:
-    """The words of a text: what white space parts; in scripts without blanks each character is one.
+    """Split a text into words at white space. In scripts without blanks each character is a word.
 
-    A combining sign (a Thai vowel above its letter) stays with its character. Without this a Chinese line
-    with one wrong character of twenty would have no word in common with its truth.
+    A combining sign (a Thai vowel above its letter) stays with its character. Otherwise a Chinese line with
+    one wrong character of twenty would have no word in common with its truth.
     """
     if text.isascii():
         return text.split()
@@ -128,7 +131,7 @@ def _anls_similarity(prediction: str, truth: str) -> float:
     return similarity if similarity >= 0.5 else 0.0
 
 
-RELAXED_TOLERANCE = 0.05  # relative error that ChartQA forgives
+RELAXED_TOLERANCE = 0.05  # ChartQA forgives this relative error
 
 
 def relaxed_accuracy(prediction: str, truth: str) -> float:
@@ -165,7 +168,7 @@ def bootstrap_interval(
 def bootstrap_interval_by_group(
     groups: Sequence[Sequence[float]], *, share: float = 0.95, draws: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """The same for a mean of group means: every group is resampled within itself.
+    """Bootstrap a mean of group means; every group is resampled within itself.
 
     Raises:
         ValueError: there are no groups, or one without values.
@@ -181,12 +184,12 @@ def bootstrap_interval_by_group(
     return float(low), float(high)
 
 
-CATASTROPHIC = 0.5  # an error rate above this is not a reading with mistakes, it is none
+CATASTROPHIC = 0.5  # An error rate above this means that the text was not read at all.
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A mean with what it hides: a good median beside a few catastrophes, or the reverse."""
+    """A mean, with numbers that reveal a good median beside a few catastrophes, or the reverse."""
 
     count: int
     mean: float
@@ -215,15 +218,21 @@ def summarise_errors(rates: Sequence[float], *, catastrophic: float = CATASTROPH
     )
 
 
+def worst_and_median(items: Sequence[T], badness: Callable[[T], Any]) -> list[tuple[str, T]]:
+    """The worst and the median item, which are worth a look; `badness` gives what they are ranked by."""
+    ranked = sorted(items, key=badness)
+    return [("worst", ranked[-1]), ("median", ranked[len(ranked) // 2])]
+
+
 # ---------------------------------------------------------------------------------------------------------
-# degenerate outputs
+# Degenerate outputs
 
 # A text loops when a unit of at most LOOP_UNIT characters fills its end LOOP_COPIES times and LOOP_SPAN
 # characters. The engine has the same rule for tokens (nanoocr.inference.sampling); this one is for any text.
 LOOP_UNIT = 200
 LOOP_COPIES = 8
 LOOP_SPAN = 200
-FORM_SPAN = 2000  # of a unit without letters: leader dots, empty cells, rules to write on
+FORM_SPAN = 2000  # the same for units without letters: leader dots, empty cells, rules to write on
 
 
 def ends_in_loop(text: str) -> bool:
@@ -232,7 +241,7 @@ def ends_in_loop(text: str) -> bool:
     for unit in range(1, LOOP_UNIT + 1):
         tail = text[-max(LOOP_SPAN, LOOP_COPIES * unit) :]
         if len(tail) < max(LOOP_SPAN, LOOP_COPIES * unit):
-            return False  # longer units need a longer tail still
+            return False  # longer units would need an even longer tail
         if tail[unit:] == tail[:-unit]:
             form = not any(char.isalpha() for char in re.sub("</?[a-z]+>?|^[a-z]*>", "", tail[-unit:]))
             longer = text[-FORM_SPAN:]

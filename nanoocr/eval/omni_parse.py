@@ -1,8 +1,8 @@
 """Omni Parse Bench: yes/no tests of single pages, graded by the benchmark's own offline scorer.
 
-The scorer (package omni-parse-bench, Apache-2.0) is an extra: its rules of folding text, tables and LaTeX are
-long, and what is graded by another hand is another benchmark. The data set lies in a folder as it is
-published: manifest.parquet, pages/NAME.pdf or .png, gold/NAME.json.
+The scorer (package omni-parse-bench, Apache-2.0) is an extra. Its rules for folding text, tables and LaTeX
+are long, and scores by rules of our own would be those of another benchmark. The data set lies in a folder as
+it is published: manifest.parquet, pages/NAME.pdf or .png, gold/NAME.json.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NO_BLOCKS = ("blocks",)  # outputs that are not graded: places and kinds of bloc
 
 
 def scorer() -> Any:
-    """The package that scores.
+    """Import the package that scores.
 
     Raises:
         UsageError: it is not installed.
@@ -34,9 +34,9 @@ def scorer() -> Any:
 
 
 def load_omni_parse_bench(folder: str | Path, per_group: int = 0, prompt: str = PROMPT) -> SampleSet:
-    """Every page of the data set; its suite is its line of the table, its tests are its annotation.
+    """Load every page of the data set. Its suite is its group, and its tests are its annotation.
 
-    A gold file that breaks the benchmark's rules, also by a field that is unknown, is named and left out.
+    A gold file that breaks the benchmark's rules, even by an unknown field, is named and left out.
 
     Raises:
         UsageError: the scorer is not installed, the manifest is missing or of another version, or no page
@@ -66,12 +66,12 @@ def load_omni_parse_bench(folder: str | Path, per_group: int = 0, prompt: str = 
 
 
 def page_html(text: str) -> str:
-    """An answer in Markdown or plain text as HTML, by the converter of the benchmark."""
+    """Convert an answer in Markdown or plain text to HTML, with the benchmark's converter."""
     return str(importlib.import_module("omni_parse_bench.markdown").to_html(text))
 
 
 def omni_parse_scores(sample: EvalSample, text: str) -> dict[str, float]:
-    """The share of a page's tests that its text, as HTML, passes."""
+    """The share of a page's tests that its text passes as HTML."""
     verdicts = scorer().score({"html": page_html(text)}, sample.annotation)
     passed = [verdict.result == "pass" for verdict in verdicts]
     return {"tests_passed": fmean(passed) if passed else 0.0}
@@ -80,7 +80,7 @@ def omni_parse_scores(sample: EvalSample, text: str) -> dict[str, float]:
 def omni_parse_score(samples: Sequence[EvalSample], texts: Mapping[str, str]) -> dict[str, float]:
     """The scorer's summary: the share of all tests passed, of each type, and of each family.
 
-    It is not the benchmark's headline, whose third family grades layout blocks.
+    It is not the benchmark's headline score, whose third family grades layout blocks.
     """
     package = scorer()
     tests = [test for sample in samples for test in sample.annotation]

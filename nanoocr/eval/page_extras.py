@@ -1,6 +1,6 @@
-"""What a set of pages is about beside the scores that every page has: official scores, boxes, spotted words.
+"""Scores that only some page sets have: official scores, boxes, spotted words.
 
-Every entry is a function over all pages that were read, sample id -> text, and gives named numbers; its
+Every entry is a function over all pages that were read (sample id -> text), and returns named numbers. Its
 control is the same function over answers that were given to other pages.
 """
 
@@ -11,11 +11,11 @@ from statistics import fmean
 
 from nanoocr.eval.benchmarks import olmocr_score, omnidocbench_scores
 from nanoocr.eval.boxes import detection_scores, spotting_text_scores
+from nanoocr.eval.catalogue import plain_word_f1
 from nanoocr.eval.fox import fox_scores
 from nanoocr.eval.grounding import wrong_picture
-from nanoocr.eval.page_tasks import table_task_scores
+from nanoocr.eval.page_benchmarks import page_table_scores
 from nanoocr.eval.samples import EvalSample
-from nanoocr.eval.tasks import plain_word_f1
 
 Scores = dict[str, float]
 Texts = Mapping[str, str]
@@ -23,7 +23,7 @@ SetScorer = Callable[[Sequence[EvalSample], Texts], Scores]
 
 
 def means(score: Callable[[EvalSample, str], Mapping[str, float]]) -> SetScorer:
-    """A score of one answer as its mean over all."""
+    """Turn a score of one answer into its mean over all answers."""
 
     def over_all(samples: Sequence[EvalSample], texts: Texts) -> Scores:
         pages = [score(sample, texts[sample.id]) for sample in samples]
@@ -33,7 +33,7 @@ def means(score: Callable[[EvalSample, str], Mapping[str, float]]) -> SetScorer:
 
 
 def omnidocbench(samples: Sequence[EvalSample], texts: Texts) -> Scores:
-    """The official v1.5 scores of all pages, and text_edit of each language; an empty set has none."""
+    """The official v1.5 scores of all pages, and text_edit of each language; {} for an empty set."""
     score = omnidocbench_scores("1.5")
     found = score(samples, texts) if samples else {}
     for language in ("english", "simplified_chinese"):
@@ -49,7 +49,7 @@ def _fox(sample: EvalSample, text: str) -> Scores:
 
 
 def _table(sample: EvalSample, text: str) -> Scores:
-    return {**table_task_scores(sample, text), "plain_word_f1": plain_word_f1(text, sample.truth)}
+    return {**page_table_scores(sample, text), "plain_word_f1": plain_word_f1(text, sample.truth)}
 
 
 EXTRAS: dict[str, SetScorer] = {
@@ -63,10 +63,10 @@ EXTRAS: dict[str, SetScorer] = {
 
 
 def other_answers(samples: Sequence[EvalSample], texts: Texts) -> dict[str, str]:
-    """The grounding control without a second reading: each sample with the answer to another's picture.
+    """The grounding control without a second reading: each sample gets the answer to another's picture.
 
-    An engine that is asked nothing, or the same about every page, would have said just this about the wrong
-    picture. {} where there is only one sample.
+    An engine that is asked nothing, or the same about every page, would have given just this answer for the
+    wrong picture. {} where there is only one sample.
     """
     if len(samples) < 2:
         return {}

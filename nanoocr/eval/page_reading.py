@@ -1,10 +1,11 @@
-"""Engines on page sets: every page is read once, its answer stays on disk, and scoring never reads again.
+"""Lets engines read page sets. Each page is read once and its answer kept; scoring never reads again.
 
-ANSWERS/<engine>/<set>/run.json            what answered: version, weights, threads
-ANSWERS/<engine>/<set>/right/<page>.txt    what was read, beside it how long it took (nanoocr/eval/store.py)
+ANSWERS/<engine>/<set>/run.json            the engine: version, weights, threads
+ANSWERS/<engine>/<set>/right/<page>.txt    the text; a file beside it has the time it took
+(nanoocr/eval/store.py)
 
-The folder of our own reader carries a fingerprint of weights and code in its name, so that a new model or a
-changed finder begins anew and old answers are never taken for its own.
+The folder of our own reader has a fingerprint of weights and code in its name. So a new model or a changed
+finder begins anew, and old answers are never mistaken for its own.
 """
 
 from __future__ import annotations
@@ -38,30 +39,30 @@ from nanoocr.model.folder import WEIGHTS, model_folder
 from nanoocr.progress import track
 
 OURS = "nanoocr"
-READING_CODE = ("", "model", "layout", "inference")  # folders whose code decides what is read
+READING_CODE = ("", "model", "layout", "inference")  # the code in these folders decides what is read
 
 
 class OurPeer:
-    """Our reader behind the same small adapter as the others: one picture at a time."""
+    """Our reader behind the same small interface as the others: one picture at a time."""
 
     name = OURS
 
     def __init__(self, model: str, threads: int) -> None:
-        """Load the model folder; "" is the model in the package. Raises CheckpointError."""
+        """Load the model folder; "" means the packaged model. Raises CheckpointError."""
         use_threads(threads)
         self.folder = model_folder(model) if model else default_model_folder()
         self.reader = Reader(self.folder, device="cpu")
 
     def read(self, image: Image.Image, kind: str) -> str:
-        """The text of the page. Raises PeerError where the reader says that it could not read."""
+        """The text of the page. Raises PeerError where the reader reports that it could not read."""
         return self.page(image).text
 
     def boxes(self, image: Image.Image, kind: str) -> list[TextBox]:
-        """Its words, joined where little lies between them. Raises PeerError."""
+        """The words, joined where little lies between them. Raises PeerError."""
         return boxes_of_words(self.page(image).lines)
 
     def page(self, image: Image.Image) -> Page:
-        """All that was read. Raises PeerError."""
+        """Everything that was read. Raises PeerError."""
         try:
             page = self.reader.read(image)
         except NanoOCRError as error:
@@ -71,7 +72,7 @@ class OurPeer:
         return page
 
     def about(self) -> dict[str, Any]:
-        """The weights' bytes and number, and the fingerprint of what reads."""
+        """The weights' bytes and number, and the fingerprint of weights and reading code."""
         return {
             "version": fingerprint(self.folder),
             "weights_bytes": sum(path.stat().st_size for path in self.folder.iterdir()),
@@ -80,7 +81,7 @@ class OurPeer:
 
 
 def reading(peer: Peer, with_boxes: bool) -> Read:
-    """How a peer is asked: for a text, or for boxes as a file of them; ours says its vision tokens too."""
+    """How to call a peer: for a text, or for boxes in a file's form. Ours also gives its vision tokens."""
     if with_boxes:
         return lambda image, kind: (format_boxes(peer.boxes(image, kind)), None)
     if isinstance(peer, OurPeer):
@@ -105,7 +106,7 @@ def fingerprint(folder: Path) -> str:
 
 @dataclass(frozen=True)
 class Engine:
-    """Something that reads: its name in tables, the folder of its answers, and how to start it."""
+    """An engine: its name in tables, the folder of its answers, and how to start it."""
 
     name: str
     folder: Path
@@ -118,7 +119,7 @@ def find_engines(names: Sequence[str], model: str, answers: str | Path, threads:
     Raises:
         CheckpointError: `model` is not a model folder.
     """
-    # Before the first picture: rapidocr and our own finder both call OpenCV, which takes all cores otherwise.
+    # Before the first picture, because rapidocr and our own finder call OpenCV, which else takes all cores.
     cv2.setNumThreads(threads)
     found = []
     for name in names:
@@ -135,8 +136,10 @@ def find_engines(names: Sequence[str], model: str, answers: str | Path, threads:
 def answers_of(
     engine: Engine, page_set: PageSet, threads: int, read: bool, until: float = math.inf
 ) -> tuple[dict[str, Any], dict[str, Prediction]]:
-    """What the engine is, and its answers by page; pages that it has not read are read if `read` says so,
-    and as long as the clock (time.monotonic) is not past `until`; what is left is for the next run.
+    """Describe the engine and return its answers by page.
+
+    With `read`, pages that it has not read are read now, while the clock (time.monotonic) is below `until`;
+    the next run reads the rest.
 
     Raises:
         UsageError: the engine is not installed, or its answers on disk were given by another version.
@@ -163,7 +166,7 @@ def answers_of(
 
 
 def stored_about(folder: Path) -> Mapping[str, Any]:
-    """What run.json says of an engine; {} where nothing has been read yet.
+    """The engine's description in run.json; {} where nothing has been read yet.
 
     Raises:
         UsageError: the file is not JSON.

@@ -1,11 +1,11 @@
-"""Scores of whole pages, each under a name that says its protocol.
+"""Scores of whole pages. Each score's name says its protocol.
 
-Two texts are compared in two ways: as a string, where order counts, and as words, where it does not. A name
-that ends in `_free` knows no case: both sides are case-folded by Unicode's rules, by which a ligature is its
-letters. SROIE's truth is all capitals, so that scores with case say nothing there.
+Two texts are compared in two ways: as strings, where order counts, and as words, where it does not. Scores
+that end in `_free` ignore case: both sides are case-folded by Unicode's rules, which also split ligatures
+into letters. SROIE's truth is all capitals, so scores with case mean nothing there.
 
-Words are what white space parts, on every page: Fox's script takes jieba's words wherever a Chinese character
-stands, and then an English page of which one word was misread as Chinese would be counted in other units than
+Words are separated by white space, on every page. Fox's script uses jieba's words wherever a Chinese
+character occurs. Then an English page with one word misread as Chinese would be counted in other units than
 its neighbours (nanoocr/eval/fox.py has that rule).
 """
 
@@ -22,32 +22,32 @@ from nanoocr.eval.metrics import character_error_rate, word_bag_f1
 
 @dataclass(frozen=True)
 class PageScores:
-    """Scores of one page. Error rates are 0 or more, 0 is perfect; all others lie in [0, 1], 1 is perfect."""
+    """Scores of one page. Error rates are 0 or more, and 0 is perfect. Others lie in [0, 1]; 1 is perfect."""
 
-    cer_free: float  # errors / characters of the truth, case-folded, white space as one space
-    cer_strict: float  # case and every line end count
-    bag_f1_free: float  # words as a multiset, case-folded
-    set_precision: float  # right words / words said, as sets
-    set_recall: float  # right words / words of the truth: what Fox's own script prints as precision
+    cer_free: float  # errors / characters of the truth, both case-folded and with white space as one space
+    cer_strict: float  # the same, but case and every line end count
+    bag_f1_free: float  # words as multisets, case-folded
+    set_precision: float  # right words / words read, as sets
+    set_recall: float  # right words / words of the truth, which Fox's own script prints as precision
     set_f1: float
-    set_precision_free: float  # the same three, case-folded
+    set_precision_free: float  # the same three numbers, case-folded
     set_recall_free: float
     set_f1_free: float
-    turbo_set_f1: float  # TurboOCR's: sets of lower-cased tokens of two or more characters
+    turbo_set_f1: float  # TurboOCR's score: sets of lower-cased tokens of two or more characters
 
 
 SCORES = tuple(field.name for field in fields(PageScores))
 
 
 def flat(text: str) -> str:
-    """The text case-folded, all white space as one space."""
+    """Case-fold the text and turn all white space into one space."""
     return " ".join(text.casefold().split())
 
 
 def page_scores(output: str, truth: str) -> PageScores:
     """All scores of one page.
 
-    Against an empty truth an empty output is perfect, and any other has error rates of 1 and scores of 0.
+    If the truth is empty, an empty output is perfect, and any other has error rates of 1 and scores of 0.
     """
     free_output, free_truth = flat(output), flat(truth)
     return PageScores(
@@ -81,13 +81,13 @@ class SetScores:
     pages: int
     mean: PageScores
     median: PageScores
-    # Errors of all pages / characters of all truths, as cer_free: a line is too short for a mean of rates.
+    # Errors / characters of all pages together, for cer_free: single lines are too short for a mean of rates.
     cer_free_together: float
-    control: PageScores  # the means again, each answer against the truth of another page
+    control: PageScores  # the means again, with each answer scored against the truth of another page
 
 
 def score_set(outputs: Sequence[str], truths: Sequence[str]) -> SetScores:
-    """Scores of a set; the two sequences go page by page.
+    """Score a set; the two sequences go page by page.
 
     Raises:
         ValueError: there are no pages, or the two differ in length.
@@ -111,7 +111,7 @@ def _mean(pages: Sequence[PageScores]) -> PageScores:
 
 
 def _shifted(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Every answer with the next truth that is another text; answers without such a truth are left out."""
+    """Pair every answer with the next truth that differs; answers without such a truth are left out."""
     truths = [truth for _, truth in pairs]
     found = []
     for i, (output, truth) in enumerate(pairs):
@@ -129,17 +129,17 @@ def _together(pairs: Sequence[tuple[str, str]]) -> float:
 
 @dataclass(frozen=True)
 class Invented:
-    """What was said about pictures without text. Blanks do not count as characters."""
+    """Counts of what was read on pictures without text. Blanks are not counted."""
 
     pictures: int
-    silent: float  # share of pictures that nothing was said about
-    characters: int  # of all pictures
-    most: int  # of one picture
-    by_kind: dict[str, int]  # characters by kind of picture, silent kinds left out
+    silent: float  # share of pictures on which nothing was read
+    characters: int  # sum over all pictures
+    most: int  # largest number on one picture
+    by_kind: dict[str, int]  # characters by kind of picture; silent kinds are left out
 
 
 def invented(outputs: Sequence[str], kinds: Sequence[str]) -> Invented:
-    """Counts what was read where there is nothing; `kinds` names the kind of each picture.
+    """Count what was read where there is no text; `kinds` names the kind of each picture.
 
     Raises:
         ValueError: there are no pictures, or the two differ in length.

@@ -1,8 +1,8 @@
-"""Real pages with truth as sets to read: receipts, forms, Fox's pages, pages of PDFs.
+"""Real pages with their truth, as sets to read: receipts, forms, Fox's pages, pages of PDFs.
 
 The pictures are not part of the project: `load_page_set("sroie", "../shared/data")` takes the folder that
-holds them. Beside them stand two kinds of sets that are made here (nanoocr/eval/made_pages.py): pictures
-without text, and pages that are turned.
+holds them. Two kinds of sets are drawn here instead (nanoocr/eval/made_pages.py): pictures without text, and
+rotated pages.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nanoocr.eval.benchmarks import load_olmocr_bench, load_omnidocbench
 from nanoocr.eval.boxes import TextBox, format_boxes, quads
 from nanoocr.eval.made_pages import TURNS, empty_samples, turned_samples
 from nanoocr.eval.samples import EvalSample, SampleSet, collect, load_synthetic, read_truth
-from nanoocr.eval.store import read_predictions
+from nanoocr.eval.store import find_predictions
 from nanoocr.files import parse_json
 
 FOX = "fox_pages"
@@ -30,27 +30,27 @@ FOX_ANSWERS = f"{FOX}/answers"
 FOX_KINDS = ("original", "rendered", "random")
 OMNI_ANNOTATION = "omnidocbench_golden/OmniDocBench_demo.json"
 CARDS = 24
-LINE_MARGIN = 0.25  # of a box's height, on all four sides of a line that is cut out
+LINE_MARGIN = 0.25  # A line is cut out with this share of its box's height as a margin on all four sides.
 Found = Iterator[EvalSample | str]
 
 
 @dataclass(frozen=True)
 class PageSet:
-    """Pages to read, what is counted in them, and one sentence for everything that is no page."""
+    """Pages to read, the protocol of their scores, and one sentence for everything that is no page."""
 
     name: str
-    protocol: str  # what is shown and what is compared, one sentence
+    protocol: str  # one sentence: what is shown to engines, and what is compared
     samples: tuple[EvalSample, ...]
     left_out: tuple[str, ...] = ()
-    boxes: bool = False  # answers and truths are boxes (nanoocr/eval/boxes.py)
+    boxes: bool = False  # whether answers and truths are boxes (nanoocr/eval/boxes.py)
 
 
 # ---------------------------------------------------------------------------------------------------
-# Loaders: from the folder of all data to samples, and strings that say what was left out
+# Loaders. Each takes the folder of all data and yields samples, or strings that say what was left out.
 
 
 def _rows(file: Path) -> Iterator[dict[str, Any] | str]:
-    """The objects of a file with one JSON object a line; odd lines are sentences.
+    """Yield the objects of a file with one JSON object a line, or a sentence for each odd line.
 
     Raises:
         UsageError: the file cannot be read.
@@ -70,7 +70,7 @@ def _rows(file: Path) -> Iterator[dict[str, Any] | str]:
 
 
 def _page(folder: Path, name: str, row: dict[str, Any], kind: str) -> EvalSample | str:
-    """The page of one row of a manifest, or why it is none."""
+    """The page for one row of a manifest, or a sentence that says why it is none."""
     image, text = row.get("image"), row.get("text")
     if not isinstance(image, str) or not isinstance(text, str):
         return f"{name}: image and text must be names of files"
@@ -84,12 +84,12 @@ def _page(folder: Path, name: str, row: dict[str, Any], kind: str) -> EvalSample
 
 
 def lines_as_lf(text: str) -> str:
-    """The text with every line end, of whatever system, as one \\n."""
+    """The text with every kind of line end as \\n."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _of_dataset(dataset: str, kind: str) -> Callable[[Path], Found]:
-    """Loader of the rows of one data set in manifest.jsonl; `kind` is what engines are told."""
+    """Make a loader for the rows of one data set in manifest.jsonl; `kind` is what engines are told."""
 
     def load(data: Path) -> Found:
         for row in _rows(data / "manifest.jsonl"):
@@ -100,7 +100,7 @@ def _of_dataset(dataset: str, kind: str) -> Callable[[Path], Found]:
 
 
 def _fox(kind: str) -> Callable[[Path], Found]:
-    """Loader of one of the three settings of Fox's pages."""
+    """Make a loader for one of the three settings of Fox's pages."""
 
     def load(data: Path) -> Found:
         for row in _rows(data / FOX / "manifest.jsonl"):
@@ -111,7 +111,7 @@ def _fox(kind: str) -> Callable[[Path], Found]:
 
 
 def _receipt_lines(data: Path) -> Found:
-    """Every line of every receipt as a picture of its own, cut by its true box."""
+    """Yield every line of every receipt as a picture of its own, cut out by its true box."""
     for row in _rows(data / "sroie_receipts_lines.jsonl"):
         if isinstance(row, str):
             yield row
@@ -140,9 +140,9 @@ def _line(page_HW3: np.ndarray, name: str, line: Any) -> EvalSample | str:
 
 
 def cut_quad(page_HW3: np.ndarray, quad_42: np.ndarray, margin: float = LINE_MARGIN) -> Image.Image | None:
-    """A quadrilateral of the page, made level, with `margin` of its height on all sides.
+    """Cut a quadrilateral out of the page and make it level, with `margin` of its height on all sides.
 
-    The corners are (x, y), clockwise from the upper left of the text. None for boxes below one pixel.
+    The corners are (x, y), clockwise from the upper left of the text. Boxes below one pixel give None.
     """
     top, right, bottom, left = (np.linalg.norm(quad_42[i] - quad_42[(i + 1) % 4]) for i in range(4))
     width, height = (top + bottom) / 2, (left + right) / 2
@@ -152,13 +152,13 @@ def cut_quad(page_HW3: np.ndarray, quad_42: np.ndarray, margin: float = LINE_MAR
     size = (round(width + 2 * pad), round(height + 2 * pad))
     corners = [[pad, pad], [pad + width, pad], [pad + width, pad + height], [pad, pad + height]]
     matrix = cv2.getPerspectiveTransform(quad_42.astype(np.float32), np.asarray(corners, dtype=np.float32))
-    # What lies outside the page is more of its edge: black corners would be read as ink.
+    # Outside the page its edge is repeated, because black corners would be read as ink.
     cut = cv2.warpPerspective(page_HW3, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     return Image.fromarray(cut)
 
 
 def _receipt_boxes(data: Path) -> Found:
-    """Every receipt with its lines as boxes, four corners and the text."""
+    """Yield every receipt with its lines as boxes: four corners and the text."""
     for row in _rows(data / "sroie_receipts_lines.jsonl"):
         if isinstance(row, str):
             yield row
@@ -184,7 +184,7 @@ def _omnidocbench(data: Path) -> Found:
 
 
 def _sample_set(load: Callable[[Path], SampleSet]) -> Callable[[Path], Found]:
-    """The loader of a task as one of a set."""
+    """Turn the loader of a benchmark into the loader of a page set."""
 
     def found(data: Path) -> Found:
         samples = load(data)
@@ -268,10 +268,10 @@ SOURCES: dict[str, _Source] = {
 
 
 def load_page_set(name: str, data: str | Path, limit: int = 0) -> PageSet:
-    """A set by name; `limit` takes so many pages, evenly spread (0 is all).
+    """Load a set by name; `limit` takes that many pages, evenly spread (0 means all).
 
     Raises:
-        UsageError: no such set, its files are missing, or no page is in it.
+        UsageError: there is no such set, its files are missing, or it has no page.
     """
     if name not in SOURCES:
         raise UsageError(f"there is no set {name!r}: choose among {', '.join(SOURCES)}")
@@ -283,14 +283,14 @@ def load_page_set(name: str, data: str | Path, limit: int = 0) -> PageSet:
 
 
 def published_answers(data: str | Path, page_set: PageSet) -> dict[str, dict[str, str]]:
-    """What other systems have published about a set of Fox's pages: system -> page -> text.
+    """Published answers of other systems about a set of Fox's pages: system -> page -> text.
 
-    Empty for other sets, and where the pages or answers are not all there.
+    The result is empty for other sets, and where pages or answers are incomplete.
     """
     kind = page_set.name.removeprefix("fox_")
     answers: dict[str, dict[str, str]] = {}
     for folder in sorted((Path(data) / FOX_ANSWERS).glob(f"*/{kind}")):
-        found = read_predictions(folder, page_set.samples).predictions.get("right", {})
-        if len(found) == len(page_set.samples):  # a mean over fewer pages would be another number
+        found = find_predictions(folder, page_set.samples).predictions.get("right", {})
+        if len(found) == len(page_set.samples):  # a mean over fewer pages could not be compared
             answers[folder.parent.name] = {name: answer.text for name, answer in found.items()}
     return answers

@@ -1,4 +1,4 @@
-"""The tables of scripts/measure_pages.py: a row per engine, a table per set, and what is lost to whom."""
+"""The tables of scripts/measure_pages.py: one row per engine, one table per set, and who wins where."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ column. Rows named `published` are the answers that others have published, score
 package as it comes, which enlarges every picture for its detector; rapidocr_960 is told not to; rapidocr_line
 is its recogniser alone, for single lines. Boxes are joined to lines row by row across the page.
 """
-# The score that a set is about: its name, where in a result it stands, and whether less is better.
+# The main score of each set: its name, its place in a result, and whether less is better.
 MAIN = {
     "sroie": ("cer_free", "mean", True),
     "sroie_lines": ("cer_free_together", "", True),
@@ -50,22 +50,22 @@ MAIN = {
     "fox_random": ("set_precision", "mean", False),
     "born_digital": ("bag_f1_free", "mean", False),
 }
-# Of one engine on one set: about, scores or invented, seconds, cpu_seconds, failed, and which pages it read.
+# One engine on one set: about, scores or invented, seconds, cpu_seconds, failed, and which pages it read.
 Result = Mapping[str, Any]
 
 
 def rate(value: float) -> str:
-    """Three digits without the leading zero's noise: .087."""
+    """Format with three digits and without the leading zero: .087."""
     return f"{value:.3f}"
 
 
 def seconds(value: float | None) -> str:
-    """Seconds, or a dash where nobody has measured them."""
+    """Format seconds; a dash where nobody measured them."""
     return "-" if value is None else f"{value:.2f}"
 
 
 def score_table(engines: Mapping[str, Result], pages: int) -> str:
-    """One row per engine."""
+    """A table with one row per engine."""
     rows = []
     for name, result in engines.items():
         scores = result["scores"]
@@ -88,7 +88,7 @@ def score_table(engines: Mapping[str, Result], pages: int) -> str:
 
 
 def extra_table(engines: Mapping[str, Result]) -> str:
-    """What a set is about beside the scores of a page, the control in brackets; "" where it is nothing."""
+    """A table of the scores that only this set has, with the control in brackets; "" where there are none."""
     names = list(dict.fromkeys(name for result in engines.values() for name in result.get("extra", {})))
     rows = [
         [engine, *(with_control(result["extra"], result["extra_control"], name) for name in names)]
@@ -99,14 +99,14 @@ def extra_table(engines: Mapping[str, Result]) -> str:
 
 
 def with_control(scores: Mapping[str, float], control: Mapping[str, float], name: str) -> str:
-    """A score, and in brackets what the same answers score against another page."""
+    """Format a score, followed in brackets by the score of the same answers against other pages."""
     if name not in scores:
         return "-"
     return rate(scores[name]) + (f" ({rate(control[name])})" if name in control else "")
 
 
 def empty_table(engines: Mapping[str, Result]) -> str:
-    """What was invented where there is no text."""
+    """A table of what was read on pictures without text."""
     rows = []
     for name, result in engines.items():
         found = result["invented"]
@@ -126,12 +126,12 @@ def empty_table(engines: Mapping[str, Result]) -> str:
 
 
 def drop_table(sets: Mapping[str, Mapping[str, Result]]) -> str:
-    """Fox's texts against random letters: what is read, and what was guessed. "" without both sets."""
+    """Fox's texts against random letters: the loss shows how much was guessed. "" without both sets."""
     natural, random = sets.get("fox_rendered", {}), sets.get("fox_random", {})
     rows = []
     for name in natural:
         if name not in random or natural[name]["which"] != random[name]["which"]:
-            continue  # other pages, another drop
+            continue  # with other pages it would be another drop
         row = [name, *size_of(name, natural[name]), str(random[name]["scores"]["pages"])]
         for score in ("set_precision", "set_precision_free"):
             before, after = (one[name]["scores"]["mean"][score] for one in (natural, random))
@@ -145,7 +145,7 @@ def drop_table(sets: Mapping[str, Mapping[str, Result]]) -> str:
     return markdown_table(titles, rows) if rows else ""
 
 
-# Of the systems whose answers are published: parameters and vision tokens of a page, as their papers say.
+# Parameters and vision tokens per page of systems with published answers, as their papers give them.
 PUBLISHED_SIZES = {
     "deepseek_ocr_64": ("3.3B, 570M active", "64"),
     "deepseek_ocr_100": ("3.3B, 570M active", "100"),
@@ -156,7 +156,7 @@ PUBLISHED_SIZES = {
 
 
 def size_of(name: str, result: Result) -> tuple[str, str]:
-    """Parameters, or the weights' bytes where nobody counts them, and vision tokens of a page."""
+    """Parameters (or the weights' bytes where nobody counts parameters), and vision tokens per page."""
     if name.startswith("published: "):
         return PUBLISHED_SIZES.get(name.removeprefix("published: "), ("-", "-"))
     about, tokens = result["about"], result.get("vision_tokens")
@@ -168,7 +168,7 @@ def size_of(name: str, result: Result) -> tuple[str, str]:
 
 
 def turned_table(sets: Mapping[str, Mapping[str, Result]]) -> str:
-    """CER of upright pages, and how many points more the turned ones cost. "" without upright pages."""
+    """CER of upright pages, and how many points more the rotated ones cost. "" without upright pages."""
     upright = sets.get(UPRIGHT, {})
     names = [name for name in TURNS if name != UPRIGHT and name in sets]
     rows = []
@@ -186,7 +186,7 @@ def turned_table(sets: Mapping[str, Mapping[str, Result]]) -> str:
 
 
 def about_table(sets: Mapping[str, Mapping[str, Result]]) -> str:
-    """What every engine was: version, weights, settings."""
+    """A table that describes every engine: version, weights, settings."""
     abouts: dict[str, Mapping[str, Any]] = {}
     for engines in sets.values():
         for name, result in engines.items():
@@ -202,7 +202,7 @@ def about_table(sets: Mapping[str, Mapping[str, Result]]) -> str:
 
 
 def main_score(set_name: str, result: Result) -> float:
-    """The score that the set is about."""
+    """A result's value of the set's main score."""
     name, group, _ = MAIN[set_name]
     return float(result["scores"][group][name] if group else result["scores"][name])
 
@@ -211,7 +211,8 @@ def verdict(sets: Mapping[str, Mapping[str, Result]], ours: str) -> list[str]:
     """One sentence per set: who is best by the set's main score, and who is ahead of `ours`."""
     lines = []
     for set_name, engines in sets.items():
-        run = {name: one for name, one in engines.items() if one["about"]}  # published answers are no peers
+        # published answers are not engines that ran here
+        run = {name: one for name, one in engines.items() if one["about"]}
         if set_name not in MAIN or ours not in run:
             continue
         score, group, less = MAIN[set_name]

@@ -1,20 +1,20 @@
-"""The tables that compare engines: scores and costs by line and engine, and who leads where."""
+"""The tables that compare engines: scores and costs by group and engine, and who leads where."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from nanoocr.eval.catalogue import main_metric
 from nanoocr.eval.console import group_row
 from nanoocr.eval.summary import ALL
-from nanoocr.eval.tasks import main_metric
 
 PEERS_JSON = "peers.json"
 COLUMNS = ("CER", "median", ">50 %", "perfect", "score", "95 %", "gap", "loops", "failed")
 
 
 def score_rows(measured: Mapping[str, Any]) -> list[list[str]]:
-    """One row per line of the table and engine: the line, pages, the engine, and COLUMNS."""
+    """One row per group and engine: the group, its pages, the engine, and COLUMNS."""
     rows = []
     for group in next(iter(measured["engines"].values()))["groups"]:
         for engine, result in measured["engines"].items():
@@ -58,7 +58,7 @@ COST_TITLES = [
 
 
 def verdict(measured: Mapping[str, Any]) -> list[str]:
-    """Who leads in which line by the score that knows no markup, and where the first engine loses."""
+    """Who leads in which group by the score that ignores markup, and where the first engine loses."""
     engines = measured["engines"]
     first, *others = engines
     leads: dict[str, list[str]] = {engine: [] for engine in engines}

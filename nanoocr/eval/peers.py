@@ -1,8 +1,8 @@
-"""Other engines on the same pictures: one small class each.
+"""Other engines that read the same pictures, as one small class each.
 
-A peer has a name, reads one picture at a time, and says what it is. To add one, write a class like those
-below and put it into PEERS. An engine that is not installed is a UsageError that says how to install it; a
-page that an engine fails on is a PeerError, which the evaluation counts as an empty answer.
+A peer has a name, reads one picture at a time, and describes itself. To add one, write a class like those
+below and put it into PEERS. An engine that is not installed raises a UsageError that says how to install it.
+A page that an engine fails on raises a PeerError, which the evaluation counts as an empty answer.
 
     peer = make_peer("tesseract", threads=1)
     peer.read(image, kind="receipt")
@@ -41,7 +41,7 @@ class Peer(Protocol):
         ...
 
     def boxes(self, image: Image.Image, kind: str) -> list[TextBox]:
-        """What was read with its places: a box for a line, or for a part of it. Raises PeerError."""
+        """The text with its places: a box for each line, or for a part of it. Raises PeerError."""
         ...
 
     def about(self) -> dict[str, Any]:
@@ -53,11 +53,12 @@ class Peer(Protocol):
 # tesseract
 
 
-# Page segmentation modes: 3 looks for columns, 4 is one column of rows, 6 one block, 7 a line, 8 a word, 11
-# scattered text. Chosen by trying 3, 4, 6 and 11 on pictures of every synthetic kind from another seed.
+# Page segmentation modes: 3 looks for columns, 4 is one column of rows, 6 one block, 7 a line, 8 a word, and
+# 11 scattered text. We tried 3, 4, 6 and 11 on synthetic pictures of every kind, with another seed, and took
+# the best.
 SEGMENTATION = {"document": 3, "photo_document": 3, "form": 4, "table": 4, "formula": 7, "line": 7, "word": 8}
 OTHER_SEGMENTATION = 6
-# tesseract wants letters of some 20 pixels and more: a picture of fewer pixels than this is read at twice its
+# tesseract needs letters of at least some 20 pixels. A picture of fewer pixels than this is read at twice its
 # size, which helped with every synthetic kind but scenes.
 SMALL = 512 * 512
 TIMEOUT = 300.0  # seconds for one page
@@ -71,7 +72,8 @@ class Tesseract:
     def __init__(self, threads: int = 1, language: str = "eng") -> None:
         """Raises UsageError where the program or the language is not installed."""
         self.language = language
-        # Without the limit its OpenMP threads wait by spinning: a hundred times slower on a busy machine.
+        # Without the limit its OpenMP threads spin while they wait, and take a hundred times longer on a busy
+        # machine.
         self.environment = {**os.environ, "OMP_THREAD_LIMIT": str(threads)}
         self.program = shutil.which("tesseract") or ""
         if not self.program:
@@ -88,16 +90,17 @@ class Tesseract:
             )
 
     def read(self, image: Image.Image, kind: str) -> str:
-        """The text, line by line; small pictures are read at twice their size."""
+        """The text, line by line. Small pictures are read at twice their size."""
         text = self._read(image, kind)[0]
-        return re.sub(r"\n{2,}", "\n", text).strip()  # it parts blocks by empty lines, the truths do not
+        # It separates blocks by empty lines, which the truths do not have.
+        return re.sub(r"\n{2,}", "\n", text).strip()
 
     def boxes(self, image: Image.Image, kind: str) -> list[TextBox]:
-        """Its words, joined where little lies between them."""
+        """The words, joined where little lies between them."""
         return boxes_of_words(lines_of_tsv(*self._read(image, kind, "tsv")))
 
     def _read(self, image: Image.Image, kind: str, form: str = "txt") -> tuple[str, int]:
-        """What it says about a picture in a form of its own, and how many times the picture was enlarged."""
+        """Its output for a picture in one of its forms, and the factor by which the picture was enlarged."""
         times = 2 if image.width * image.height < SMALL else 1
         if times > 1:
             image = image.resize((times * image.width, times * image.height), Image.Resampling.BICUBIC)
@@ -137,7 +140,7 @@ class Tesseract:
 
 
 def lines_of_tsv(table: str, times: int = 1) -> list[Line]:
-    """The lines of tesseract's own table, places divided by `times`: its words have level 5 and a text."""
+    """The lines of tesseract's own table, with places divided by `times`. Words have level 5 and a text."""
     lines: dict[tuple[str, ...], list[Word]] = {}
     for row in table.splitlines()[1:]:
         level, *numbers, text = (row.split("\t") + [""] * 12)[:12]
@@ -155,13 +158,14 @@ def lines_of_tsv(table: str, times: int = 1) -> list[Line]:
 
 
 class RapidOCR:
-    """The wheel with PP-OCR's models on onnxruntime, kept alive; detection and recognition only."""
+    """The wheel with PP-OCR's models on onnxruntime, kept in memory. It detects and recognises, no more."""
 
     name = "rapidocr"
 
     def __init__(self, threads: int = 1, options: Mapping[str, Any] | None = None) -> None:
-        """`options` are rapidocr's own, by their dotted names. They are set once and for all, because what is
-        passed with one picture stays for the next.
+        """Start the engine with rapidocr's own `options`, given by their dotted names.
+
+        They are set once, because options that are passed with one picture stay in force for the next.
 
         Raises:
             UsageError: the package is not installed.
@@ -179,7 +183,7 @@ class RapidOCR:
         self.options = dict(options or {})
         self.engine = rapidocr.RapidOCR(
             params={
-                # The pictures are upright, and the classifier turns a line round now and then.
+                # The pictures are upright, and the classifier would wrongly rotate a line now and then.
                 "Global.use_cls": False,
                 "Global.log_level": "critical",
                 "EngineConfig.onnxruntime.intra_op_num_threads": threads,
@@ -195,7 +199,7 @@ class RapidOCR:
             PeerError: the engine failed on the picture.
         """
         boxes, texts = self._found(image)
-        if boxes is None:  # nothing found; or the picture as a whole was read, without looking for boxes
+        if boxes is None:  # It found nothing, or it read the picture as a whole without looking for boxes.
             return " ".join(texts or ())
         return "" if texts is None else "\n".join(lines_of_boxes(np.asarray(boxes), texts))
 
@@ -208,12 +212,12 @@ class RapidOCR:
     def _found(self, image: Image.Image) -> tuple[Any, Any]:
         try:
             found = self.engine(image)
-        except Exception as error:  # a foreign engine: whatever it raises, it has failed on the page
+        except Exception as error:  # whatever a foreign engine raises, it has failed on the page
             raise PeerError(f"rapidocr: {type(error).__name__}: {error}") from error
         return getattr(found, "boxes", None), getattr(found, "txts", None)
 
     def about(self) -> dict[str, Any]:
-        """Version and bytes of the models that read; the one that turns lines is switched off."""
+        """Version and bytes of the models that read. The one that rotates lines is switched off."""
         used = [path for path in sorted(self.models.glob("*.onnx")) if "_cls_" not in path.name]
         return {
             "version": self.version,
@@ -224,11 +228,11 @@ class RapidOCR:
         }
 
 
-# By default the detector enlarges every picture until its shorter side has 736 pixels: it looks at a card of
-# 384 x 192 as at 1472 x 736, cuts strips into pieces, and takes ten times the time and more. This is the
-# setting for pictures of any size: the longer side has at most 960 pixels, and nothing is enlarged.
+# By default the detector enlarges every picture until its shorter side has 736 pixels. It sees a card of 384
+# x 192 as 1472 x 736, cuts strips into pieces, and takes ten times as long or more. This setting suits
+# pictures of any size: the longer side has at most 960 pixels, and nothing is enlarged.
 UP_TO_960 = {"Det.limit_type": "max", "Det.limit_side_len": 960}
-NO_DETECTION = {"Global.use_det": False}  # the recogniser alone, for pictures of one line
+NO_DETECTION = {"Global.use_det": False}  # only the recogniser, for pictures of one line
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -236,7 +240,7 @@ NO_DETECTION = {"Global.use_det": False}  # the recogniser alone, for pictures o
 
 
 class FasterPaddle:
-    """PP-OCRv6 in the wheel of faster-paddle, a Rust engine; its own order of lines."""
+    """PP-OCRv6 in the wheel of faster-paddle, a Rust engine. Its order of lines is kept."""
 
     def __init__(self, threads: int = 1, size: str = "tiny") -> None:
         """`size` is tiny or small. Raises UsageError where the package is not installed."""
@@ -253,13 +257,13 @@ class FasterPaddle:
         self.engine = faster_paddle.OcrEngine(model_size=size, threads=threads)
 
     def read(self, image: Image.Image, kind: str) -> str:
-        """The text, line by line. The engine wants the bytes of a file, so a PNG is written on the way.
+        """The text, line by line. The engine wants an encoded file, so a PNG is made for it.
 
         Raises:
             PeerError: the engine failed on the picture.
         """
         text = str(self._found(image)["structured_text"])
-        # It draws the page with blanks and empty lines, which the truths do not.
+        # It lays the page out with blanks and empty lines, which the truths do not have.
         return "\n".join(" ".join(line.split()) for line in text.splitlines() if line.strip())
 
     def boxes(self, image: Image.Image, kind: str) -> list[TextBox]:
@@ -273,12 +277,12 @@ class FasterPaddle:
         image.save(stored, "PNG", compress_level=1)
         try:
             found: dict[str, Any] = self.engine.ocr(stored.getvalue())
-        except Exception as error:  # a foreign engine: whatever it raises, it has failed on the page
+        except Exception as error:  # whatever a foreign engine raises, it has failed on the page
             raise PeerError(f"{self.name}: {type(error).__name__}: {error}") from error
         return found
 
     def about(self) -> dict[str, Any]:
-        """Version, and the models' bytes as the package's page states them: they lie inside its library."""
+        """Version, and the models' bytes as the package's page gives them: they are inside its library."""
         return {
             "version": self.version,
             "weights_bytes": FASTER_PADDLE_BYTES[self.size],
@@ -290,9 +294,9 @@ FASTER_PADDLE_BYTES = {"tiny": 6_000_000, "small": 31_000_000}
 
 
 def lines_of_boxes(boxes_N42: np.ndarray, texts: Sequence[str]) -> list[str]:
-    """Lines of text from the corners (N, 4, 2) in pixels of N boxes, top to bottom, left to right.
+    """Join the texts of N boxes, corners (N, 4, 2) in pixels, to lines: top to bottom, left to right.
 
-    A box belongs to the line above it when their centres are less than half a box height apart.
+    A box joins the line above it if their centres are less than half a box height apart.
     """
     tops, bottoms = boxes_N42[..., 1].min(1), boxes_N42[..., 1].max(1)
     centres, heights, lefts = (tops + bottoms) / 2, bottoms - tops, boxes_N42[..., 0].min(1)
@@ -320,7 +324,7 @@ def make_peer(name: str, threads: int = 1) -> Peer:
     """The peer called `name`, ready to read with so many threads.
 
     Raises:
-        UsageError: no such peer, or it is not installed; says how to install it.
+        UsageError: there is no such peer, or it is not installed (it says how to install it).
     """
     if name not in PEERS:
         raise UsageError(f"unknown peer {name!r}: choose one of {', '.join(PEERS)}")

@@ -1,4 +1,4 @@
-"""Figures as PNG bytes: what a run did, and the compression curve. matplotlib is the extra `plot`."""
+"""Figures as PNG bytes: a run's metrics, and the compression curve. They need matplotlib (extra `plot`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PANEL = (5.2, 3.2)  # inches of one panel
+PANEL = (5.2, 3.2)  # inches per panel
 DPI = 110
 
 
@@ -28,7 +28,7 @@ def new_figure(rows: int, columns: int) -> tuple[Figure, list[Axes]]:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise UsageError("figures need the extra: pip install 'nano-deepseek-ocr[plot]'") from error
-    # A Figure of its own, without pyplot: no window, no state that another figure could see.
+    # A Figure of its own, without pyplot, opens no window and shares no state with other figures.
     figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows), layout="constrained")
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for panel in panels:
@@ -70,7 +70,7 @@ def plot_curve(curves: Mapping[str, Sequence[Mapping[str, Any]]], name: str) -> 
 
 
 def plot_run(series: Mapping[str, Lines], name: str) -> bytes:
-    """One panel per title, one line per name in it, over steps; logarithmic where a line spans 100-fold."""
+    """One panel per title and one curve per name in it, over steps; logarithmic for ranges above 100-fold."""
     drawn = {title: lines for title, lines in series.items() if any(lines.values())}
     if not drawn:
         raise UsageError(f"{name}: there is nothing in it to draw")

@@ -1,4 +1,4 @@
-"""Folders of predictions, one text file per page, from any model: read what is there, name what is odd."""
+"""Reads folders of predictions by any model, one text file per page, and names everything odd."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from nanoocr.files import read_text
 
 @dataclass(frozen=True)
 class Predictions:
-    """Texts by name, and one sentence for each file that is not as it should be."""
+    """Texts by name, and one sentence for each odd file."""
 
     texts: dict[str, str]
     problems: tuple[str, ...] = ()
 
     def find(self, *names: str) -> str | None:
-        """The first of the names that has a text: itself."""
+        """The first of the names that has a text."""
         return next((name for name in names if name in self.texts), None)
 
 
 def read_predictions(folder: str | Path, suffix: str = ".md") -> Predictions:
-    """All files of a folder, then those of its subfolders; a file's name without `suffix` is its key.
+    """Read the files of a folder, then those of its subfolders. A file's name without `suffix` is its key.
 
-    Two files of one name are a problem and the first counts; bytes that are not UTF-8 are a problem and are
-    read with replacement characters.
+    Two files with one name are a problem, and the first counts. Bytes that are not UTF-8 are a problem too,
+    and are read with replacement characters.
 
     Raises:
-        UsageError: the folder is not there or holds no such file.
+        UsageError: the folder does not exist or has no such file.
     """
     folder = Path(folder)
     if not folder.is_dir():

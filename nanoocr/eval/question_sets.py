@@ -1,12 +1,12 @@
-"""DocVQA and TextVQA: questions about pictures, each with the answers of several people.
+"""DocVQA and TextVQA: questions about pictures, with answers of several people.
 
 Both come as one JSON file with a list under "data" beside a folder of pictures:
 
     DocVQA    {"questionId": 1, "question": "...", "image": "documents/a.png", "answers": ["a", "A"]}
     TextVQA   {"question_id": 1, "question": "...", "image_id": "0a1b", "answers": [ten strings]}
 
-An answer to DocVQA is scored by ANLS, the best over all answers (arXiv 2007.00398), and one to TextVQA by the
-VQA challenge's accuracy (nanoocr/eval/vqa.py). The truth of a sample is its most frequent answer.
+Answers to DocVQA are scored by ANLS, the best over all true answers (arXiv 2007.00398), and those to TextVQA
+by the VQA challenge's accuracy (nanoocr/eval/vqa.py). A sample's truth is its most frequent answer.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ from nanoocr.eval.vqa import textvqa_accuracy
 from nanoocr.files import parse_json
 from nanoocr.folders import SUFFIXES
 
-LEAST_ANSWERS = 2  # of a question of TextVQA, where each person is left out in turn
+LEAST_ANSWERS = 2  # TextVQA leaves out each person in turn, so a question needs at least two answers
 
 
 def load_questions(path: str | Path, per_group: int = 0) -> SampleSet:
-    """The questions of a JSON file of DocVQA or TextVQA, or of the only .json in a folder.
+    """Load the questions of a JSON file of DocVQA or TextVQA, or of the only .json in a folder.
 
-    Pictures are looked for below the file's folder: by the path in `image`, or by the file name `image_id`
-    with any suffix. `annotation` holds all answers.
+    Pictures are looked for below the file's folder: by the path in `image`, or by the name `image_id` with
+    any suffix. `annotation` holds all answers.
 
     Raises:
-        UsageError: no such file, several in the folder, no list under "data", or no question with a picture.
+            UsageError: there is no such file, a folder has several, there is no list under "data", or no
+            question has a picture.
     """
     file = _the_file(Path(path))
     try:
@@ -92,7 +93,7 @@ def docvqa_scores(sample: EvalSample, text: str) -> dict[str, float]:
 def textvqa_scores(sample: EvalSample, text: str) -> dict[str, float]:
     """The VQA challenge's accuracy of one answer, in [0, 1], and ANLS beside it.
 
-    Where a question has one answer only there is nobody to leave out: it counts as the answer of all ten.
+    A question with a single answer leaves nobody out: that answer counts as the answer of all ten people.
     """
     answers = sample.annotation
     people = answers if len(answers) >= LEAST_ANSWERS else answers * 10

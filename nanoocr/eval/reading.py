@@ -1,8 +1,8 @@
-"""Does it read, and does it look? One evaluation for validation, `vision_sample` and the model card.
+"""Measures whether a model reads, and whether it looks; for validation, `vision_sample` and the model card.
 
-Every row's question is asked twice: about its own picture and about another row's. The grounding gap is the
-mean word overlap with the right picture minus the one with the wrong picture. A model that recites its
-language prior has gap 0, however good its loss looks.
+Every row's question is asked about its own picture and about another row's. The grounding gap is the mean
+word overlap with the right picture minus that with the wrong one. A model that recites its language prior has
+gap 0, however good its loss looks.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class RowResult:
     text_wrong_picture: str
     loss: float  # nats per supervised token, teacher-forced
     cer: float
-    overlap: float  # word overlap in 0..1
+    overlap: float  # word overlap from 0 to 1
     overlap_wrong_picture: float
     status: str
 
@@ -59,10 +59,11 @@ class ReadingReport:
 
     rows: tuple[RowResult, ...]
     loss: float  # mean over rows
-    cer: float  # corpus: errors / characters
+    cer: float  # over the whole set: errors / characters
     overlap: float
     grounding_gap: float
-    health: dict[str, FeatureHealth]  # sam, clip, projected; empty with fewer than 3 equally sized pictures
+    # keys sam, clip, projected; empty with fewer than 3 pictures of one size
+    health: dict[str, FeatureHealth]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -78,9 +79,9 @@ def evaluate_reading(
     wrong_pictures: bool = True,
     modes: Sequence[Mode | None] | None = None,
 ) -> ReadingReport:
-    """Read all rows greedily, score them, and repeat with the pictures handed on by one row.
+    """Read all rows greedily and score them; then do the same with every picture replaced by another row's.
 
-    `modes` are the rows' resolution modes; None is the best of the model's views.
+    `modes` are the rows' resolution modes; None means the best of the model's views.
 
     Raises:
         UsageError: a row has no picture, or there is only one row to hand pictures on.
@@ -121,9 +122,9 @@ def _read_wrong_pictures(
     right: Sequence[tuple[str, str]],
     max_tokens: int,
 ) -> list[tuple[str, str]]:
-    """(text, status) of every row's question about another row's picture; `right` is what was read before.
+    """(text, status) of every row's question about another row's picture; `right` holds the first reading.
 
-    The same question about a picture has been answered already where that picture's own row asks it.
+    Where the other row asks the same question, its answer is already known.
     """
     prompts, answers = [row.prompt for row in rows], [row.answer for row in rows]
     others = [wrong_picture(prompts, answers, i) for i in range(len(rows))]
@@ -139,9 +140,9 @@ def _read_wrong_pictures(
 
 
 def evaluate_pages(reader: Reader, rows: Sequence[Row]) -> tuple[RowResult, ...]:
-    """Rows that ask for all of the text, read as `nanoocr read` does: by lines where the model does so.
+    """Read rows that ask for the whole text as `nanoocr read` does: line by line if the model reads lines.
 
-    What is read from another row's picture is that row's own text, since all ask the same; no loss is known.
+    The reading of another row's picture is that row's own text, because all ask the same. There is no loss.
     """
     texts = [reader.read(row.images()[0]) for row in rows]
     pages = [page for page in texts if isinstance(page, Page)]
@@ -165,7 +166,7 @@ def evaluate_pages(reader: Reader, rows: Sequence[Row]) -> tuple[RowResult, ...]
 
 
 def with_wrong_picture(rows: Sequence[Row], i: int) -> Row:
-    """Row i's question about the picture of another row, if possible one that asks the same."""
+    """Row i's question about another row's picture, if possible one that asks the same."""
     other = rows[wrong_picture([row.prompt for row in rows], [row.answer for row in rows], i)]
     unanswered = Turn(rows[i].prompt, "")
     return replace(rows[i], pictures=other.pictures, turns=(unanswered,), chars="", boxes=NO_BOXES)
@@ -187,7 +188,7 @@ def summarise(results: tuple[RowResult, ...], health: dict[str, FeatureHealth]) 
 def read_examples(
     model: VLM, tokenizer: Tokenizer, examples: Sequence[Example], max_tokens: int
 ) -> list[tuple[str, str]]:
-    """Greedy (text, status) of every example's prompt; what follows the last assistant_start is left out."""
+    """Greedy (text, status) for every example's prompt, which ends at the last assistant_start."""
     requests = []
     for example in examples:
         start = len(example.ids) - example.ids[::-1].index(tokenizer.assistant_start_id)
@@ -213,13 +214,13 @@ def encoder_health(model: VLM, examples: Sequence[Example]) -> dict[str, Feature
     pictures = [picture.overview for example in examples for picture in example.pixels]
     sizes = [tuple(picture.shape) for picture in pictures]
     size = max(set(sizes), key=lambda candidate: (sizes.count(candidate), candidate))
-    chosen = [picture for picture in pictures if tuple(picture.shape) == size]
-    if len(chosen) < 3:
+    of_that_size = [picture for picture in pictures if tuple(picture.shape) == size]
+    if len(of_that_size) < 3:
         return {}
     blank = torch.full(size, 255, dtype=torch.uint8)
     stages: dict[str, list[Tensor]] = {"sam": [], "clip": [], "projected": []}
-    for start in range(0, len(chosen) + 1, BATCH):
-        views = normalise(torch.stack([*chosen, blank][start : start + BATCH]))
+    for start in range(0, len(of_that_size) + 1, BATCH):
+        views = normalise(torch.stack([*of_that_size, blank][start : start + BATCH]))
         features = model.encoder(views.to(model.device, model.compute_dtype))
         stages["sam"].append(features.sam)
         stages["clip"].append(features.clip)

@@ -1,7 +1,8 @@
 """A report as a list of blocks, written as one self-contained HTML page and as Markdown.
 
-The page fetches nothing and runs nothing: pictures are data URIs, there is no script, and its own policy
-forbids both. Whatever a model has said is text: it is escaped, and invisible characters are made visible.
+The HTML page loads nothing and runs nothing: pictures are data URIs, there is no script, and its own policy
+forbids both. Everything that a model said is treated as text: it is escaped, and invisible characters are
+shown.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import NamedTuple
 
 from rapidfuzz.distance import Levenshtein
 
-SHOWN = 3000  # characters of a text that a report shows; what follows is counted
-ALIKE = 0.4  # below this similarity, letters that happen to agree would only hide what was read
+SHOWN = 3000  # a report shows this many characters of a text, and counts the rest
+ALIKE = 0.4  # Below this similarity a comparison would match letters by accident, and hide what was read.
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Code:
-    """Commands and settings, as they are."""
+    """Commands and settings, shown verbatim."""
 
     text: str
 
@@ -51,7 +52,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture with a caption; `name` is what its file is called beside the Markdown."""
+    """A picture with a caption; `name` is its file name beside the Markdown."""
 
     name: str
     png: bytes
@@ -60,13 +61,13 @@ class Figure:
 
 @dataclass(frozen=True)
 class Sample:
-    """One page that was read: the picture, the truth, and what was said about it."""
+    """One page that was read: the picture, the truth, and the answers."""
 
     title: str
-    name: str  # of the picture's file
+    name: str  # name of the picture's file
     png: bytes | None
     truth: str
-    texts: dict[str, str] = field(default_factory=dict)  # by the picture that was shown: right, wrong, blank
+    texts: dict[str, str] = field(default_factory=dict)  # keyed by the shown picture: right, wrong, blank
 
 
 Block = Heading | Paragraph | Code | Rows | Figure | Sample
@@ -80,9 +81,9 @@ class Piece(NamedTuple):
 
 
 def differences(truth: str, text: str) -> list[Piece]:
-    """The answer against the truth, character by character (Levenshtein): where they part, truth first.
+    """Compare the answer with the truth, character by character (Levenshtein); the truth's part comes first.
 
-    Texts that have less than ALIKE in common are not laid into each other.
+    Texts with less than ALIKE in common are not aligned.
     """
     if Levenshtein.normalized_similarity(truth, text) < ALIKE:
         return [piece for piece in (Piece("missing", truth), Piece("extra", text)) if piece.text]
@@ -100,12 +101,12 @@ _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\
 
 
 def visible(text: str) -> str:
-    """The text with control characters, and those that turn the direction of text, as U+HEX in brackets."""
+    """The text with control and direction-changing characters as U+HEX in brackets."""
     return _INVISIBLE.sub(lambda match: f"[U+{ord(match[0]):04X}]", text)
 
 
 def clipped(text: str) -> tuple[str, str]:
-    """The first SHOWN characters, and a word about the rest ("" where there is none)."""
+    """The first SHOWN characters, and a remark about the rest ("" where there is none)."""
     rest = len(text) - SHOWN
     return text[:SHOWN], f"... and {rest:,} characters more" if rest > 0 else ""
 
@@ -133,7 +134,7 @@ LEGEND = "red, struck through: in the truth, not read; blue, underlined: read, n
 
 
 def to_html(title: str, blocks: Sequence[Block]) -> str:
-    """The whole page."""
+    """Write the whole page."""
     body = "\n".join(_html(block) for block in blocks)
     return f"""<!doctype html>
 <html lang="en">
@@ -176,7 +177,8 @@ def _html_sample(sample: Sample) -> str:
     parts = [_quote("truth", _text(truth), more)]
     for condition, text in sample.texts.items():
         shown, more = clipped(text)
-        # Only the answer to the own picture is compared: another one has no reason to agree.
+        # Only the answer for the sample's own picture is compared: others have no reason to agree with the
+        # truth.
         inside = _compared(truth, shown) if condition == "right" else _text(shown)
         parts.append(_quote(READ_FROM.get(condition, condition), inside, more))
     inside = f"<h4>{_text(sample.title)}</h4><div>{picture}</div><div>{''.join(parts)}</div>"
@@ -209,7 +211,7 @@ def _text(text: str) -> str:
 
 
 def to_markdown(title: str, blocks: Sequence[Block], pictures: str) -> str:
-    """The report as Markdown; its pictures are meant to lie in the folder `pictures` beside it."""
+    """Write the report as Markdown. Its pictures belong into the folder `pictures` beside it."""
     return "\n\n".join([f"# {_plain(title)}", *(_markdown(block, pictures) for block in blocks)]) + "\n"
 
 
@@ -240,7 +242,7 @@ def _markdown(block: Block, pictures: str) -> str:
 
 
 def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A pipe table; pipes and line breaks in cells are defused."""
+    """A pipe table, with pipes and line breaks in cells replaced."""
     lines = [titles, ["---"] * len(titles), *rows]
     defused = ([" ".join(cell.replace("|", "\\|").split()) for cell in line] for line in lines)
     return "\n".join(f"| {' | '.join(line)} |" for line in defused)
@@ -254,5 +256,5 @@ def fenced(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown shows as it is: nothing in it is HTML, a link or emphasis."""
+    """Escape a text, so that Markdown shows it as it is, without HTML, links or emphasis."""
     return re.sub(r"([\\`*_\[\]])", r"\\\1", html.escape(visible(text), quote=False))

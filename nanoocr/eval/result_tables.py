@@ -1,8 +1,8 @@
-"""The tables of docs/results.md (scripts/results.py): what is measured, on which sets, and how it is shown.
+"""The tables of docs/results.md (scripts/results.py): metrics, sets, and their presentation.
 
-A table is a Section: the sets and engines that are measured for it, and the columns, each a named number of a
-set. Every cell has the score of the same answers against other pages in brackets, which is what an engine
-would reach without looking.
+A table is a Section: the sets and engines measured for it, and columns, each of which is a named score of a
+set. Every cell shows in brackets the score of the same answers against other pages, which an engine would
+reach without looking.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True)
 class Section:
-    """One table: what it is called, what it needs, what it shows."""
+    """One table: its title, its sets and engines, and its columns."""
 
     title: str
     explained: str
     sets: tuple[str, ...]
     columns: tuple[Column, ...]
     peers: str = FAIR
-    drop: bool = False  # also the table of what is lost on random letters
-    empty: bool = False  # the set is pictures without text, and has a table of its own
+    drop: bool = False  # add the table of losses on random letters
+    empty: bool = False  # the set has pictures without text, and gets a table of its own
 
 
 FOX = ("fox_original", "fox_rendered", "fox_random")
@@ -149,13 +149,13 @@ def cell(result: Mapping[str, Any], column: Column) -> str:
         scores, control = {}, {}
     if column.score not in scores:
         return "-"
-    # A median has no control: the mean of the wrong pages beside it would be of another kind.
+    # A median gets no control, because the mean over wrong pages beside it would be another kind of number.
     shown = f" ({rate(control[column.score])})" if column.score in control and column.part != "median" else ""
     return rate(scores[column.score]) + shown
 
 
 def section_table(section: Section, sets: Sets) -> str:
-    """A row per engine, ours first; "" where nothing was read."""
+    """One row per engine, ours first; "" where nothing was read."""
     engines = list(dict.fromkeys(e for name in section.sets for e in sets.get(name, {}) if not published(e)))
     shown = [column for column in section.columns if sets.get(column.set_name)]
     used = list(dict.fromkeys(column.set_name for column in shown))
@@ -170,12 +170,12 @@ def section_table(section: Section, sets: Sets) -> str:
 
 
 def published(engine: str) -> bool:
-    """Whether a row holds the answers of others, which were not read here."""
+    """Whether a row has published answers, which were not read here."""
     return engine.startswith("published: ")
 
 
 def tables_of(section: Section, sets: Sets) -> list[str]:
-    """All tables of a section, those without rows left out."""
+    """All tables of a section, except those without rows."""
     tables = [section_table(section, sets)] if section.columns else []
     tables += [drop_table(sets)] if section.drop else []
     tables += [empty_table(sets["empty"])] if section.empty and sets.get("empty") else []

@@ -1,4 +1,4 @@
-"""What a training run wrote into metrics.jsonl, read back for figures and reports."""
+"""Reads a training run's metrics.jsonl for figures and reports."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 from nanoocr.errors import UsageError
 
 METRICS = "metrics.jsonl"
-STAGES = ("sam", "clip", "projected")  # of the encoder, as the log names them
+STAGES = ("sam", "clip", "projected")  # the encoder's stages, as the log names them
 
 Point = tuple[float, float]
-Lines = dict[str, list[Point]]  # (step, value) by the name of a line
+Lines = dict[str, list[Point]]  # points (step, value) by the name of their curve
 
 
 @dataclass(frozen=True)
 class RunMetrics:
-    """The records of a run, by event (train, validation) in the order of their steps."""
+    """The records of a run by event (train, validation), in the order of their steps."""
 
     name: str
     records: dict[str, list[dict[str, Any]]]
-    notes: tuple[str, ...]  # what could not be read
+    notes: tuple[str, ...]  # sentences about what could not be read
 
     def line(self, event: str, key: str) -> list[Point]:
-        """(step, value) wherever an event has that number."""
+        """The (step, value) pairs of an event that has this number."""
         found = ((record["step"], record.get(key)) for record in self.records.get(event, ()))
         return [(step, float(value)) for step, value in found if isinstance(value, int | float)]
 
@@ -36,9 +36,9 @@ class RunMetrics:
 
 
 def read_run(run: str | Path) -> RunMetrics:
-    """The metrics of a run folder, or of a metrics.jsonl itself.
+    """Read the metrics of a run folder, or a metrics.jsonl itself.
 
-    A resumed run has written some steps twice: the later record counts. What is no record is counted.
+    A resumed run wrote some steps twice; the later record counts. Broken records are counted.
 
     Raises:
         UsageError: no such file, or no record in it.
@@ -52,7 +52,7 @@ def read_run(run: str | Path) -> RunMetrics:
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
             record = json.loads(line) if line.strip() else None
-        except ValueError:  # not JSON, or not UTF-8
+        except ValueError:  # it is not JSON, or not UTF-8
             record = ()
         if (
             isinstance(record, dict)
@@ -74,7 +74,7 @@ def read_run(run: str | Path) -> RunMetrics:
 
 
 def run_series(metrics: RunMetrics) -> dict[str, Lines]:
-    """What there is to draw of a run: lines by the title of their panel."""
+    """The curves of a run, by the title of their panel."""
 
     def lines(event: str, **keys: str) -> Lines:
         found = {label.replace("_", " "): metrics.line(event, key) for label, key in keys.items()}

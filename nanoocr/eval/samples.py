@@ -1,7 +1,7 @@
-"""What is evaluated: pictures with a question and the truth, from the generator, a folder or a manifest.
+"""The samples of an evaluation: pictures with a question and the truth, from several kinds of sources.
 
-A loader gives a SampleSet: the samples, and one sentence for everything that was there and is no sample. A
-new benchmark is one such function; nanoocr/eval/tasks.py pairs it with the function that scores it.
+A loader returns a SampleSet: the samples, and one sentence for everything found that is no sample. A new
+benchmark is one such function; nanoocr/eval/catalogue.py pairs it with the function that scores it.
 """
 
 from __future__ import annotations
@@ -26,22 +26,23 @@ from nanoocr.folders import TEXTS, files_below, pair_texts
 from nanoocr.pages import PageRanges, count_pages, is_pdf, open_source
 from nanoocr.pictures import open_image
 
-FIRST_INDEX = 100_000  # a validation set of training takes the indices from 0 on
+FIRST_INDEX = 100_000  # Validation during training uses the indices from 0 on.
 QUESTION = "question"  # the kind of samples that ask about a picture instead of reading it
 
 
 @dataclass(frozen=True)
 class EvalSample:
-    """One picture, what is asked about it, and the true answer."""
+    """One picture, the question about it, and the true answer."""
 
-    id: str  # unique in its set; names the files of its predictions
+    id: str  # unique in its set; prediction files are named after it
     picture: Path | bytes | Image.Image
     prompt: str
     truth: str
-    kind: str  # card, receipt, document, ...: what it is, for engines that want to know
-    groups: tuple[str, ...] = ()  # the lines of a table that it counts in, "all" apart
-    annotation: Any = None  # what its task knows beside the truth; of a question all true answers, a tuple
-    page: int = 0  # of a file of several pages, counted from 1; 0 where the file is one picture
+    kind: str  # card, receipt, document, ...; some engines want to know
+    groups: tuple[str, ...] = ()  # the groups whose scores it counts in, besides "all"
+    # what the benchmark knows besides the truth; for a question a tuple of all true answers
+    annotation: Any = None
+    page: int = 0  # page in a file of several, from 1; 0 where the file is one picture
 
     def open(self) -> Image.Image:
         """The picture upright, as RGB.
@@ -57,7 +58,7 @@ class EvalSample:
         return picture.image
 
     def digest(self) -> str:
-        """A sha256 of what the picture is made of; an unreadable file has one too."""
+        """A sha256 of the picture's source; an unreadable file has one too."""
         if isinstance(self.picture, Image.Image):
             content = self.picture.tobytes()
         elif isinstance(self.picture, bytes):
@@ -69,17 +70,17 @@ class EvalSample:
 
 @dataclass(frozen=True)
 class SampleSet:
-    """The samples of a set, ids unique, and one sentence for each thing that is none."""
+    """The samples of a set, with unique ids, and one sentence for each thing that is no sample."""
 
     samples: tuple[EvalSample, ...]
     left_out: tuple[str, ...] = ()
 
 
 def collect(found: Iterable[EvalSample | str], where: str, per_group: int = 0) -> SampleSet:
-    """Samples, and strings that say what was left out, as a set; at most `per_group` of a line of the table.
+    """Gather samples, and strings that say what was left out, into a set; at most `per_group` per group.
 
-    The second sample of a name is left out and said. Samples above `per_group` (0 is no limit) were not asked
-    for and are nothing to report.
+    A second sample with the same id is left out and reported. Samples above `per_group` (0 means no limit)
+    were not asked for, so they are not reported.
 
     Raises:
         UsageError: there is no sample.
@@ -102,17 +103,17 @@ def collect(found: Iterable[EvalSample | str], where: str, per_group: int = 0) -
 
 
 # ---------------------------------------------------------------------------------------------------
-# Synthetic, held out
+# Synthetic, held-out samples
 
 
 def load_synthetic(
     kinds: Sequence[str] = tuple(KINDS), per_kind: int = 100, questions: bool = True
 ) -> SampleSet:
-    """The first `per_kind` held-out pictures of each kind, drawn from VALIDATION_SEED at FIRST_INDEX.
+    """Draw the first `per_kind` held-out pictures of each kind, from VALIDATION_SEED at FIRST_INDEX.
 
     No training run can use that seed, and validation during training uses lower indices. Each picture counts
-    in two lines: its kind, or the questions about its kind, and natural or random text. Other fonts, other
-    pictures (runs/fonts.sh).
+    in two groups: its kind (or the questions about its kind), and natural or random text. Other fonts give
+    other pictures (runs/fonts.sh).
     """
     unknown = sorted(set(kinds) - set(ALL_KINDS))
     if unknown:
@@ -148,12 +149,12 @@ def load_folder(
     prompt: str = PROMPT,
     truths: Sequence[str] = TEXTS,
 ) -> SampleSet:
-    """Every picture below `folder` with its text beside it, in name order (nanoocr/folders.py).
+    """Load every picture below `folder` that has a text beside it, in name order (nanoocr/folders.py).
 
-    `truths` are the suffixes of texts; of several beside a picture the first counts.
+    `truths` are the suffixes of texts; if a picture has several texts, the first suffix wins.
 
-    The first folder on the way to a picture is its kind (receipt/a.png), without one it is a document.
-    `kinds` chooses among them, () is all.
+    The first folder on the path to a picture is its kind (receipt/a.png); without one it is a document.
+    `kinds` selects among them, () means all.
 
     Raises:
         UsageError: no such folder, or no picture with truth in it.
@@ -187,11 +188,11 @@ def _folder_samples(folder: Path, prompt: str, truths: Sequence[str]) -> Iterato
 
 
 def _pages_of(sample: EvalSample, path: Path, name: Path) -> Iterator[EvalSample | str]:
-    """The sample; of a PDF or TIFF of several pages one for each, where form feeds part its text by pages."""
+    """The sample; for a PDF or TIFF of several pages one each, if form feeds split its text into pages."""
     try:
         pages = count_pages(path, str(name))
     except PictureError:
-        pages = 1  # what is wrong with it is said when it is read
+        pages = 1  # reading it will say what is wrong
     texts = sample.truth.split("\f")
     if pages == 1:
         yield replace(sample, page=int(is_pdf(path)))
@@ -207,7 +208,7 @@ def _of_kinds(found: Iterable[EvalSample | str], kinds: Sequence[str]) -> Iterat
 
 
 def read_truth(path: Path) -> str | None:
-    """The text of a file without white space at its ends; None where it is neither UTF-8 nor UTF-16.
+    """The text of a file, stripped at both ends; None where it is neither UTF-8 nor UTF-16.
 
     Raises:
         UsageError: the file cannot be read.
@@ -227,14 +228,14 @@ def load_manifest(
     prompt: str = PROMPT,
     questions: bool = True,
 ) -> SampleSet:
-    """The rows of a manifest.jsonl (or of the one in a folder): {dataset, id, kind, image, text}.
+    """Load the rows of a manifest.jsonl (or of the one in a folder): {dataset, id, kind, image, text}.
 
-    `image` and `text` are paths relative to the manifest. A text that ends in .json holds a list of
-    {query, label}: each becomes a sample of kind "question", if `questions` are wanted. Every data set and
-    kind is a line of the table.
+    `image` and `text` are paths relative to the manifest. A text that ends in .json holds a list of {query,
+    label}; with `questions` each of them becomes a sample of kind "question". Every data set and every kind
+    is a group.
 
     Raises:
-        UsageError: no such file, or no sample in it.
+        UsageError: there is no such file, or no sample in it.
     """
     path = Path(path)
     path = path / "manifest.jsonl" if path.is_dir() else path
@@ -300,21 +301,21 @@ def _entries(text: str) -> list[Any]:
 
 
 def _answers(label: Any) -> tuple[str, ...]:
-    """Every true answer of a label, numbers as JSON writes them; () where one of them is no answer."""
+    """Every true answer of a label, with numbers as JSON writes them; () if one of them is no answer."""
     listed = label if isinstance(label, list) else [label]
     usable = all(isinstance(one, (str, int, float)) and not isinstance(one, bool) for one in listed)
     return tuple(one if isinstance(one, str) else json.dumps(one) for one in listed) if usable else ()
 
 
 # ---------------------------------------------------------------------------------------------------
-# Names of files
+# File names
 
 
 def file_stem(sample_id: str) -> str:
-    """Where the files of a sample lie below a folder, without suffix: the id, made safe as a relative path.
+    """The path of a sample's files below a folder, without suffix: its id, made safe as a relative path.
 
-    A slash makes a folder. A part that is empty or starts with a dot gets a percent sign in front, NUL
-    becomes one, and a part too long for a file system ends in a hash of itself.
+    A slash makes a folder. A part that is empty or starts with a dot gets a percent sign in front. NUL
+    becomes a percent sign, and a part too long for a file system is shortened and ends in its hash.
     """
     return os.path.join(*(_safe_part(part) for part in sample_id.replace("\\", "/").split("/")))
 

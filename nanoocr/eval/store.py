@@ -1,11 +1,12 @@
-"""Answers on disk: a text file per page and condition, each there whole or not at all.
+"""Answers on disk: one text file per page and condition, each written whole or not at all.
 
-OUT/run.json               what answers, and how it was set
-OUT/right/card/100000.txt  what was read from the sample's own picture
-OUT/right/card/100000.json how that went: status, seconds, tokens; and what was asked
+OUT/run.json               the engine and its settings
+OUT/right/card/100000.txt  the answer about the sample's own picture
+OUT/right/card/100000.json status, seconds, tokens, and a hash of the question
 OUT/wrong, OUT/blank       the same for the grounding control
 
-A page with both files is finished. The text is written last, so a kill in between leaves the page to do.
+A page with both files is finished. The text is written last, so after a kill in between the page is read
+again.
 """
 
 from __future__ import annotations
@@ -23,22 +24,22 @@ from nanoocr.eval.samples import EvalSample, file_stem
 from nanoocr.files import read_text, write_file
 
 RUN = "run.json"
-TEXTS = (".md", ".txt")  # what others' predictions are called; of both the first counts
+TEXTS = (".md", ".txt")  # suffixes of others' predictions; the first wins
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one picture gave.
+    """The answer about one picture.
 
-    `status` is `ok`, `truncated` (token limit), `repetition` (went in circles, cut), `error` (the picture or
-    the engine failed, `error` says how, the text is empty), `missing`, or `unknown` for others' files.
+    `status` is `ok`, `truncated` (token limit), `repetition` (it looped and was cut), `error` (the picture or
+    the engine failed, `error` says how, the text is empty), `missing`, or `unknown` for files of others.
     """
 
     text: str
     status: str = "unknown"
     error: str = ""
     seconds: float | None = None  # wall time of its batch / pages of the batch
-    cpu_seconds: float | None = None  # of this process and those it started, where pages are read one by one
+    cpu_seconds: float | None = None  # used by this process and its children, where pages are read one by one
     vision_tokens: int | None = None
     text_tokens: int | None = None
     asked: str = ""  # hash of the question and the picture
@@ -51,15 +52,16 @@ class Store:
     """The predictions below one folder."""
 
     def __init__(self, folder: str | Path, settings: Mapping[str, Any]) -> None:
-        """Open or begin the folder; `settings` are plain data that say what answers.
+        """Open or begin the folder; `settings` are plain data that describe what answers.
 
         Raises:
             UsageError: the folder holds predictions that were made with other settings.
             OSError: it cannot be written.
         """
         self.folder = Path(folder)
-        self.digests: dict[str, str] = {}  # of the pictures, by sample
-        settings = json.loads(json.dumps(settings))  # tuples become lists, as they will be read back
+        self.digests: dict[str, str] = {}  # digests of the pictures, by sample
+        # Tuples become lists, as they will be when they are read back.
+        settings = json.loads(json.dumps(settings))
         try:
             found = json.loads((self.folder / RUN).read_bytes()) if (self.folder / RUN).is_file() else None
         except ValueError as error:
@@ -79,12 +81,12 @@ class Store:
             facts = json.loads(path.with_name(path.name + ".json").read_bytes())
             text = path.with_name(path.name + ".txt").read_bytes().decode()
             prediction = Prediction(text, **facts)
-        except (OSError, ValueError, TypeError):  # nothing there, or not written by this code
+        except (OSError, ValueError, TypeError):  # nothing is there, or it was not written by this code
             return None
         return prediction if prediction.asked == self.key(ask) else None
 
     def put(self, ask: Ask, prediction: Prediction) -> None:
-        """Write an answer, the text last; an older text goes first, lest a kill leave it with new facts."""
+        """Write an answer, the text last. An older text goes first, lest a kill pair it with new facts."""
         facts = {key: value for key, value in asdict(prediction).items() if key != "text"}
         path = self.path(ask.condition, ask.sample)
         about = json.dumps({**facts, "asked": self.key(ask)}, ensure_ascii=False).encode()
@@ -93,11 +95,11 @@ class Store:
         write_file(path.with_name(path.name + ".txt"), prediction.text.encode("utf-8", "replace"))
 
     def path(self, condition: Condition, sample: EvalSample) -> Path:
-        """Where the files of a sample lie, without suffix."""
+        """The path of a sample's files, without suffix."""
         return self.folder / condition / file_stem(sample.id)
 
     def key(self, ask: Ask) -> str:
-        """What tells this question about this picture from all others."""
+        """A hash that tells this question about this picture from all others."""
         if ask.shown.id not in self.digests:
             self.digests[ask.shown.id] = ask.shown.digest()
         parts = (ask.condition == "blank", ask.sample.prompt, ask.sample.kind, self.digests[ask.shown.id])
@@ -111,18 +113,18 @@ ByCondition = dict[Condition, dict[str, Prediction]]
 
 
 class Found(NamedTuple):
-    """What a folder of predictions holds for a set of samples."""
+    """The predictions in a folder for a set of samples."""
 
-    predictions: ByCondition  # by sample id
+    predictions: ByCondition  # keyed by condition, then by sample id
     missing: tuple[str, ...]  # samples without an answer to their own picture
     unknown: tuple[str, ...]  # files that belong to no sample
-    notes: tuple[str, ...]  # what else the reader of a score should know
+    notes: tuple[str, ...]  # further remarks that a reader of the scores should know
 
 
-def read_predictions(folder: str | Path, samples: Sequence[EvalSample]) -> Found:
-    """Predictions that somebody else made: <id>.md or <id>.txt in `folder`, or in its right, wrong and blank.
+def find_predictions(folder: str | Path, samples: Sequence[EvalSample]) -> Found:
+    """Read somebody else's predictions: <id>.md or <id>.txt in `folder`, or in its right, wrong and blank.
 
-    Bytes that are not UTF-8 are replaced, and said.
+    Bytes that are not UTF-8 are replaced and reported.
 
     Raises:
         UsageError: no such folder.
@@ -153,7 +155,7 @@ def read_predictions(folder: str | Path, samples: Sequence[EvalSample]) -> Found
 
 
 def _status(stem: Path) -> dict[str, Any]:
-    """What a JSON file of ours beside a prediction says; {} for others'."""
+    """The status from our JSON file beside a prediction; {} for files of others."""
     known = {field.name for field in fields(Prediction)} - {"text"}
     try:
         facts = json.loads(stem.with_name(stem.name + ".json").read_bytes())
@@ -171,7 +173,7 @@ def _others(folder: Path, used: set[Path]) -> list[str]:
 
 
 def named(things: Iterable[str], most: int = 5) -> str:
-    """The first few of many names, and how many more there are."""
+    """List the first few of many names, and say how many more there are."""
     things = list(things)
     more = f" and {len(things) - most} more" if len(things) > most else ""
     return ", ".join(things[:most]) + more

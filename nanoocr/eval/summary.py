@@ -1,7 +1,7 @@
-"""From answers to numbers: scores per page under three pictures, and what a line of the table says.
+"""From answers to numbers: scores per page under three pictures, and summaries per group.
 
-A mean never stands alone: beside it are the median, a bootstrap interval, the rate of readings that are none,
-how often the engine went in circles or was cut, what is missing, and the same score without the picture.
+A mean never stands alone. Beside it are the median, a bootstrap interval, the share of pages that were not
+read at all, how often the engine looped or was cut, what is missing, and the same score without the picture.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
+from nanoocr.eval.catalogue import LOWER_IS_BETTER, Benchmark
 from nanoocr.eval.grounding import CONDITIONS, Condition
 from nanoocr.eval.metrics import (
     CATASTROPHIC,
@@ -21,14 +22,13 @@ from nanoocr.eval.metrics import (
 )
 from nanoocr.eval.samples import EvalSample
 from nanoocr.eval.store import MISSING, ByCondition, Prediction
-from nanoocr.eval.tasks import LOWER_IS_BETTER, EvalTask
 
 ALL = "all"
 
 
 @dataclass(frozen=True)
 class PageResult:
-    """One sample with its answers and their scores, by the picture that was shown."""
+    """One sample with its answers and their scores, by the shown picture."""
 
     sample: EvalSample
     predictions: dict[Condition, Prediction]
@@ -41,7 +41,7 @@ class PageResult:
 
     @property
     def badness(self) -> float:
-        """What pages are ranked by: the CER, or how wrong an answer is."""
+        """The number by which pages are ranked: the CER, or how wrong an answer is."""
         scores = self.scores["right"]
         return scores["cer"] if "cer" in scores else 1.0 - next(iter(scores.values()))
 
@@ -52,20 +52,20 @@ class PageResult:
 
 
 def score_pages(
-    samples: Sequence[EvalSample], predictions: ByCondition, task: EvalTask
+    samples: Sequence[EvalSample], predictions: ByCondition, benchmark: Benchmark
 ) -> tuple[PageResult, ...]:
-    """Score every sample; one without an answer has given an empty one."""
+    """Score every sample. One without an answer counts as an empty answer."""
     results = []
     for sample in samples:
         given = {c: found.get(sample.id, MISSING) for c, found in predictions.items()}
         given.setdefault("right", MISSING)
-        scores = {c: task.score(sample, prediction.text) for c, prediction in given.items()}
+        scores = {c: benchmark.score(sample, prediction.text) for c, prediction in given.items()}
         results.append(PageResult(sample, given, scores))
     return tuple(results)
 
 
 def by_group(results: Sequence[PageResult]) -> dict[str, list[PageResult]]:
-    """The lines of the table: all, then the groups in the order of the samples."""
+    """The pages of every group: all, then the groups in the order of the samples."""
     groups: dict[str, list[PageResult]] = {ALL: list(results)}
     for result in results:
         for group in result.sample.groups:
@@ -74,9 +74,9 @@ def by_group(results: Sequence[PageResult]) -> dict[str, list[PageResult]]:
 
 
 def summarise(results: Sequence[PageResult]) -> dict[str, Any]:
-    """The numbers of one line as plain data; rates are shares of its pages.
+    """The numbers of one group as plain data; rates are shares of its pages.
 
-    `scores` holds for each metric the mean, median and 95 % interval over the pages that have it, its means
+    For each metric, `scores` holds the mean, median and 95 % interval over the pages that have it, the means
     with the wrong and the blank picture, and the two gaps, which are positive where the right picture helped.
     `corpus_cer` weighs pages by length. `distinct` counts the different answers under each picture.
     """
@@ -120,9 +120,3 @@ def _metric(results: Sequence[PageResult], name: str, conditions: Sequence[Condi
         found[condition] = fmean(values[condition])
         found[f"gap_{condition}"] = -gap if name in LOWER_IS_BETTER else gap
     return found
-
-
-def worst_and_median(results: Sequence[PageResult]) -> list[tuple[str, PageResult]]:
-    """The pages to look at."""
-    ranked = sorted(results, key=lambda result: (result.badness, result.sample.id))
-    return [("worst", ranked[-1]), ("median", ranked[len(ranked) // 2])]

@@ -1,8 +1,8 @@
-"""TEDS: how alike two HTML tables are as trees, with the cells' content (TEDS) or without it (TEDS-S).
+"""TEDS: the similarity of two HTML tables as trees, with the cells' content (TEDS) or without (TEDS-S).
 
-TEDS = 1 - tree edit distance / nodes of the larger table (Zhong et al., arXiv 1911.10683). Inserting and
-deleting a node cost 1; renaming costs 1 where tag, colspan or rowspan differ, and otherwise the cells' edit
-distance over characters and tags, divided by the longer one. Normalisation and details as in
+TEDS = 1 - tree edit distance / nodes of the larger table (Zhong et al., arXiv 1911.10683). Inserting or
+deleting a node costs 1. Renaming costs 1 where tag, colspan or rowspan differ, and otherwise the cells' edit
+distance over characters and tags, divided by the longer one. Normalisation and details are those of
 opendatalab/OmniDocBench (`utils/data_preprocess.py`, `metrics/table_metric.py`).
 """
 
@@ -23,9 +23,9 @@ TABLE = re.compile(r"<table\b[^>]*>(.*)</table>", re.DOTALL | re.IGNORECASE)
 LAYOUT = re.compile(' (?:style|height|width|align|class)=".*?"')
 COLUMN_GROUP = re.compile("<colgroup>.*?</colgroup>")
 DROPPED_TAGS = ("sup", "sub", "span", "div", "p")
-# The tree distance takes some 7 microseconds per pair of nodes: this is a quarter of a minute. What a looping
-# model writes is refused, by name, instead of taking hours; so is a table so much larger than the other that
-# their similarity cannot be above 1 / MOST_TIMES_LARGER.
+# The tree distance takes some 7 microseconds per pair of nodes, so this limit is a quarter of a minute.
+# Tables of a looping model are refused by name, instead of taking hours. So is a table so much larger than
+# the other that their similarity cannot exceed 1 / MOST_TIMES_LARGER.
 MOST_NODE_PAIRS = 2_000_000
 MOST_TIMES_LARGER = 50
 FIRST_TAG_LETTER = 0xF0000  # private-use letters stand for tags inside cells
@@ -33,7 +33,7 @@ FIRST_TAG_LETTER = 0xF0000  # private-use letters stand for tags inside cells
 
 @dataclass(frozen=True)
 class TableScores:
-    """Both similarities in [0, 1]; `problem` says why a table could not be compared (then both are 0)."""
+    """Both similarities in [0, 1]. `problem` says why a table could not be compared (both are 0 then)."""
 
     teds: float
     teds_structure: float
@@ -52,8 +52,8 @@ def table_scores(prediction: str, truth: str) -> TableScores:
 def normalise_table(text: str) -> str:
     """The rows of all tables in `text` as one plain document; empty where there is no table.
 
-    th becomes td; thead, tbody, span, sup, sub, div and p go, their content stays; NFKC; no layout
-    attributes, no newlines.
+    th becomes td. thead, tbody, span, sup, sub, div and p are removed, but their content stays. Text gets
+    NFKC, and loses layout attributes and newlines.
 
     Raises:
         UsageError: beautifulsoup4 is not installed.
@@ -96,7 +96,7 @@ def compare_tables(prediction: str, truth: str) -> TableScores:
         if sizes[0] * sizes[1] > MOST_NODE_PAIRS or max(sizes) > MOST_TIMES_LARGER * min(sizes):
             raise TableError(f"{sizes[0]} and {sizes[1]} nodes are too many to compare")
         found, wanted = (tree for tree, _ in trees)
-        # A tree of a table is never deeper than the parser allows, but the distance recurses along it.
+        # The parser limits the depth of a table's tree, but the distance recurses along it.
         full, bare = (1.0 - tree_distance(found, wanted, content) / max(sizes) for content in (True, False))
     except (TableError, RecursionError) as error:
         return TableScores(0.0, 0.0, str(error) or type(error).__name__)
@@ -104,12 +104,12 @@ def compare_tables(prediction: str, truth: str) -> TableScores:
 
 
 class TableError(Exception):
-    """A table that cannot be compared; its message says why."""
+    """A table cannot be compared; the message says why."""
 
 
 @dataclass
 class Node:
-    """A tag of a table; `content` is a cell's text, each tag inside it one private letter."""
+    """A tag of a table. `content` is a cell's text, with one private letter for each tag inside it."""
 
     tag: str
     spans: tuple[int, int] = (1, 1)  # colspan, rowspan
@@ -120,7 +120,7 @@ class Node:
 def _read_tree(text: str, letters: dict[str, str]) -> tuple[Node, int]:
     """A document's first table as a tree, and the number of all elements below the table.
 
-    `letters` are what tags inside cells are written as; new ones are added.
+    `letters` maps tags inside cells to their letters; new ones are added.
     """
     try:
         import lxml.etree
@@ -131,7 +131,7 @@ def _read_tree(text: str, letters: dict[str, str]) -> tuple[Node, int]:
         raise TableError("no table")
     parser = lxml.html.HTMLParser(remove_comments=True, encoding="utf-8")
     try:
-        # Lone surrogates and control characters, which XML has no place for, are the ValueError.
+        # ValueError: the text has lone surrogates or control characters, which XML does not allow
         tables = lxml.html.fromstring(text, parser=parser).xpath("body/table")
     except (lxml.etree.LxmlError, ValueError) as error:
         raise TableError(f"unreadable HTML ({error})") from error
@@ -152,7 +152,7 @@ def _convert(element: Any, letters: dict[str, str]) -> Node:
 
 
 def _tokens(cell: Any, letters: dict[str, str]) -> Iterator[str]:
-    """Text and tags inside a cell in reading order."""
+    """Yield text and tags inside a cell in reading order."""
     yield cell.text or ""
     for child in cell:
         opener, closer = (
@@ -162,7 +162,7 @@ def _tokens(cell: Any, letters: dict[str, str]) -> Iterator[str]:
         yield opener
         yield from _tokens(child, letters)
         yield closer
-        # The official code forgets what follows a cell inside a cell.
+        # The official code loses the text after a cell inside a cell.
         yield (child.tail or "") if child.tag != "td" else ""
 
 

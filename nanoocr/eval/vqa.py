@@ -1,7 +1,7 @@
-"""TextVQA's accuracy: an answer against those of ten people, after the normalisation of the VQA challenge.
+"""TextVQA's accuracy: compares an answer with those of ten people, normalised as in the VQA challenge.
 
-The rules and their word lists are those of the VQA challenge's evaluation server (EvalAIAnswerProcessor of
-facebookresearch/mmf, which lmms-eval uses too), mistakes included.
+The rules and word lists are those of the VQA challenge's evaluation server (EvalAIAnswerProcessor of
+facebookresearch/mmf, which lmms-eval uses too), including its mistakes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import cache
 from statistics import fmean
 
-# What an answer with one apostrophe left out is written as ("couldnt've" and "couldn'tve" are couldn't've).
+# Contractions, for answers that lack one apostrophe ("couldnt've" and "couldn'tve" are couldn't've).
 CONTRACTIONS = """
 ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd
 he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've might've mustn't must've
@@ -26,13 +26,14 @@ NUMBER_WORDS = "none zero one two three four five six seven eight nine ten"
 ARTICLES = ("a", "an", "the")
 PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 PERIOD = re.compile(r"\.(?!\d)")
-MOST_PERIODS = 32  # the official code hands re.UNICODE, which is 32, to re.sub's count
-ENOUGH = 3  # people who must agree for full marks
+MOST_PERIODS = 32  # The official code passes re.UNICODE, which is 32, as re.sub's count.
+ENOUGH = 3  # this many people must agree for full marks
 
 
 def textvqa_accuracy(prediction: str, answers: Sequence[str]) -> float:
-    """Accuracy of one answer in [0, 1]: each person is left out in turn, and three matches among the others
-    are full marks; the mean of that.
+    """Accuracy of one answer in [0, 1].
+
+    Each person is left out in turn, and three matches among the others give full marks; the mean counts.
 
     Raises:
         ValueError: fewer than two people have answered.
@@ -45,7 +46,7 @@ def textvqa_accuracy(prediction: str, answers: Sequence[str]) -> float:
 
 
 def normalise_answer(text: str) -> str:
-    """Lower case, without punctuation and articles, numbers to ten as digits, contractions spelt out."""
+    """Lower the case, drop punctuation and articles, write numbers to ten as digits, restore contractions."""
     text = text.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
     text = text.replace("\n", " ").replace("\t", " ").strip()
     plain = text
@@ -60,7 +61,7 @@ def normalise_answer(text: str) -> str:
 
 @cache
 def contractions() -> dict[str, str]:
-    """Spelling with one apostrophe left out -> contraction, and the list's one mistake."""
+    """Map spellings that lack an apostrophe to their contractions, including the list's one mistake."""
     spelt = {"somebody'd": "somebodyd"}
     for word in CONTRACTIONS.split():
         places = (i for i, letter in enumerate(word) if letter == "'")

@@ -46,7 +46,7 @@ class Agreement:
     aligned: float  # share of all characters of the truths that strips were found for
     own: tuple[float, ...]  # distance of each picture's reading to its own text, 0 to 1
     others: tuple[float, ...]  # to the nearest text of another document
-    lines: int = 0  # of which the truth came with a place or a crop
+    lines: int = 0  # lines whose truth came with a place or a crop
     contradicted: tuple[str, ...] = ()  # those that the model surely reads otherwise, in words
     unseen: tuple[str, ...] = ()  # names of documents that are written in characters of no training picture
 

@@ -18,7 +18,7 @@ from nanoocr.errors import PictureError, UsageError
 from nanoocr.finetune.types import TrueDocument, TrueLine
 from nanoocr.pictures import upright_size
 
-MOST_PAGES = 500  # of a shard: they are held in memory, and teach more lines than a fine-tuning run sees
+MOST_PAGES = 500  # pages taken from a shard: memory holds them all, and they teach more lines than a run sees
 NEEDED = ("images", "annotations")
 Found = Iterator[TrueDocument | str]
 

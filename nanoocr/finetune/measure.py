@@ -28,7 +28,7 @@ from nanoocr.pages import PageRanges, parse_pages
 
 DRAWS = 2000  # resamplings of an interval
 FEWEST_GROUPS = 3  # documents that are resampled; one alone would have an interval without a width
-MOST_TOKENS = 256  # of a line
+MOST_TOKENS = 256  # a line gets at most this many
 MOST_LOST = 0.005  # what the drawn lines' CER may rise by: half a point
 
 

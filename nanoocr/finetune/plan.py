@@ -48,7 +48,7 @@ class FinetuneConfig:
     drawn: float = 0.5  # share of drawn strips, so that nothing is forgotten
     hold_out: float = 0.2  # share of the documents that measure and never train
     # The package has one glyph head and no heads to train on: fresh ones would send noise into the encoder.
-    glyph_weight: float = 0.0  # of the loss that names characters, for data with boxes of words
+    glyph_weight: float = 0.0  # weight of the loss that names characters, for data with boxes of words
     average: float = 0.97  # decay of the averaged weights
     patience: int = 4  # validations without a better one until training stops
     eval_every: int = 0  # steps between two validations

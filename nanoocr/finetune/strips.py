@@ -19,7 +19,8 @@ from nanoocr.document import hull
 from nanoocr.finetune.agreement import contradicts, mostly_unseen
 from nanoocr.finetune.align import align, errors
 from nanoocr.finetune.types import CutDocument, LineStrip, TrueDocument, TrueLine
-from nanoocr.inference.lines import LineReader, StripReading
+from nanoocr.inference.assemble import StripReading
+from nanoocr.inference.lines import LineReader
 from nanoocr.layout import Strip, cut_strips
 from nanoocr.pages import ALL_PAGES, PageRanges, open_source
 

@@ -72,7 +72,7 @@ class CutDocument:
     document: TrueDocument
     strips: tuple[LineStrip, ...]
     read: str  # the base model's text of the whole document
-    characters: int  # of the truth, without blanks
+    characters: int  # how many the truth has, without blanks
     lost: Counter[str] = field(default_factory=Counter)
     left_out: tuple[str, ...] = ()  # what the page shows and no truth was found for, as it was read
     contradicted: tuple[str, ...] = ()  # lines whose box says something quite different, in words

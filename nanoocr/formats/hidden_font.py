@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 
 from nanoocr.errors import OutputError
 
-UNITS = 1000  # of the em square, as PDF counts glyph space
+UNITS = 1000  # units of the em square, as PDF counts glyph space
 ASCENT, DESCENT = 800, -200  # one em together, so that a text's height is its font size in every reader
 # Glyph widths in em. A letter takes the nearest one and is stretched by at most half a step to fit: readers
 # tell words apart by gaps in relation to the font size, and strong stretching misleads them.

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     import pikepdf
 
 POINTS_PER_INCH = 72
-ASSUMED_DPI = 200  # of a picture that does not say: scans of text are commonly kept at 200 to 300
+ASSUMED_DPI = 200  # for pictures that do not say; scans of text usually have 200 to 300
 MOST_POINTS, FEWEST_POINTS = 14_400, 3  # the sizes of a page that every viewer takes
 PDF_HEAD = 1024  # a PDF's signature stands somewhere in its first 1024 bytes
 FONT_NAME = "HiddenText"
-LAYER_FONT = "F1"  # of a layer alone: OCRmyPDF takes over no font of another name
+LAYER_FONT = "F1"  # used in a layer alone, because OCRmyPDF takes over no font of another name
 
 Sources = Mapping[str, PictureSource]
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from nanoocr.document import Box, Line, Word, angle, height, hull, words_with_blanks
 
-WIDE_GAP = 1.2  # of a line's height: between two words it is more than a blank, even in justified text
+WIDE_GAP = 1.2  # gaps above this share of the line's height are no blanks, even in justified text
 MIN_FILLED = 0.6  # a block with more empty cells than this leaves is no table
 UPRIGHT = 5.0  # degrees; columns are looked for in upright text only
 

@@ -15,7 +15,7 @@ from statistics import median
 from nanoocr.document import Line, Point, Quad, angle, words_with_blanks
 from nanoocr.formats.hidden_font import DESCENT, UNITS, WIDTHS, HiddenFont, nearest_width
 
-GAP = 0.19  # of the font size: less glues words in one reader, more doubles the blank in another
+GAP = 0.19  # share of the font size; less glues words in one reader, more doubles the blank in another
 MOST_OFF = 0.22  # the largest share of a word that is taken from each side for the gap
 SAME_HEIGHT = 0.6  # words whose height agrees this well (IoU) share the font size and baseline of their line
 # Degrees. Lines that lean less are written as level words, each at its own height: one reader tears leaning

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nanoocr.image_process import MODES, Mode, choose_view
-from nanoocr.inference.lines import PageReading
+from nanoocr.inference.assemble import PageReading
 
 FAR_SMALLER = 4.0  # times that a view shrinks a picture: letters of 24 pixels are then 6 high
 MANY_LEFT_OUT = 4  # strips from which on it counts that most are too doubtful; a page of few lines may end so

@@ -43,7 +43,7 @@ def draft_texts(logits_VHWSK: Tensor) -> list[str]:
     expected_VCK = chances[..., 1:].sum(1)  # how many of each character a column holds
     shares, classes = expected_VCK.max(-1)
     # A letter on a border gives half its probability to each side, so only the sum tells which it is.
-    _, both = (expected_VCK[:, 1:] + expected_VCK[:, :-1]).max(-1)  # of two neighbours together
+    _, both = (expected_VCK[:, 1:] + expected_VCK[:, :-1]).max(-1)  # best score of two neighbours together
     mass = expected_VCK.sum(-1)
     numbers = (tensor.tolist() for tensor in (mass, shares, classes, both))
     return [with_blanks(letters_of(*view)) for view in zip(*numbers)]

@@ -22,9 +22,10 @@ from nanoocr.document import join_lines
 from nanoocr.errors import CheckpointError, PictureError, UsageError
 from nanoocr.image_process import Mode, count_picture_tokens, fit_picture
 from nanoocr.image_process import mode as find_mode
+from nanoocr.inference.assemble import PageReading
 from nanoocr.inference.doubt import doubt_of_lines, doubt_of_view
 from nanoocr.inference.engine import MAX_BATCH, Engine, Request
-from nanoocr.inference.lines import LEAST_CONFIDENCE, LineReader, PageReading
+from nanoocr.inference.lines import LEAST_CONFIDENCE, LineReader
 from nanoocr.inference.page import Page, error_page, make_page, with_doubt
 from nanoocr.inference.sampling import SamplingConfig
 from nanoocr.machine import check_device, choose_threads, has_fast_bf16, use_threads

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nanoocr.errors import UsageError
+from nanoocr.errors import require
 
 # A loop is a cycle of at most LOOP_CYCLE tokens that fills the tail LOOP_COPIES times and LOOP_SPAN tokens.
 # Forms repeat as well: empty cells, leader dots, rules to write on, rows of an answer sheet. A cycle without
@@ -49,17 +49,12 @@ class SamplingConfig:
         Raises:
             UsageError: naming the field.
         """
-        _require(0.0 <= self.temperature < float("inf"), "temperature must be 0 (greedy) or more")
-        _require(self.top_k is None or self.top_k >= 1, "top_k must be at least 1")
-        _require(0.0 < self.top_p <= 1.0, "top_p must be above 0 and at most 1")
-        _require(self.alternatives >= 0, "alternatives must not be negative")
-        _require(self.no_repeat_ngram == 0 or self.no_repeat_ngram >= 2, "no_repeat_ngram must be 0 or >= 2")
-        _require(self.no_repeat_window >= 1, "no_repeat_window must be at least 1")
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise UsageError(message)
+        require(0.0 <= self.temperature < float("inf"), "temperature must be 0 (greedy) or more")
+        require(self.top_k is None or self.top_k >= 1, "top_k must be at least 1")
+        require(0.0 < self.top_p <= 1.0, "top_p must be above 0 and at most 1")
+        require(self.alternatives >= 0, "alternatives must not be negative")
+        require(self.no_repeat_ngram == 0 or self.no_repeat_ngram >= 2, "no_repeat_ngram must be 0 or >= 2")
+        require(self.no_repeat_window >= 1, "no_repeat_window must be at least 1")
 
 
 class NgramGuard:

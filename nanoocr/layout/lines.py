@@ -13,9 +13,9 @@ import numpy as np
 from nanoocr.layout.components import Boxes, chain_labels, group_extent, group_quantile
 
 SMALLEST = 5  # pixels of height below which a piece of ink is a mark and starts no line
-LETTER_GAP = 1.1  # of the taller letter's height: what a blank inside a run of letters has at most
+LETTER_GAP = 1.1  # widest blank inside a run of letters, as a share of the taller letter's height
 NARROWEST_GUTTER = 1.2  # cap heights between columns; loose lines of one column may have such blanks too
-RUN_GAP = 1.5  # of the cap height: what a blank between two runs of one line has at most
+RUN_GAP = 1.5  # widest blank between two runs of a line, as a share of the cap height
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,8 @@ from nanoocr.layout.types import PageLayout, TextLine, Upright
 
 ENLARGED, SMALL_CAP = 2, 10  # times that a page of such capitals is enlarged, as their strokes hang together
 LONGEST_SIDE = 2000  # larger pages are analysed on a reduced copy
-SMALL_SIDE = 500  # of the copy on which a page without any line is looked at once more
-FEW_LETTERS = 24  # of a picture that is looked at on its head too before it counts as empty
+SMALL_SIDE = 500  # a page without any line is searched once more on a copy of this side
+FEW_LETTERS = 24  # a picture with so few is also searched upside down before it counts as empty
 LARGEST_REST = 2.5  # degrees of tilt that moving the boxes mends; more needs the picture turned
 
 

@@ -9,10 +9,10 @@ from nanoocr.layout.lines import Runs
 
 SCARCE = 0.06  # share of the letters of a picture
 LEAST_CONTRAST = 5.0  # grey levels beyond the threshold
-FAINTEST = 0.3  # of the usual contrast of a page: fainter runs are stains and the print of the other side
-FILLS = 0.35  # of the height of a picture of one line: letters take more
+FAINTEST = 0.3  # runs below this share of the page's usual contrast are stains or print of the other side
+FILLS = 0.35  # letters take more than this share of the height of a picture of one line
 LOW = 128  # pixels that a picture of one line is high at most
-COLUMNS = 8  # of a table of short cells, counted from longer text
+COLUMNS = 8  # a table of short cells has at most so many, counted from longer text
 WIDEST_MARK = 1.5  # times as wide as it is high is a mark that is no dash
 EDGE = 1.5  # pixels from the picture's edge at which a letter counts as cut by it
 CUT_LETTERS, CUT_HEIGHT = 0.6, 0.75  # share of a cut line's letters at the edge; its height, in usual ones
@@ -32,7 +32,7 @@ def plausible(letters: Boxes, run_of: np.ndarray, runs: Runs) -> np.ndarray:
     quality = runs.regular - 1.5 * np.maximum(crowd - 0.03, 0) - 2 * np.maximum(0.3 - filled, 0)
     quality -= np.maximum(np.abs(runs.slope) - 0.08, 0)
     narrow = group_quantile(letters.width, run_of, count, 0.5) < 0.25 * runs.cap
-    bars = narrow & (filled > 0.85) & (runs.letters >= 5)  # of a bar code
+    bars = narrow & (filled > 0.85) & (runs.letters >= 5)  # these are the bars of a bar code
     # The fewer letters a run has, the more often it is regular by chance.
     least = np.select([runs.letters >= 8, runs.letters >= 4], [0.65, 0.7], 0.8)
     fits = ~bars & (quality > least) & (filled < 0.92) & (runs.box.contrast > LEAST_CONTRAST)

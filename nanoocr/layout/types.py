@@ -19,7 +19,7 @@ class TextLine:
 
     quad: Quad
     baseline: tuple[Point, ...]  # a polyline in reading direction, at least two points
-    cap_height: float  # of capitals and ascenders above the baseline
+    cap_height: float  # how far capitals and ascenders rise above the baseline
     block: int  # lines of one block (paragraph, table, column) share this number
     gaps: tuple[tuple[float, float], ...]  # blanks between words: (start, end) along the baseline
     # Boxes (K, 4, 2) of ink near this line that belongs to other lines: strips are cleaned of it.

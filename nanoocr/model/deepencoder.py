@@ -123,7 +123,7 @@ class DeepEncoder(nn.Module):
                 tiles_THWD = torch.stack([projected[i] for i in range(first, first + R * K)])
                 # The tiles become one mosaic before newlines are set, so that a text line runs across tiles.
                 parts.append(self.rows(stitch(tiles_THWD, (R, K))[None])[0])
-            parts.append(tokens[first + R * K])  # of the overview, with the separator at its end
+            parts.append(tokens[first + R * K])  # the overview's tokens, with the separator at the end
             first += R * K + 1
         return torch.cat(parts)
 

@@ -1,1 +1,1 @@
-"""Weights that others trained, in and out: where they lie, what their names are, and whether they work."""
+"""Others' weights in and ours out: how files are found, what their keys are, and whether a model works."""

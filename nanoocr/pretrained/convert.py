@@ -1,4 +1,4 @@
-"""`nanoocr convert` and `nanoocr export`: others' weights in, ours out, as whole folders.
+"""`nanoocr convert` and `nanoocr export`: reads others' weights and writes ours, as whole folders.
 
 convert   SAM, CLIP, DeepSeek-OCR, nanochat (hub or files), our stage 1  ->  a model folder to train from
 export    a model folder  ->  OUT/gpt (transformers' NanoChat) and OUT/encoder (DeepSeek-OCR's keys)
@@ -37,17 +37,19 @@ EXPORTED_TOKENIZER = "nanoocr_tokenizer.json"
 
 @dataclass(frozen=True)
 class Sources:
-    """Where each part comes from: a hub name OWNER/NAME@REVISION, a folder or a file; empty stays fresh."""
+    """The source of each part: a hub name OWNER/NAME@REVISION, a folder or a file; empty means fresh."""
 
     sam: str = ""
     clip: str = ""
-    deepseek_ocr: str = ""  # the whole encoder, and so does the next; not together with another part of it
-    deepencoder: str = ""  # a file of this project's stage 1
+    # the whole encoder, as is the next one; neither goes together with another part of it
+    deepseek_ocr: str = ""
+    deepencoder: str = ""  # an encoder file of this project's stage 1
     gpt: str = ""
-    tokenizer: str = ""  # tokenizer.json of ours or nanochat's tokenizer.pkl; empty: beside the GPT, or bytes
+    # our tokenizer.json or nanochat's tokenizer.pkl; empty means the one beside the GPT, or bytes
+    tokenizer: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what contradicts itself."""
+        """Refuse sources that contradict each other."""
         flags = ("deepseek_ocr", "deepencoder", "sam", "clip")
         given = [f"--{flag}" for flag in flags if getattr(self, flag)]
         if len(given) > 1 and (self.deepseek_ocr or self.deepencoder):
@@ -57,7 +59,7 @@ class Sources:
             raise UsageError(f"name at least one source: --{', --'.join(flags)} or --gpt")
 
     def local(self) -> Sources:
-        """Every hub name resolved to its snapshot, once: "the newest" must not move between two looks."""
+        """Resolve every hub name to its snapshot once, so that "the newest" cannot change in between."""
         found = {
             part: str(fetch(source))
             if source and part not in ("tokenizer", "deepencoder") and not Path(source).exists()
@@ -68,21 +70,21 @@ class Sources:
 
 
 class Converted(NamedTuple):
-    """What a conversion did."""
+    """The result of a conversion."""
 
     reports: list[Report]  # one per source
-    fresh: tuple[str, ...]  # components that no source brought: random from the seed
-    check: TextCheck | None  # with `verify`
+    fresh: tuple[str, ...]  # components that no source had, which are random from the seed
+    check: TextCheck | None  # the result of `verify`, if it was asked for
 
 
 def convert(
     sources: Sources, out: str, *, preset_name: str = "d20", seed: int = 0, verify: bool = False
 ) -> Converted:
-    """Write a model folder whose parts come from `sources`; what no source brings is fresh from `seed`.
+    """Write a model folder from `sources`. Parts without a source are fresh, drawn from `seed`.
 
     Raises:
-        CheckpointError: a source is missing, damaged, or not what it is given as, or with `verify` a GPT that
-            does not know English.
+            CheckpointError: a source is missing, damaged, or of another kind than expected; or with `verify`
+            the GPT does not know English.
         UsageError: `out` exists, or tokenizer and GPT do not fit.
     """
     refuse_existing(out)
@@ -90,7 +92,7 @@ def convert(
         raise UsageError("--verify reads text with the GPT: name one with --gpt")
     if not 0 <= seed < 2**31:
         raise UsageError("--seed must be from 0 to 2147483647")
-    preset(preset_name)  # a wrong word costs no download
+    preset(preset_name)  # so that a mistyped preset costs no download
     local = sources.local()
     tokenizer = find_tokenizer(local)
     model = VLM(sizes(local, preset_name, tokenizer), image_id=tokenizer.image_id)
@@ -113,19 +115,19 @@ def convert(
         raise CheckpointError(f"the GPT of {sources.gpt} does not know English: {check}")
     about = {"converted_from": asdict(sources), "read_from": asdict(local), "seed": seed}
     if sources.deepseek_ocr:
-        about["prompt"] = "Free OCR."  # what DeepSeek-OCR was trained to be asked
+        about["prompt"] = "Free OCR."  # the prompt that DeepSeek-OCR was trained with
     save_model(out, model, tokenizer, about=about)
     return Converted(reports, tuple(part for part in COMPONENTS if part not in brought), check)
 
 
 def refuse_existing(out: str | Path) -> None:
-    """Raises UsageError where there is something already: looked at before the work, not after it."""
+    """Raise UsageError if something exists at `out`; this is checked before the work."""
     if Path(out).exists():
         raise UsageError(f"{out} exists already: name another folder")
 
 
 def find_tokenizer(sources: Sources) -> Tokenizer:
-    """The tokenizer that was named, else the one beside the GPT, nanochat's or ours; without a GPT bytes."""
+    """The named tokenizer, else the one beside the GPT (nanochat's or ours). Without a GPT it is bytes."""
     if not sources.tokenizer and not sources.gpt:
         return Tokenizer.bytes()
     path = Path(sources.tokenizer)
@@ -139,7 +141,7 @@ def find_tokenizer(sources: Sources) -> Tokenizer:
 
 
 def sizes(sources: Sources, preset_name: str, tokenizer: Tokenizer) -> ModelConfig:
-    """The preset's encoder, and the GPT that the source states, grown by `<|image|>`.
+    """The preset's encoder sizes, and the GPT sizes that the source states, plus a row for `<|image|>`.
 
     Raises:
         UsageError: the tokenizer has another vocabulary than the GPT.
@@ -148,7 +150,7 @@ def sizes(sources: Sources, preset_name: str, tokenizer: Tokenizer) -> ModelConf
     if not sources.gpt:
         return config
     gpt = read_gpt_config(sources.gpt)
-    # nanochat's last row is <|output_end|>: it must never become <|image|> because the sizes happen to match.
+    # nanochat's last row is <|output_end|>. It must not become <|image|> just because the sizes match.
     wanted = tokenizer.vocab_size - (0 if is_our_export(sources.gpt) else 1)
     if gpt.vocab_size != wanted:
         raise UsageError(
@@ -169,7 +171,7 @@ def export(folder: str, out: str) -> dict[str, Any]:
     model, tokenizer = load_model(folder)
     gpt, config = gpt_for_transformers(model.gpt)
     special = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.assistant_end_id}
-    header = {"format": "pt"}  # transformers asks for it
+    header = {"format": "pt"}  # transformers requires it
     write_folder(
         Path(out) / "gpt",
         {

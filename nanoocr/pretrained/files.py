@@ -1,4 +1,4 @@
-"""Others' checkpoints as they lie: on disk or on the hub, in which format, and the sizes that they state.
+"""Finds others' checkpoints on disk or on the hub, opens their formats, and reads the sizes that they state.
 
 hub name or path -> `find_files` -> `open_weights` (key -> reader); `read_gpt_config`
 """
@@ -23,12 +23,13 @@ from nanoocr.files import parse_json
 from nanoocr.model.gpt import ROPE_BASE, SOFTCAP
 from nanoocr.pretrained.layouts import INDEX, named_by_index, weights_in
 
-Reader = Callable[[], Tensor]  # reads one tensor when it is needed: a checkpoint may be larger than memory
+# Reads one tensor when it is needed, because a checkpoint may be larger than memory.
+TensorReader = Callable[[], Tensor]
 
 # ---------------------------------------------------------------------------------------------------------
-# files: local, or of the hub at a pinned revision
+# Files: local ones, or those of the hub at a pinned revision
 
-# What these hub names stand for without a revision: a commit, so that no later push changes what is loaded.
+# Without a revision these hub names mean a fixed commit, so that no later push changes what is loaded.
 REVISIONS = {
     "facebook/sam-vit-base": "70c1a07f894ebb5b307fd9eaaee97b9dfc16068f",
     "openai/clip-vit-large-patch14": "32bd64288804d66eefd0ccbe215aa642df71cc41",
@@ -39,17 +40,18 @@ HUB_NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)(?:@([\w./-]+))?")
 OUR_SIZES = "nanoocr_config.json"  # `nanoocr export` writes it beside an encoder
 HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "config.json", OUR_SIZES]
 HUB_FILES += ["model_*.pt", "meta_*.json", "tokenizer.pkl"]
-OLD_HUB_FILES = ["pytorch_model*.bin", "pytorch_model.bin.index.json", "*.pth"]  # where there is nothing else
+# taken where there is nothing else
+OLD_HUB_FILES = ["pytorch_model*.bin", "pytorch_model.bin.index.json", "*.pth"]
 
 
 def find_files(source: str) -> list[Path]:
     """The files of a source: a file, a folder, or a hub repository `OWNER/NAME@REVISION`.
 
-    Of a folder: the model in it (nanoocr/pretrained/layouts.py), and beside it meta_NNNNNN.json or the
+    In a folder these are the model (nanoocr/pretrained/layouts.py), and with it meta_NNNNNN.json or the
     config.json of transformers. An index file stands for the parts that it names.
 
     Raises:
-        CheckpointError: nothing there, more than one candidate, or the hub cannot be reached.
+        CheckpointError: nothing is there, there are several candidates, or the hub cannot be reached.
     """
     path = Path(source)
     if not path.exists():
@@ -60,12 +62,12 @@ def find_files(source: str) -> list[Path]:
 
 
 def with_sidecars(weights: list[Path]) -> list[Path]:
-    """The files of weights, and behind them what describes them."""
+    """The weight files, followed by the files that describe them."""
     return [*weights, *sidecars(weights[0])]
 
 
 def sidecars(weights: Path) -> list[Path]:
-    """What describes a file of weights: its own meta file, the folder's only one, or its config.json."""
+    """The files that describe a weight file: its own meta file, the folder's only one, or its config.json."""
     own = weights.with_name(f"meta_{weights.stem.removeprefix('model_')}.json")
     only = sorted(weights.parent.glob("meta_*.json")) if weights.suffix == ".bin" else []
     described = [own, *(only if len(only) == 1 else []), weights.with_name("config.json")]
@@ -73,18 +75,19 @@ def sidecars(weights: Path) -> list[Path]:
 
 
 def description_of(source: str) -> Path | None:
-    """The JSON file that states the sizes of what lies at `source`; None where there is none."""
+    """The JSON file that states the sizes of the model at `source`; None where there is none."""
     return next((file for file in find_files(source) if file.suffix == ".json"), None)
 
 
 def fetch(source: str) -> Path:
-    """The local snapshot of a hub repository; its folder is called after the commit.
+    """The local snapshot of a hub repository; its folder is named after the commit.
 
-    Without @REVISION the names in REVISIONS are taken at their pinned commit, any other at its main: pin it
-    with OWNER/NAME@REVISION, the commit spelt in full.
+    Without @REVISION, names in REVISIONS mean their pinned commit, and all others their main branch. To pin
+    another one, write OWNER/NAME@REVISION with the full commit.
 
     Raises:
-        CheckpointError: not a hub name, no huggingface_hub, or no network and no earlier download.
+        CheckpointError: it is no hub name, huggingface_hub is missing, or there is no network and no cached
+            copy.
     """
     match = HUB_NAME.fullmatch(source)
     if match is None:
@@ -102,7 +105,7 @@ def fetch(source: str) -> Path:
         if not any(folder.glob("*.safetensors")) and not any(folder.glob("model_*.pt")):
             snapshot_download(name, revision=folder.name, allow_patterns=OLD_HUB_FILES)
         return folder
-    except Exception as error:  # its errors and those of the HTTP library below it share no class
+    except Exception as error:  # errors of the hub and of its HTTP library share no base class
         reason = (str(error).strip() or "no reason given").splitlines()[0].rstrip(".")
         raise CheckpointError(
             f"{source}: no such file or folder here, and the hub did not give it "
@@ -111,17 +114,17 @@ def fetch(source: str) -> Path:
         ) from error
 
 
-# What trainers call the weights in a pickle that holds more: Lightning, PyTorch's examples, timm, DeepSpeed.
+# Keys of the weights in pickles that hold more: Lightning, PyTorch's examples, timm, DeepSpeed.
 STATE_DICTS = ("state_dict", "model_state_dict", "model", "module")
 
 
-def open_weights(files: Sequence[Path]) -> dict[str, Reader]:
-    """Key -> reader over the weight files among `files`; nothing is read yet but their headers.
+def open_weights(files: Sequence[Path]) -> dict[str, TensorReader]:
+    """Map each key to a reader, over the weight files among `files`. Only headers are read now.
 
     Raises:
-        CheckpointError: damaged or truncated, not plain tensors, or a key in two files.
+        CheckpointError: a file is damaged, truncated or no plain tensors, or a key is in two files.
     """
-    readers: dict[str, Reader] = {}
+    readers: dict[str, TensorReader] = {}
     for file in files:
         if file.suffix == ".json":
             continue
@@ -132,8 +135,8 @@ def open_weights(files: Sequence[Path]) -> dict[str, Reader]:
     return readers
 
 
-def weights_of(file: Path) -> Iterator[tuple[str, Reader]]:
-    """The keys of one file, each with its reader; pickles are read as plain tensors only."""
+def weights_of(file: Path) -> Iterator[tuple[str, TensorReader]]:
+    """The keys of one file, each with its reader. Pickles may only hold plain tensors."""
     if file.suffix == ".safetensors":
         try:
             opened = safe_open(file, "pt")
@@ -143,7 +146,7 @@ def weights_of(file: Path) -> Iterator[tuple[str, Reader]]:
             yield key, partial(opened.get_tensor, key)
         return
     try:
-        mapped = zipfile.is_zipfile(file)  # the format before torch 1.6 cannot be mapped
+        mapped = zipfile.is_zipfile(file)  # files from before torch 1.6 cannot be memory-mapped
         weights = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # foreign bytes can make the unpickler raise anything
         raise CheckpointError(f"{file}: not a file of plain tensors, or damaged") from error
@@ -155,7 +158,7 @@ def weights_of(file: Path) -> Iterator[tuple[str, Reader]]:
 
 
 def state_dict_of(content: Any) -> dict[str, Tensor] | None:
-    """The named tensors of a pickle, also where a trainer put them beside its own numbers; else None."""
+    """The named tensors of a pickle, even where a trainer put them beside its own numbers; else None."""
     for key in STATE_DICTS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -167,21 +170,22 @@ def state_dict_of(content: Any) -> dict[str, Tensor] | None:
 
 
 # ---------------------------------------------------------------------------------------------------------
-# sizes of a GPT: read from its files, never guessed from its shapes
+# Sizes of a GPT. They are read from its files, and never guessed from its shapes.
 
-NANOCHAT_HEAD_WIDTH = 128  # of every nanochat d* model: heads = width / 128
+NANOCHAT_HEAD_WIDTH = 128  # every nanochat d* model has heads of this width: heads = width / 128
 GPT_SIZES = tuple(field.name for field in fields(GPTConfig))
-OUR_MARK = "nanoocr_export"  # in a config.json: this project wrote it
+OUR_MARK = "nanoocr_export"  # this key in a config.json says that this project wrote it
 
 
 def read_gpt_config(source: str) -> GPTConfig:
-    """The sizes that meta_NNNNNN.json or config.json states.
+    """Read the sizes that meta_NNNNNN.json or config.json states.
 
     Shapes cannot tell the number of heads: every divisor of the width loads without complaint, and all but
     one of them scramble the model.
 
     Raises:
-        CheckpointError: no such file, a missing or impossible number, or an architecture that is not ours.
+        CheckpointError: there is no such file, a number is missing or impossible, or it is another
+            architecture.
     """
     path = description_of(source)
     if path is None:
@@ -212,23 +216,23 @@ NEWER_NANOCHAT = (
 
 
 def refuse_sliding_windows(sizes: Mapping[str, Any], path: Path) -> None:
-    """Raises CheckpointError where layers see a part of the text only, as in nanochat's newer models."""
+    """Raise CheckpointError if layers see only a part of the text, as in nanochat's newer models."""
     pattern = str(sizes.get("window_pattern") or "L").upper()
     if set(pattern) != {"L"}:
         raise CheckpointError(f"{path}: its window_pattern is {pattern}: {NEWER_NANOCHAT}")
 
 
 def is_our_export(source: str) -> bool:
-    """Did this project write the GPT at `source`? Then its vocabulary holds `<|image|>` already."""
+    """Whether this project wrote the GPT at `source`. If so, its vocabulary already has `<|image|>`."""
     path = description_of(source)
     return path is not None and path.name == "config.json" and OUR_MARK in path.read_text(encoding="utf-8")
 
 
 def whole_number(name: str, value: Any) -> int:
-    """A size out of a foreign file.
+    """Check a size from a foreign file.
 
     Raises:
-        ValueError: anything but a whole number from 1 to MAX_SIZE.
+        ValueError: it is no whole number from 1 to MAX_SIZE.
     """
     if type(value) is not int or not 1 <= value <= MAX_SIZE:
         raise ValueError(f"{name} is {value!r}")
@@ -236,10 +240,10 @@ def whole_number(name: str, value: Any) -> int:
 
 
 def transformers_sizes(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The sizes in the config.json of a NanoChatForCausalLM, by our names.
+    """Read the sizes in the config.json of a NanoChatForCausalLM, under our names.
 
     Raises:
-        ValueError: another architecture, or constants that are not nanochat's.
+        ValueError: it is another architecture, or its constants are not nanochat's.
     """
     if data.get("model_type") != "nanochat":
         raise ValueError(f"model_type is {data.get('model_type')!r}, this GPT is 'nanochat'")

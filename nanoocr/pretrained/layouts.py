@@ -1,6 +1,6 @@
-"""Which files of a folder are the model: people keep variants, adapters, old files and parts side by side.
+"""Decides which files of a folder are the model: people keep variants, adapters, old files and parts there.
 
-Looked for in this order, the first that is there is taken:
+The first of these that exists is taken:
 
     model.safetensors.index.json      and the parts that it names
     model.safetensors                 whatever lies beside it
@@ -25,7 +25,7 @@ WHOLE, OLD_WHOLE = "model.safetensors", "pytorch_model.bin"
 ADAPTER = re.compile(r"(adapter_|.*lora).*", re.IGNORECASE)
 VARIANT = re.compile(r".+\.(fp16|bf16|fp32|fp8|int8|ema|non_ema)\b.*", re.IGNORECASE)
 PART = re.compile(r"(.+)-(\d+)-of-(\d+)(\.\w+)")
-# Beside weights of transformers lie its trainer's own pickles, which are no model.
+# transformers' trainer writes pickles beside the weights that are no model.
 NO_MODEL = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state|training_state|optim_).*")
 PICKLES = (".bin", ".pth", ".pt")
 FORMS = ".safetensors, model_*.pt, pytorch_model.bin or .pth"
@@ -35,7 +35,7 @@ def weights_in(folder: Path) -> list[Path]:
     """The weight files of a folder, all of one model, in the order of their names.
 
     Raises:
-        CheckpointError: none, several that could be meant, parts that are missing, or an adapter alone.
+        CheckpointError: there are none, several models, missing parts, or only an adapter.
     """
     names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
     plain = [name for name in names if not ADAPTER.fullmatch(name) and not VARIANT.fullmatch(name)]
@@ -54,10 +54,10 @@ def weights_in(folder: Path) -> list[Path]:
 
 
 def named_by_index(index: Path) -> list[str]:
-    """The names of the parts that an index file lists; all must lie beside it.
+    """The parts that an index file lists; all of them must lie beside it.
 
     Raises:
-        CheckpointError: not an index, or a part is missing.
+        CheckpointError: it is no index, or a part is missing.
     """
     try:
         parts = sorted(set(parse_json(index.read_text(encoding="utf-8"))["weight_map"].values()))
@@ -75,7 +75,7 @@ def named_by_index(index: Path) -> list[str]:
 
 
 def _of_safetensors(folder: Path, names: Sequence[str]) -> list[str]:
-    """The safetensors files that make the model; none where there are none."""
+    """The safetensors files that make up the model; empty where there are none."""
     files = [name for name in names if name.endswith(".safetensors")]
     if by_index := _by_index(folder, names, ".safetensors", WHOLE):
         return by_index
@@ -86,7 +86,7 @@ def _of_safetensors(folder: Path, names: Sequence[str]) -> list[str]:
 
 
 def _of_pickles(folder: Path, names: Sequence[str]) -> list[str]:
-    """The one pickle of the folder, or its parts; none where there are none."""
+    """The one pickle of the folder, or its parts; empty where there are none."""
     steps = [name for name in names if re.fullmatch(r"model_.*\.pt", name)]
     if not steps:
         if by_index := _by_index(folder, names, ".bin", OLD_WHOLE):
@@ -106,7 +106,7 @@ def _of_pickles(folder: Path, names: Sequence[str]) -> list[str]:
 def _by_index(folder: Path, names: Sequence[str], suffix: str, whole: str) -> list[str]:
     """The parts of the only index for files of this suffix.
 
-    An index whose parts have all been joined to one file since then says nothing any more.
+    If all parts of an index have since been joined to one file, the index is out of date and ignored.
     """
     indices = [name for name in names if name.endswith(INDEX) and suffix in name]
     if f"{whole}{INDEX}" in indices:
@@ -123,7 +123,7 @@ def _refuse_missing_parts(folder: Path, names: Sequence[str]) -> bool:
     """Whether the names are the parts NAME-00001-of-00003 of one model.
 
     Raises:
-        CheckpointError: one of the parts is missing, or they are of two models.
+        CheckpointError: a part is missing, or the parts belong to two models.
     """
     parts = [match for name in names if (match := PART.fullmatch(name))]
     sets = sorted({(match[1], int(match[3]), match[4]) for match in parts})
@@ -134,7 +134,7 @@ def _refuse_missing_parts(folder: Path, names: Sequence[str]) -> bool:
         )
     for name, count, suffix in sets:
         there = {int(match[2]) for match in parts}
-        first = 0 if 0 in there else 1  # of the parts: both are in use
+        first = 0 if 0 in there else 1  # both conventions, counting parts from 0 or from 1, are in use
         if missing := sorted(set(range(first, first + count)) - there):
             raise CheckpointError(
                 f"{folder}: part {missing[0]} of {count} of {name}{suffix} is missing: fetch it"

@@ -1,7 +1,7 @@
-"""Weights that others trained, under our names, and ours under theirs.
+"""Loads others' weights under our names, and gives ours under theirs.
 
-Every key of a source is loaded, or known to be of no use and dropped (nanoocr/pretrained/names.py); anything
-else ends the load before a single weight is set.
+Every key of a source is either loaded, or known to be useless and dropped (nanoocr/pretrained/names.py).
+Anything else ends the load before a single weight is set.
 
 hub name or local files -> `open_weights` (files.py) -> a table -> the module -> Report
 """
@@ -28,7 +28,7 @@ from nanoocr.pretrained.files import (
     NEWER_NANOCHAT,
     OUR_MARK,
     OUR_SIZES,
-    Reader,
+    TensorReader,
     description_of,
     find_files,
     open_weights,
@@ -48,11 +48,11 @@ from nanoocr.pretrained.names import (
 )
 
 # ---------------------------------------------------------------------------------------------------------
-# loading one source into one module
+# Loading one source into one module
 
 
 def load_sam(encoder: DeepEncoder, source: str) -> Report:
-    """SAM's blocks and neck, in transformers' names or Meta's; the compressor (net_2, net_3) stays fresh."""
+    """Load SAM's blocks and neck, under transformers' or Meta's names. The compressor stays fresh."""
     sam = encoder.sam_model.config
     ours = {
         "num_attention_heads": sam.heads,
@@ -68,7 +68,7 @@ def load_sam(encoder: DeepEncoder, source: str) -> Report:
 
 
 def load_clip(encoder: DeepEncoder, source: str) -> Report:
-    """The CLIP half from a CLIPModel or CLIPVisionModel checkpoint."""
+    """Load the CLIP half from a CLIPModel or CLIPVisionModel checkpoint."""
     heads = encoder.vision_model.config.heads
     ours = {"num_attention_heads": heads, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
     check_vision_config(source, ("clip", "clip_vision_model"), ours)
@@ -76,17 +76,17 @@ def load_clip(encoder: DeepEncoder, source: str) -> Report:
 
 
 def load_deepseek_ocr_encoder(encoder: DeepEncoder, source: str) -> Report:
-    """The whole DeepEncoder, projector and special vectors included, from DeepSeek-OCR's checkpoint."""
+    """Load the whole DeepEncoder, with projector and special vectors, from DeepSeek-OCR's checkpoint."""
     check_exported_sizes(encoder, source)
     return load_component(encoder, DEEPSEEK_OCR, source)
 
 
 def load_gpt(gpt: GPT, source: str) -> Report:
-    """nanochat's GPT from its own checkpoint or a transformers NanoChat folder, for one row more.
+    """Load nanochat's GPT from its own checkpoint or from a transformers NanoChat folder.
 
-    `gpt` has the sizes of `read_gpt_config(source)` but `vocab_size` larger by the rows that are ours
-    (`<|image|>`). A new row of wte is the mean of the old ones (it is never looked up: a vision vector stands
-    in its place), a new row of lm_head is zero (it is never a target and never sampled).
+    `gpt` has the sizes of `read_gpt_config(source)`, except that `vocab_size` is larger by our own rows
+    (`<|image|>`). A new row of wte is the mean of the old rows; it is never looked up, because a vision
+    vector replaces it. A new row of lm_head is zero; it is never a target and never sampled.
     """
     files = find_files(source)
     table = NANOCHAT_TRANSFORMERS if any(file.name == "config.json" for file in files) else NANOCHAT
@@ -108,18 +108,18 @@ def load_gpt(gpt: GPT, source: str) -> Report:
     return set_weights(gpt, table, readers, source)
 
 
-# Parameters that nanochat has had since January 2026: with them the same shapes compute something else.
+# nanochat has had these parameters since January 2026. With them the same shapes compute something else.
 NEWER_KEYS = re.compile(r"resid_lambdas|x0_lambdas|value_embeds|ve_gate|smear_|backout_")
-ROUND, MOST_PADDING = 64, 1024  # nanochat rounds the rows of its tables up to a multiple of the first
+ROUND, MOST_PADDING = 64, 1024  # nanochat rounds the rows of its tables up to a multiple of ROUND
 
 
-def extend_rows(reader: Reader, vocab_size: int, *, rows: int, zero: bool) -> Tensor:
-    """(V, D) -> (V + rows, D) fp32; the old rows keep every bit, the new ones are zero or their mean.
+def extend_rows(reader: TensorReader, vocab_size: int, *, rows: int, zero: bool) -> Tensor:
+    """(V, D) -> (V + rows, D) fp32. Old rows keep every bit, and new rows are zero or the mean of the old.
 
-    Rows above `vocab_size` that only round a table up belong to no token and are cut first.
+    Rows above `vocab_size` that only round a table up belong to no token, and are cut off first.
 
     Raises:
-        ValueError: V is not `vocab_size`, which the file's own description states.
+        ValueError: V is not the `vocab_size` that the file's own description states.
     """
     table = reader().float()
     padding = table.size(0) - vocab_size if table.ndim == 2 else -1
@@ -132,10 +132,10 @@ def extend_rows(reader: Reader, vocab_size: int, *, rows: int, zero: bool) -> Te
 
 
 def check_vision_config(source: str, kinds: tuple[str, ...], ours: Mapping[str, Any]) -> None:
-    """Hold what a config.json beside the weights states against ours: shapes show neither heads nor windows.
+    """Compare the config.json beside the weights with our sizes, since shapes show neither heads nor windows.
 
     Raises:
-        CheckpointError: it is a model of none of `kinds`, or a stated value is another one.
+        CheckpointError: the model is none of `kinds`, or a stated value differs.
     """
     path = description_of(source)
     if path is None or path.name != "config.json":
@@ -155,10 +155,10 @@ def check_vision_config(source: str, kinds: tuple[str, ...], ours: Mapping[str, 
 
 
 def check_exported_sizes(encoder: DeepEncoder, source: str) -> None:
-    """Hold the sizes that `nanoocr export` wrote beside an encoder, if it did, against those of `encoder`.
+    """Compare the sizes that `nanoocr export` wrote beside an encoder, if it did, with those of `encoder`.
 
     Raises:
-        CheckpointError: they cannot be read, or one of SAM or CLIP is another one.
+        CheckpointError: they cannot be read, or a size of SAM or CLIP differs.
     """
     path = find_files(source)[0].with_name(OUR_SIZES)
     if not path.is_file():
@@ -176,18 +176,20 @@ def check_exported_sizes(encoder: DeepEncoder, source: str) -> None:
 
 
 def load_component(module: nn.Module, table: WeightSource, source: str) -> Report:
-    """Put the weights at `source` (hub name or path) into `module`, whole or not at all."""
+    """Load the weights at `source` (hub name or path) into `module`, all of them or none."""
     return set_weights(module, table, open_weights(find_files(source)), source)
 
 
-def set_weights(module: nn.Module, table: WeightSource, readers: Mapping[str, Reader], source: str) -> Report:
+def set_weights(
+    module: nn.Module, table: WeightSource, readers: Mapping[str, TensorReader], source: str
+) -> Report:
     """Account for every key of a source, then set the weights in fp32.
 
     Raises:
-        CheckpointError: a key that the table does not know, a weight that is missing, or another shape.
+        CheckpointError: the table does not know a key, a weight is missing, or a shape differs.
     """
     wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    parts: dict[str, dict[int, Reader]] = {}
+    parts: dict[str, dict[int, TensorReader]] = {}
     dropped, unknown = [], []
     for key, reader in readers.items():
         bare, name = bare_key(key, table, wanted)
@@ -229,17 +231,17 @@ def shortened(keys: Sequence[str]) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------
-# the other direction
+# The other direction
 
 
 def transformers_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors under a GPT's names, under those of NanoChatForCausalLM."""
+    """Rename a GPT's tensors to the names of NanoChatForCausalLM."""
     names = tuple((ours, theirs) for theirs, ours in NANOCHAT_TRANSFORMERS.names)
     return {str(translate(name, names)): tensor.detach().contiguous() for name, tensor in weights.items()}
 
 
 def gpt_for_transformers(gpt: GPT) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """(weights, config.json) of a transformers NanoChatForCausalLM that computes what `gpt` does."""
+    """(weights, config.json) of a transformers NanoChatForCausalLM that computes the same as `gpt`."""
     config = gpt.config
     return transformers_names(gpt.state_dict()), {
         "architectures": ["NanoChatForCausalLM"],
@@ -258,15 +260,15 @@ def gpt_for_transformers(gpt: GPT) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "tie_word_embeddings": False,
         "pad_token_id": None,
         "dtype": "float32",
-        OUR_MARK: True,  # its heads may have another width than nanochat's, its vocabulary has <|image|>
+        OUR_MARK: True,  # its heads may have another width than nanochat's, and its vocabulary has <|image|>
     }
 
 
 def encoder_for_deepseek_ocr(encoder: DeepEncoder) -> dict[str, Tensor]:
     """The encoder's weights under DeepSeek-OCR's keys, as its own code loads them strictly.
 
-    Two of its keys have no use and none of ours: CLIP's patch convolution, 3 x 14 x 14 pixels to a vector,
-    which is never called (zeros), and the buffer of position numbers.
+    Two of its keys are useless and have no counterpart here: CLIP's patch convolution, which is never called
+    (zeros are written), and the buffer of position numbers.
     """
     embeddings = encoder.vision_model.embeddings
     width, positions = embeddings.class_embedding.numel(), embeddings.position_embedding.num_embeddings

@@ -1,7 +1,7 @@
-"""What others call the weights that are ours: one table per source.
+"""The names of our weights in others' checkpoints, as one table per source.
 
-Their name on the left, ours on the right, N a layer's number; what follows the name (`.weight`, `.bias` or
-nothing) is the same on both sides.
+Their names are on the left, ours on the right, and N is a layer's number. The rest of a key (`.weight`,
+`.bias` or nothing) is the same on both sides.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ Names = tuple[tuple[str, str], ...]  # (theirs, ours)
 
 @dataclass(frozen=True)
 class WeightSource:
-    """What one published checkpoint calls the weights of one of our modules."""
+    """The names that one published checkpoint uses for the weights of one of our modules."""
 
-    title: str  # what messages call it
-    names: Names = ()  # "#0", "#1", ... behind a name of ours: the parts of one tensor, joined on axis 0
-    ours_behind: str | None = None  # instead of a table: their keys are ours behind this prefix
-    dropped: tuple[str, ...] = ()  # patterns over their keys: weights that our module has no use for
-    new: tuple[str, ...] = ()  # our keys that the source does not have: they stay as initialised
-    optional_prefix: str = ""  # before their keys in some files and not in others
+    title: str  # its name in messages
+    names: Names = ()  # "#0", "#1", ... after our name are parts of one tensor, joined on axis 0
+    ours_behind: str | None = None  # instead of a table: their keys are this prefix followed by ours
+    dropped: tuple[str, ...] = ()  # patterns for their keys that our module does not use
+    new: tuple[str, ...] = ()  # our keys that the source lacks; they stay as initialised
+    optional_prefix: str = ""  # some files have it before their keys, others do not
 
 
 # ---------------------------------------------------------------------------------------------------------
-# the tables
+# The tables
 
-# facebook/sam-vit-base, transformers' names (SamModel). Its neck is ours; the 16x compressor is not in it.
+# facebook/sam-vit-base under transformers' names (SamModel). It includes the neck, but not the 16x
+# compressor.
 SAM = WeightSource(
     "SAM-ViT (transformers' SamModel)",
     (
@@ -51,7 +52,7 @@ SAM = WeightSource(
     new=("net_2.weight", "net_3.weight"),
 )
 
-# sam_vit_b.pth as Meta gives it: our names are its names.
+# sam_vit_b.pth from Meta, whose names are also ours.
 SAM_META = WeightSource(
     "SAM-ViT (Meta's names)",
     ours_behind="image_encoder.",
@@ -59,8 +60,8 @@ SAM_META = WeightSource(
     new=("net_2.weight", "net_3.weight"),
 )
 
-# openai/clip-vit-large-patch14, transformers' names (CLIPModel). A CLIPVisionModel of transformers 5 saves
-# the same keys without the leading "vision_model.".
+# openai/clip-vit-large-patch14 under transformers' names (CLIPModel). A CLIPVisionModel of transformers 5
+# saves the same keys without the leading "vision_model.".
 CLIP = WeightSource(
     "CLIP-ViT (transformers' CLIPModel)",
     (
@@ -77,7 +78,7 @@ CLIP = WeightSource(
         ("encoder.layers.N.mlp.fc2", "transformer.layers.N.mlp.fc2"),
     ),
     dropped=(
-        r"embeddings\.patch_embedding\.weight",  # dead here: the compressed SAM grid takes its place
+        r"embeddings\.patch_embedding\.weight",  # unused here, because the compressed SAM grid replaces it
         r"(text_model\.)?embeddings\.position_ids",
         r"post_layernorm\..*",
         r"text_model\..*|text_projection\..*|visual_projection\..*|logit_scale",
@@ -85,8 +86,8 @@ CLIP = WeightSource(
     optional_prefix="vision_model.",
 )
 
-# deepseek-ai/DeepSeek-OCR: the trained DeepEncoder. Our names are its names without "model.", the special
-# vector "view_seperator" included; its language model is not ours.
+# deepseek-ai/DeepSeek-OCR, the trained DeepEncoder. Our names are its names without "model.", including the
+# special vector "view_seperator". Its language model is not ours.
 DEEPSEEK_OCR = WeightSource(
     "DeepSeek-OCR",
     ours_behind="model.",
@@ -96,10 +97,10 @@ DEEPSEEK_OCR = WeightSource(
     ),
 )
 
-# nanochat's own checkpoints (model_021400.pt): our names are its names.
+# nanochat's own checkpoints (model_021400.pt), whose names are also ours.
 NANOCHAT = WeightSource("nanochat's GPT", ours_behind="", dropped=(r"cos|sin",))  # tables of angles
 
-# transformers' NanoChatForCausalLM: what `nanoocr export` writes.
+# transformers' NanoChatForCausalLM, which `nanoocr export` writes.
 NANOCHAT_TRANSFORMERS = WeightSource(
     "transformers' NanoChat",
     (
@@ -116,7 +117,7 @@ NANOCHAT_TRANSFORMERS = WeightSource(
 
 
 def translate(key: str, names: Names) -> str | None:
-    """The right name of a table for a left key, with its number and suffix; None where no row fits."""
+    """Translate a left key of a table to the right name, with number and suffix; None where no row fits."""
     for left, right in names:
         pattern = re.escape(left).replace("N", r"(?P<N>\d+)") + r"(?P<suffix>\.weight|\.bias|)"
         if match := re.fullmatch(pattern, key):
@@ -127,16 +128,16 @@ def translate(key: str, names: Names) -> str | None:
 
 
 # ---------------------------------------------------------------------------------------------------------
-# looking a key up
+# Looking a key up
 
-WRAPPERS = re.compile(r"((module|_orig_mod)\.)+")  # of DistributedDataParallel and torch.compile
+WRAPPERS = re.compile(r"((module|_orig_mod)\.)+")  # prefixes of DistributedDataParallel and torch.compile
 
 
 def bare_key(key: str, table: WeightSource, wanted: Mapping[str, object]) -> tuple[str, str]:
-    """A key as the table knows it, and our name of it (empty: none).
+    """The key as the table knows it, and our name for it (empty where there is none).
 
-    Wrappers stand before a key in any number, and one level "model." comes and goes where a part of a model
-    is saved alone or as a part of a larger one.
+    Any number of wrapper prefixes may stand before a key. One level "model." comes or goes, depending on
+    whether a part was saved alone or within a larger model.
     """
     bare = WRAPPERS.sub("", key, count=1) if WRAPPERS.match(key) else key
     shorter = bare.removeprefix("model.")
@@ -149,12 +150,12 @@ def bare_key(key: str, table: WeightSource, wanted: Mapping[str, object]) -> tup
 
 
 def is_dropped(key: str, table: WeightSource) -> bool:
-    """Whether the module has no use for a weight of this name."""
+    """Whether our module does not use a weight of this name."""
     return any(re.fullmatch(pattern, key) for pattern in table.dropped)
 
 
 def own_name(key: str, table: WeightSource) -> str:
-    """Our name of a key; empty where the table has none."""
+    """Our name for a key; empty where the table has none."""
     if table.ours_behind is None:
         return translate(key, table.names) or ""
     return key.removeprefix(table.ours_behind) if key.startswith(table.ours_behind) else ""

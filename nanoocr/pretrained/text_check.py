@@ -1,6 +1,6 @@
-"""Does a GPT know English? A gate for weights that were loaded from elsewhere.
+"""Checks whether a GPT knows English, before weights from elsewhere are trusted.
 
-A wrong number of heads fits every shape and scrambles the model; only what it says shows it.
+A wrong number of heads fits every shape but scrambles the model, and only its text shows that.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ PARAGRAPH = (
     "but now there was only the sound of the water against the wall."
 )
 PROMPTS = ("The capital of France is", "The opposite of hot is", "One, two, three, four,")
-LIMIT = 2.0  # bits per byte: nanochat's d20 is near 1 on plain prose, a scrambled model above 3
+LIMIT = 2.0  # bits per byte: nanochat's d20 has about 1 on plain prose, a scrambled model more than 3
 COMPLETION_TOKENS = 12
 
 
 class TextCheck(NamedTuple):
-    """What the gate saw; `passed` is its verdict."""
+    """The measurements of the check; `passed` is its verdict."""
 
-    bits_per_byte: float  # of PARAGRAPH, teacher-forced
-    completions: tuple[str, ...]  # greedy, of PROMPTS
+    bits_per_byte: float  # for PARAGRAPH, teacher-forced
+    completions: tuple[str, ...]  # greedy completions of PROMPTS
 
     @property
     def passed(self) -> bool:
@@ -43,7 +43,7 @@ class TextCheck(NamedTuple):
 
 @torch.inference_mode()
 def check_text(model: VLM, tokenizer: Tokenizer) -> TextCheck:
-    """Loss of a fixed paragraph after `<|bos|>`, and what greedy decoding makes of three beginnings."""
+    """Measure the loss of a fixed paragraph after `<|bos|>`, and complete three beginnings greedily."""
     ids = torch.tensor([[tokenizer.bos_id, *tokenizer.encode(PARAGRAPH)]], device=model.device)
     loss = model(ids[:, :-1], ids[:, 1:])
     bits = float(loss.total) / math.log(2) / len(PARAGRAPH.encode())

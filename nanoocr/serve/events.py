@@ -13,8 +13,8 @@ from typing import Any
 
 from PIL import Image
 
+from nanoocr.inference.assemble import StripReading
 from nanoocr.inference.engine import Completion
-from nanoocr.inference.lines import StripReading
 from nanoocr.layout import PageLayout, Strip
 from nanoocr.serve.answer import Form, Pieces, Said, Speech, ending, usage_of
 from nanoocr.serve.chat import ChatRequest

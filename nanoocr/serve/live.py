@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from nanoocr.inference.engine import Completion
-from nanoocr.inference.lines import (
+from nanoocr.inference.assemble import (
     DOUBTFUL,
     MANY_STRIPS,
     SURE,
@@ -21,6 +20,7 @@ from nanoocr.inference.lines import (
     make_line,
     surely_text,
 )
+from nanoocr.inference.engine import Completion
 from nanoocr.layout import PageLayout, Strip
 
 
@@ -88,6 +88,6 @@ class DecidedLines:
         return self.least, strict
 
     def _is_text(self, bound: tuple[float, float]) -> bool:
-        """Whether the page will be taken for text, whatever comes (`inference.lines.hardly_text`)."""
+        """Whether the page will be taken for text, whatever comes (`inference.assemble.hardly_text`)."""
         kept = [reading for place, reading in self.readings.items() if self._kept(place, bound)]
         return not self.least or surely_text(kept)

@@ -18,8 +18,9 @@ from pathlib import Path
 from PIL import Image
 
 from nanoocr.errors import UsageError
+from nanoocr.inference.assemble import PageReading, StripReading
 from nanoocr.inference.engine import MAX_BATCH, Completion, Request
-from nanoocr.inference.lines import LineReader, PageReading, StripReading
+from nanoocr.inference.lines import LineReader
 from nanoocr.inference.page import Page, error_page, make_page, with_doubt
 from nanoocr.inference.reader import Reader, make_request, page_of_lines
 from nanoocr.inference.sampling import SamplingConfig
@@ -30,7 +31,7 @@ from nanoocr.serve.decoder import CancelledError, Decoder
 
 THREADS = 64  # requests that are read at the same time; others wait in the queue
 STRIPS_OF_STREAM = 32  # of a page that are read before the next ones, where they are shown from its top on
-MOST_PIXELS = 200_000_000  # of all pages in work: some 2 GB with what reading makes of them
+MOST_PIXELS = 200_000_000  # pages in work hold at most this, some 2 GB with what reading makes of them
 # pdfium takes one caller at a time in the whole process.
 OPENING = threading.Lock()
 

@@ -1,6 +1,6 @@
 """Data sets, one short file each: a `Task` says how many rows there are and what row i is.
 
-`nanoocr.tasks.choose.make_task` makes one from a line such as `NAME:WHAT?key=value&key=value`:
+`nanoocr.tasks.choose.make_task` makes one from a text such as `NAME:WHAT?key=value&key=value`:
 
     finevision:SUBSET         FineVision, any of its subsets; rating filters, DocTags as markdown
     olmocr_mix:SPLIT          olmOCR-mix tables with ?pdfs=FOLDER, or a folder of .md beside .pdf

@@ -1,6 +1,6 @@
-"""ChartQA: questions about charts, short answers.
+"""ChartQA: questions about charts, with short answers.
 
-Three forms of the same data: the hub's copies HuggingFaceM4/ChartQA (query, label: a list) and
+The same data exists in three forms: the hub's copies HuggingFaceM4/ChartQA (query, label: a list) and
 lmms-lab/ChartQA (question, answer; test only), and the original folders: SPLIT/SPLIT_human.json and
 SPLIT_augmented.json, lists of {imgname, query, label}, beside SPLIT/png/IMGNAME.
 """
@@ -20,7 +20,7 @@ COLUMNS = (("image", "query", "label"), ("image", "question", "answer"))
 
 
 class ChartQA(ParquetTask):
-    """A copy of the hub, with either set of columns."""
+    """One of the hub's copies, with either set of columns."""
 
     def read(self, index: int) -> Row:
         """One question about one chart."""
@@ -32,7 +32,7 @@ class ChartQA(ParquetTask):
 
 
 class ChartQAFolder(Task):
-    """The original layout; `root` holds the folders of the splits."""
+    """The original layout. `root` holds a folder for each split."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class ChartQAFolder(Task):
         self.entries = [entry for file in files for entry in _entries(file)]
 
     def num_rows(self) -> int:
-        """Questions, those of people first."""
+        """How many questions there are. Those written by people come first."""
         return len(self.entries)
 
     def read(self, index: int) -> Row:

@@ -1,8 +1,8 @@
-"""What a chat row says, in the forms that other trainers write: messages, parts and pictures.
+"""Reads chat rows in the forms that other trainers write: messages, parts and pictures.
 
-Every form becomes messages of (role, text, pictures). A picture is named by a path, a file: or data: URL, or
-lies in the row as base64 bytes. In a text that is a string, and wherever a row lists its pictures beside the
-messages, <image> stands for one of them; elsewhere it is a text like any other.
+Every form becomes messages of (role, text, pictures). A picture is named by a path, or by a file: or data:
+URL, or lies in the row as base64 bytes. In a content that is a string, and wherever a row lists its pictures
+beside the messages, <image> stands for one of them. Elsewhere it is ordinary text.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ MARK = "<image>"
 ROLES = {"human": "user", "gpt": "assistant", "developer": "system"}
 PICTURE_PARTS = ("image", "image_url", "input_image")
 TEXT_PARTS = ("text", "input_text", "output_text")
-# Where a part of a picture, a listed one, or Anthropic's `source` has it.
+# The keys that may hold a picture: in a part, in the list of pictures, or in Anthropic's `source`.
 PICTURE_KEYS = ("image", "image_url", "url", "path", "file_name", "bytes", "base64", "data", "source")
-PACKED_KEYS = ("bytes", "base64", "data")  # those of them that are base64
-# What trainers write beside an answer that is context only: it counts if it is false or 0.
+PACKED_KEYS = ("bytes", "base64", "data")  # the values of these keys are base64
+# Trainers write one of these beside an answer that is only context: the answer counts unless it is false or
+# 0.
 LEARNT_KEYS = ("loss", "weight", "train", "training", "train_on_turn", "step_loss_mask")
-SHOWN = 60  # characters of a wrong value in a message
-LONGEST_PATH = 4096  # characters; Linux opens no longer one
+SHOWN = 60  # an error message shows this many characters of a wrong value
+LONGEST_PATH = 4096  # characters; Linux opens no longer path
 
 
 @dataclass(frozen=True)
 class Message:
-    """What one speaker says. `pictures` are paths or bytes, in the order of the text."""
+    """One speaker's message. `pictures` are paths or bytes, in the order of the text."""
 
     role: str
     text: str
@@ -41,18 +42,19 @@ class Message:
 
 
 def read_messages(record: dict[str, Any], name: str) -> list[Message]:
-    """The messages of a row, with every picture where it is spoken about and no mark left of it.
+    """The messages of a row, each with the pictures that it is about and without their marks.
 
     Raises:
-        BadRowError: no messages, an unknown form, marks that are not as many as pictures, a picture by http,
-            or an answer that is marked as not to be learnt.
+            BadRowError: there are no messages, the form is unknown, marks and pictures differ in number, a
+            picture is given by http, or an answer is marked as not to be learnt.
     """
     listed = _listed(record)
     waiting = iter(listed)
     messages, marks, own = [], 0, []
     for role, content in _spoken(record, name):
         parts = _parts(content, name)
-        # Beside a picture in a part, <image> in a text is a mark only where pictures are listed as well.
+        # If a message has picture parts, <image> in its text is a mark only where the row also lists
+        # pictures.
         counts = role == "user" and (isinstance(content, str) or bool(listed))
         pictures: list[Any] = []
         for part in parts:
@@ -79,13 +81,13 @@ def read_messages(record: dict[str, Any], name: str) -> list[Message]:
 
 
 def _listed(record: dict[str, Any]) -> list[Any]:
-    """The pictures beside the messages, without nulls."""
+    """The pictures listed beside the messages, without nulls."""
     listed = record.get("images") or record.get("image") or []
     return [picture for picture in (listed if isinstance(listed, list) else [listed]) if picture is not None]
 
 
 def _spoken(record: dict[str, Any], name: str) -> Iterator[tuple[str, Any]]:
-    """(role, content) in order, whatever the form; a `system` beside the messages comes first."""
+    """Yield (role, content) in order, whatever the form. A `system` beside the messages comes first."""
     if record.get("system"):
         yield "system", record["system"]
     found = next(
@@ -114,7 +116,7 @@ def _spoken(record: dict[str, Any], name: str) -> Iterator[tuple[str, Any]]:
 
 
 def _parts(content: Any, name: str) -> Sequence[dict[str, Any]]:
-    """A content as parts, each with its type; Qwen's parts have none and say by their keys what they are."""
+    """A content as parts with types. Qwen's parts have no type, but their keys tell what they are."""
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
     if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
@@ -142,7 +144,7 @@ def _text(part: dict[str, Any], name: str) -> str:
 
 
 def _picture(entry: Any, name: str) -> str | bytes:
-    """A path, or the bytes of a picture that lies in the row."""
+    """A path, or the bytes of a picture that lies in the row itself."""
     while isinstance(entry, dict):  # {"url": ...} in an image_url, {"bytes": ..., "path": ...} of the hub
         if packed := next((entry[key] for key in PACKED_KEYS if entry.get(key)), None):
             return _packed(packed, name)
@@ -154,18 +156,18 @@ def _picture(entry: Any, name: str) -> str | bytes:
         return _packed(entry, name)
     if kind.lower() == "file":
         named = urlsplit(entry)
-        # file://a.png is what people write for a file beside the row; by the rules a.png is a computer.
+        # People write file://a.png for a file beside the row, though by the rules a.png names a computer.
         host = "" if named.netloc.lower() == "localhost" else named.netloc
         return unquote(host + named.path)
     if rest.startswith("//"):
         raise BadRowError(f"{name}: {entry[:SHOWN]} is no file; fetch it and give its path")
-    if len(entry) > LONGEST_PATH:  # nothing else is that long, and a file of that name cannot be
+    if len(entry) > LONGEST_PATH:  # No other text is that long, and no file can have such a name.
         return _from_base64(entry, name)
     return entry
 
 
 def _packed(data: Any, name: str) -> bytes:
-    """The bytes of a data URL, or of base64 without one."""
+    """The bytes of a data URL, or of plain base64."""
     if not isinstance(data, str) or data[:5].lower() != "data:":
         return _from_base64(data, name)
     about, _, body = data.partition(",")
@@ -175,7 +177,7 @@ def _packed(data: Any, name: str) -> bytes:
 
 
 def _from_base64(data: Any, name: str) -> bytes:
-    """Base64 in either alphabet, with or without its padding and with line ends, as programs write it."""
+    """Decode base64 in either alphabet, with or without padding and line ends, as programs write it."""
     try:
         plain = "".join(data.split()).rstrip("=").replace("-", "+").replace("_", "/")
         return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)

@@ -1,6 +1,6 @@
-"""From a line on the command line to a task: `finevision:chartqa?relevance_min=3&stop=1000`.
+"""Makes a task from a text on the command line: `finevision:chartqa?relevance_min=3&stop=1000`.
 
-A new data set needs a file in this folder, a line in its __init__.py, and an arm in `_plan`.
+A new data set needs a file in this folder, an entry in its __init__.py, and an arm in `_plan`.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ T = TypeVar("T", int, float, str, bool)
 
 
 def make_task(spec: str) -> Task:
-    """The task that `NAME:WHAT?key=value&key=value` describes; the README of them is in __init__.py.
+    """Make the task that `NAME:WHAT?key=value&key=value` describes; __init__.py lists the names and keys.
 
     Raises:
-        UsageError: unknown name or key, a value that does not fit, or data that is not there.
+        UsageError: a name or key is unknown, a value does not fit, or the data is not there.
     """
     head, _, tail = spec.partition("?")
     name, _, what = head.partition(":")
@@ -47,7 +47,7 @@ def make_task(spec: str) -> Task:
 
 
 class Options:
-    """The part behind the question mark; what nobody takes is a mistake."""
+    """The part behind the question mark. A key that nobody takes is a mistake."""
 
     def __init__(self, spec: str, tail: str) -> None:
         self.spec = spec
@@ -60,7 +60,7 @@ class Options:
             self.given[key] = value
 
     def take(self, key: str, default: T) -> T:
-        """The value of a key, of the default's type."""
+        """The value of a key, converted to the default's type."""
         self.known.append(key)
         text = self.given.get(key)
         if text is None:
@@ -72,7 +72,7 @@ class Options:
             raise UsageError(f"task {self.spec!r}: {key}={text} is no {kind.__name__}") from error
 
     def slice(self) -> dict[str, Any]:
-        """start, stop and step of every task."""
+        """The keys start, stop and step, which every task has."""
         stop = self.take("stop", -1)
         return {
             "start": self.take("start", 0),
@@ -107,7 +107,7 @@ def _need(text: str, spec: str, what: str) -> str:
 
 
 def _plan(name: str, what: str, options: Options) -> Callable[[], Task]:
-    """Takes a task's options; the call of what comes back opens its data."""
+    """Take a task's options. Calling the returned function opens its data."""
     rows = options.slice()
     take, source = options.take, options.source
     match name:

@@ -1,4 +1,4 @@
-"""What the data sets share: prompts, marks of pictures in texts, conversations."""
+"""Helpers that the data sets share: prompts, picture marks in texts, conversations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FREE_OCR = "Free OCR."  # DeepSeek-OCR's prompts (arXiv 2510.18234 and its relea
 TO_MARKDOWN = "Convert the document to markdown."
 PARSE_FIGURE = "Parse the figure."
 
-# <image>, <|image|>, <image_1>, <|image_1|>: what data sets leave in their texts where a picture was.
+# Data sets leave these in their texts where a picture was: <image>, <|image|>, <image_1>, <|image_1|>.
 _MARK = r"<\|?image(?:_?\d+)?\|?>"
 _MARK_LINES = re.compile(rf"^[ \t]*(?:{_MARK}[ \t]*)+(?:\n|\Z)", re.MULTILINE)
 _MARKS = re.compile(rf"(?P<before>[ \t]*)(?:{_MARK}[ \t]*)+(?P<end>(?=\n|\Z)|(?=[.,;:!?)\]]))?")
@@ -23,9 +23,9 @@ _ANY_MARK = re.compile(_MARK)
 
 
 def without_marks(text: str) -> str:
-    """The text without literal marks of pictures; a text that has none stays as it is.
+    """Remove literal picture marks from a text; a text without marks stays as it is.
 
-    A line of marks goes whole. Of other marks one blank is left where words would be joined.
+    A line that holds only marks is removed whole. Other marks leave one blank where words would be joined.
     """
     if not _ANY_MARK.search(text):
         return text
@@ -41,8 +41,8 @@ def without_marks(text: str) -> str:
 def without_marks_of(turns: Sequence[Turn], pictures: int) -> list[Turn]:
     """The turns without the marks of the row's pictures.
 
-    In an answer <image> is a text like any other, unless the questions have too few marks for the pictures
-    and the answers have just those that are missing.
+    In an answer <image> is ordinary text. The exception is a row whose questions have too few marks for its
+    pictures, while its answers have just the missing number.
     """
     asked, said = (sum(len(_ANY_MARK.findall(turn[side])) for turn in turns) for side in (0, 1))
     of_answers = said > 0 and asked < pictures == asked + said
@@ -52,10 +52,10 @@ def without_marks_of(turns: Sequence[Turn], pictures: int) -> list[Turn]:
 
 
 def picture_bytes(image: Any, name: str) -> bytes:
-    """The encoded picture out of a {bytes, path} struct.
+    """The encoded picture in a {bytes, path} struct.
 
     Raises:
-        BadRowError: null, or the bytes are not in the file.
+        BadRowError: the struct is null, or its bytes are not in the file.
     """
     data = image.get("bytes") if isinstance(image, dict) else None
     if not isinstance(data, bytes) or not data:
@@ -64,7 +64,7 @@ def picture_bytes(image: Any, name: str) -> bytes:
 
 
 def answered(row: Row) -> Row:
-    """The row, if every answer says something: a blank one teaches silence.
+    """The row, if every answer says something; a blank answer would teach silence.
 
     Raises:
         BadRowError: an answer is blank.
@@ -75,19 +75,19 @@ def answered(row: Row) -> Row:
 
 
 def question_row(name: str, image: Any, question: Any, answer: Any, source: str) -> Row:
-    """One question about one picture, {bytes, path}.
+    """A row with one question about one picture {bytes, path}.
 
     Raises:
-        BadRowError: no picture, or question or answer is null or blank.
+        BadRowError: there is no picture, or the question or the answer is null or blank.
     """
     return answered(checked_row(name, [picture_bytes(image, name)], [(question, answer)], source))
 
 
 def turns_of(messages: Sequence[tuple[str, Any]], name: str) -> tuple[Turn, ...]:
-    """(role, text) in order -> turns; a leading system text joins the first question, as in nanochat.
+    """Turn (role, text) messages into turns. A leading system text joins the first question, as in nanochat.
 
     Raises:
-        BadRowError: roles that do not alternate, a question without an answer, or what is said is no text.
+        BadRowError: roles do not alternate, a question has no answer, or a content is no text.
     """
     pairs = list(messages)
     for role, text in pairs:
@@ -104,10 +104,11 @@ def turns_of(messages: Sequence[tuple[str, Any]], name: str) -> tuple[Turn, ...]
 
 
 def texts_of(listed: Any, name: str, what: str) -> list[str]:
-    """A list of texts from an untrusted column.
+    """Check a list of texts from an untrusted column.
 
     Raises:
-        BadRowError: null, no list, or something else among them; a single text would pass for its letters.
+            BadRowError: it is null or no list, or an item is no text. A single text is refused too, because
+            it would pass for the list of its letters.
     """
     if not isinstance(listed, list) or not all(isinstance(text, str) for text in listed):
         raise BadRowError(f"{name}: has no {what}, or they are not a list of texts")
@@ -115,10 +116,10 @@ def texts_of(listed: Any, name: str, what: str) -> list[str]:
 
 
 def read_text(path: Path, name: str) -> str:
-    """A text file without blank ends, whatever its line ends; UTF-8, or UTF-16 that says so by its mark.
+    """Read a text file and strip blanks at both ends. It must be UTF-8, or UTF-16 with a byte order mark.
 
     Raises:
-        BadRowError: missing, or of another encoding.
+        BadRowError: the file is missing, or has another encoding.
     """
     try:
         text, problem = decode_text(path.read_bytes(), path.name)
@@ -130,22 +131,22 @@ def read_text(path: Path, name: str) -> str:
 
 
 def file_bytes(path: Path, name: str) -> bytes:
-    """An encoded picture from disk.
+    """Read an encoded picture from disk.
 
     Raises:
         BadRowError: it cannot be read.
     """
     try:
         return path.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
+    except (OSError, ValueError) as error:  # ValueError: the path holds a NUL byte
         raise BadRowError(f"{name}: {path} cannot be read ({error})") from error
 
 
 def existing(path: str | Path, what: str) -> Path:
-    """The path, if it is there.
+    """The path, if it exists.
 
     Raises:
-        UsageError: it is not; `what` says what it should be.
+        UsageError: it does not; `what` says what it should have been.
     """
     path = Path(path)
     if not path.exists():

@@ -1,14 +1,14 @@
-"""DocTags and OTSL, the markup of docling's data sets, as markdown with HTML tables.
+"""Converts DocTags and OTSL, the markup of docling's data sets, to markdown with HTML tables.
 
-text -> `parse` (a tree of elements) -> `_blocks` (markdown paragraphs), `_table` (HTML).
+text -> `parse` (a tree of elements) -> `_blocks` (markdown paragraphs) and `_table` (HTML).
 
 Vocabulary and meaning follow docling-core (types/doc/tokens.py, its DocTags serializer) and the cards of
 DoclingMatix, SynthChartNet, SynthFormulaNet and SynthCodeNet. In the last three the question opens the
 element ("<chart>") and the answer begins inside it. OTSL is arXiv 2305.03393: one token for each cell of the
 grid, of which lcel, ucel and xcel belong to the cell to the left, above, or both.
 
-Locations, classes of pictures, headers and footers of pages are dropped: what is left is the text that a
-reader reads, as in olmOCR-mix. Words that look like markup but are not in the vocabulary stay text.
+Locations, picture classes, page headers and page footers are dropped. What remains is the text that a person
+would read, as in olmOCR-mix. Words that look like markup but are not in the vocabulary stay text.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from dataclasses import dataclass, field
 CELLS = ("fcel", "ecel", "lcel", "ucel", "xcel", "ched", "rhed", "srow", "nl")
 HEADERS = ("ched", "rhed", "srow")
 CONTINUED = ("lcel", "ucel", "xcel")
-VERBATIM = ("code", "formula", "smiles")  # nothing inside is markup
+VERBATIM = ("code", "formula", "smiles")  # nothing inside these elements is markup
 DROPPED = ("page_header", "page_footer", "version")
 PARAGRAPHS = ("text", "paragraph", "caption", "footnote", "reference", "smiles")
 LISTS = ("ordered_list", "unordered_list")
 BOXES = {"checkbox_selected": "- [x] ", "checkbox_unselected": "- [ ] "}
-SINGLE = (*PARAGRAPHS, *BOXES, "inline", "title", "list_item", "formula")  # one paragraph each
+# each of these becomes one paragraph
+SINGLE = (*PARAGRAPHS, *BOXES, "inline", "title", "list_item", "formula")
 CONTAINERS = (
     "doctag", "otsl", "chart", "picture", "document_index", "list_item", "inline", "title", "form",
     "key_value_region",
@@ -47,38 +48,38 @@ _LANGUAGE = re.compile(r"\s*<_([^<>\s]+)_>")
 _LAST = re.compile(rf"</(?P<element>{_ELEMENT})>\s*$")
 _BULLET = re.compile(r"[•·▪◦‣●○■–—*-]\s+")
 _NUMBER = re.compile(r"\(?(?:\d{1,3}|[A-Za-z]|[ivxIVX]{1,5})[.)]\s")
-INDENT = " " * 4  # of a list within a list
-DEEPEST = 50  # elements in each other
+INDENT = " " * 4  # the indentation of a list within a list
+DEEPEST = 50  # elements may be nested this deep
 
 
 class DocTagsError(ValueError):
-    """Markup that is cut off or closes what was never opened."""
+    """The markup is cut off, or closes an element that was never opened."""
 
 
 @dataclass
 class Element:
-    """A tag and what is in it; cells and other void tags have no content, it follows them."""
+    """A tag and its content. Cells and other void tags have none: their text follows them."""
 
     tag: str
     content: list[str | Element] = field(default_factory=list)
 
 
 def is_doctags(text: str) -> bool:
-    """Does a text begin like DocTags, or end in an element that its question opened?"""
+    """Whether a text begins like DocTags, or closes an element at its end that its question opened."""
     return _TAG.match(text.lstrip()) is not None or _LAST.search(text) is not None
 
 
 def doctags_to_markdown(text: str) -> str:
-    """A document, or a single element that its question opened, as markdown with HTML tables.
+    """Convert a document, or a single element that its question opened, to markdown with HTML tables.
 
     Raises:
-        DocTagsError: cut off, elements that cross, or deeper than any document.
+        DocTagsError: the markup is cut off, elements cross, or nesting is deeper than in any document.
     """
     return "\n\n".join(block for block in _blocks(parse(_opened(text.strip()))) if block)
 
 
 def _opened(text: str) -> str:
-    """The text with the opening tag that its question has in place of it."""
+    """Put the opening tag in front of a text whose question holds it."""
     last = _LAST.search(text)
     if last is None:
         return text
@@ -90,7 +91,7 @@ def _opened(text: str) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------
-# text -> tree
+# From text to tree
 
 
 def parse(text: str) -> Element:
@@ -102,7 +103,7 @@ def parse(text: str) -> Element:
         end = match.end()
         tag = match["element"] or match["void"]
         if match["close"] and match["void"]:
-            continue  # some writers close their cells
+            continue  # Some writers close their cells, which needs no closing tag.
         if match["close"]:
             _close(stack, tag)
         elif match["void"] or match["empty"]:
@@ -130,9 +131,9 @@ def _close(stack: list[Element], tag: str) -> None:
 
 
 def _verbatim(text: str, tag: str, start: int) -> tuple[str, int]:
-    """What is inside of a verbatim element, and where the text goes on.
+    """The content of a verbatim element, and where the text goes on.
 
-    A single element, which the text ends with, may hold its own closing tag: HTML is code too.
+    A single element at the end of the text may contain its own closing tag, because HTML is code too.
     """
     closing = f"</{tag}>"
     alone = text.startswith(f"<{tag}>") and text.endswith(closing)
@@ -145,7 +146,7 @@ def _verbatim(text: str, tag: str, start: int) -> tuple[str, int]:
 
 
 # ---------------------------------------------------------------------------------------------------------
-# tree -> markdown
+# From tree to markdown
 
 
 def _blocks(element: Element) -> Iterator[str]:
@@ -173,14 +174,14 @@ def _blocks(element: Element) -> Iterator[str]:
 
 
 def _heading(tag: str) -> str:
-    """What stands before the text: as docling, a section of level 1 is below the title."""
+    """The marks before a heading. As in docling, a section of level 1 is one level below the title."""
     if tag.startswith("section_header"):
         return "#" * (int(tag[-1]) + 1) + " "
     return {"title": "# ", **BOXES}.get(tag, "")
 
 
 def _inline(element: Element, *, display: bool = False) -> str:
-    """The text of an element on its own lines; formulas between dollars, two if they stand alone."""
+    """The text of an element. Formulas stand between dollars, or two dollars where they stand alone."""
     if element.tag == "formula":
         mark = "$$" if display else "$"
         text = _plain(element)
@@ -200,7 +201,7 @@ def _plain(element: Element) -> str:
 
 
 def _code(element: Element) -> str:
-    """A fenced block, with the language if it is known."""
+    """A fenced code block, with the language where it is known."""
     text = "".join(part for part in element.content if isinstance(part, str))
     language = _LANGUAGE.match(text)
     body = text[language.end() if language else 0 :].strip("\n").rstrip()
@@ -212,7 +213,7 @@ def _code(element: Element) -> str:
 
 
 def _items(element: Element, indent: str = "") -> Iterator[str]:
-    """The lines of a list. Numbers that are in the text stay, missing ones are counted."""
+    """The lines of a list. Numbers in the text stay; items without a number are counted."""
     number = 0
     for part in element.content:
         if isinstance(part, str):
@@ -236,19 +237,19 @@ def _marked(text: str, number: int) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------
-# OTSL -> HTML
+# From OTSL to HTML
 
 
 @dataclass
 class Cell:
-    """One place of the grid."""
+    """One place of a table's grid."""
 
     tag: str
     text: str = ""
 
 
 def _table(element: Element) -> Iterator[str]:
-    """What stands before the first cell, captions, then the table."""
+    """Yield the text before the first cell, the captions, and then the table."""
     rows: list[list[Cell]] = [[]]
     before: list[str] = []
     for part in element.content:
@@ -264,7 +265,7 @@ def _table(element: Element) -> Iterator[str]:
                 continue
             cell = rows[-1][-1]
             cell.text = f"{cell.text} {text}".strip()
-            if cell.tag in CONTINUED:  # with a text of its own it continues nothing
+            if cell.tag in CONTINUED:  # A cell with a text of its own does not continue another.
                 cell.tag = "fcel"
     yield from (text for text in before if text)
     if grid := [row for row in rows if row]:
@@ -272,7 +273,7 @@ def _table(element: Element) -> Iterator[str]:
 
 
 def _html(grid: list[list[Cell]]) -> str:
-    """The grid as one line of HTML; short rows are filled up, cells that continue nothing are empty."""
+    """The grid as one line of HTML. Short rows are filled up; cells that continue nothing become empty."""
     width = max(len(row) for row in grid)
     grid = [row + [Cell("ecel") for _ in range(width - len(row))] for row in grid]
     covered: set[tuple[int, int]] = set()

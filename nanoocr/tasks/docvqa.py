@@ -1,6 +1,6 @@
 """DocVQA and its sister InfographicVQA: questions about scanned pages (lmms-lab/DocVQA, a config for each).
 
-Of several right answers the first is learnt. The test split has none, so none of its rows can be used.
+Of several right answers the first is learnt. The test split has no answers, so its rows cannot be used.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """FineVision (HuggingFaceM4/FineVision): pictures and conversations of 185 subsets in one schema.
 
-Rows may have several pictures or none. Ratings go from 1 to 5; a null is unrated and always kept. The
-subsets of docling's markup become markdown (nanoocr/tasks/doctags.py) with a prompt to match;
-`prompt="stored"` leaves all texts as they are, but for literal marks of pictures.
+Rows may have several pictures or none. Ratings go from 1 to 5; a null means unrated, and is always kept.
+Subsets in docling's markup become markdown (nanoocr/tasks/doctags.py), with a matching prompt.
+`prompt="stored"` leaves all texts as they are, except that literal picture marks are removed.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ STORED = "stored"
 
 
 def columns(least: Mapping[str, int]) -> list[str]:
-    """The columns that a filter `least` needs."""
+    """The columns that the filter `least` needs."""
     return ["images", "texts", "source", *(f"{rating}_min" for rating in least if least[rating] > 1)]
 
 
 class FineVision(ParquetTask):
-    """A subset; `shards` need the `columns` of `least`, the lowest rating that is kept, by name."""
+    """One subset. `least` maps rating names to the lowest rating kept; `shards` need its `columns`."""
 
     def __init__(
         self,
@@ -62,13 +62,13 @@ class FineVision(ParquetTask):
             )
 
     def read(self, index: int) -> Row:
-        """The record with its texts cleaned or converted; FilteredRowError for a rating that is too low."""
+        """The record, its texts cleaned or converted. Raises FilteredRowError where a rating is too low."""
         record, name = self.shards[index], self.shards.name_of(index)
         self._check_ratings(record, name)
         row = row_from_record(record, name, self.shards.folder_of(index))
         turns = [self._turn(turn, name) for turn in without_marks_of(row.turns, len(row.pictures))]
         row = checked_row(name, row.pictures, turns, row.source or self.subset)
-        return row if self.subset in OCR_SUBSETS else answered(row)  # a page may be blank
+        return row if self.subset in OCR_SUBSETS else answered(row)  # in OCR subsets a page may be blank
 
     def _check_ratings(self, record: Mapping[str, Any], name: str) -> None:
         for rating, least in self.least.items():

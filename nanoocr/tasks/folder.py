@@ -1,8 +1,8 @@
-"""A folder of pictures or PDFs with a .txt or .md file of the same name beside each: what most people have.
+"""A folder of pictures or PDFs with a .txt or .md file of the same name beside each.
 
-What is a picture, in which order, and which text is its own, nanoocr/folders.py says: content counts and not
-names, folders within are read too, a .gt.txt goes before a .md and that before a .txt. A PDF or TIFF of
-several pages is one row with several pictures, up to MAX_PAGES. An empty text is the truth of a blank page.
+nanoocr/folders.py decides which files are pictures, their order, and which text belongs to which picture.
+Content counts, not names; subfolders are read too; a .gt.txt wins over a .md, and that over a .txt. A PDF or
+TIFF of several pages is one row with several pictures, up to MAX_PAGES. An empty text means a blank page.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from nanoocr.errors import UsageError
 from nanoocr.folders import files_below, pair_texts
 from nanoocr.tasks.common import existing, file_bytes, read_text
 
-SHOWN = 5  # names in a message
+SHOWN = 5  # an error message names this many files
 
 
 class Folder(Task):
-    """`pairs` are (picture or PDF, text); `missing` names every file without its partner."""
+    """`pairs` are (picture or PDF, text). `missing` names every file without a partner."""
 
     source = "folder"
 
@@ -42,11 +42,11 @@ class Folder(Task):
             raise UsageError(f"{root}: no picture or PDF has a .txt or .md of its name beside it{found}")
 
     def num_rows(self) -> int:
-        """Pairs."""
+        """How many pairs there are."""
         return len(self.pairs)
 
     def marks(self) -> Iterable[object]:
-        """Names."""
+        """The file names."""
         return [(picture.name, text.name) for picture, text in self.pairs]
 
     def read(self, index: int) -> Row:
@@ -58,7 +58,7 @@ class Folder(Task):
 
 
 def pair_files(root: Path) -> tuple[list[tuple[Path, Path]], list[str]]:
-    """(picture, text) under `root` in the order of names, and a sentence about each file that is not used."""
+    """The (picture, text) pairs under `root` in the order of names, and a sentence for each unused file."""
     files, failed = files_below(root)
     found = pair_texts(files)
     alone = [f"{path}: no .txt or .md beside it" for path in found.pictures]

@@ -1,7 +1,7 @@
 """GSM8K: school mathematics in words (openai/gsm8k, configs main and socratic).
 
-The solutions carry calculator marks, "48/2 = <<48/2=24>>24". They are left out: this model has no calculator
-to call, and the number behind a mark repeats its result. The last line, "#### 72", stays.
+The solutions contain calculator marks, "48/2 = <<48/2=24>>24". They are removed: this model has no calculator
+to call, and the number after a mark repeats its result. The last line, "#### 72", stays.
 """
 
 from __future__ import annotations

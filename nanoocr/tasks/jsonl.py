@@ -25,11 +25,11 @@ from nanoocr.files import parse_json, read_json_list
 from nanoocr.tasks.chat import read_messages
 from nanoocr.tasks.common import answered, existing, file_bytes, turns_of
 
-HEAD = 2**20  # bytes that are looked at before a file is read by lines
+HEAD = 2**20  # a file's first bytes are checked before it is read by lines
 
 
 class Jsonl(Task):
-    """Rows of a file; only where its lines begin is kept in memory, of a .json list the lines themselves."""
+    """Rows of a file. Only the offsets of its lines stay in memory; for a .json list the lines themselves."""
 
     source = "jsonl"
 
@@ -41,7 +41,7 @@ class Jsonl(Task):
         stop: int | None = None,
         step: int = 1,
     ) -> None:
-        """`images` is the folder of the pictures where that is not the file's own."""
+        """`images` is the folder of the pictures, where it is not the file's own folder."""
         super().__init__(start, stop, step)
         self.path = existing(path, "file of chat rows")
         self.root = existing(images, "folder of pictures") if images else self.path.parent
@@ -53,11 +53,11 @@ class Jsonl(Task):
             raise UsageError(f"{self.path}: holds no rows")
 
     def num_rows(self) -> int:
-        """Lines that are not blank."""
+        """How many lines are not blank."""
         return len(self.begins) if self.listed is None else len(self.listed)
 
     def marks(self) -> Iterable[object]:
-        """The file's name and bytes."""
+        """The file's name and size in bytes."""
         return [self.path.name, self.path.stat().st_size, self.num_rows()]
 
     def read(self, index: int) -> Row:
@@ -80,7 +80,8 @@ class Jsonl(Task):
     def _line(self, index: int) -> bytes:
         if self.listed is not None:
             return self.listed[index]
-        with open(self.path, "rb") as file:  # opened anew: workers must not share a position
+        # Opened anew for each row, because workers must not share a file position.
+        with open(self.path, "rb") as file:
             file.seek(self.begins[index])
             return file.readline()
 
@@ -88,13 +89,13 @@ class Jsonl(Task):
         if isinstance(picture, bytes):
             return picture
         path = self.root / picture
-        if "\\" in picture and not path.exists():  # written on Windows
+        if "\\" in picture and not path.exists():  # the path was written on Windows
             path = self.root / picture.replace("\\", "/")
         return file_bytes(path, name)
 
 
 def line_starts(path: Path) -> tuple[array[int], array[int]]:
-    """Where the lines that are not blank begin, in bytes, and their numbers from 1."""
+    """The byte offsets of the lines that are not blank, and their numbers from 1."""
     begins, numbers, position = array("Q"), array("Q"), 0
     check_lines(path)
     with open(path, "rb") as file:
@@ -107,10 +108,10 @@ def line_starts(path: Path) -> tuple[array[int], array[int]]:
 
 
 def check_lines(path: Path) -> None:
-    """Refuse, by a look at its beginning, a file that is no UTF-8 text of one JSON object a line.
+    """Look at the beginning of a file, and refuse it unless it is UTF-8 text with one JSON object a line.
 
     Raises:
-        UsageError: UTF-16 or UTF-32, line ends of CR alone, or a JSON list.
+        UsageError: the file is UTF-16 or UTF-32, ends its lines with CR alone, or is a JSON list.
     """
     with open(path, "rb") as file:
         head = file.read(HEAD)
@@ -123,6 +124,6 @@ def check_lines(path: Path) -> None:
 
 
 def json_list(path: Path) -> list[bytes]:
-    """The entries of a JSON list, each as JSON: workers that are forked share bytes, not objects."""
+    """The entries of a JSON list, each as JSON: forked workers share bytes, but not objects."""
     entries = read_json_list(path, "rows; one object a line belongs into a .jsonl file")
     return [json.dumps(entry).encode() for entry in entries]

@@ -1,7 +1,7 @@
 """LLaVA-Instruct-150K: conversations about COCO pictures, written by a language model.
 
-The conversations are a JSON list (llava_instruct_150k.json of liuhaotian/LLaVA-Instruct-150K), the pictures
-those of COCO's train2017, which is their folder.
+The conversations are a JSON list (llava_instruct_150k.json of liuhaotian/LLaVA-Instruct-150K). The pictures
+are those of COCO's train2017, in one folder.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""MMLU: multiple-choice questions (cais/mmlu, config all; split auxiliary_train is what one trains on).
+"""MMLU: multiple-choice questions (cais/mmlu, config all; people train on its split auxiliary_train).
 
-The letter stands behind each choice, as in nanochat: a small model links a letter to what it has just read
-more easily than to what follows. The answer is the letter alone.
+The letter follows its choice, as in nanochat, because a small model links a letter to what it has just read
+more easily than to what comes next. The answer is the letter alone.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@ olmOCR-mix-1025 have flat columns and pdf_relpath. Unpack the repository's pdf_t
 name it: ID.pdf lies in it directly, or CHUNK/PATH.pdf for a pdf_relpath CHUNK.tar.gz:PATH.pdf. On disk the
 same data is a folder of .md files, a few lines of front matter on top, with a PDF of the same name beside.
 
-A page that lies on its side (is_rotation_valid is false) is turned clockwise by rotation_correction, which is
-how the labelling model was asked. Where there was nothing to read (natural_text is null) the answer is empty:
-that page's truth.
+A page that lies on its side (is_rotation_valid is false) is turned clockwise by rotation_correction, because
+the labelling model saw it that way. Where there was nothing to read (natural_text is null) the answer is
+empty, which is the truth about that page.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ TURNS = {90: Image.Transpose.ROTATE_270, 180: Image.Transpose.ROTATE_180, 270: I
 
 @dataclass(frozen=True)
 class OnePage(PageRanges):
-    """The page of a row: the tarballs hold single ones; of a whole document the table has the `number`."""
+    """Selects the page of a row. Tarballs hold single pages; in a whole document `number` says which."""
 
     number: Any = 1
 
     def select(self, count: int, name: str) -> list[int]:
-        """As for other ranges."""
+        """Select the one page."""
         if count > 1 and self.number not in range(1, count + 1):
             raise PictureError(f"{name} has {count} pages, and page_number is {self.number!r}")
         return [self.number if count > 1 else 1]
@@ -76,7 +76,7 @@ class OlmOcrMix(ParquetTask):
 
 
 def _response(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Of either table: natural_text, is_rotation_valid, rotation_correction."""
+    """The fields natural_text, is_rotation_valid and rotation_correction, from either table."""
     if "response" not in record:
         return record
     try:
@@ -89,7 +89,7 @@ def _response(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _pdf_name(record: Mapping[str, Any], name: str) -> str:
-    """Where the PDF is within the folder."""
+    """The path of the PDF within the folder."""
     if record.get("id"):
         return f"{record['id']}.pdf"
     tarball, colon, path = str(record.get("pdf_relpath")).partition(".tar.gz:")
@@ -99,10 +99,10 @@ def _pdf_name(record: Mapping[str, Any], name: str) -> str:
 
 
 def turn_of(about: Mapping[str, Any], name: str) -> Image.Transpose | None:
-    """How its page must be turned to stand upright, as `about` says.
+    """The rotation that sets the page upright, according to `about`.
 
     Raises:
-        BadRowError: by something else than quarters of a turn.
+        BadRowError: the rotation is not a multiple of 90 degrees.
     """
     angle = 0 if about.get("is_rotation_valid", True) else about.get("rotation_correction", 0)
     if angle not in [0, *TURNS]:

@@ -1,8 +1,8 @@
 """Plain text (FineWeb and the like): a document is the answer to an empty question.
 
-So every token of it is supervised, in the same form as all other rows: no second way through the renderer,
-and nothing to say that is not in the document. A document is as long as it is; `chars` takes its opening
-instead, up to the last end of a paragraph, sentence or word within so many characters.
+So every token of it is supervised, and it has the same form as all other rows: the renderer needs no second
+path, and the model says nothing that is not in the document. Documents keep their length. With `chars` only
+their opening is used, up to the last end of a paragraph, sentence or word within that many characters.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from nanoocr.tasks.common import answered
 
 REPO = "karpathy/fineweb-edu-100b-shuffle"
 COLUMNS = ("text",)
-ENDS = (re.compile(r"\n\s*\n"), re.compile(r"(?<=[.!?])\s"), re.compile(r"\s"))  # the best first
+# places to cut at, the best first
+ENDS = (re.compile(r"\n\s*\n"), re.compile(r"(?<=[.!?])\s"), re.compile(r"\s"))
 
 
 class PlainText(ParquetTask):
@@ -40,8 +41,10 @@ class PlainText(ParquetTask):
 
 
 def opening(text: str, chars: int) -> str:
-    """At most `chars` characters from the beginning, cut where something ends; not before the middle of them
-    for the sake of a whole paragraph or sentence."""
+    """At most `chars` characters from the beginning, cut at the end of a paragraph, sentence or word.
+
+    For a whole paragraph or sentence, never more than half of the characters are given up.
+    """
     if len(text) <= chars:
         return text
     for end in ENDS:

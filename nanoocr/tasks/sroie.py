@@ -1,8 +1,8 @@
 """SROIE (ICDAR 2019): scanned receipts with the text of every box and four key fields.
 
 FOLDER/img/NAME.jpg, FOLDER/box/NAME.txt (or .csv) with lines x1,y1,x2,y2,x3,y3,x4,y4,text, and
-FOLDER/entities/NAME.txt (or key/NAME.json) with a JSON object. Asked for: the text (boxes side by side make
-one line), the fields as JSON, or both in turn.
+FOLDER/entities/NAME.txt (or key/NAME.json) with a JSON object. A row asks for the text (boxes side by side
+make one line), for the fields as JSON, or for both in turn.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ class Sroie(Task):
             raise UsageError(f"{self.root / 'img'}: holds no .jpg files")
 
     def num_rows(self) -> int:
-        """Receipts."""
+        """How many receipts there are."""
         return len(self.pictures)
 
     def marks(self) -> Iterable[object]:
-        """Names."""
+        """The file names."""
         return [picture.name for picture in self.pictures]
 
     def read(self, index: int) -> Row:
@@ -86,7 +86,7 @@ class Sroie(Task):
 
 
 def _box(line: str, name: str) -> Box:
-    """The text may hold commas: it is what follows the eighth."""
+    """Parse one box. The text follows the eighth comma, and may hold commas itself."""
     *corners, text = line.split(",", 8)
     try:
         xs, ys = [float(x) for x in corners[::2]], [float(y) for y in corners[1::2]]
@@ -98,7 +98,7 @@ def _box(line: str, name: str) -> Box:
 
 
 def lines_of(boxes: list[Box]) -> list[str]:
-    """Boxes as lines from top to bottom: one whose middle lies within the first of a line belongs to it."""
+    """Join boxes to lines, top to bottom: a box whose middle lies within a line's first box belongs to it."""
     lines: list[list[Box]] = []
     for box in sorted(boxes, key=lambda box: box.top + box.bottom):
         first = lines[-1][0] if lines else None

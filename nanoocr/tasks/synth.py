@@ -1,7 +1,7 @@
-"""The project's own pictures, drawn when they are asked for: as many as one likes, all different.
+"""The project's own pictures, drawn when they are asked for, so that there are as many as one likes.
 
-Row i depends on kind, seed, i and the fonts of the machine alone. Validation draws from seed 1,000,000 on:
-train below it.
+Row i depends on kind, seed, i and the fonts of the machine alone. Validation draws from seed 1,000,000 on, so
+train with smaller seeds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from nanoocr.errors import UsageError
 
 
 class Synth(Task):
-    """`count` rows of a kind, or of all kinds in turn."""
+    """`count` rows of one kind, or of all kinds in turn."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class Synth(Task):
         stop: int | None = None,
         step: int = 1,
     ) -> None:
-        """`min_lines` and `max_lines` matter for cards; `held_out_fonts` draws with the test's families."""
+        """`min_lines` and `max_lines` matter for cards. `held_out_fonts` draws with the test's fonts."""
         super().__init__(start, stop, step)
         if count < 1:
             raise UsageError(f"count={count}: must be above 0")
@@ -45,12 +45,12 @@ class Synth(Task):
         return self.count
 
     def marks(self) -> Iterable[object]:
-        """All that a row is drawn from."""
+        """Everything that a row is drawn from."""
         fonts = [(font.family, font.style) for font in self.fonts]
         return [self.kinds, self.seed, self.lines, fonts]
 
     def read(self, index: int) -> Row:
-        """Row `index`, drawn now; of several kinds they take turns."""
+        """Draw row `index` now. Several kinds alternate."""
         turn, place = divmod(index, len(self.kinds))
         kind, (low, high) = self.kinds[place], self.lines
         sample = make_sample(kind, self.seed, turn, fonts=self.fonts, min_lines=low, max_lines=high)

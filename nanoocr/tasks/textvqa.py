@@ -1,7 +1,7 @@
-"""TextVQA: questions about text in photographs (lmms-lab/textvqa); ten people answered each.
+"""TextVQA: questions about text in photographs (lmms-lab/textvqa). Ten people answered each question.
 
-The answer that most of them gave is learnt, of equals the one that came first. People who found that the
-question needs no reading do not count.
+The most frequent answer is learnt; among equally frequent ones it is the one that came first. Answers of
+people who found that the question needs no reading do not count.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A moving average of the weights: what is measured and saved while the optimiser works on the raw ones."""
+"""A moving average of the weights. It is measured and saved, while the optimiser works on the raw weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nanoocr.train.sharding import own_part, split_like
 
 
 class WeightAverage:
-    """Exponential moving average of the parameters of a model that train.
+    """Exponential moving average of those parameters of a model that train.
 
     The decay grows with the number of averaged steps n as (1 + n) / (10 + n) until it is the one asked for,
     so that the first weights, which are random, are soon forgotten.
@@ -37,7 +37,7 @@ class WeightAverage:
 
     @contextmanager
     def in_model(self) -> Iterator[None]:
-        """Within, the model holds the average; after it, the raw weights again."""
+        """Put the average into the model for the `with` block, and the raw weights back afterwards."""
         self._swap()
         try:
             yield
@@ -54,7 +54,7 @@ class WeightAverage:
             self.weights[name].copy_(raw)
 
     def saved(self) -> dict[str, Any]:
-        """What a checkpoint needs beside a model file that holds the average: the raw weights."""
+        """What a checkpoint needs besides a model file that holds the average: the raw weights."""
         # The model file holds the average while this is saved, and training continues from the raw weights.
         raw = {name: parameter.detach().clone() for name, parameter in self.trained.items()}
         return {"steps": self.steps, "raw": raw}

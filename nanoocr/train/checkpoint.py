@@ -1,6 +1,6 @@
-"""The steps of a training run on disk: a model folder each, and training_state.pt to go on from.
+"""The steps of a training run on disk: each is a model folder with a training_state.pt to continue from.
 
-The files are described in nanoocr/model/folder.py, which reads and writes the model's part of them.
+nanoocr/model/folder.py describes the files, and reads and writes the model's part of them.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def save_step(
     state: Any,
     ready: Sequence[Path] = (),
 ) -> Path:
-    """Write a whole training step; `state` holds tensors, numbers, strings and containers of them.
+    """Write a whole training step. `state` holds tensors, numbers, strings and containers of them.
 
-    `ready` are files of the training state that are written already and move into the folder.
+    `ready` are files of the training state that are already written; they are moved into the folder.
     """
     # Into memory first: `write_folder` writes every file of a step whole, with its checksum, or none of them.
     buffer = io.BytesIO()
@@ -66,17 +66,17 @@ def save_step(
 
 
 def read_about(folder: Path) -> dict[str, Any]:
-    """What `save_step` was told about the step: stage, step and the run's flags."""
+    """Return the facts that `save_step` was given about the step: stage, step and the run's flags."""
     files = read_folder(folder, skip=(WEIGHTS, STATE, SHARDS))
     read_config(files.get(CONFIG, b""), folder / CONFIG)
     return json.loads(files[CONFIG]).get("about", {})
 
 
 def load_state(folder: Path) -> Any:
-    """The training state beside the weights of a step.
+    """Read the training state beside the weights of a step.
 
     Raises:
-        CheckpointError: missing or damaged, or holding anything but plain data.
+        CheckpointError: it is missing or damaged, or holds anything but plain data.
     """
     files = read_folder(folder, skip=(WEIGHTS, SHARDS))
     if STATE not in files:
@@ -92,7 +92,7 @@ BEST = "best.json"  # {"step", "loss"} of the best validation whose step is kept
 
 
 def best_step(run: Path) -> int | None:
-    """The step that best.json names; None where there is none."""
+    """The step that best.json names; None where there is no such file."""
     try:
         return int(json.loads((run / BEST).read_bytes())["step"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -106,7 +106,8 @@ def drop_old_steps(run: Path, keep_last: int) -> None:
         # The best step is kept although it is old: --keep_last counts the newest ones only.
         for folder in complete_steps(run)[:-keep_last]:
             if step_number(folder) != best:
-                # Under a name that counts for nothing: a kill must not leave a step that only looks whole.
+                # Rename it first to a name that does not count: a kill must not leave a step that only looks
+                # whole.
                 going = folder.with_name(f".{folder.name}.writing")
                 shutil.rmtree(going, ignore_errors=True)
                 os.rename(folder, going)

@@ -1,4 +1,4 @@
-"""The flags that both stages share. Each field is a flag, its comment the help."""
+"""The flags that both stages share. Each field is a flag, and its comment is the flag's help text."""
 
 from __future__ import annotations
 
@@ -9,76 +9,87 @@ from dataclasses import dataclass, fields
 import torch
 
 from nanoocr.config import MAX_SIZE
-from nanoocr.errors import UsageError
+from nanoocr.errors import require as require
 from nanoocr.machine import has_fast_bf16
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that a run can be told; a value of -1 or "" means: what the recipe says."""
+    """Every setting of a run. A value of -1 or "" means that the recipe decides."""
 
     run_name: str = "run"  # name of the run; its files go to OUT/RUN
-    out: str = "checkpoints"  # folder of all runs
+    out: str = "checkpoints"  # folder that holds all runs
     preset: str = "nano"  # sizes of the model: nano, small or d20
     recipe: str = "scratch"  # what trains and how: scratch, deepseek or llava
-    init: str = ""  # model folder to start from, as `nanoocr convert` makes; empty: fresh weights
-    views: str = ""  # heights x widths, as 192x384,256x256 (the first for position tables); empty: unchanged
-    tokenizer: str = ""  # tokenizer.json of scripts.tok_train; empty is bytes, one token each
-    steps: int = 2000  # optimiser steps in all
-    batch_size: int = 64  # sequences per step, of all processes together
+    init: str = ""  # model folder to start from, such as `nanoocr convert` makes; empty means fresh weights
+    # heights x widths, as 192x384,256x256 (the first sets the position tables); empty leaves them unchanged
+    views: str = ""
+    tokenizer: str = ""  # tokenizer.json of scripts.tok_train; empty means one token per byte
+    steps: int = 2000  # optimiser steps in total
+    batch_size: int = 64  # sequences per step, over all processes
     micro_batch: int = 0  # sequences per forward pass; 0: the whole step, shared by the processes
     pack: bool = False  # fill every sequence up to --max_length with several rows that do not see each other
-    max_pictures: int = 64  # pictures in a packed sequence at most
-    turns: int = 1  # readers of a micro-batch that take turns, so that as many workers can serve it
-    seed: int = 0  # of weights and data; validation uses other seeds
-    mix: str = "card"  # weights, as card:0.8,scene:0.2: of synthetic kinds, or of the names in --tasks
+    max_pictures: int = 64  # a packed sequence holds at most this many pictures
+    # row streams that take turns to fill a micro-batch, so that as many workers can prepare it
+    turns: int = 1
+    seed: int = 0  # seeds weights and data; validation uses other seeds
+    mix: str = "card"  # weights, as card:0.8,scene:0.2, for synthetic kinds or for the names in --tasks
     tasks: str = ""  # data sets by name, as "ocr=folder:scans text=jsonl:talk.jsonl"; see --tasks=help
     mix_by: str = "samples"  # what --mix counts with --tasks: samples, or (supervised) tokens
-    on_bad_row: str = "skip"  # with --tasks: skip and count rows that are unreadable or too long, or fail
-    too_long: str = ""  # rows above --max_length: skip, shrink (smaller modes or views, else skip) or fail
-    curriculum: str = "0:3"  # from a share of the steps on, lines of a card: 0:1,0.1:2,0.3:2-3 (1; 1-2; 2-3)
+    # what to do with rows of --tasks that are unreadable or too long: skip and count them, or fail
+    on_bad_row: str = "skip"
+    # what to do with rows above --max_length: skip, shrink (smaller modes or views, else skip) or fail
+    too_long: str = ""
+    # lines per card from a share of the steps on: 0:1,0.1:2,0.3:2-3 means 1, then 1-2, then 2-3
+    curriculum: str = "0:3"
     text_ratio: float = 0.0  # share of rows without a picture
     data: str = ""  # a .parquet or .json file to learn by heart, or one data set, as folder:scans
-    eval_data: str = ""  # the same to validate on; empty: synthetic rows, or those of --data
-    modes: str = ""  # resolution modes and weights, as base:0.5,gundam:0.5; empty: the preset's views
-    max_length: int = 0  # longest row or packed sequence in tokens; 0 is what the model takes, or give more
-    trained: str = ""  # components that train, as sam,compressor,clip,projector,gpt; empty: the recipe's
-    optimizer: str = ""  # muon (with AdamW for what is no hidden matrix) or adamw
+    eval_data: str = ""  # the same, to validate on; empty means synthetic rows, or those of --data
+    modes: str = ""  # resolution modes and weights, as base:0.5,gundam:0.5; empty means the preset's views
+    # longest row or packed sequence in tokens; 0 is the model's limit, a larger number extends it
+    max_length: int = 0
+    trained: str = ""  # components to train, as sam,compressor,clip,projector,gpt; empty means the recipe's
+    optimizer: str = ""  # muon (with AdamW for everything but hidden matrices) or adamw
     lr: float = -1.0  # AdamW's learning rate
     muon_lr: float = -1.0  # Muon's learning rate
-    rates: str = ""  # factors on the rates of components and ends, as sam:0.1,wte:20, over the recipe's
+    # factors on the rates of components and ends, as sam:0.1,wte:20; they override the recipe's
+    rates: str = ""
     moments: str = "float32"  # dtype of both optimisers' moments: float32, or bfloat16 for half the memory
     polar_steps: int = 5  # iterations of Muon's orthogonalisation, 1 to 5: fewer are rougher and cheaper
-    weight_decay: float = 0.0  # of both optimisers, times their rate
+    weight_decay: float = 0.0  # weight decay of both optimisers; it is multiplied by the learning rate
     schedule: str = ""  # cosine, trapezoid, step or constant
     warmup: float = -1.0  # share of the steps with a rising rate
     cooldown: float = 0.4  # trapezoid: share of the steps with a falling rate
     average: float = 0.0  # measure and save a moving average of the weights with this decay; 0 is off
     lr_step_every: int = 2000  # step schedule: steps between two drops
     lr_step_factor: float = 0.1  # step schedule: factor of a drop
-    glyph_weight: float = -1.0  # of the loss that names the characters under each vision token; 0 is off
-    feature_weight: float = 0.0  # of the loss that keeps the pictures of a micro-batch apart; 0 is off
-    glyph_only: float = 0.0  # share of the steps, at the start, that train by the glyph loss alone
+    # weight of the glyph loss, which names the characters under each vision token; 0 turns it off
+    glyph_weight: float = -1.0
+    # weight of the loss that keeps the pictures of a micro-batch apart; 0 turns it off
+    feature_weight: float = 0.0
+    glyph_only: float = 0.0  # share of the steps, at the start, that train with the glyph loss alone
     dtype: str = "auto"  # compute dtype: auto, float32 or bfloat16
     compile: bool = False  # let torch.compile fuse the step: faster, after a minute; needs a C++ compiler
-    shard: bool = False  # split weights, gradients and optimisers over all processes: for what is too large
+    # split weights, gradients and optimisers over all processes, for models too large for one
+    shard: bool = False
     recompute: bool = False  # compute each block's activations again in backward: less memory, more work
     device: str = "cpu"  # cpu, cuda, mps
-    timeout_s: int = 1800  # seconds that processes wait for one that does not answer in a step
-    threads: int = 0  # torch threads; 0 is OMP_NUM_THREADS or the number of CPUs that this process may use
+    timeout_s: int = 1800  # seconds that processes wait for one that does not answer within a step
+    threads: int = 0  # torch threads; 0 means OMP_NUM_THREADS, or all processors that the process may use
     workers: int = 1  # processes that make batches ahead
-    peak_tflops: float = 0.0  # of one device at the compute dtype (H200, bf16: 989): the log then shows MFU
+    # peak of one device at the compute dtype (H200, bf16: 989); with it the log shows MFU
+    peak_tflops: float = 0.0
     log_every: int = 20  # steps between two log lines
     eval_every: int = 500  # steps between two validations
-    eval_first: bool = False  # validate before the first step too: what the run starts from
-    eval_samples: int = 64  # held-out rows of a validation; 0 is none
-    eval_tokens: int = 512  # most tokens of an answer in a validation
-    patience: int = 0  # validations in a row without a better loss until the run ends early; 0 never
-    stop_on_collapse: bool = False  # end the run where a validation finds collapsed features
+    eval_first: bool = False  # validate before the first step too, which shows what the run starts from
+    eval_samples: int = 64  # held-out rows of a validation; 0 turns validation off
+    eval_tokens: int = 512  # longest answer in a validation, in tokens
+    patience: int = 0  # end the run early after this many validations without a better loss; 0 never does
+    stop_on_collapse: bool = False  # end the run if a validation finds collapsed features
     save_every: int = 500  # steps between two checkpoints
-    keep_last: int = 2  # checkpoints that are kept beside the best one; 0 is all
-    resume: bool = False  # go on from the newest whole checkpoint of the run
-    wandb: bool = False  # also log to Weights & Biases
+    keep_last: int = 2  # checkpoints to keep besides the best one; 0 keeps all
+    resume: bool = False  # continue from the newest whole checkpoint of the run
+    wandb: bool = False  # log to Weights & Biases as well
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work, before anything is built."""
@@ -138,29 +149,24 @@ class TrainConfig:
 
     @property
     def compute_dtype(self) -> torch.dtype:
-        """bf16 where the hardware multiplies it, else fp32."""
-        # A dtype that was asked for is taken even where it is slow.
+        """The dtype of the matrix products: bf16 where the hardware has it, else fp32."""
+        # A dtype that the user asked for is used even where it is slow.
         if self.dtype != "auto":
             return torch.float32 if self.dtype == "float32" else torch.bfloat16
         return torch.bfloat16 if has_fast_bf16(self.device) else torch.float32
 
     @property
     def num_threads(self) -> int:
-        """Torch threads of all ranks of this machine: --threads, OMP_NUM_THREADS, or all processors allowed.
+        """Torch threads for all ranks of this machine: --threads, OMP_NUM_THREADS, or all allowed processors.
 
-        Unlike reading, training does not look at the load: a resumed run would then add up in another order.
+        Unlike reading, training ignores the machine's load: with other threads a resumed run would add up
+        otherwise.
         """
         if self.threads:
             return self.threads
         told = os.environ.get("OMP_NUM_THREADS", "")
         if told.isdecimal() and int(told):
-            return min(int(told), os.cpu_count() or 1)  # torch dies where it cannot start so many
+            return min(int(told), os.cpu_count() or 1)  # torch dies if it cannot start that many threads
         # A container or a batch system may allow fewer processors than the machine has.
-        allowed = getattr(os, "sched_getaffinity", None)  # not on macOS
+        allowed = getattr(os, "sched_getaffinity", None)  # macOS has no such function
         return len(allowed(0)) if allowed else os.cpu_count() or 1
-
-
-def require(condition: bool, message: str) -> None:
-    """Raise UsageError with `message` unless `condition`."""
-    if not condition:
-        raise UsageError(message)

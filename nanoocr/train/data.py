@@ -1,4 +1,4 @@
-"""What a run trains and validates on, as its flags say."""
+"""Builds the training data and the validation rows of a run from its flags."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nanoocr.config import PROMPT, ModelConfig
 from nanoocr.data.example import plan
 from nanoocr.data.loader import DataPlan
 from nanoocr.data.rows import BadRowError, Row, read_rows, row_from_synth
-from nanoocr.data.source import Mixture, Source, SynthMix, parse_curriculum, parse_mix, rows_source
+from nanoocr.data.source import Mixture, RowSource, SynthMix, parse_curriculum, parse_mix, rows_source
 from nanoocr.data.synth import ALL_KINDS, VALIDATION_SEED, find_fonts, make_sample
 from nanoocr.data.task import Task
 from nanoocr.errors import PictureError, UsageError
@@ -32,7 +32,7 @@ def plan_data(
     """The training data of the run.
 
     Raises:
-        UsageError: flags that do not go together, or data that is not there.
+        UsageError: flags contradict each other, or data is not there.
     """
     longest = model.gpt.sequence_len
     if config.max_length > longest:
@@ -41,7 +41,7 @@ def plan_data(
     # Do not sort a tiny set by length: the same few rows would share every batch.
     small = config.data and not is_task(config.data) and not config.pack
     own = bool(config.tasks or is_task(config.data)) and config.on_bad_row == "skip"
-    drawn = not (config.data or config.tasks)  # drawn rows are as long as they come out
+    drawn = not (config.data or config.tasks)  # drawn rows may have any length
     return DataPlan(
         source=source,
         tokenizer=tokenizer,
@@ -62,8 +62,8 @@ def plan_data(
     )
 
 
-def make_source(config: TrainConfig, tokenizer: Tokenizer, make_task: Callable[[str], Task]) -> Source:
-    """The data sets of --tasks, the rows of the file that --data names, or synthetic ones drawn live."""
+def make_source(config: TrainConfig, tokenizer: Tokenizer, make_task: Callable[[str], Task]) -> RowSource:
+    """Make the source of rows: the data sets of --tasks, the file of --data, or pictures drawn live."""
     if config.data and config.tasks:
         raise UsageError("--data is one small file and --tasks are data sets: give one of the two")
     if (config.data or config.tasks) and (config.curriculum != TrainConfig.curriculum or config.text_ratio):
@@ -76,7 +76,7 @@ def make_source(config: TrainConfig, tokenizer: Tokenizer, make_task: Callable[[
         if is_task(config.data):
             return Mixture((("data", make_task(config.data)),), (1.0,), config.seed)
         return rows_source(read_rows(config.data), config.seed)
-    # Otherwise a run could train on the very pictures that it is measured on.
+    # With such a seed, a run could train on the very pictures that it is measured on.
     if config.seed >= VALIDATION_SEED:
         raise UsageError(f"--seed must be below {VALIDATION_SEED}: validation draws from there on")
     return SynthMix(
@@ -89,10 +89,10 @@ def make_source(config: TrainConfig, tokenizer: Tokenizer, make_task: Callable[[
 
 
 def mix_tasks(config: TrainConfig, tokenizer: Tokenizer, make_task: Callable[[str], Task]) -> Mixture:
-    """`ocr=SPEC text=SPEC` and `--mix=ocr:0.9,text:0.1` -> the weighted data sets; without --mix all alike.
+    """Parse `ocr=SPEC text=SPEC` and `--mix=ocr:0.9,text:0.1` into weighted data sets, equal without --mix.
 
     Raises:
-        UsageError: not of that form, or a name of --mix that --tasks lacks.
+        UsageError: the text has another form, or --mix has a name that --tasks lacks.
     """
     tasks: dict[str, Task] = {}
     for word in split_tasks(config.tasks):
@@ -100,31 +100,32 @@ def mix_tasks(config: TrainConfig, tokenizer: Tokenizer, make_task: Callable[[st
         if not (name and equals and spec) or name in tasks:
             raise UsageError(f"--tasks={config.tasks}: write NAME=SPEC, separated by blanks, each name once")
         tasks[name] = make_task(spec)
-    # The default of --mix names a synthetic kind, so with --tasks it means that nothing was said.
+    # The default of --mix names a synthetic kind. With --tasks it therefore means that no --mix was given.
     drawn_alike = config.mix == TrainConfig.mix and config.mix not in tasks
     weights = dict.fromkeys(tasks, 1.0) if drawn_alike else parse_mix(config.mix, tuple(tasks))
     if unused := [name for name in tasks if name not in weights]:
         raise UsageError(f"--mix={config.mix}: gives {unused[0]} of --tasks no weight")
     if config.mix_by == "tokens":
-        # Rows are drawn, so a share of tokens has to become a share of rows: long rows are drawn less often.
+        # Rows are drawn, not tokens. A share of tokens becomes a share of rows: long rows are drawn less
+        # often.
         weights = {n: weight / mean_tokens(n, tasks[n], tokenizer) for n, weight in weights.items()}
     named = tuple((name, tasks[name]) for name in weights)
     return Mixture(named, tuple(weights.values()), config.seed)
 
 
-def first_prompt(source: Source) -> str:
-    """What the run asks about pages: the prompt of the first data set that has one."""
+def first_prompt(source: RowSource) -> str:
+    """The question that the run asks about pages: the prompt of the first data set that has one."""
     tasks = [task for _, task in source.tasks] if isinstance(source, Mixture) else []
-    # Sets with questions of their own have no prompt that would do for every page.
+    # Data sets with questions of their own have no prompt that would fit every page.
     prompts = (getattr(task, "prompt", "") for task in tasks)
     return next((prompt for prompt in prompts if prompt and prompt != STORED), PROMPT)
 
 
 def split_tasks(text: str) -> list[str]:
-    """The words of --tasks as a shell parts them: `ocr="folder:my scans" text=gsm8k` are two.
+    """Split --tasks into words as a shell does: `ocr="folder:my scans" text=gsm8k` are two.
 
     Raises:
-        UsageError: a quotation mark that nothing closes.
+        UsageError: a quotation mark is never closed.
     """
     try:
         return shlex.split(text)
@@ -132,15 +133,15 @@ def split_tasks(text: str) -> list[str]:
         raise UsageError(f"--tasks={text}: a quotation mark is not closed") from error
 
 
-PROBE = 64  # rows whose supervised tokens stand for those of their whole task
-MAX_TRIED = 1000  # rows that are looked at for them
+PROBE = 64  # The supervised tokens of a data set are estimated from this many rows.
+MAX_TRIED = 1000  # At most this many rows are tried to find them.
 
 
 def mean_tokens(name: str, task: Task, tokenizer: Tokenizer) -> float:
-    """Supervised tokens of a row: the mean over the first PROBE readable rows, which fetch no second shard.
+    """Mean supervised tokens per row, over the first PROBE readable rows; they lie in the first shard.
 
     Raises:
-        UsageError: none of the first rows can be read; names the task, and what is wrong with the last one.
+        UsageError: none of the first rows can be read; it names the data set and the last row's problem.
     """
     counts: list[int] = []
     reason = "it holds no rows"
@@ -159,15 +160,15 @@ def mean_tokens(name: str, task: Task, tokenizer: Tokenizer) -> float:
 
 
 def is_task(words: str) -> bool:
-    """Whether --data or --eval_data names a data set as --tasks does, as folder:scans, and not a file."""
+    """Whether --data or --eval_data names a data set as --tasks does (folder:scans), and not a file."""
     return re.split("[:?]", words)[0] in TASK_NAMES and not Path(words).exists()
 
 
 def first_rows(task: Task, count: int, words: str) -> list[Row]:
-    """The first rows of a data set that can be used, decoded; at most MAX_TRIED are looked at.
+    """The first usable rows of a data set, decoded. At most MAX_TRIED rows are tried.
 
     Raises:
-        UsageError: none of them can be used; says why the last one cannot.
+        UsageError: none of them can be used; it says why the last one cannot.
     """
     rows: list[Row] = []
     reason = "it holds no rows"
@@ -184,10 +185,10 @@ def first_rows(task: Task, count: int, words: str) -> list[Row]:
 
 
 def validation_rows(config: TrainConfig, make_task: Callable[[str], Task]) -> list[Row]:
-    """A fixed set of held-out rows: of --eval_data, or the kinds of the mix in turn with seeds of their own.
+    """A fixed set of held-out rows: those of --eval_data, or the kinds of the mix in turn with other seeds.
 
-    A run on a file without --eval_data validates on that file: it is meant to learn it by heart, as the ten
-    samples.
+    A run on a file without --eval_data validates on that same file, because such a run is meant to learn its
+    rows by heart (as with the ten samples).
     """
     if not config.eval_samples:
         return []
@@ -209,10 +210,10 @@ def validation_rows(config: TrainConfig, make_task: Callable[[str], Task]) -> li
 
 
 def check_validation(rows: list[Row], data: DataPlan, sizes: ModelConfig) -> None:
-    """Refuse before training what the first validation could not measure.
+    """Refuse before training any row that the first validation could not measure.
 
     Raises:
-        UsageError: a single row with a picture, or a row longer than the model's sequence.
+        UsageError: there is a single row with a picture, or a row is longer than the model's sequence.
     """
     if sum(bool(row.pictures) for row in rows) == 1:
         raise UsageError(
@@ -224,5 +225,6 @@ def check_validation(rows: list[Row], data: DataPlan, sizes: ModelConfig) -> Non
         # long.
         plan(row, data.tokenizer, data.views, length, data.mode_of(i))
     seen = [(row, data.mode_of(i)) for i, row in enumerate(rows) if row.pictures]
-    for i, (_, mode) in enumerate(seen):  # asked about another row's picture, which may have more tokens
+    # Each question is also asked about another row's picture, which may need more tokens.
+    for i, (_, mode) in enumerate(seen):
         plan(with_wrong_picture([row for row, _ in seen], i), data.tokenizer, data.views, length, mode)

@@ -1,10 +1,10 @@
-"""Several processes, one model: who is who, and the few sums that they share.
+"""Several processes train one model: their ranks, and the few sums that they exchange.
 
-torchrun starts one process per GPU (or several on CPUs) and tells each its rank in the environment. Every
-rank holds the whole model (or a part: nanoocr/train/sharding.py) and its own micro-batches; gradients are
-added up once per step, after the last micro-batch. So accumulating costs no needless exchange, and a rank
-whose step held no picture, or no text, simply adds nothing: no parameter has to be searched for, none has to
-be touched for show.
+torchrun starts one process per GPU (or several on CPUs), and tells each its rank in the environment. Every
+rank holds the whole model (or a part of it: nanoocr/train/sharding.py) and has its own micro-batches.
+Gradients are summed once per step, after the last micro-batch, so accumulation costs no extra exchange. A
+rank whose step held no picture, or no text, adds nothing to the sum. So no unused parameter has to be
+searched for, and no parameter has to be used only for the sake of the exchange.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from torch import Tensor, nn
 from nanoocr.commandline import ending
 from nanoocr.errors import UsageError
 
-PATIENCE = datetime.timedelta(days=30)  # of ranks for one that validates or writes
-BUCKET = 2**25  # gradient elements that travel together: 128 MB
+PATIENCE = datetime.timedelta(days=30)  # Ranks wait this long for one that validates or writes.
+BUCKET = 2**25  # gradient elements per exchange: 128 MB
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among all of the run."""
+    """This process among all processes of the run."""
 
     rank: int = 0
     size: int = 1
     device: str = "cpu"
-    patient: Any = None  # a second group of all ranks, whose waiting has no limit of ours
+    patient: Any = None  # a second group of all ranks, which waits (nearly) without limit
 
     @property
     def is_main(self) -> bool:
-        """The rank that writes: logs, checkpoints, validation."""
+        """Whether this rank writes: logs, checkpoints, validation."""
         return self.rank == 0
 
     def sum(self, values: Sequence[float]) -> list[float]:
-        """Every rank's numbers, added up; all ranks get the same."""
+        """Add up every rank's numbers. All ranks get the sums."""
         if self.size == 1:
             return list(values)
         # Counts of operations exceed the 24 bits of fp32, so a CPU adds them in fp64. A GPU adds in fp32: an
@@ -54,14 +54,14 @@ class World:
         return tensor.tolist()
 
     def sum_by_name(self, values: Mapping[str, Tensor | float]) -> dict[str, float]:
-        """The same for named numbers, of which a rank may lack some."""
+        """Add up named numbers. A rank may lack some of the names."""
         # A rank without a picture has no glyph loss: all ranks must still sum the same names in the same
         # order.
         names = sorted({name for of_rank in self.gather(list(values)) for name in of_rank})
         return dict(zip(names, self.sum([float(values.get(name, 0.0)) for name in names])))
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Add up the gradients of all ranks. One that no rank has stays None, as in a run of one process."""
+        """Add up the gradients of all ranks. A gradient that no rank has stays None, as in one process."""
         if self.size == 1:
             return
         trained = [parameter for parameter in parameters if parameter.requires_grad]
@@ -84,16 +84,16 @@ class World:
             add_up([p.grad for p in bucket if p.grad is not None])
 
     def same_weights(self, modules: Iterable[nn.Module]) -> None:
-        """Give every rank the weights of rank 0."""
+        """Copy the weights of rank 0 to every rank."""
         if self.size > 1:
             for module in modules:
                 for tensor in module.state_dict().values():
-                    here = tensor.to(self.device)  # also of a model that still lies in host memory
+                    here = tensor.to(self.device)  # the model may still lie in host memory
                     dist.broadcast(here, src=0)
                     tensor.copy_(here)
 
     def gather(self, value: Any) -> list[Any]:
-        """Every rank's small object, in the order of the ranks."""
+        """Collect every rank's small object, in the order of the ranks."""
         if self.size == 1:
             return [value]
         # torch fills a list of the right length in place.
@@ -102,7 +102,7 @@ class World:
         return values
 
     def exchange(self, own: Tensor, lengths: Sequence[int]) -> list[Tensor]:
-        """Every rank's numbers, in the order of the ranks: 1-d tensors of one dtype, of these lengths."""
+        """Collect every rank's 1-d tensor, in the order of the ranks; one dtype, of these lengths."""
         width = own.element_size()
         # As bytes, because gloo does not know every dtype; padded, because it wants equal lengths.
         here = torch.zeros(width * max(lengths), dtype=torch.uint8, device=own.device)
@@ -112,7 +112,7 @@ class World:
         return [part[: width * n].view(own.dtype) for part, n in zip(found, lengths, strict=True)]
 
     def wait(self) -> None:
-        """Go on when all ranks are here, however long one validates or writes; a death ends the wait."""
+        """Wait until all ranks are here, however long one validates or writes; a death ends the wait."""
         if self.size > 1:
             dist.barrier(group=self.patient)
 
@@ -126,13 +126,13 @@ def add_up(gradients: Sequence[Tensor]) -> None:
 
 
 def join_world(device: str, timeout_s: int) -> World:
-    """Join the processes that torchrun started; a process that was started alone is a world of one.
+    """Join the processes that torchrun started. A process started alone becomes a world of one.
 
-    `device` is `cpu`, `cuda` (each process takes the GPU of its local rank) or `mps`. An exchange that one
-    rank never joins ends all others after `timeout_s` seconds; `World.wait` alone has no such limit.
+    `device` is `cpu`, `cuda` (each process takes the GPU of its local rank) or `mps`. If one rank never joins
+    an exchange, the others end after `timeout_s` seconds. Only `World.wait` has no such limit.
 
     Raises:
-        UsageError: more processes than GPUs.
+        UsageError: there are more processes than GPUs.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
@@ -153,11 +153,11 @@ def join_world(device: str, timeout_s: int) -> World:
 
 @contextmanager
 def member(device: str, timeout_s: int) -> Iterator[World]:
-    """`join_world`, and the exchange ended afterwards.
+    """Join the world for the `with` block, and leave it afterwards.
 
-    One of several processes that fails says why and ends at once, so that the others hear of it: Python
-    would take down the broken exchange first, which waits for what never comes, or aborts with a code of its
-    own.
+    If this process is one of several and fails, it says why and ends at once, so that the others notice.
+    Python would first shut down the broken exchange, which waits for ranks that never come, or aborts with an
+    exit code of its own.
     """
     world = join_world(device, timeout_s)
     try:

@@ -1,6 +1,6 @@
-"""A run that breaks says one sentence, keeps the traceback in a file, and ends.
+"""A run that breaks prints one sentence, writes the traceback to a file, and ends.
 
-The processes that make batches end with the generator (nanoocr/data/processes.py), other ranks because the
+The worker processes end with the generator (nanoocr/data/processes.py). Other ranks end because their
 connection breaks (`nanoocr.train.distributed.member`).
 """
 
@@ -18,18 +18,18 @@ from nanoocr.data.processes import in_a_line
 from nanoocr.errors import DefectError, NanoOCRError
 from nanoocr.train.distributed import World
 
-TRACES = "error.log"  # in the run's folder
+TRACES = "error.log"  # it lies in the run's folder
 
 
 @contextmanager
 def in_one_sentence(run: Path, world: World) -> Iterator[None]:
-    """Within, what nobody foresaw becomes a DefectError whose traceback lies in <run>/error.log.
+    """Turn an unforeseen exception into a DefectError, and write its traceback to <run>/error.log.
 
-    What is somebody's mistake or the machine's doing has a sentence already and passes.
+    Errors that a user or the machine caused have a sentence already, and pass through.
     """
     try:
         yield
-    except DefectError as error:  # of a process that makes batches
+    except DefectError as error:  # a worker process met the defect
         raise told(run, world, str(error), error.trace) from error
     # These are somebody's mistake or the machine's doing, and their sentence says what to do.
     except NanoOCRError:
@@ -41,7 +41,7 @@ def in_one_sentence(run: Path, world: World) -> Iterator[None]:
 
 
 def told(run: Path, world: World, what: str, trace: str) -> DefectError:
-    """The error that a user sees; the traceback is added to the log, or said where that cannot be written."""
+    """Make the error that the user sees. The traceback goes to the log, or to the message if that fails."""
     now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
     try:
         run.mkdir(parents=True, exist_ok=True)

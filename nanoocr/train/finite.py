@@ -1,7 +1,7 @@
-"""Numbers that are none: noticed before anything of them is saved, and named.
+"""Notices NaN and infinity before anything computed from them is saved, and names where they are.
 
-A step only adds to a flag on the device, so that a GPU is not waited for. Whoever looks at the flag stops
-the run: on a CPU before every update, elsewhere with each log line and before each checkpoint.
+A step only updates a flag on the device, so that nobody has to wait for a GPU. The run stops when somebody
+reads the flag: on a CPU before every update, elsewhere with each log line and before each checkpoint.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ from nanoocr.train.state import TrainState
 
 @torch.no_grad()
 def some_are_not_finite(tensors: Iterable[Tensor]) -> Tensor:
-    """Does one of the tensors, all on one device, hold NaN or infinity? A bool scalar there."""
+    """Whether any of the tensors, all on one device, holds NaN or infinity; a bool scalar on that device."""
     # A rank may hold no row of a small split tensor, and the norm of nothing is an error.
     own = [part for part in map(own_part, tensors) if part.numel()]
     if not own:
         return torch.zeros((), dtype=torch.bool)
-    largest = torch._foreach_norm([part.float() for part in own], float("inf"))  # squares could overflow
+    # the sum of squares could overflow
+    largest = torch._foreach_norm([part.float() for part in own], float("inf"))
     return ~torch.stack(list(largest)).isfinite().all()
 
 
 def trained(state: TrainState) -> list[nn.Parameter]:
-    """All parameters that an optimiser moves."""
+    """All parameters that the optimisers update."""
     return [p for o in state.optimizers for group in o.param_groups for p in group["params"]]
 
 
 def notice(state: TrainState, losses: Mapping[str, Tensor]) -> None:
-    """Add what this step's losses and gradients are to the flag; waits for nothing."""
+    """Update the flag with this step's losses and gradients, without waiting for the device."""
     seen = [*losses.values(), *(p.grad for p in trained(state) if p.grad is not None)]
     # The result stays on the device: reading it would wait for everything that the GPU still has to do.
     now = some_are_not_finite(seen).to(state.model.device)
@@ -46,12 +47,12 @@ def notice(state: TrainState, losses: Mapping[str, Tensor]) -> None:
 def stop_if_diverged(
     run: Run, state: TrainState, losses: Mapping[str, Tensor], *, weights: bool = True
 ) -> None:
-    """Look at the flag and, with `weights`, at the weights; all ranks call.
+    """Read the flag and, with `weights`, check the weights too. All ranks must call this.
 
     Raises:
-        DivergedError: names the components, and the step to go on from. Nothing has been saved since.
+        DivergedError: something is not finite. It names the components and the step to resume from.
     """
-    # Here a GPU is waited for.
+    # Reading the flag waits for the GPU.
     broken = state.broken is not None and bool(state.broken)
     if weights:
         broken = broken or bool(some_are_not_finite(trained(state)))
@@ -73,7 +74,7 @@ def stop_if_diverged(
 
 
 def named(state: TrainState, losses: Mapping[str, Tensor]) -> list[str]:
-    """What holds NaN or infinity on this rank now: weights and gradients by component, losses by name."""
+    """Name what holds NaN or infinity on this rank: weights and gradients by component, losses by name."""
     parts: dict[str, list[Tensor]] = {}
     for name, parameter in state.model.named_parameters():
         parts.setdefault(f"the weights of {component_of(name)}", []).append(parameter)

@@ -1,9 +1,9 @@
 """The glyph loss: a dense signal for an encoder that starts from nothing.
 
-From scratch, next-token loss alone tells the encoder almost nothing for a long time: the decoder finds the
-language prior first. Where the data carries character boxes, two linear heads name the character whose
-centre lies in each half patch: on SAM's patches, and on the projected vision tokens. The heads themselves are
-in nanoocr/model/glyph_heads.py.
+From scratch, the next-token loss alone teaches the encoder almost nothing for a long time, because the
+decoder finds the language prior first. Where the data has character boxes, two linear heads name the
+character whose centre lies in each half patch. One head reads SAM's patches, the other the projected vision
+tokens. The heads themselves are in nanoocr/model/glyph_heads.py.
 
 Letters: B pictures, H W grid in patches, S slots per patch, K classes.
 """
@@ -23,14 +23,14 @@ from nanoocr.model.glyph_heads import CLASSES, RATIO
 
 
 class GlyphHeads(glyph_heads.GlyphHeads):
-    """The heads, and what each of them is told."""
+    """The two heads, and the sums of their losses."""
 
     def of_patches(self, features: VisionFeatures, targets: Tensor) -> GlyphSums:
-        """On SAM's patches; `targets` is (B, H, W, SLOTS) integer classes."""
+        """Sums of the head on SAM's patches; `targets` is (B, H, W, SLOTS) integer classes."""
         return glyph_sums(self.name_patches(features), targets.long())
 
     def of_tokens(self, features: VisionFeatures, targets: Tensor) -> GlyphSums:
-        """On the projected tokens: all that is needed where SAM is frozen."""
+        """Sums of the head on the projected tokens. Where SAM is frozen, this head is enough."""
         return glyph_sums(self.name_tokens(features), split_into_tokens(targets.long()))
 
 
@@ -41,25 +41,25 @@ def split_into_tokens(targets_BHWS: Tensor) -> Tensor:
 
 
 class GlyphSums(NamedTuple):
-    """Scalars that add up over the views of a batch, however these are grouped; divided once, at the end."""
+    """Scalars that add up over the views of a batch, in any grouping; they are divided once, at the end."""
 
     nats: Tensor  # weighted cross entropy, fp32
     weight: Tensor  # known slots, empty ones counted at EMPTY_WEIGHT
-    right: Tensor  # slots with a character that is named
+    right: Tensor  # slots with a character that the head names
     present: Tensor  # slots with a character
 
     def plus(self, other: GlyphSums) -> GlyphSums:
-        """The sums over both."""
+        """Add two sums."""
         return GlyphSums(*(a + b for a, b in zip(self, other)))
 
     @property
     def loss(self) -> Tensor:
-        """Nats per weighted slot; 0 where nothing is known."""
+        """Nats per weighted slot; 0 where no slot is known."""
         return self.nats / self.weight.clamp_min(1.0)
 
     @property
     def accuracy(self) -> Tensor:
-        """Share of the characters that are named; 0 where there is none."""
+        """Share of the characters that the head names; 0 where there is no character."""
         return self.right / self.present.clamp_min(1)
 
 

@@ -1,8 +1,8 @@
-"""One process writes a run's folder: `run.lock` says which, and a lock that nobody holds is taken over.
+"""Only one process may write to a run's folder. `run.lock` names it; a lock without a holder is taken over.
 
-A lock is held while its process lives, known by pid and the moment of its start, since pids come again. Of a
-process on another machine we see only that it touches the file, so a lock that nobody touched for LOST
-seconds is nobody's.
+A lock is held while its process lives. A process is identified by its pid and its start time, since pids are
+reused. For a process on another machine we only see whether it touches the file, so a lock that nobody has
+touched for LOST seconds belongs to nobody.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from nanoocr.errors import UsageError
 if TYPE_CHECKING:
     from nanoocr.train.distributed import (
         World,
-    )  # at run time it would bring torch to whoever only takes a lock
+    )  # Importing it at run time would load torch, even for a caller that only takes a lock.
 
 LOCK = "run.lock"
 TOUCH_EVERY = 20.0  # seconds
-LOST = 300.0  # seconds without a touch: the other machine or its network is gone
+LOST = 300.0  # seconds without a touch, after which the other machine or its network counts as gone
 
 
 @contextmanager
 def locked(run: Path, world: World) -> Iterator[None]:
-    """Within, no other process may write to `run`; rank 0 holds the lock for all.
+    """Keep other processes from writing to `run` during the `with` block; rank 0 holds the lock for all.
 
     Raises:
-        UsageError: another process holds it; names the process and its machine.
+        UsageError: another process holds it; the error names the process and its machine.
     """
     refused = take(run) if world.is_main else ""
     if refused := next(filter(None, world.gather(refused)), ""):
@@ -52,11 +52,12 @@ def locked(run: Path, world: World) -> Iterator[None]:
 
 
 def take(run: Path, other: str = "another --run_name") -> str:
-    """Write our name into the lock; "" or a sentence about who holds it, with what `other` to name."""
+    """Write our name into the lock. Returns "", or a sentence about its holder that suggests `other`."""
     run.mkdir(parents=True, exist_ok=True)
     # `a+` neither empties a lock that somebody holds nor fails where there is none.
     with open(run / LOCK, "a+", encoding="utf-8") as file:
-        # For this moment: of two that find a stale lock one takes it. Some file systems cannot do it.
+        # Lock the file for a moment, so that only one of two takes over a stale lock. Some file systems
+        # cannot.
         with suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
@@ -72,17 +73,17 @@ def take(run: Path, other: str = "another --run_name") -> str:
 
 
 def myself() -> dict[str, Any]:
-    """What a lock says of this process."""
+    """What a lock says about this process."""
     return {"pid": os.getpid(), "host": socket.gethostname(), "born": born(os.getpid())}
 
 
 def holder_of(text: str, age: float) -> dict[str, Any] | None:
-    """Who holds a lock that says `text` and was touched `age` seconds ago; None where nobody does."""
+    """Who holds a lock with content `text`, touched `age` seconds ago; None where nobody holds it."""
     try:
         said = json.loads(text)
         pid, host, then = int(said["pid"]), str(said["host"]), said["born"]
     except (ValueError, KeyError, TypeError):
-        return None  # empty, or of a write that a kill cut short
+        return None  # it is empty, or a kill cut the write short
     if host != socket.gethostname():
         return said if age < LOST else None
     try:
@@ -91,31 +92,32 @@ def holder_of(text: str, age: float) -> dict[str, Any] | None:
     except (ProcessLookupError, OverflowError):
         return None
     except PermissionError:
-        pass  # somebody else's, and there
+        pass  # the process exists and belongs to somebody else
     return said if born(pid) == then else None
 
 
 def born(pid: int) -> str:
-    """When a process started, by the system's own clock; "" where no /proc tells."""
+    """When a process started, by the system's clock; "" where there is no /proc."""
     try:
         about = Path(f"/proc/{pid}/stat").read_text()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
-    return f"{boot} {about.rpartition(')')[2].split()[19]}"  # field 22 of proc(5); a name may hold blanks
+    # field 22 of proc(5); the name before it may hold blanks
+    return f"{boot} {about.rpartition(')')[2].split()[19]}"
 
 
 def touch(lock: Path, done: threading.Event) -> None:
-    """Show other machines that the holder lives."""
+    """Touch the lock now and then, to show other machines that its holder lives."""
     while not done.wait(TOUCH_EVERY):
         try:
             os.utime(lock)
         except OSError:
-            return  # deleted by hand
+            return  # somebody deleted it by hand
 
 
 def give_back(run: Path) -> None:
-    """Remove our lock, and the folder where nothing came of the run."""
+    """Remove our lock, and the run's folder if it is still empty."""
     try:
         # It may be another's by now, if this process was taken for dead.
         if json.loads((run / LOCK).read_bytes()) == myself():

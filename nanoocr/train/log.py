@@ -1,4 +1,4 @@
-"""What a run says: a progress bar with ETA on a terminal, plain lines elsewhere, metrics.jsonl always.
+"""A run's output: a progress bar with ETA on a terminal, plain lines elsewhere, and metrics.jsonl always.
 
 Everything for people goes to stderr; stdout stays free for results.
 """
@@ -28,14 +28,15 @@ class RunLog:
     """Writes to the console, to <run>/metrics.jsonl and, on demand, to wandb. Use as a context manager."""
 
     def __init__(self, run: Path, config: TrainConfig, *, start: int, main: bool = True) -> None:
-        """`main` is false on the ranks that keep silent."""
+        """`main` is False on the ranks that stay silent."""
         self.run = run
         run.mkdir(parents=True, exist_ok=True)
         # The silent ranks write to nowhere, so that they run the same lines as rank 0.
         metrics = run / "metrics.jsonl" if main else Path(os.devnull)
         written = metrics.read_bytes() if metrics.is_file() else b""
         self.metrics = open(metrics, "a", encoding="utf-8")  # noqa: SIM115 (closed in __exit__)
-        if written and not written.endswith(b"\n"):  # a kill cut the last line: glue nothing to it
+        # A kill cut the last record short, so the next one must begin on a new line.
+        if written and not written.endswith(b"\n"):
             self.metrics.write("\n")
         self.console = Console(
             stderr=True, soft_wrap=True, markup=False, emoji=False, highlight=False, quiet=not main
@@ -59,11 +60,11 @@ class RunLog:
             self.tracker.finish()
 
     def say(self, text: str) -> None:
-        """One line for people."""
+        """Print one line for people."""
         self.console.print(text)
 
     def table(self, rows: list[dict[str, Any]]) -> None:
-        """Rows of equal keys as a table."""
+        """Print rows of equal keys as a table."""
         table = Table(*rows[0].keys())
         for row in rows:
             table.add_row(*(f"{v:,}" if isinstance(v, int) else str(v) for v in row.values()))
@@ -74,31 +75,31 @@ class RunLog:
         self.progress.update(self.task, completed=step)
 
     def record(self, step: int, event: str, values: Mapping[str, Any]) -> None:
-        """One line of metrics.jsonl: {"step", "event", "seconds", ...}; no NaN, null instead."""
+        """Write one record to metrics.jsonl: {"step", "event", "seconds", ...}, with null instead of NaN."""
         clean = {key: finite(value) for key, value in values.items()}
         seconds = round(time.monotonic() - self.started, 3)
         line = {"step": step, "event": event, "seconds": seconds, **clean}
         self.metrics.write(json.dumps(line) + "\n")
-        # At once: after a kill the log must hold every step that was reported.
+        # Flush at once: after a kill the log must hold every step that was reported.
         self.metrics.flush()
         if self.tracker is not None:
             numbers = {f"{event}/{k}": v for k, v in clean.items() if isinstance(v, int | float)}
             self.tracker.log(numbers, step=step)
 
     def time_left(self, step: int) -> str:
-        """Estimate from the pace so far, as 1:02:03."""
+        """Estimate the remaining time from the pace so far, as 1:02:03."""
         pace = (time.monotonic() - self.started) / max(1, step - self.start)
         return clock(pace * (self.steps - step))
 
 
 def finite(value: Any) -> Any:
-    """NaN and infinity have no JSON: None instead."""
+    """Replace NaN and infinity by None, because JSON has neither."""
     is_bad = isinstance(value, float) and (value != value or abs(value) == float("inf"))
     return None if is_bad else value
 
 
 def start_wandb(run: Path, config: Mapping[str, Any]) -> Any:
-    """The wandb run of a training run: its id lies beside the checkpoints, so that a resumed one goes on.
+    """Start or continue the wandb run. Its id lies beside the checkpoints, so that a resumed run finds it.
 
     Raises:
         UsageError: wandb is not installed.

@@ -1,6 +1,6 @@
 """The training loop of both stages: take batches, step, log, validate, save.
 
-A stage script decides what trains and where the weights come from; everything after that happens here.
+A stage script decides which parts train and where the weights come from. Everything after that is here.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from nanoocr.train.validate import check_collapse, past_validations, validate, w
 def train(run: Run, state: TrainState, data: DataPlan, rows: list[Row]) -> ReadingReport | None:
     """Run from `state.step` to --steps; returns the last validation report (on rank 0).
 
-    `rows` are the held-out rows of a validation; where there are none, none is made.
+    `rows` are the held-out rows for validation; without rows there is no validation.
 
     Raises:
-        KeyboardInterrupt: the run was asked to stop; its last step is saved.
-        DivergedError: a loss, gradient or weight is no finite number; its last good step is saved.
+        KeyboardInterrupt: somebody asked the run to stop; its last step is saved.
+        DivergedError: a loss, gradient or weight is not finite; its last good step is saved.
     """
     config, world, report = run.config, run.world, None
     if world.is_main:
@@ -54,7 +54,7 @@ def train(run: Run, state: TrainState, data: DataPlan, rows: list[Row]) -> Readi
     if state.step:
         warn_of_other_data(run, step_folder(run.folder, state.step), about["data"])
     batches = multimodal_data_generator(
-        data, start=state.step, states=state.readers, workers=config.workers,
+        data, start=state.step, states=state.streams, workers=config.workers,
         rank=world.rank, ranks=world.size, pin_memory=world.device.startswith("cuda"),
     )  # fmt: skip
     with RunLog(run.folder, config, start=state.step, main=world.is_main) as log:
@@ -93,7 +93,7 @@ def train(run: Run, state: TrainState, data: DataPlan, rows: list[Row]) -> Readi
 
 
 def validation_is_due(run: Run, step: int) -> bool:
-    """Before the first step with --eval_first; later where a kill came between a step and its validation."""
+    """Whether to validate now: at the start with --eval_first, later if a kill prevented a validation."""
     if step == 0:
         return run.config.eval_first
     planned = step % run.config.eval_every == 0 or step == run.config.steps
@@ -105,7 +105,7 @@ def validation_is_due(run: Run, step: int) -> bool:
 def while_it_helps(
     run: Run, log: RunLog, state: TrainState, batches: Iterable[list[Delivery]]
 ) -> Iterator[list[Delivery]]:
-    """The batches, until the last `--patience` validations have brought nothing."""
+    """Pass the batches on until the last `--patience` validations have brought no better loss."""
     for deliveries in batches:
         validated = state.step and state.step % run.config.eval_every == 0
         if validated and out_of_patience(run, state.step):
@@ -115,7 +115,7 @@ def while_it_helps(
 
 
 def out_of_patience(run: Run, step: int) -> bool:
-    """Have the last `--patience` validations all been no better than one before them?"""
+    """Whether none of the last `--patience` validations beat an earlier one."""
     patience = run.config.patience
     if not patience:
         return False
@@ -135,7 +135,7 @@ def look(run: Run, log: RunLog, state: TrainState, data: DataPlan, rows: list[Ro
     reading, report = gathered(state, run.world, run.world.device), None
     if run.world.is_main:
         report = validate(run, log, reading, data, rows)
-    run.world.wait()  # a validation may take longer than --timeout_s
+    run.world.wait()  # not an ordinary exchange: a validation may take longer than --timeout_s
     collapsed = run.world.sum([float(check_collapse(log, report))])[0] > 0
     if collapsed and run.config.stop_on_collapse and state.step:
         raise UsageError(f"stopped at step {state.step}: the features have collapsed")
@@ -143,7 +143,7 @@ def look(run: Run, log: RunLog, state: TrainState, data: DataPlan, rows: list[Ro
 
 
 def idle_workers(run: Run, data: DataPlan) -> list[str]:
-    """A line where fewer processes than --workers find work in a micro-batch of this rank."""
+    """One sentence, if fewer processes than --workers find work in a micro-batch of this rank."""
     workers = shared_by(data.slots // run.world.size * data.turns, run.config.workers)
     if workers == run.config.workers:
         return []
@@ -151,7 +151,7 @@ def idle_workers(run: Run, data: DataPlan) -> list[str]:
 
 
 def left_out(data: DataPlan) -> list[str]:
-    """A line for every data set that was opened without some of its files."""
+    """One sentence for every data set that was opened without some of its files."""
     tasks = data.source.tasks if isinstance(data.source, Mixture) else ()
     return [
         f"{name}: left out {len(task.missing)} files without a partner, as {task.missing[0]}"
@@ -161,28 +161,28 @@ def left_out(data: DataPlan) -> list[str]:
 
 
 class Clock:
-    """Time spent waiting for data and computing since the last log line, and what went through in it."""
+    """Times waiting and computing, and counts samples and tokens, since the last log line."""
 
     def __init__(self) -> None:
-        # kept over whatever interrupts the interval
+        # These are kept when a validation or checkpoint interrupts the interval.
         self.skipped, self.taken, self.samples = Counter[str](), Counter[str](), Counter[str]()
         self.shrunk = 0
         self.restart()
 
     def restart(self) -> None:
-        """Begin a new interval, from now."""
+        """Begin a new interval now."""
         self.wait = self.busy = 0.0
         self.documents = self.tokens = self.positions = self.places = self.flops = 0.0
-        self.flops_here = dict.fromkeys(COMPONENTS, 0.0)  # of this rank
+        self.flops_here = dict.fromkeys(COMPONENTS, 0.0)  # operations on this rank
         self.mark = time.monotonic()
 
     def waited(self) -> None:
-        """A batch has arrived."""
+        """Note that a batch has arrived."""
         now = time.monotonic()
         self.wait, self.mark = self.wait + now - self.mark, now
 
     def stepped(self, stats: StepStats) -> None:
-        """A step is done."""
+        """Note that a step is done."""
         now = time.monotonic()
         self.busy, self.mark = self.busy + now - self.mark, now
         self.documents += stats.totals.documents
@@ -198,9 +198,9 @@ class Clock:
 
 
 def log_step(run: Run, log: RunLog, state: TrainState, stats: StepStats, clock: Clock) -> None:
-    """One line: step, losses as moving averages, rate, throughput, share of waiting, time left."""
+    """Print one line: step, averaged losses, rate, throughput, share of waiting, time left."""
     world = run.world
-    ema = world.sum_by_name(state.ema)  # waits for what a GPU still has to do
+    ema = world.sum_by_name(state.ema)  # This waits until a GPU has finished its work.
     # What the line above waited for is computing, not waiting for data.
     clock.busy += time.monotonic() - clock.mark
     # Never zero, so that no rate divides by it.
@@ -216,7 +216,7 @@ def log_step(run: Run, log: RunLog, state: TrainState, stats: StepStats, clock: 
         **world.sum_by_name(stats.losses),
         **{f"{name}_ema": value for name, value in ema.items()},
         "lr": state.optimizers[0].param_groups[0]["lr"],
-        "samples": clock.documents,  # since the last line, validation or checkpoint
+        "samples": clock.documents,  # since the last log line, validation or checkpoint
         "samples_per_s": clock.documents / seconds,
         "tokens_per_s": clock.tokens / seconds,
         "data_wait": clock.wait / seconds,
@@ -228,8 +228,8 @@ def log_step(run: Run, log: RunLog, state: TrainState, stats: StepStats, clock: 
         "skipped_rows": sum(skipped.values()),
         "skipped": dict(skipped),
         "shrunk_rows": shrunk,
-        "shares": shares_of(taken),  # of all supervised tokens since the run started or went on
-        "sample_shares": shares_of(samples),  # of all rows
+        "shares": shares_of(taken),  # shares of the supervised tokens since the run started or was resumed
+        "sample_shares": shares_of(samples),  # shares of the rows since then
     }
     clock.skipped.clear()
     clock.shrunk = 0
@@ -254,12 +254,12 @@ def log_step(run: Run, log: RunLog, state: TrainState, stats: StepStats, clock: 
 
 
 def shares_of(counts: Mapping[str, float]) -> dict[str, float]:
-    """Each count as a share of all."""
+    """Divide each count by the sum of all."""
     return {name: count / max(1.0, sum(counts.values())) for name, count in sorted(counts.items())}
 
 
 def peak_memory(device: str) -> float:
-    """The most memory that this process has held so far, GB: of the GPU, or resident."""
+    """The most memory that this process has held so far, in GB: on the GPU, or resident."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated() / 1e9
     return peak_resident() / 1e9
@@ -267,14 +267,14 @@ def peak_memory(device: str) -> float:
 
 @contextmanager
 def interruptible() -> Iterator[list[bool]]:
-    """SIGTERM and the first Ctrl-C set the flag: the step is finished and saved; a second Ctrl-C ends.
+    """SIGTERM and the first Ctrl-C set the flag, and the run saves after its step; a second Ctrl-C ends it.
 
     A scheduler and a launcher may both send SIGTERM: the second one changes nothing.
     """
     asked = [False]
 
     def ask(number: int, frame: FrameType | None) -> None:
-        # A second Ctrl-C is somebody who does not want to wait for the checkpoint.
+        # A second Ctrl-C means that somebody does not want to wait for the checkpoint.
         if asked[0] and number == signal.SIGINT:
             raise KeyboardInterrupt
         asked[0] = True

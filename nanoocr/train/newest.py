@@ -1,4 +1,4 @@
-"""Which step a run goes on from: the newest one that is whole, whatever has happened to those after it."""
+"""Finds the step that a resumed run continues from: the newest whole one, even if later steps are damaged."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from nanoocr.train.run import run_folder
 
 
 def newest_whole_step(config: TrainConfig, world: World) -> Path | None:
-    """The folder to go on from with --resume; None for a fresh run. Rank 0 looks, all ranks call.
+    """The folder to continue from with --resume; None for a fresh run. Rank 0 searches; all ranks must call.
 
-    Steps after it that are damaged are renamed, with a warning: their places are needed when the run comes
-    to them again. Where no step is whole nothing is touched.
+    Damaged steps after it are renamed, with a warning, because the run will need their names again. If no
+    step is whole, nothing is touched.
 
     Raises:
         UsageError: the run exists and --resume was not given, or the nodes see different folders.
@@ -53,16 +53,16 @@ def newest_whole_step(config: TrainConfig, world: World) -> Path | None:
 
 @dataclass(frozen=True)
 class Search:
-    """The newest whole step, and what is wrong with those after it."""
+    """The newest whole step, and the faults of the steps after it."""
 
     whole: Path | None
     damaged: tuple[tuple[Path, str], ...]
 
 
 def search(steps: list[Path]) -> Search | CheckpointError:
-    """Look from the newest step on."""
+    """Search from the newest step backwards."""
     damaged: list[tuple[Path, str]] = []
-    # From the newest on: usually the first look is the only one.
+    # The first step looked at is usually whole.
     for folder in reversed(steps):
         try:
             check_step(folder)
@@ -76,17 +76,17 @@ def search(steps: list[Path]) -> Search | CheckpointError:
 
 
 def numbered(run: Path) -> list[Path]:
-    """All that stands in the place of a step, oldest first, whole or not."""
+    """Everything that has a step's name, oldest first, whole or not."""
     return sorted(
         (path for path in run.glob("step_*") if re.fullmatch(r"step_\d+", path.name)), key=step_number
     )
 
 
 def check_step(folder: Path) -> None:
-    """Read a step as a run that goes on will read it.
+    """Read a step in the way that a resumed run will.
 
     Raises:
-        CheckpointError: something is missing or damaged; names it.
+        CheckpointError: something is missing or damaged; the error names it.
     """
     names = read_manifest(folder)["files"]
     if missing := [name for name in (WEIGHTS, CONFIG, TOKENIZER, STATE) if name not in names]:
@@ -97,9 +97,9 @@ def check_step(folder: Path) -> None:
 
 
 def set_aside(folder: Path) -> Path:
-    """Rename a damaged step to step_NNNNNN.damaged, or .damaged-2 where there is one; its new name."""
+    """Rename a damaged step to step_NNNNNN.damaged (or .damaged-2, if that exists); returns the new name."""
     names = (f"{folder.name}.damaged{f'-{i}' if i > 1 else ''}" for i in range(1, 1_000_000))
     aside = next(folder.with_name(name) for name in names if not folder.with_name(name).exists())
-    # Renamed and not deleted: whoever wants to rescue something from it still can.
+    # Renamed, not deleted: somebody may still want to rescue a part of it.
     os.rename(folder, aside)
     return aside

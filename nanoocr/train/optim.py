@@ -1,7 +1,7 @@
 """Optimisers and learning-rate schedules.
 
-Muon (momentum, orthogonalised) for the hidden matrices and convolutions, AdamW for everything else; or
-AdamW alone. One learning rate per component, rate 0 means frozen: see nanoocr/train/recipes.py.
+Muon (orthogonalised momentum) updates the hidden matrices and convolutions, AdamW everything else; or AdamW
+updates all. There is one learning rate per component, and rate 0 means frozen: see nanoocr/train/recipes.py.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def orthogonalise(matrices: Tensor, steps: int = len(POLAR_STEPS)) -> Tensor:
 
     After five steps singular values lie within 14 % of 1, after three between 0.13 and 1.87.
     """
-    # In bf16: the result only has to be roughly orthogonal, and the products are the cost.
+    # In bf16, because the result only has to be roughly orthogonal, and the products are the cost.
     x = matrices.bfloat16()
     # The product of a matrix with its transpose is smaller along the short side.
     tall = x.size(-2) > x.size(-1)
@@ -48,7 +48,7 @@ def orthogonalise(matrices: Tensor, steps: int = len(POLAR_STEPS)) -> Tensor:
 
 
 class Keeping(torch.optim.Optimizer):
-    """An optimiser whose moments are kept in a dtype of their own; what is computed with them is fp32."""
+    """An optimiser that keeps its moments in a dtype of their own and computes with them in fp32."""
 
     MOMENTS = ("momentum", "exp_avg", "exp_avg_sq")
 
@@ -59,23 +59,23 @@ class Keeping(torch.optim.Optimizer):
         self.moments = moments
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As torch's, which turns every moment into the dtype of its weight: turned back, exactly."""
+        """Load as torch does, which converts every moment to its weight's dtype, and convert back exactly."""
         # Going through the weight's dtype loses nothing: every bf16 number is an fp32 number too.
         super().load_state_dict(state_dict)
         for state in self.state.values():
             state.update({name: state[name].to(self.moments) for name in self.MOMENTS if name in state})
 
     def moment(self, parameter: nn.Parameter, name: str) -> Tensor:
-        """A moment as it is kept, zeros at first."""
+        """A stored moment of a parameter; zeros at first."""
         state = self.state[parameter]
         if name not in state:
-            # Made at the first update and not before: a frozen parameter never needs one.
+            # Allocated at the first update: a frozen parameter never needs one.
             state[name] = torch.zeros_like(parameter, dtype=self.moments)
         return state[name]
 
 
 class AdamW(Keeping):
-    """AdamW (arXiv 1711.05101) with both moments in bf16; in fp32 torch's own is the faster one.
+    """AdamW (arXiv 1711.05101) with both moments in bf16. For fp32 moments torch's own AdamW is faster.
 
     Rounding to bf16 loses a change below 1/256 of a number. With beta2 = 0.95 the second moment moves by 5 %
     of its distance to the squared gradient, so that it may stop within 8 % of where it belongs, which is 4 %
@@ -122,7 +122,7 @@ class AdamW(Keeping):
 
 
 class Stack(NamedTuple):
-    """Parameters of one group and one shape, whose directions go through in one batch."""
+    """Parameters of one group and one shape. Their directions are computed in one batch."""
 
     group: dict[str, Any]
     shape: tuple[int, int]
@@ -130,13 +130,13 @@ class Stack(NamedTuple):
 
 
 class Muon(Keeping):
-    """Nesterov momentum, orthogonalised per matrix; matrices of one shape go through in one batch.
+    """Nesterov momentum, orthogonalised per matrix. Matrices of one shape are processed in one batch.
 
-    Of parameters that are split over ranks each rank keeps and updates its rows. Of those that every rank
-    holds whole, each rank orthogonalises its share and all get all, as nanochat's does: the same update,
-    whose cost does not grow with the ranks. A convolution counts as the matrix (out, in * kernel). The
-    update is scaled by sqrt(rows / columns) where that is above one, so that a rate means the same for every
-    shape. (K. Jordan, Muon, 2024.)
+    Where parameters are split over ranks, each rank keeps and updates its rows. Where every rank holds the
+    whole matrix, each rank orthogonalises its share and sends it to all, as in nanochat; the update is the
+    same, and its cost does not grow with the number of ranks. A convolution counts as the matrix (out, in *
+    kernel). The update is scaled by sqrt(rows / columns) where that is above one, so that a rate means the
+    same for every shape. (K. Jordan, Muon, 2024.)
     """
 
     def __init__(
@@ -165,10 +165,10 @@ class Muon(Keeping):
             self._update_shared(shared)
 
     def _stacks(self) -> list[Stack]:
-        """What has a gradient, group by group and shape by shape: in the same order on every rank."""
+        """Collect parameters with a gradient by group and shape, in the same order on every rank."""
         stacks = []
         for group in self.param_groups:
-            # One product for many matrices: the iteration of a small one alone would keep a GPU waiting.
+            # One product handles many matrices: small ones one by one would leave a GPU idle.
             by_shape: dict[tuple[int, int], list[nn.Parameter]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
@@ -186,7 +186,7 @@ class Muon(Keeping):
             apply_update(stack, parameter, update)
 
     def _update_shared(self, stacks: list[Stack]) -> None:
-        """As `_update`, where every rank holds whole matrices: it works on its share and gets the rest."""
+        """As `_update`, but each rank holds whole matrices, works on its share and receives the rest."""
         owners = share_out([stack.shape for stack in stacks for _ in stack.parameters], self.world.size)
         done, lengths, place = [], [0] * self.world.size, iter(owners)
         for stack in stacks:
@@ -211,21 +211,22 @@ class Muon(Keeping):
         grad, kept = parameter.grad, self.moment(parameter, "momentum")
         assert grad is not None
         own, own_kept = own_part(grad), own_part(kept)
-        mean = own_kept.float().lerp_(own, 1 - momentum)  # in place where it is kept in fp32
+        # This works in place where the moment is kept in fp32.
+        mean = own_kept.float().lerp_(own, 1 - momentum)
         own_kept.copy_(mean)
         # Nesterov: the direction looks ahead by adding the fresh gradient to the mean once more.
         return own.lerp(mean, momentum)
 
 
 def apply_update(stack: Stack, parameter: nn.Parameter, update: Tensor) -> None:
-    """Move a parameter, or the rows of it that this rank holds, against its orthogonalised direction."""
+    """Move a parameter, or this rank's rows of it, against its orthogonalised direction."""
     own, rate = own_part(parameter), stack.group["lr"]
     own.mul_(1 - rate * stack.group["weight_decay"])
     own.sub_(update.float().reshape(own.shape), alpha=rate * max(1.0, stack.shape[0] / stack.shape[1]) ** 0.5)
 
 
 def share_out(shapes: Sequence[tuple[int, int]], ranks: int) -> list[int]:
-    """The rank that works on each matrix: the dearest come first, each goes to the rank with least work."""
+    """Assign each matrix to a rank: the most expensive first, each to the rank with the least work."""
     work, owners = [0] * ranks, [0] * len(shapes)
     costs = [rows * columns * min(rows, columns) for rows, columns in shapes]
     for number in sorted(range(len(shapes)), key=lambda i: (-costs[i], i)):
@@ -235,8 +236,8 @@ def share_out(shapes: Sequence[tuple[int, int]], ranks: int) -> list[int]:
 
 
 def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
-    """Muon's parameters: matrices and convolutions inside the networks, neither tables nor the two ends."""
-    # Tables are looked up row by row: no product whose spectrum could be evened out.
+    """Whether Muon updates it: matrices and convolutions inside the networks, but no tables and no ends."""
+    # A table is looked up row by row, so there is no product whose spectrum Muon could even out.
     ends = ("wte", "lm_head", "pos_embed", "rel_pos", "position_embedding", "patch_embed", "head")
     return parameter.ndim in (2, 4) and not any(end in name for end in ends)
 
@@ -251,9 +252,9 @@ def learning_rate_factor(
     step_every: int = 2000,
     step_factor: float = 0.1,
 ) -> float:
-    """What the base rate is multiplied with at `step` of `steps`.
+    """The factor on the base rate at `step` of `steps`.
 
-    schedules: `cosine` to zero; `trapezoid`: constant, then linear to zero over the last share `cooldown`;
+    Schedules: `cosine` to zero; `trapezoid`: constant, then linear to zero over the last share `cooldown`;
     `step`: times `step_factor` after every `step_every` steps; `constant`. All after a linear warm-up.
     """
     if step < warmup:

@@ -1,8 +1,8 @@
-"""What trains, how fast, in which stage: the three recipes as data.
+"""The three recipes as data: what trains in which stage, and how fast.
 
-Stage 1 (`vis_tok_train`) makes the encoder, stage 2 (`vis_mid_train`) starts from it with a fresh GPT.
-`deepseek` follows the paper (arXiv 2510.18234, section 4), `llava` trains only what connects two pretrained
-halves, `scratch` has no pretrained weights anywhere and the glyph loss instead.
+Stage 1 (`vis_tok_train`) makes the encoder. Stage 2 (`vis_mid_train`) starts from it, with a fresh GPT.
+`deepseek` follows the paper (arXiv 2510.18234, section 4). `llava` trains only the connection between two
+pretrained halves. `scratch` has no pretrained weights at all, and uses the glyph loss instead.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nanoocr.train.distributed import World
 from nanoocr.train.optim import POLAR_STEPS, AdamW, Muon, is_hidden_matrix
 from nanoocr.train.sharding import is_split
 
-# Where pixels and ids come in and logits go out: these may have rates of their own, beside the component's.
+# Pixels and ids enter here, and logits leave. Ends may have rates of their own, besides the component's.
 ENDS = {
     "encoder.sam_model.patch_embed.proj.weight": "patch_embed",
     "gpt.transformer.wte.weight": "wte",
@@ -30,32 +30,33 @@ ENDS = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """Defaults that a flag of the stage script may override; the rest is frozen."""
+    """Defaults, which flags of the stage scripts may override. Components that are not named stay frozen."""
 
-    trained: tuple[str, ...]  # components
-    optimizer: str  # "muon" (AdamW for what is no hidden matrix) or "adamw"
-    lr: float  # of AdamW
+    trained: tuple[str, ...]  # components that train
+    optimizer: str  # "muon" (with AdamW for everything but hidden matrices) or "adamw"
+    lr: float  # AdamW's learning rate
     muon_lr: float
     schedule: str  # see optim.learning_rate_factor
     warmup: float  # share of the steps
-    glyph_weight: float  # of the glyph loss; 0 is off
-    # (component or end, what its rates are multiplied with); 1 elsewhere
+    glyph_weight: float  # weight of the glyph loss; 0 turns it off
+    # (component or end, factor on its rates); the others have factor 1
     factors: tuple[tuple[str, float], ...] = ()
-    feature_weight: float = 0.0  # of the feature regulariser; 0 is off
+    feature_weight: float = 0.0  # weight of the feature regulariser; 0 turns it off
 
     def factor_of(self, component: str) -> float:
-        """What both rates of a component are multiplied with, or once more the rate of an end."""
+        """The factor on both rates of a component, or the further factor of an end."""
         return dict(self.factors).get(component, 1.0)
 
     def factor_of_parameter(self, name: str) -> float:
-        """What the rate of a parameter of a VLM is multiplied with, by its name."""
+        """The factor on the rate of a VLM's parameter, found by its name."""
         return self.factor_of(component_of(name)) * self.factor_of(ENDS.get(name, ""))
 
 
 ALL = COMPONENTS
-BETAS = (0.9, 0.95)  # of AdamW
-# For ends that start from nothing (docs/log.md, 2026-11-22): a step of the usual rate changes the filters of
-# the patches by a seventh of their size, while the word table is slow to spread.
+BETAS = (0.9, 0.95)  # for AdamW
+# Factors for ends that start from random weights (docs/log.md, 2026-11-22): at the usual rate one step
+# changes the filters of the patch embedding by a seventh of their size, while the word table spreads too
+# slowly.
 FROM_NOTHING = (("patch_embed", 0.03), ("wte", 20.0), ("lm_head", 3.0))
 RECIPES: dict[tuple[str, int], Recipe] = {
     ("deepseek", 1): Recipe(ALL, "adamw", 5e-5, 0.0, "cosine", 0.03, 0.0),
@@ -73,7 +74,7 @@ def recipe(name: str, stage: int) -> Recipe:
     """The recipe called `name` for stage 1 or 2.
 
     Raises:
-        UsageError: no such recipe.
+        UsageError: there is no such recipe.
     """
     if (name, stage) not in RECIPES:
         known = sorted({known for known, _ in RECIPES})
@@ -90,14 +91,14 @@ def make_optimizers(
     polar_steps: int = len(POLAR_STEPS),
     world: World | None = None,
 ) -> list[torch.optim.Optimizer]:
-    """Muon for the hidden matrices where the recipe says so, and AdamW for the rest and the glyph heads.
+    """Make Muon for the hidden matrices, if the recipe says so, and AdamW for the rest and the glyph heads.
 
-    Components of one rate share a group. Every group carries `base_lr`, which the schedule multiplies.
-    `moments` is the dtype that both keep their moments in, fp32 or bf16; `polar_steps` are Muon's iterations.
-    The ranks of a `world` share Muon's work.
+    Components of one rate share a group. Every group carries `base_lr`, which the schedule multiplies. Both
+    optimisers keep their moments in the dtype `moments`, fp32 or bf16. `polar_steps` is the number of Muon's
+    iterations. The ranks of a `world` share Muon's work.
     """
     matrices: Rates = {}
-    # Tensors that are split and tensors that are not cannot share a group: heads never are.
+    # A group cannot hold both split and whole tensors. The heads are always whole.
     others: Rates = {(1.0, False): [] if heads is None else list(heads.parameters()), (1.0, True): []}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -120,11 +121,12 @@ def make_optimizers(
     return optimizers
 
 
-Rates = dict[tuple[float, bool], list[nn.Parameter]]  # by factor on the rate, and whether they are split
+# keyed by (factor on the rate, whether the parameters are split)
+Rates = dict[tuple[float, bool], list[nn.Parameter]]
 
 
 def groups(by_factor: Rates, rate: float, decay: float) -> list[dict[str, Any]]:
-    """The parameter groups of an optimiser."""
+    """Build the parameter groups of one optimiser."""
     return [
         {"params": parameters, "lr": rate * factor, "base_lr": rate * factor, "weight_decay": decay}
         for (factor, _), parameters in by_factor.items()
@@ -133,7 +135,7 @@ def groups(by_factor: Rates, rate: float, decay: float) -> list[dict[str, Any]]:
 
 
 def describe(model: VLM, recipe: Recipe) -> list[dict[str, Any]]:
-    """One line per component for the table at the start of a run: parameters, trained, optimiser, rate."""
+    """One row per component for the table at the start of a run: parameters, trained, optimiser, rate."""
     lines = []
     for component in COMPONENTS:
         named = [(n, p) for n, p in model.named_parameters() if component_of(n) == component]

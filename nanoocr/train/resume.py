@@ -1,4 +1,4 @@
-"""A training step on disk, and a run that goes on from it as if nothing had happened."""
+"""Saves a training step, and continues a run from it as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nanoocr.bpe import Tokenizer
-from nanoocr.data.loader import ReaderState
+from nanoocr.data.loader import StreamState
 from nanoocr.errors import CheckpointError, UsageError
 from nanoocr.model.folder import deepencoder_file, load_model, save_deepencoder
 from nanoocr.train.average import restore_raw
@@ -25,24 +25,25 @@ from nanoocr.train.step import to_device
 
 
 def save(run: Run, state: TrainState, tokenizer: Tokenizer, about: Mapping[str, Any]) -> None:
-    """A whole checkpoint of this step, and in stage 1 the DeepEncoder beside it; rank 0 writes it.
+    """Save a whole checkpoint of this step, in stage 1 with the DeepEncoder beside it. Rank 0 writes it.
 
-    `about` is written into the model's config.json: "prompt" is what reading asks this model, and "data" is
-    the fingerprint of the data sets, since a place in the data means nothing in other data.
+    `about` is written into the model's config.json. "prompt" is the question that reading asks this model.
+    "data" is the fingerprint of the data sets, since a position in the data means nothing in other data.
 
     Raises:
         OutputError: the folder is not writable, or the disk is full.
     """
     world = run.world
-    readers = {
-        number: reader for of_rank in world.gather(state.readers) for number, reader in of_rank.items()
+    streams = {
+        number: stream for of_rank in world.gather(state.streams) for number, stream in of_rank.items()
     }
     ema = {name: torch.tensor(value) for name, value in world.sum_by_name(state.ema).items()}
     split = is_sharded(state.model)
     if not (world.is_main or split):
         return world.wait()
     content: Any = {
-        "readers": {number: tuple(reader) for number, reader in sorted(readers.items())},
+        # The key keeps its old name, so that older checkpoints can still be resumed.
+        "readers": {number: tuple(stream) for number, stream in sorted(streams.items())},
         "step": state.step,
         "glyph_steps": state.glyph_steps,
         "ema": ema,
@@ -146,13 +147,13 @@ def resume(run: Run, folder: Path) -> tuple[TrainState, Tokenizer]:
     torch.set_rng_state(content["torch_rng"])
     # Shares of the ranks add up: rank 0 takes all of what was, the others go on from nothing.
     ema = {name: to_device(value, model) * world.is_main for name, value in content["ema"].items()}
-    readers = {
-        number: ReaderState(*reader)
-        for number, reader in content["readers"].items()
-        # The loader's own rule for which rank has which reader, applied to the number of ranks of today.
+    streams = {
+        number: StreamState(*stream)
+        for number, stream in content["readers"].items()
+        # This repeats the loader's rule for which rank has which stream, with today's number of ranks.
         if number // config.turns % world.size == world.rank
     }
-    there = {"step": content["step"], "glyph_steps": content["glyph_steps"], "ema": ema, "readers": readers}
+    there = {"step": content["step"], "glyph_steps": content["glyph_steps"], "ema": ema, "streams": streams}
     return replace(state, **there), tokenizer
 
 

@@ -1,7 +1,7 @@
-"""What a training run is: everything that is settled before the first step and never changes after it.
+"""The settings of a training run: everything that is decided before the first step and never changes.
 
-`nanoocr/train/setup.py` builds one `Run` from the flags, and every function that trains takes it as its first
-argument. What does change, such as weights and optimisers, is the `TrainState` (nanoocr/train/state.py).
+`nanoocr/train/setup.py` builds one `Run` from the flags, and every training function takes it as its first
+argument. What changes, such as weights and optimisers, is in `TrainState` (nanoocr/train/state.py).
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from nanoocr.train.recipes import Recipe
 class Run:
     """One training run, as one of its processes sees it. `stage` is 1 or 2."""
 
-    config: TrainConfig  # the flags as they were given, but for --micro_batch, which is a number by now
-    recipe: Recipe  # what trains and how fast: the recipe of --recipe with the flags put over it
+    config: TrainConfig  # the flags as given, except that --micro_batch is always a number here
+    recipe: Recipe  # what trains and how fast: the recipe named by --recipe, with the flags applied
     stage: int = 1
     world: World = World()  # noqa: RUF009 (frozen). This process among all of the run, and its device
-    newest: Path | None = None  # the step's folder that a resumed run continues from; None: a fresh run
+    newest: Path | None = None  # the step's folder that a resumed run continues from; None for a fresh run
 
     @property
     def folder(self) -> Path:
-        """OUT/RUN_NAME: the log, the steps and the lock of this run."""
+        """OUT/RUN_NAME: the folder with the log, the steps and the lock of this run."""
         return run_folder(self.config)
 
     @property
@@ -40,5 +40,5 @@ class Run:
 
 
 def run_folder(config: TrainConfig) -> Path:
-    """OUT/RUN_NAME, for those who need it before there is a `Run`."""
+    """OUT/RUN_NAME, for callers that need it before there is a `Run`."""
     return Path(config.out) / config.run_name

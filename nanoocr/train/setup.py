@@ -1,4 +1,4 @@
-"""From flags to a run: machine, recipe, weights, resuming. Shared by both stage scripts."""
+"""From flags to a run: machine, recipe, weights, resuming. Both stage scripts use it."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def run_stage(
 ) -> None:
     """Train stage 1 or 2 as the flags say, from nothing or from the newest whole step of the run.
 
-    `make_task` turns the words of --tasks into data sets. `load_encoder` may put weights into the encoder of
-    a fresh run, since stage 2 starts from what stage 1 left; it says whether it did.
+    `make_task` turns the words of --tasks into data sets. `load_encoder` may load weights into the encoder of
+    a fresh run, because stage 2 starts from the encoder of stage 1. It returns whether it did.
     """
     folder = run_folder(config)
     with (
@@ -67,10 +67,10 @@ def run_stage(
 
 
 def settle(config: TrainConfig, stage: int, world: World) -> Run:
-    """Everything about the run that is known before its model is read or made.
+    """Decide everything about the run that can be known before its model is read or made.
 
     Raises:
-        UsageError: flags that do not go together, or a run that exists although --resume was not given.
+        UsageError: flags contradict each other, or the run exists and --resume was not given.
         CheckpointError: the run exists, and none of its steps is whole.
     """
     newest = newest_whole_step(config, world)
@@ -79,12 +79,12 @@ def settle(config: TrainConfig, stage: int, world: World) -> Run:
 
 
 def fresh_start(run: Run, load_encoder: Callable[[VLM], bool] | None) -> tuple[TrainState, Tokenizer]:
-    """The state before the first step."""
+    """Make the state before the first step."""
     model, tokenizer = starting_model(run)
     lengthen(model, run.config.max_length)
     other_encoder = load_encoder is not None and load_encoder(model)
     state = build_state(run, model)
-    # Heads name what one encoder shows them: those of --init are of no use to an encoder from elsewhere.
+    # Heads name what one particular encoder shows them. Those of --init do not fit an encoder from elsewhere.
     if run.config.init and state.heads is not None and not other_encoder:
         said = take_over_heads(state.heads, model_folder(run.config.init))
         if run.world.is_main:
@@ -93,9 +93,9 @@ def fresh_start(run: Run, load_encoder: Callable[[VLM], bool] | None) -> tuple[T
 
 
 def settle_micro_batch(config: TrainConfig, newest: Path | None, world: World) -> TrainConfig:
-    """--micro_batch as a number: as given, as the run had it so far, or a step shared by the processes.
+    """Settle --micro_batch: as given, as the run had it before, or a step's batch shared by the processes.
 
-    It shapes the data, so a run that goes on with more or fewer processes keeps it.
+    It shapes the data, so a run that continues with more or fewer processes keeps it.
     """
     if config.micro_batch:
         return config
@@ -104,10 +104,10 @@ def settle_micro_batch(config: TrainConfig, newest: Path | None, world: World) -
 
 
 def starting_model(run: Run) -> tuple[VLM, Tokenizer]:
-    """The model folder that --init names, or fresh weights of the preset, for the sizes of --views.
+    """Read the model folder of --init, or make fresh weights of the preset, for the sizes of --views.
 
     Raises:
-        UsageError: the folder holds another preset, --tokenizer was given too, or --views is unusable.
+        UsageError: the folder holds another preset, --tokenizer was also given, or --views is unusable.
     """
     config = run.config
     views = parse_views(config.views)
@@ -126,28 +126,29 @@ def starting_model(run: Run) -> tuple[VLM, Tokenizer]:
 
 
 def lengthen(model: VLM, positions: int) -> None:
-    """Give the model at least so many positions; its checkpoints say so from here on.
+    """Give the model at least `positions` positions. Its checkpoints record them from here on.
 
-    Rotary positions are computed, not stored, so no weight changes. What lies beyond the old length is
-    extrapolation until the run has trained it (d20 comes with 2,048; the stages of the paper: 4,096, 8,192).
+    Rotary positions are computed and not stored, so no weight changes. Positions beyond the old length are
+    extrapolated until the run has trained them (d20 comes with 2,048; the paper's stages use 4,096 and
+    8,192).
     """
     sizes = model.config
-    # Never shorter: a model that can hold more than a run needs stays as it is.
+    # Never shorten: a model that can hold more than the run needs keeps its positions.
     if positions > sizes.gpt.sequence_len:
         model.config = replace(sizes, gpt=replace(sizes.gpt, sequence_len=positions))
 
 
 def take_over_heads(heads: GlyphHeads, folder: Path) -> str:
-    """Put the glyph heads of a training step into fresh ones, which know its encoder; says what it did.
+    """Load the glyph heads of a training step into fresh ones, if that step has any. Returns what it did.
 
-    Fresh heads send noise into the encoder for some hundred steps. A model folder has none, nor a step that
-    was trained without.
+    Fresh heads send noise into the encoder for some hundred steps. Plain model folders have no heads, and
+    neither have steps that were trained without them.
     """
     saved = load_state(folder).get("heads") if (folder / STATE).is_file() else None
     if saved is None:
         return f"glyph heads: fresh, since {folder} holds none"
     wanted = {name: tensor.shape for name, tensor in heads.state_dict().items()}
-    # Another preset or a smaller alphabet: such heads would name the wrong classes, if they loaded at all.
+    # Heads of another preset or a smaller alphabet would name the wrong classes, if they loaded at all.
     if {name: tensor.shape for name, tensor in saved.items()} != wanted:
         return f"glyph heads: fresh, since those of {folder} have another shape"
     heads.load_state_dict(saved)
@@ -155,12 +156,12 @@ def take_over_heads(heads: GlyphHeads, folder: Path) -> str:
 
 
 def prepare_machine(config: TrainConfig, world: World) -> None:
-    """Threads, seed, and an early word when the device or the compiler is not there.
+    """Set threads and seed, and fail early if the device or the compiler is missing.
 
     Raises:
-        UsageError: no such device, or --shard or --compile where they do not work.
+        UsageError: there is no such device, or --shard or --compile cannot work here.
     """
-    # oneDNN keeps 1,024 compiled products: texts of ever new lengths fill them with a gigabyte (docs/log.md).
+    # oneDNN keeps 1,024 compiled products. Texts of ever new lengths fill them with a gigabyte (docs/log.md).
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "400")
     check_device(config.device)
     # Ranks of one machine share its processors, unless --threads says what each one gets.
@@ -170,18 +171,18 @@ def prepare_machine(config: TrainConfig, world: World) -> None:
         check_shard(world)
     if config.compile:
         try:
-            # A tiny function tells within seconds whether a compiler works; the step would find out after
-            # minutes.
+            # Compiling a tiny function shows within seconds whether a compiler works. The training step would
+            # only show it after minutes.
             torch.compile(torch.neg)(torch.ones(1, device=world.device))
-        except Exception as error:  # torch has no common class for what its compilers raise
+        except Exception as error:  # torch's compilers raise errors without a common class
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise UsageError(f"--compile does not work here ({reason}): leave the flag out") from error
 
 
 def resolve_recipe(config: TrainConfig, stage: int) -> Recipe:
-    """The recipe with the flags that were given put over it."""
+    """The recipe with the given flags applied."""
     named = recipe(config.recipe, stage)
-    # `parse_mix` reads NAME:NUMBER lists, whatever the numbers mean.
+    # `parse_mix` reads any list of NAME:NUMBER.
     factors = parse_mix(config.rates, (*COMPONENTS, *ENDS.values()), "--rates") if config.rates else {}
     over = {
         "factors": tuple({**dict(named.factors), **factors}.items()),
@@ -194,7 +195,7 @@ def resolve_recipe(config: TrainConfig, stage: int) -> Recipe:
         "glyph_weight": named.glyph_weight if config.glyph_weight < 0 else config.glyph_weight,
         "feature_weight": config.feature_weight,
     }
-    # Recipes for AdamW have no rate for Muon, and zero would train nothing without a word.
+    # Recipes for AdamW have Muon rate zero, which would silently train nothing.
     if over["optimizer"] == "muon" and over["muon_lr"] == 0:
         raise UsageError(f"--recipe={config.recipe} has no rate for muon: give --muon_lr as well")
     if config.glyph_only > 0 and not over["glyph_weight"]:
@@ -209,10 +210,10 @@ def resolve_recipe(config: TrainConfig, stage: int) -> Recipe:
 
 
 def parse_components(text: str) -> tuple[str, ...]:
-    """`clip,gpt` -> ("clip", "gpt").
+    """Parse `clip,gpt` into ("clip", "gpt").
 
     Raises:
-        UsageError: a word that is no component.
+        UsageError: a word is no component.
     """
     names = tuple(text.split(",")) if text else ()
     if unknown := [name for name in names if name not in COMPONENTS]:
@@ -221,25 +222,25 @@ def parse_components(text: str) -> tuple[str, ...]:
 
 
 def load_tokenizer(config: TrainConfig) -> Tokenizer:
-    """The tokenizer of the run."""
+    """Load the tokenizer of the run."""
     return Tokenizer.from_file(config.tokenizer) if config.tokenizer else Tokenizer.bytes()
 
 
 def check_unfinished(run: Run, newest: Path) -> None:
-    """Refuse to continue where nothing is left to do.
+    """Refuse to continue a run that is complete.
 
     Raises:
         UsageError: the newest step is the last one, and its validation was made.
     """
     step, steps = step_number(newest), run.config.steps
-    # At its last step a run may still lack the validation that a kill took from it.
+    # A run at its last step may still lack the validation, if a kill prevented it.
     only_look = step == steps and run.config.eval_samples and validation_is_due(run, step)
     if step >= steps and not only_look:
         raise UsageError(f"{run.folder} is at step {step} already: give more --steps to go on")
 
 
 def new_model(run: Run, sizes: ModelConfig, tokenizer: Tokenizer) -> VLM:
-    """A model with fresh weights, the same for the same --seed, on the run's device."""
+    """A model with fresh weights on the run's device. The same --seed gives the same weights."""
     model = VLM(sizes, image_id=tokenizer.image_id, compute_dtype=run.config.compute_dtype)
     model.init_weights(run.config.seed)
     return model.to(run.first_home)

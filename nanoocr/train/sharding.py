@@ -1,14 +1,14 @@
-"""One model split over all ranks (`--shard`): parameters, gradients and optimiser state in parts.
+"""Splits one model over all ranks (`--shard`): each holds a part of parameters, gradients and optimisers.
 
-torch's FSDP2 gathers the parameters of a block when it runs and scatters the summed gradients when it has
-run backward; between steps every rank holds its part of each parameter, some of its rows, as a DTensor. Two
-things follow. All ranks have to run the same blocks in the same order, so a rank without a picture or without
-a supervised token runs them all the same, for a loss of zero (`same_calls`, `loss_of_nothing`). And whatever
-needs whole matrices gathers them: Muon's direction, validation, the model file.
+torch's FSDP2 gathers the parameters of a block when the block runs, and scatters the summed gradients after
+its backward pass. Between steps every rank holds some rows of each parameter, as a DTensor. This has two
+consequences. First, all ranks must run the same blocks in the same order. So a rank without a picture, or
+without a supervised token, runs them too, for a loss of zero (`same_calls`, `loss_of_nothing`). Second,
+everything that needs whole matrices must gather them: Muon's direction, validation, the model file.
 
-The state of the optimisers is written by torch.distributed.checkpoint in its safetensors form, one file per
-rank and nothing pickled, and read back by any number of ranks, split or not. The glyph heads are small: every
-rank holds them whole, and World adds up their gradients.
+torch.distributed.checkpoint writes the optimisers' state as safetensors, one file per rank and without
+pickles. Any number of ranks can read it back, split or not. The glyph heads are small, so every rank holds
+them whole, and World adds up their gradients.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ from nanoocr.train.distributed import World
 T = TypeVar("T")
 
 # ---------------------------------------------------------------------------------------------------------
-# the model
+# The model
 
 
 def check_shard(world: World) -> None:
-    """Refuse `--shard` where there is nobody to share with.
+    """Refuse `--shard` where it cannot work.
 
     Raises:
-        UsageError: one process, or a device that FSDP does not know.
+        UsageError: there is only one process, or FSDP does not know the device.
     """
     if world.size == 1:
         raise UsageError("--shard needs several processes: start with torchrun, or leave it out")
@@ -56,41 +56,41 @@ def check_shard(world: World) -> None:
 
 
 def shard(model: VLM, world: World) -> None:
-    """Split every parameter over the ranks, block by block; what stands outside the blocks is one more part.
+    """Split every parameter over the ranks, block by block. Parameters outside the blocks form one more part.
 
-    The model may still lie in host memory: a block is moved to the device as it is split, so that a GPU never
-    holds more than one whole block beside the parts.
+    The model may still lie in host memory. Each block is moved to the device as it is split, so a GPU never
+    holds more than one whole block besides the parts.
     """
     mesh = init_device_mesh("cpu" if world.device == "cpu" else "cuda", (world.size,))
-    # Inner parts first: what a block has taken is no longer the model's own.
+    # Split the blocks first; what they take no longer belongs to the model's own part.
     for module in [*model.blocks(), model]:
         part: FSDPModule = fully_shard(module, mesh=mesh)
-        # Losses are already divided by the count over all ranks: gradients are added up, never averaged.
+        # Losses are already divided by the count over all ranks. So gradients are added up, never averaged.
         part.set_gradient_divide_factor(1.0)
         part.set_force_sum_reduction_for_comms(True)
-    # See `as_one_forward`. FSDP can only register a method, so the model gets one here, and nowhere else.
+    # See `as_one_forward`. FSDP can only register a method, so the model gets one here.
     model.call = lambda compute: compute()  # type: ignore[assignment]
     register_fsdp_forward_method(model, "call")
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Has `shard` been here?"""
+    """Whether `shard` has split the model."""
     return isinstance(model, FSDPModule)
 
 
 def is_split(tensor: Tensor) -> bool:
-    """Does this rank hold only a part of the tensor?"""
+    """Whether this rank holds only a part of the tensor."""
     return isinstance(tensor, DTensor)
 
 
 @torch.no_grad()
 def own_part(tensor: Tensor) -> Tensor:
-    """This rank's rows of a split tensor, sharing its memory; any other tensor as it is."""
+    """This rank's rows of a split tensor, sharing its memory. Any other tensor is returned as it is."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def split_like(tensor: Tensor, model: Tensor) -> Tensor:
-    """A whole tensor that every rank has, split as `model` is split; nothing to do where it is so already."""
+    """Split a whole tensor that every rank has, in the way that `model` is split, unless it is so already."""
     if not isinstance(model, DTensor) or isinstance(tensor, DTensor) or tensor.shape != model.shape:
         return tensor
     mesh = model.device_mesh
@@ -98,18 +98,18 @@ def split_like(tensor: Tensor, model: Tensor) -> Tensor:
 
 
 # ---------------------------------------------------------------------------------------------------------
-# a step
+# A step
 
 
 def same_calls(batches: Sequence[Batch], world: World) -> list[Batch]:
-    """The batches with as many groups of views each as the largest of the step, on any rank, has.
+    """Pad the batches of this rank to the largest number of view groups that any rank has in this step.
 
-    FSDP waits for every rank at every block, so a rank with fewer groups would stop the others for ever. It
-    is padded with dummy views of one blank cell, which belong to no picture: the encoder runs, and its output
-    is multiplied by zero.
+    FSDP waits for every rank at every block, so a rank with fewer groups would stop the others for ever. The
+    padding is dummy views of one blank cell, which belong to no picture. The encoder runs on them, and its
+    output is multiplied by zero.
     """
     most = max(world.gather(max(len(batch.views) for batch in batches)))
-    # The smallest picture that the encoder takes costs the least.
+    # The smallest picture that the encoder accepts is the cheapest.
     pixels = torch.zeros((1, CELL, CELL, 3), dtype=torch.uint8)
     glyphs = torch.full((1, CELL // PATCH, CELL // PATCH, SLOTS), UNKNOWN, dtype=torch.uint8)
     blank = Views((), pixels, glyphs)
@@ -117,16 +117,16 @@ def same_calls(batches: Sequence[Batch], world: World) -> list[Batch]:
 
 
 def loss_of_nothing(model: VLM, hidden: Tensor) -> Tensor:
-    """Zero, by way of the output matrix: for a batch without a supervised token."""
+    """Zero, computed through the output matrix, for a batch without a supervised token."""
     return 0.0 * model.gpt.logits(hidden[:1, :1]).sum()
 
 
 def as_one_forward(model: nn.Module, compute: Callable[[], T]) -> T:
-    """Run `compute`, which uses the model part by part, as one forward pass in FSDP's eyes.
+    """Run `compute`, which uses the model part by part, as one forward pass for FSDP.
 
-    FSDP gathers the parameters outside the blocks, such as embeddings and norms, only while a forward of the
-    whole model runs. A training step never calls that forward: it encodes, names glyphs and decodes one after
-    the other. Where the model is not split there is nothing to gather, and `compute` is simply called.
+    FSDP gathers the parameters outside the blocks, such as embeddings and norms, only during a forward pass
+    of the whole model. A training step never makes one: it encodes, names glyphs and decodes, one after the
+    other. Where the model is not split there is nothing to gather, and `compute` is simply called.
     """
     if not isinstance(model, FSDPModule):
         return compute()
@@ -134,19 +134,19 @@ def as_one_forward(model: nn.Module, compute: Callable[[], T]) -> T:
 
 
 def exchange_gradients(model: nn.Module, *, now: bool) -> None:
-    """Are gradients added up over the ranks after the next backward pass, or kept until a later one?
+    """Choose whether the next backward pass adds gradients up over the ranks, or keeps them for a later one.
 
-    Kept ones are whole: several micro-batches per step cost the memory of all gradients, and save traffic.
+    Kept gradients are whole. So several micro-batches per step cost memory for all of them, and save traffic.
     """
     if isinstance(model, FSDPModule):
         model.set_requires_gradient_sync(now)
 
 
 def on_whole_matrices(function: Callable[[Tensor], Tensor], own: Tensor, of: Tensor) -> Tensor:
-    """`function` of a stack of matrices (n, rows, columns), of which this rank holds `own` rows of each.
+    """Apply `function` to n whole matrices (n, rows, columns); this rank holds the rows `own` of each.
 
-    `of` is one of the parameters behind them: it tells whether and how they are split. Rows are exchanged for
-    whole matrices, so that each rank works on its share of the n, and back.
+    `of` is one of their parameters; it tells whether and how they are split. Ranks exchange rows for whole
+    matrices, so that each works on its share of the n, and exchange the results back.
     """
     if not isinstance(of, DTensor):
         return function(own)
@@ -157,28 +157,29 @@ def on_whole_matrices(function: Callable[[Tensor], Tensor], own: Tensor, of: Ten
         mesh = of.device_mesh
         return DTensor.from_local(part, mesh, [Shard(dim)], run_check=False, shape=shape, stride=strides)
 
-    # Split by rows before, split by matrices within: an exchange of parts, so that no rank holds everything.
+    # Before, matrices are split by rows; within, by whole matrices. No rank ever holds everything.
     whole = spread(own, 1).redistribute(placements=[Shard(0)]).to_local()
     return spread(function(whole).to(own.dtype), 0).redistribute(placements=[Shard(1)]).to_local()
 
 
 # ---------------------------------------------------------------------------------------------------------
-# files
+# Files
 
 
 def write_parts(run: Path, content: Any, world: World) -> tuple[Any, list[Path]]:
-    """Write the split tensors of a training state, every rank its own parts.
+    """Write the split tensors of a training state; every rank writes its own parts.
 
-    Returns the state with meta tensors, which keep shape and dtype, in their places, and the files, which
-    are to become part of the step's folder. All nodes need to see the folder.
+    Returns the state with meta tensors (which keep shape and dtype) in their places, and the files, which
+    shall become part of the step's folder. All nodes must see the folder.
 
     Raises:
-        OutputError: a rank could not write, or wrote where rank 0 does not see it.
+        OutputError: a rank could not write, or wrote to a place that rank 0 does not see.
     """
-    import torch.distributed.checkpoint as dcp  # here: it takes a moment, and few runs need it
+    # Imported here, because the import takes a moment and few runs need it.
+    import torch.distributed.checkpoint as dcp
     from torch.distributed.checkpoint.api import CheckpointException
 
-    # Under a name that counts for nothing until the step's folder takes the files.
+    # The folder has a name that does not count, until the step's folder takes the files.
     folder = run / ".shards.writing"
     if world.is_main:
         shutil.rmtree(folder, ignore_errors=True)
@@ -207,7 +208,7 @@ def write_parts(run: Path, content: Any, world: World) -> tuple[Any, list[Path]]
 
 
 def read_parts(folder: Path, content: Any, model: nn.Module) -> Any:
-    """Put the tensors back that `write_parts` took out, split over today's ranks if `model` is split.
+    """Put the tensors back that `write_parts` took out; they are split over the ranks if `model` is split.
 
     Raises:
         CheckpointError: a file is missing or damaged, or lacks a part.
@@ -234,7 +235,7 @@ def read_parts(folder: Path, content: Any, model: nn.Module) -> Any:
         check_files(folder, SHARDS)
         try:
             reader = dcp.HuggingFaceStorageReader(str(folder))
-            with warnings.catch_warnings():  # a process alone is told that it is alone
+            with warnings.catch_warnings():  # torch warns a single process that it is alone
                 warnings.filterwarnings("ignore", message="torch.distributed is disabled")
                 dcp.load(wanted, storage_reader=reader, no_dist=not dist.is_initialized())
         except CheckpointException as error:
@@ -245,7 +246,7 @@ def read_parts(folder: Path, content: Any, model: nn.Module) -> Any:
 
 
 def replaced(tree: Any, change: Callable[[str, Tensor], Tensor], path: str = "") -> Any:
-    """The same dicts and lists with every tensor changed; `change` gets its path, as `average.raw`, too."""
+    """Copy nested dicts and lists with every tensor changed; `change` also gets its path (`average.raw`)."""
     if isinstance(tree, Tensor):
         return change(path[1:], tree)
     if isinstance(tree, dict):
@@ -256,6 +257,6 @@ def replaced(tree: Any, change: Callable[[str, Tensor], Tensor], path: str = "")
 
 
 def first_of(error: Any) -> str:
-    """Of a CheckpointException: what the first rank that failed says, in one line."""
+    """The message of the first failed rank in a CheckpointException, in one line."""
     failures = [str(failure[0]) for failure in error.failures.values()]
     return failures[0].splitlines()[0] if failures and failures[0] else "no reason given"

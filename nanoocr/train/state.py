@@ -1,4 +1,4 @@
-"""All that changes while training: built from a model and a recipe, and gathered again where it is split."""
+"""Everything that changes during training: built from a model and a recipe, gathered where it is split."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from nanoocr.data.loader import ReaderState
+from nanoocr.data.loader import StreamState
 from nanoocr.model.components import freeze
 from nanoocr.model.deepencoder import VisionFeatures
 from nanoocr.model.vlm import VLM
@@ -25,51 +25,53 @@ from nanoocr.train.sharding import is_sharded, shard
 
 @dataclass
 class TrainState:
-    """All that changes while training; what a checkpoint has to hold."""
+    """Everything that changes during training, which is what a checkpoint has to hold."""
 
     model: VLM
     heads: GlyphHeads | None
     optimizers: list[torch.optim.Optimizer]
-    encode: Callable[[Tensor], VisionFeatures]  # the model's encoder and GPT, or their compiled twins:
-    decode: Callable[..., Tensor]  # the same weights, for the training step only
-    average: WeightAverage | None  # of the weights, with --average
-    glyph_steps: int = 0  # steps at the start that leave the language model out
+    # The model's encoder and GPT, or compiled versions with the same weights, for the training step only.
+    encode: Callable[[Tensor], VisionFeatures]
+    decode: Callable[..., Tensor]
+    average: WeightAverage | None  # the average of the weights, with --average
+    glyph_steps: int = 0  # this many steps at the start leave the language model out
     step: int = 0
-    ema: dict[str, Tensor] = field(default_factory=dict)  # moving averages of this rank's share of the losses
-    broken: Tensor | None = None  # a flag on the device: a loss or gradient was no finite number
-    readers: dict[int, ReaderState] = field(default_factory=dict)  # where this rank's data stands
+    ema: dict[str, Tensor] = field(default_factory=dict)  # moving averages of this rank's share of each loss
+    broken: Tensor | None = None  # a flag on the device: some loss or gradient was not finite
+    # where each of this rank's row streams stands
+    streams: dict[int, StreamState] = field(default_factory=dict)
 
     def for_reading(self) -> AbstractContextManager[None]:
-        """Within, the model holds the weights that are measured and saved: the average, if there is one."""
+        """Put the averaged weights, if there are any, into the model for the `with` block."""
         return nullcontext() if self.average is None else self.average.in_model()
 
 
 def build_state(run: Run, model: VLM) -> TrainState:
-    """The state before the first step: freezes what the recipe freezes, and makes heads and optimisers.
+    """Build the state before the first step: freeze parts as the recipe says, and make heads and optimisers.
 
-    All ranks then hold what rank 0 had, whole or, with `--shard`, a part each. The glyph heads exist only
-    where the recipe gives the glyph loss a weight.
+    Afterwards all ranks hold the weights of rank 0: the whole model, or with `--shard` a part each. Glyph
+    heads exist only where the recipe gives the glyph loss a weight.
     """
     config, recipe, world = run.config, run.recipe, run.world
-    # Frozen first: optimisers, the average and FSDP take only what still wants a gradient.
+    # Freeze first: optimisers, the average and FSDP take only parameters that still want a gradient.
     freeze(model, recipe.trained)
     if config.recompute:
         recompute_blocks(model)
-    # Before the model is split: afterwards no rank holds a whole weight that it could send.
+    # Copy before the model is split: afterwards no rank has a whole weight to send.
     world.same_weights([model])
     if config.shard:
         shard(model, world)
     heads = None
     if recipe.glyph_weight > 0:
-        # A fork, so that a run with heads draws the same numbers elsewhere as one without.
+        # The fork keeps the generator's state, so a run with heads draws the same numbers as one without.
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             heads = GlyphHeads(model.config).to(model.device)
         world.same_weights([heads])
     encode, decode = model.encoder.__call__, model.gpt.__call__
-    if config.compile:  # the text has another length in every batch, views have few sizes
+    if config.compile:  # The text has another length in every batch, while views have few sizes.
         decode = torch.compile(decode, dynamic=True)
-        if model.device.type != "cpu":  # there the encoder gains nothing from it (docs/log.md)
+        if model.device.type != "cpu":  # on a CPU the encoder gains nothing from it (docs/log.md)
             encode = torch.compile(encode)
     moments = torch.bfloat16 if config.moments == "bfloat16" else torch.float32
     optimizers = make_optimizers(
@@ -82,17 +84,18 @@ def build_state(run: Run, model: VLM) -> TrainState:
 
 
 def recompute_blocks(model: VLM) -> None:
-    """From now on a block keeps only its input while gradients are taken, and runs again in backward."""
+    """Let each block keep only its input while gradients are taken, and run again in the backward pass."""
     for block in model.blocks():
-        # No block draws random numbers, so none of the generators, of a GPU's neither, needs to be kept.
+        # Blocks draw no random numbers, so no generator's state needs to be kept.
         again = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
         block.forward = again
 
 
 def gathered(state: TrainState, world: World, device: str = "cpu") -> TrainState:
-    """The state with a plain model on `device`, to measure or to save; all ranks call, rank 0 gets it.
+    """The state with a plain model on `device`, to measure or to save. All ranks call, rank 0 gets it.
 
-    It holds the averaged weights where there is an average. A model that is not split is returned as it is.
+    The model holds the averaged weights, if there is an average. A model that is not split is returned as it
+    is.
     """
     if not is_sharded(state.model):
         return state
@@ -101,7 +104,7 @@ def gathered(state: TrainState, world: World, device: str = "cpu") -> TrainState
         for name, tensor in state.model.state_dict().items():
             whole = tensor.full_tensor()
             if world.is_main:
-                # Only rank 0 keeps them: the others take part in gathering and forget.
+                # Only rank 0 keeps them; the others take part in gathering and forget.
                 weights[name] = whole.to(device)
     if not world.is_main:
         return state

@@ -1,4 +1,4 @@
-"""One step of training: micro-batches in, one update out.
+"""One step of training: from micro-batches to one update.
 
 Every loss is a sum over the tokens (or slots) of the whole step divided by their number, counted over all
 micro-batches and ranks before the first backward pass: never a mean of means.
@@ -40,28 +40,29 @@ from nanoocr.train.sharding import (
 from nanoocr.train.state import TrainState
 from nanoocr.train.vicreg import compared_pictures, feature_sum
 
-Encoded = list[tuple[Sequence[int], VisionFeatures]]  # (indices of the views, their features), by size
+# (indices of the views, their features) for each view size
+Encoded = list[tuple[Sequence[int], VisionFeatures]]
 
 EMA = 0.98  # weight of the past in the logged losses, per step
 
 
 @dataclass(frozen=True)
 class Totals:
-    """What the losses of a step are means over, counted over all its micro-batches on all ranks."""
+    """The divisors of a step's losses, counted over all micro-batches on all ranks."""
 
-    supervised: float  # tokens
+    supervised: float  # supervised tokens
     glyph_weight: float
     documents: float = 0.0
     pictures: float = 0.0
     compared: float = 0.0  # pictures that the feature regulariser compares
-    positions: float = 0.0  # tokens, padding not counted
-    places: float = 0.0  # with padding
+    positions: float = 0.0  # tokens without padding
+    places: float = 0.0  # tokens with padding
     flops: float = 0.0  # operations of the step
-    stops: float = 0.0  # ranks that were asked to stop
+    stops: float = 0.0  # how many ranks were asked to stop
 
     @staticmethod
     def of(batches: Sequence[Batch], world: World, flops: float = 0.0, stop: bool = False) -> Totals:
-        """Counted here and added up over the ranks: the one exchange before the gradients."""
+        """Count on this rank and add up over the ranks. This is the only exchange before the gradients."""
         own = (
             sum(batch.num_supervised for batch in batches),
             sum(batch.glyph_weight for batch in batches),
@@ -79,37 +80,38 @@ class Totals:
 
 @dataclass(frozen=True)
 class StepStats:
-    """What one step saw; losses are tensors so that a GPU is not waited for."""
+    """Facts about one step. Losses stay tensors, so that nobody has to wait for a GPU."""
 
-    losses: dict[str, Tensor]  # this rank's share: the sum over the ranks is the loss
+    losses: dict[str, Tensor]  # this rank's share; summed over the ranks they give the loss
     totals: Totals
     skipped: Counter[str]  # drawn rows that were not used, on this rank, by reason
-    taken: Counter[str]  # supervised tokens by task, on this rank
-    samples: Counter[str]  # rows by task, on this rank
-    shrunk: int  # drawn rows that are seen in less detail, on this rank
+    taken: Counter[str]  # supervised tokens by data set, on this rank
+    samples: Counter[str]  # rows by data set, on this rank
+    shrunk: int  # rows whose pictures are seen in less detail, on this rank
     flops: Mapping[str, float]  # operations by component, on this rank
 
 
 # ---------------------------------------------------------------------------------------------------------
-# one step
+# One step
 
 
 def train_step(
     run: Run, state: TrainState, deliveries: Sequence[Delivery], *, stop: bool = False
 ) -> StepStats:
-    """Forward and backward of this rank's micro-batches, and one update of every optimiser.
+    """Run this rank's micro-batches forward and backward, and update the weights once with every optimiser.
 
-    `deliveries` are this rank's micro-batches of the step. `stop` says that this rank was asked to end; the
-    totals tell every rank whether one was.
+    `deliveries` are this rank's micro-batches of the step. `stop` says that somebody asked this rank to end;
+    the totals tell every rank whether any rank was asked.
 
     Raises:
         UsageError: no token of the whole step is supervised.
-        DivergedError: on a CPU, a loss or gradient is no finite number; no weight has changed.
+        DivergedError: on a CPU, a loss or gradient is not finite; no weight has changed.
     """
     batches = [delivery.batch for delivery in deliveries]
     if is_sharded(state.model):
         batches = same_calls(batches, run.world)
-    # Counted from sizes alone, before anything is computed: the totals carry it to every rank.
+    # Operations are computed from sizes alone, before the work, so that the totals can carry them to every
+    # rank.
     per_batch = [batch_flops(run, state.model, batch) for batch in batches]
     flops = {name: sum(of_batch[name] for of_batch in per_batch) for name in COMPONENTS}
     totals = Totals.of(batches, run.world, sum(flops.values()), stop)
@@ -117,11 +119,11 @@ def train_step(
         raise UsageError("no token of this step is supervised: every answer in it is empty")
     losses = backward_all(run, state, batches, totals)
     notice(state, losses)
-    if state.model.device.type == "cpu":  # a GPU would be waited for: there the loop looks now and then
+    if state.model.device.type == "cpu":  # This would wait for a GPU; there the loop checks now and then.
         stop_if_diverged(run, state, losses, weights=False)
     update(run, state)
     average_losses(run, state, losses, totals)
-    state.readers.update({delivery.reader: delivery.state for delivery in deliveries})
+    state.streams.update({delivery.stream: delivery.state for delivery in deliveries})
     skipped, taken, samples = Counter[str](), Counter[str](), Counter[str]()
     for delivery in deliveries:
         skipped.update(delivery.skipped)
@@ -132,12 +134,12 @@ def train_step(
 
 
 def is_glyph_only(state: TrainState) -> bool:
-    """Is this still one of the first steps, which train by the glyph loss alone (--glyph_only)?"""
+    """Whether this is one of the first steps, which train with the glyph loss alone (--glyph_only)."""
     return state.step < state.glyph_steps
 
 
 def backward_all(run: Run, state: TrainState, batches: Sequence[Batch], totals: Totals) -> dict[str, Tensor]:
-    """The gradients of the whole step, added up over micro-batches and ranks; returns this rank's losses."""
+    """Compute the gradients of the whole step, over micro-batches and ranks; returns this rank's losses."""
     sums: dict[str, Tensor] = {}
     for number, batch in enumerate(batches, start=1):
         exchange_gradients(state.model, now=number == len(batches))
@@ -145,7 +147,7 @@ def backward_all(run: Run, state: TrainState, batches: Sequence[Batch], totals: 
             state.model,
             partial(compute_losses, state, batch, run.recipe, totals, glyph_only=is_glyph_only(state)),
         )
-        if losses["total"].requires_grad:  # not where all rows are text and the GPT does not train
+        if losses["total"].requires_grad:  # False where all rows are text and the GPT does not train
             losses["total"].backward()
         for name, loss in losses.items():
             sums[name] = sums.get(name, 0.0) + loss.detach()
@@ -155,8 +157,8 @@ def backward_all(run: Run, state: TrainState, batches: Sequence[Batch], totals: 
 
 
 def average_losses(run: Run, state: TrainState, losses: Mapping[str, Tensor], totals: Totals) -> None:
-    """Take this rank's losses of the step into the moving averages that the log shows."""
-    # How much of a loss there was on any rank; of the glyph losses, the weight of their slots.
+    """Update the moving averages for the log with this rank's losses of the step."""
+    # How much of each loss there was on all ranks; for the glyph losses this is the weight of their slots.
     counts = {"loss": totals.supervised, "feature": totals.compared}
     for name in losses.keys() | state.ema.keys():
         # A rank without this loss contributes zero to its average; the average is a sum over the ranks.
@@ -166,7 +168,7 @@ def average_losses(run: Run, state: TrainState, losses: Mapping[str, Tensor], to
 
 
 def update(run: Run, state: TrainState) -> None:
-    """Every optimiser takes its step at the scheduled rate, the average follows, and the step is counted."""
+    """Let every optimiser take its step at the scheduled rate, update the average, and count the step."""
     config, recipe = run.config, run.recipe
     factor = learning_rate_factor(
         state.step,
@@ -190,11 +192,11 @@ def update(run: Run, state: TrainState) -> None:
 def compute_losses(
     state: TrainState, batch: Batch, recipe: Recipe, totals: Totals, *, glyph_only: bool = False
 ) -> dict[str, Tensor]:
-    """A micro-batch's share of the losses of its step, by name; `total` is what is minimised.
+    """Compute a micro-batch's share of the step's losses, by name; `total` is the one to minimise.
 
-    Every loss is a sum divided by the count over the whole step, so shares add up to the same whatever the
-    number of micro-batches and ranks. While `glyph_only` holds, the language model is left out: until SAM
-    sees characters it learns little from the decoder and the decoder learns nothing from it.
+    Every loss is a sum divided by the count over the whole step, so shares add up to the same loss for any
+    number of micro-batches and ranks. With `glyph_only` the language model is left out: until SAM sees
+    characters, SAM learns little from the decoder, and the decoder learns nothing from SAM.
     """
     model = state.model
     losses: dict[str, Tensor] = {}
@@ -205,7 +207,7 @@ def compute_losses(
     ]
     for name, sums in glyphs_of(state, batch, encoded, recipe).items():
         losses[name] = sums.nats / max(1.0, totals.glyph_weight)
-        # Of the characters named, each micro-batch counts by its share of the weight.
+        # Each micro-batch counts in the accuracy by its share of the weight.
         losses[f"{name}_accuracy"] = sums.accuracy * (sums.weight / max(1.0, totals.glyph_weight))
         total = total + recipe.glyph_weight * losses[name]
     if recipe.feature_weight and totals.compared:
@@ -222,7 +224,7 @@ def compute_losses(
 
 
 def glyphs_of(state: TrainState, batch: Batch, encoded: Encoded, recipe: Recipe) -> dict[str, GlyphSums]:
-    """What the glyph heads say of all views, added up by head."""
+    """Sum what the glyph heads give for all views, by head."""
     added: dict[str, GlyphSums] = {}
     if state.heads is None:
         return added
@@ -234,13 +236,13 @@ def glyphs_of(state: TrainState, batch: Batch, encoded: Encoded, recipe: Recipe)
 
 
 def next_token_nats(state: TrainState, batch: Batch, encoded: Encoded) -> Tensor:
-    """The summed cross entropy of the supervised tokens, from the encoder's features on."""
+    """The summed cross entropy of the supervised tokens, computed from the encoder's features."""
     model = state.model
     vision = model.encoder.picture_tokens(encoded, batch.grids) if batch.grids else None
     documents = None if batch.documents is None else documents_to_device(batch.documents, model)
     x_BTC = model.embed(to_device(batch.ids, model), vision)
     for indices, features in encoded:
-        if not indices:  # of no picture: see `same_calls`
+        if not indices:  # dummy views, which belong to no picture: see `same_calls`
             x_BTC = x_BTC + 0.0 * features.tokens.mean()
     # The decoder sees embeddings only, so pictures and text go through it alike.
     hidden = state.decode(x_BTC, documents=documents)
@@ -250,7 +252,7 @@ def next_token_nats(state: TrainState, batch: Batch, encoded: Encoded) -> Tensor
 
 
 def batch_flops(run: Run, model: VLM, batch: Batch) -> dict[str, float]:
-    """Operations of a micro-batch by component, padding not counted."""
+    """Operations of a micro-batch by component, without padding."""
     views: Counter[tuple[int, int]] = Counter()
     for group in batch.views:
         views[group.pixels.size(1), group.pixels.size(2)] += len(group.indices)
@@ -266,12 +268,12 @@ def batch_flops(run: Run, model: VLM, batch: Batch) -> dict[str, float]:
 
 
 def to_device(tensor: Tensor, model: VLM) -> Tensor:
-    """The one way of a batch to the model, in training and in validation."""
+    """Move a tensor of a batch to the model's device. Training and validation both use this."""
     return tensor.to(model.device, non_blocking=True)
 
 
 def documents_to_device(documents: Documents, model: VLM) -> Documents:
-    """The index tables of packed sequences, on the model's device."""
+    """Move the index tables of packed sequences to the model's device."""
     groups = tuple(to_device(places, model) for places in documents.groups)
     return Documents(to_device(documents.positions, model), groups, to_device(documents.inverse, model))
 
@@ -279,7 +281,7 @@ def documents_to_device(documents: Documents, model: VLM) -> Documents:
 def sums_of_heads(
     heads: GlyphHeads, features: VisionFeatures, targets: Tensor, recipe: Recipe
 ) -> dict[str, GlyphSums]:
-    """What the heads say; that on SAM's patches only while SAM trains."""
+    """Sums of the heads. The head on SAM's patches takes part only while SAM trains."""
     # A frozen SAM learns nothing from a loss on its own patches.
     on_patches = {"glyph_patch": heads.of_patches(features, targets)} if "sam" in recipe.trained else {}
     return {**on_patches, "glyph_token": heads.of_tokens(features, targets)}

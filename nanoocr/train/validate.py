@@ -1,4 +1,4 @@
-"""Validation: the held-out rows, read with right and wrong pictures, and what it says about the features."""
+"""Validation: reads held-out rows with right and wrong pictures, and checks the health of the features."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ from nanoocr.train.log import RunLog
 from nanoocr.train.run import Run
 from nanoocr.train.state import TrainState
 
-ROWS_SHOWN = 10  # pictures that a validation prints, worst first; metrics.jsonl has all of them
-COLLAPSED_COSINE = 0.9  # centred cosine of the pictures of a set: 0 if healthy, 1 where all look alike
+ROWS_SHOWN = 10  # a validation prints this many pictures, worst first; metrics.jsonl has all of them
+COLLAPSED_COSINE = 0.9  # centred cosine of the pictures: 0 is healthy, 1 means that all look alike
 COLLAPSED_RANK = 2.0  # effective rank of the same features
-COLLAPSED_SPREAD = 0.01  # of all pictures around their mean, relative to its length (healthy: 0.3 and more)
-FEWEST_FOR_COLLAPSE = 8  # pictures: the rank of fewer is low anyway
+# spread of all pictures around their mean, relative to its length (healthy: 0.3 and more)
+COLLAPSED_SPREAD = 0.01
+FEWEST_FOR_COLLAPSE = 8  # below this many pictures the rank is low anyway
 
 
 def validate(
     run: Run, log: RunLog, state: TrainState, data: DataPlan, rows: Sequence[Row]
 ) -> ReadingReport | None:
-    """Read the held-out rows and print what proves that it looks; rows of text alone give their loss.
+    """Read the held-out rows and print how well it reads and looks; text-only rows give only their loss.
 
     Returns the report on the rows with pictures; None where there are none.
     """
@@ -67,23 +68,23 @@ def validate(
 
 
 def keep_best(folder: Path, step: int, loss: float) -> tuple[int, float]:
-    """Step and loss of the best validation up to `step`, this one taken in; best.json follows.
+    """Step and loss of the best validation up to `step`, including this one; also updates best.json.
 
-    The log knows all of them. What a run found and then went back behind does not count.
+    The log holds all validations. Those of steps that the run later went back behind do not count.
     """
-    # A run that was resumed from an earlier step may have logged later validations, which are void now.
+    # A run that was resumed from an earlier step may have logged later validations. They are void now.
     losses = {earlier: old for earlier, old in past_validations(folder).items() if earlier < step}
     losses[step] = loss
     write_best(folder, step, losses)
-    # A validation that diverged has no loss that could be the best.
+    # A diverged validation has no loss that could be the best.
     finite = {at: value for at, value in losses.items() if math.isfinite(value)}
     return min(finite.items(), key=lambda pair: pair[1]) if finite else (step, loss)
 
 
 def write_best(folder: Path, step: int, losses: Mapping[int, float] | None = None) -> None:
-    """best.json: the best validation up to `step` among those whose step is on the disk; no file if none is.
+    """Write best.json: the best validation up to `step` whose step is on disk. No file if there is none.
 
-    `losses` is by step; None takes them from the log.
+    `losses` maps steps to losses; None means those of the log.
     """
     losses = past_validations(folder) if losses is None else losses
     saved = {step_number(step_dir) for step_dir in complete_steps(folder)}
@@ -91,31 +92,31 @@ def write_best(folder: Path, step: int, losses: Mapping[int, float] | None = Non
     if not kept:
         (folder / BEST).unlink(missing_ok=True)
         return
-    # Of equal losses the first one found stays.
+    # Of equal losses the first one wins.
     best = min(kept, key=kept.__getitem__)
     write_file(folder / BEST, json.dumps({"step": best, "loss": kept[best]}).encode())
 
 
 def past_validations(folder: Path) -> dict[int, float]:
-    """Step -> loss of every validation in the log of a run; {} where it has none yet."""
+    """Map each validated step in a run's log to its loss; {} where there is none yet."""
     try:
         records = read_run(folder).records.get("validation", [])
     except UsageError:
         return {}
     losses = ((record["step"], record.get("loss", record.get("text_loss"))) for record in records)
-    # The log keeps NaN as null; infinity takes its place, so that it is never the best.
+    # The log writes NaN as null. It counts as infinity here, so that it is never the best.
     return {step: math.inf if loss is None else float(loss) for step, loss in losses}
 
 
 def text_loss(model: VLM, tokenizer: Tokenizer, rows: Sequence[Row]) -> float:
-    """Mean over rows without a picture of their nats per supervised token."""
+    """The mean, over rows without a picture, of their nats per supervised token."""
     length = model.config.gpt.sequence_len
     losses = row_losses(model, tokenizer, [prepare(row, tokenizer, (), length) for row in rows])
     return sum(losses) / len(losses)
 
 
 def report_values(report: ReadingReport) -> dict[str, Any]:
-    """What metrics.jsonl keeps of a report."""
+    """The part of a report that metrics.jsonl keeps."""
     health = {
         f"{stage}_{name}": value
         for stage, statistics in report.health.items()
@@ -133,14 +134,14 @@ def report_values(report: ReadingReport) -> dict[str, Any]:
 
 
 def collapsed_stages(values: Mapping[str, Any]) -> list[str]:
-    """The parts of the encoder to which all pictures look alike, by `report_values` or a line of the log."""
+    """The parts of the encoder to which all pictures look alike, from `report_values` or a log record."""
     if len(values.get("rows", ())) < FEWEST_FOR_COLLAPSE:
         return []
     ending = "_centred_cosine"
     stages = [name.removesuffix(ending) for name in values if name.endswith(ending)]
 
     def is_between(name: str, low: float, high: float) -> bool:
-        """None is what the log keeps of a number that is none; not every log has every number."""
+        """Compare, where the log has the number. It keeps None for NaN, and lacks some numbers."""
         value = values.get(name)
         return value is None or low <= value <= high
 
@@ -154,7 +155,7 @@ def collapsed_stages(values: Mapping[str, Any]) -> list[str]:
 
 
 def say_report(log: RunLog, step: int, report: ReadingReport) -> None:
-    """The averages, the worst rows, and one row in full."""
+    """Print the averages, the worst rows, and one row in full."""
     ranks = ", ".join(
         f"{stage} rank {h.effective_rank:.1f} cosine {h.centred_cosine:.2f}"
         for stage, h in report.health.items()
@@ -165,13 +166,13 @@ def say_report(log: RunLog, step: int, report: ReadingReport) -> None:
     )
     for row in sorted(report.rows, key=lambda row: -row.loss)[:ROWS_SHOWN]:
         log.say(f"  {row.id} loss {row.loss:.4f} overlap {row.overlap:.0%} CER {row.cer:.0%}")
-    # Another row each time, but the same one in every run, so that runs can be compared.
+    # Show another row each time, but the same one in every run, so that runs can be compared.
     sample = report.rows[step % len(report.rows)]
     log.say(f"  truth {sample.truth!r}\n  read  {sample.text!r}")
 
 
 def check_collapse(log: RunLog, report: ReadingReport | None) -> bool:
-    """Do all pictures look alike to a part of the encoder? Says so loudly."""
+    """Warn loudly if all pictures look alike to a part of the encoder; returns whether they do."""
     if report is None:
         return False
     collapsed = collapsed_stages(report_values(report))

@@ -43,7 +43,7 @@ class BenchAttentionConfig:
     """Measures the ways of one global attention block."""
 
     preset: str = "d20"  # heads and head width of its SAM
-    sides: tuple[int, ...] = (512, 1024)  # of the square pictures, in pixels
+    sides: tuple[int, ...] = (512, 1024)  # sides of the square pictures, in pixels
     budgets: tuple[int, ...] = (2**20, 2**22, 2**24, 2**26)  # scores at once, of the rows of queries
     dtype: str = "float32"  # float32 or bfloat16
     repeats: int = 3  # timed passes of each

@@ -27,7 +27,7 @@ from nanoocr.machine import machine, use_threads
 from scripts.bench.lines import intersection_over_union
 
 KINDS = ("paragraph", "receipt", "form", "table")
-TABLE_MARKS = ("|", "---")  # of the answer, which nobody has drawn
+TABLE_MARKS = ("|", "---")  # the answer has these marks, but nobody drew them
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class BenchEncoderConfig:
     """Measures the encoder of a preset beside transformers'."""
 
     preset: str = "d20"  # sizes; grids become square, as transformers wants them
-    sides: tuple[int, ...] = (512, 640, 1024)  # of the square pictures, in pixels
+    sides: tuple[int, ...] = (512, 640, 1024)  # sides of the square pictures, in pixels
     repeats: int = 3  # timed passes of each, after one that warms up
     batch: int = 1  # pictures per pass
     threads: int = 0  # torch threads; 0 is torch's choice

@@ -41,7 +41,7 @@ class Config:
     cards: int = 32  # cards that are decoded as one batch
     single_tokens: int = 128  # tokens that the single card is made to give
     random_tokens: int = 48  # tokens per card with random weights, which do not know when to stop
-    seed: int = 12345  # of the synthetic cards
+    seed: int = 12345  # seeds the synthetic cards
     repeats: int = 3  # timings of the engine, of which the best counts (the naive loop runs once)
     device: str = "cpu"  # cpu or cuda
 

@@ -42,7 +42,7 @@ class OcrmypdfConfig:
 
     engines: str = "nanoocr,tesseract"
     pages: int = 10
-    dpi: int = DRAWN_DPI  # of the scan
+    dpi: int = DRAWN_DPI  # resolution of the scan
     jobs: int = 2
     repeats: int = 3
     flags: str = ""  # more of OCRmyPDF's, as --flags="--deskew --rotate-pages"

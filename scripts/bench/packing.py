@@ -27,7 +27,7 @@ from nanoocr.commandline import parse, run
 from nanoocr.config import ModelConfig, preset
 from nanoocr.data.batch import Batch, collate, collate_packed
 from nanoocr.data.example import Example, TooLongError, prepare
-from nanoocr.data.loader import Delivery, ReaderState
+from nanoocr.data.loader import Delivery, StreamState
 from nanoocr.data.packing import pack
 from nanoocr.errors import UsageError
 from nanoocr.machine import machine
@@ -48,7 +48,7 @@ class PackingConfig:
     """Measures training samples per second, packed and padded."""
 
     preset: str = "nano"  # sizes of the model: nano, small or d20
-    stage: int = 1  # of the recipe scratch: 1 trains everything, 2 has SAM and compressor frozen
+    stage: int = 1  # stage of recipe scratch: 1 trains everything, 2 has SAM and compressor frozen
     mix: str = "card:0.6,scene:0.1,receipt:0.1,form:0.1,paragraph:0.1"  # synthetic kinds and weights
     text_ratio: float = 0.2  # share of rows without a picture
     batch_size: int = 64  # rows per padded batch; packed lines are chosen to hold about as many
@@ -132,7 +132,7 @@ def measure(config: PackingConfig) -> dict[str, dict[str, float]]:
         for name, state in states.items():
             started = time.perf_counter()
             for batch in batches[name]:
-                delivery = Delivery(batch, 0, ReaderState(0, ()), {}, {})
+                delivery = Delivery(batch, 0, StreamState(0, ()), {}, {})
                 train_step(run, state, [delivery])
             if turn:  # the first round allocates
                 rates[name].append(config.rows / (time.perf_counter() - started))

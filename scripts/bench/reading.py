@@ -47,7 +47,7 @@ class ReadingConfig:
 
     engines: str = "nanoocr,tesseract,rapidocr,ppocr_tiny"  # nanoocr:bfloat16 is the reader in that dtype
     before: str = ""  # root of an older checkout, whose reader is measured too
-    pages: int = 3  # of each density, and receipts
+    pages: int = 3  # pages of each density, and receipts
     growth: bool = True  # measure the growth with the length too
     repeats: int = 3
     threads: int = 1
@@ -58,7 +58,7 @@ class MadePage:
     """A picture with its text, and the set that it counts in."""
 
     set: str
-    kind: str  # as engines are told
+    kind: str  # what engines are told
     path: Path
     truth: str
 

@@ -37,10 +37,10 @@ class BenchConfig:
     """Measures the speed of the evaluation code."""
 
     pairs: int = 1000  # pages with truth and prediction
-    characters: int = 3000  # of truth per page, about
+    characters: int = 3000  # about so many in the truth of a page
     errors: float = 0.05  # share of wrong letters
     version: Version = "1.5"  # of OmniDocBench
-    seed: int = 0  # of the random pages
+    seed: int = 0  # seeds the random pages
 
     def __post_init__(self) -> None:
         """A page needs room for its table and its formula."""

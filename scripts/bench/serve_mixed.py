@@ -39,7 +39,7 @@ class Config:
     bad: float = 0.10  # share of mistakes
     cut: float = 0.05  # share that the client leaves in the middle
     folder: str = "assets/samples"  # whose pictures are sent
-    names: str = "card_*.png"  # of them
+    names: str = "card_*.png"  # pattern of their names
     seed: int = 0
     minutes: float = 60  # after which nothing more is sent
 

@@ -50,7 +50,7 @@ DATA_SAMPLES = 128  # samples made to time the making
 WAIT = "wait for data"
 FORWARD = "forward"  # the whole of it; reported by its parts
 FORWARD_PARTS = ("vision forward", "glyph forward", "GPT forward and loss")
-TEXT_TOKENS = 55  # of a typical card's row, beside the vision tokens
+TEXT_TOKENS = 55  # text tokens of a typical card's row
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class TrainingPeersConfig:
     """Measures training samples per second against transformers' classes."""
 
     preset: str = "nano"  # sizes of the model, with square position tables
-    side: int = 256  # of the square pictures, in pixels
+    side: int = 256  # side of the square pictures, in pixels
     text: int = 60  # tokens of text behind each picture, all of them supervised
     batch_size: int = 16  # pictures per step
     rounds: int = 7  # steps of each side, of which the median counts

@@ -1,1 +1,1 @@
-"""What the maintainers run: sample pictures, the shipped model, tables for the docs."""
+"""Tools of the maintainers: sample pictures, the shipped model, tables for the docs, the fuzzer."""

@@ -1,12 +1,12 @@
-"""Feed spoiled pictures, PDFs, rows, model folders, flags and requests in, and count what they break.
+"""Feeds spoiled pictures, PDFs, rows, model folders, flags and requests in, and counts what breaks.
 
 python -m scripts.dev.fuzz --count=1000
 python -m scripts.dev.fuzz --kinds=pictures,pdfs --count=100000 --seed=1
 
-A child process works through the inputs under a limit of memory; this one watches it. What is right is a
-result or an error of nanoocr/errors.py. A finding is anything else: another exception, a death, an input that
-takes more than --seconds, or a child that holds more than --gigabytes. A finding is named by its kind and
-number and made again by --kinds=KIND --only=NUMBER with the same seed. Ends with code 1 where there are any.
+A child process works through the inputs with limited memory, and this one watches it. A result is right, and
+so is an error of nanoocr/errors.py. Everything else is a finding: another exception, a death, an input that
+takes more than --seconds, or a child that holds more than --gigabytes. --kinds=KIND --only=NUMBER with the
+same seed repeats a finding. The exit code is 1 if there are any.
 """
 
 from __future__ import annotations
@@ -33,38 +33,38 @@ from nanoocr.errors import NanoOCRError, UsageError
 from nanoocr.machine import counted
 from scripts.dev.fuzz_inputs import TARGETS
 
-ADDRESSES = 12 * 2**30  # bytes of address space of a child: torch maps much more than it holds
-STARTING_S = 120.0  # what a child may take for its imports on a busy machine
-SHOWN = 400  # characters of a finding
+ADDRESSES = 12 * 2**30  # bytes of a child's address space; torch maps much more than it uses
+STARTING_S = 120.0  # a child may take this long for its imports on a busy machine
+SHOWN = 400  # characters of a finding that are shown
 HEARD = 3  # lines of noise that are kept
 OWN_LINES = ("error: ", "read ", "warning: ")
 
 
 @dataclass(frozen=True)
 class FuzzConfig:
-    """How much, of what."""
+    """How many inputs of which kinds, and their limits."""
 
     count: int = 200  # inputs of each kind
-    kinds: str = ",".join(TARGETS)  # of these, with commas between
-    seed: int = 0  # of the inputs
-    seconds: float = 20.0  # most that one input may take
-    gigabytes: float = 1.5  # most that the process may hold
-    only: int = -1  # this input alone, in this process: the traceback is shown; -1 is all
-    first: int = 0  # where to begin; for the child
-    child: bool = False  # be the process that is watched; for the script itself
+    kinds: str = ",".join(TARGETS)  # separated by commas
+    seed: int = 0  # seeds the inputs
+    seconds: float = 20.0  # an input may take this long
+    gigabytes: float = 1.5  # the process may hold this much
+    only: int = -1  # run only this input, in this process, and show its traceback; -1 means all
+    first: int = 0  # the input to begin with; the child uses it
+    child: bool = False  # be the watched process; only this script sets it
 
 
 @dataclass
 class Tally:
-    """What became of the inputs of one kind."""
+    """The outcomes of the inputs of one kind."""
 
     kind: str
     inputs: int = 0
-    refused: int = 0  # by an error of nanoocr/errors.py
+    refused: int = 0  # inputs refused with an error of nanoocr/errors.py
     slowest_s: float = 0.0
     peak_mb: int = 0
-    noise: int = 0  # lines that somebody else's library wrote to stderr
-    heard: list[str] = field(default_factory=list)  # the first of them
+    noise: int = 0  # lines that other libraries wrote to stderr
+    heard: list[str] = field(default_factory=list)  # the first of those lines
     findings: list[str] = field(default_factory=list)
 
 
@@ -73,7 +73,7 @@ class Tally:
 
 
 def feed(kind: str, seed: int, number: int, folder: Path) -> str:
-    """One input: `fine`, `refused`, or the finding. The same numbers make the same input."""
+    """Run one input; returns `fine`, `refused`, or the finding. The same numbers make the same input."""
     rng = random.Random(f"{kind}/{seed}/{number}")
     try:
         TARGETS[kind](rng, folder)
@@ -89,7 +89,7 @@ def feed(kind: str, seed: int, number: int, folder: Path) -> str:
 
 
 def be_watched(config: FuzzConfig) -> None:
-    """Work through the inputs; a line before and after each on the pipe that was stdout."""
+    """Work through the inputs, with a line before and after each on the pipe that was stdout."""
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     warnings.filterwarnings("ignore")
@@ -110,7 +110,7 @@ def be_watched(config: FuzzConfig) -> None:
 
 
 def watch(kind: str, config: FuzzConfig) -> Tally:
-    """All inputs of one kind; a child that dies or hangs is followed by one that begins behind that input."""
+    """Run all inputs of one kind. After a child that dies or hangs, another begins behind that input."""
     tally, first = Tally(kind), 0
     while first < config.count:
         first = watch_child(kind, first, config, tally)
@@ -119,14 +119,14 @@ def watch(kind: str, config: FuzzConfig) -> Tally:
 
 
 def watch_child(kind: str, first: int, config: FuzzConfig, tally: Tally) -> int:
-    """Follow one child as far as it gets; returns the number to go on with."""
+    """Follow one child as far as it gets; returns the number to continue with."""
     told = {"kinds": kind, "count": config.count, "seed": config.seed, "first": first, "child": True}
     flags = [f"--{name}={value}" for name, value in told.items()]
     with tempfile.TemporaryFile() as noise:
         command = [sys.executable, "-m", "scripts.dev.fuzz", *flags]
         child = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=noise, bufsize=0
-        )  # select sees no buffer
+        )  # unbuffered, because select does not see Python's buffer
         try:
             reached = _follow(child, first, config, tally)
         finally:
@@ -147,7 +147,7 @@ def watch_child(kind: str, first: int, config: FuzzConfig, tally: Tally) -> int:
 
 
 def _follow(child: subprocess.Popen[bytes], first: int, config: FuzzConfig, tally: Tally) -> int:
-    """Read what a child says until it ends or must be ended; returns the first number that is not done."""
+    """Follow a child's messages until it ends or must be ended; returns the first unfinished number."""
     assert child.stdout is not None
     number, patience = first, STARTING_S
     while select.select([child.stdout], [], [], patience)[0]:
@@ -175,7 +175,7 @@ def _follow(child: subprocess.Popen[bytes], first: int, config: FuzzConfig, tall
 
 
 def chosen_kinds(config: FuzzConfig) -> list[str]:
-    """The kinds that were asked for."""
+    """The kinds that the user named."""
     kinds = config.kinds.split(",")
     if unknown := [kind for kind in kinds if kind not in TARGETS]:
         raise UsageError(f"--kinds={config.kinds}: no {unknown[0]!r}; known are {','.join(TARGETS)}")
@@ -185,7 +185,7 @@ def chosen_kinds(config: FuzzConfig) -> list[str]:
 
 
 def show_one(config: FuzzConfig, kind: str) -> None:
-    """Make one input again and let what it breaks show."""
+    """Repeat one input, and let its exception through."""
     with tempfile.TemporaryDirectory() as folder:
         TARGETS[kind](random.Random(f"{kind}/{config.seed}/{config.only}"), Path(folder))
 
@@ -196,12 +196,12 @@ def fuzz(config: FuzzConfig) -> Iterator[Tally]:
 
 
 def short(findings: list[str]) -> dict[str, Any]:
-    """How often each kind of finding came, without the numbers of the inputs."""
+    """How often each kind of finding occurred, without the numbers of the inputs."""
     return dict(Counter(text.partition(": ")[2][:SHOWN] for text in findings).most_common())
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Feed, count, print; 1 where there are findings."""
+    """Feed, count and print; returns 1 if there are findings."""
     config = parse(FuzzConfig, argv)
     if config.child:
         be_watched(config)
@@ -213,7 +213,7 @@ def main(argv: list[str] | None = None) -> int:
     for tally in fuzz(config):
         for finding in tally.findings:
             print(finding, file=sys.stderr)
-        # As soon as a kind is done: a long run must not lose what it knows.
+        # Printed as soon as a kind is done, so that a long run does not lose its results.
         print(json.dumps({**asdict(tally), "findings": short(tally.findings)}), flush=True)
         found = found or bool(tally.findings)
     return int(found)

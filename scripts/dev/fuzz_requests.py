@@ -1,7 +1,7 @@
-"""Broken requests for `nanoocr serve`: its application is called in this process, without a socket.
+"""Sends broken requests to `nanoocr serve`, by calling its application in this process, without a socket.
 
-What a request may get is an answer below 500 (or 503 and 504, which the server gives on purpose), of JSON
-where it is an error. The defect behind a 500 is raised as it was.
+A request may get an answer below 500 (or 503 and 504, which the server gives on purpose); errors must be
+JSON. The defect behind a 500 is raised unchanged.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote_from_bytes
 
+from scripts.dev.fuzz_seeds import pdfs, pictures, tiny_model, write_model
 from scripts.dev.fuzz_spoiling import ODD, spoil, spoil_json
 
-MEANT = (503, 504)  # what a server above its limits says
+MEANT = (503, 504)  # a server above its limits answers with these
 BOUNDARY = b"frontier"
 HEADERS = (b"content-type", b"content-length", b"accept", b"authorization", b"transfer-encoding", b"expect")
 
 App = Callable[..., Any]
 Pairs = list[tuple[bytes, bytes]]
-Seed = tuple[str, bytes, Pairs, bytes]  # path, query, headers, body
+Seed = tuple[str, bytes, Pairs, bytes]  # (path, query, headers, body)
 
 
 @functools.cache
 def apps() -> tuple[App, App]:
-    """A server of the smallest model of lines, and one of the smallest model of whole pictures."""
+    """A server with the smallest model for lines, and one with the smallest model for whole pictures."""
     from nanoocr import Reader
     from nanoocr.serve.app import Limits, make_app
     from nanoocr.serve.jobs import ThreadDesk
     from nanoocr.serve.service import Service
-    from scripts.dev.fuzz_inputs import tiny_model, write_model
 
     made = []
     for views in (((64, 64),), ((128, 128),)):
@@ -51,9 +51,7 @@ def apps() -> tuple[App, App]:
 
 
 def seeds(rng: random.Random) -> Seed:
-    """A request that is answered, before anything is spoiled."""
-    from scripts.dev.fuzz_inputs import pdfs, pictures
-
+    """A request that would be answered, before it is spoiled."""
     data = rng.choice((*pictures(), *pdfs()))
     length = (b"content-type", b"application/octet-stream")
     match rng.randrange(4):
@@ -78,7 +76,7 @@ def _form(fields: dict[bytes, bytes], data: bytes) -> bytes:
 
 
 def _spoiled_chat(data: bytes, rng: random.Random) -> bytes:
-    """A chat whose JSON has one wrong place, or whose picture is spoiled."""
+    """A chat whose JSON is wrong in one place, or whose picture is spoiled."""
     data = spoil(data, rng) if rng.random() < 0.3 else data
     url = f"data:image/png;base64,{base64.b64encode(data).decode()}"
     parts: list[Any] = [{"type": "text", "text": "Read."}, {"type": "image_url", "image_url": {"url": url}}]
@@ -93,7 +91,7 @@ def _spoiled_chat(data: bytes, rng: random.Random) -> bytes:
 
 
 def spoiled(seed: Seed, rng: random.Random) -> Seed:
-    """The request with up to three parts of it replaced by what nobody means."""
+    """The request with up to three of its parts replaced by nonsense."""
     path, query, headers, body = seed
     for _ in range(rng.randint(0, 3)):
         odd = rng.choice(ODD).encode("utf-8", "replace")
@@ -114,7 +112,7 @@ def spoiled(seed: Seed, rng: random.Random) -> Seed:
 
 
 def _header(value: bytes) -> bytes:
-    """As a parser of HTTP lets through: no line ends, no NUL."""
+    """A header value as HTTP parsers let it through: without line ends and NUL."""
     return value.translate(None, b"\r\n\x00")
 
 
@@ -126,12 +124,13 @@ class _Kept(logging.Handler):
         self.defects: list[BaseException] = []
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Keep the exception of a log record, if it has one."""
         if record.exc_info and record.exc_info[1] is not None:
             self.defects.append(record.exc_info[1])
 
 
 async def ask(app: App, method: str, seed: Seed, rng: random.Random) -> tuple[int, bytes]:
-    """Status and body of an answer; a client that goes away early takes what has come until then."""
+    """Status and body of an answer. A client that leaves early gets what has arrived until then."""
     path, query, headers, body = seed
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http",
@@ -147,7 +146,7 @@ async def ask(app: App, method: str, seed: Seed, rng: random.Random) -> tuple[in
             part = waiting.pop(0)
             return {"type": "http.request", "body": part, "more_body": bool(waiting) or leaves}
         if not leaves:
-            await asyncio.Event().wait()  # a client that listens says no more
+            await asyncio.Event().wait()  # a client that only listens sends nothing more
         return {"type": "http.disconnect"}
 
     async def send(message: dict[str, Any]) -> None:
@@ -160,7 +159,7 @@ async def ask(app: App, method: str, seed: Seed, rng: random.Random) -> tuple[in
 
 
 def send_request(rng: random.Random, folder: Path) -> None:
-    """One broken request. Raises what made the server fail on it; ValueError for an answer that is none."""
+    """Send one broken request. Raises the server's defect, or ValueError for an answer that is none."""
     app = rng.choice(apps())
     seed = spoiled(seeds(rng), rng)
     method = "POST" if rng.random() < 0.9 else rng.choice(("GET", "PUT", "HEAD", "POST "))
@@ -180,7 +179,7 @@ def send_request(rng: random.Random, folder: Path) -> None:
 
 
 def close_apps() -> None:
-    """End the threads of the servers."""
+    """End the servers' threads."""
     if apps.cache_info().currsize:
         for app in apps():
             with contextlib.suppress(RuntimeError):

@@ -1,4 +1,4 @@
-"""Ways in which files and JSON are spoiled: bits, numbers, pieces; values of another kind."""
+"""Ways to spoil files and JSON: bits, numbers and pieces of files, values of another type."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NUMBERS = (
     0x7FFFFFFF,
     0x80000000,
     0xFFFFFFFF,
-)  # at which counts overflow
+)  # counts overflow at these numbers
 ODD = (
     "",
     " ",
@@ -39,7 +39,7 @@ ODD = (
 
 
 def spoil(content: bytes, rng: random.Random) -> bytes:
-    """A file with one to six faults: bits, numbers, pieces that are cut, doubled, moved or torn off."""
+    """Spoil a file with one to six faults: changed bits or numbers; pieces cut, doubled, moved, torn off."""
     data = bytearray(content)
     for _ in range(rng.randint(1, 6)):
         if not data:
@@ -66,7 +66,7 @@ def spoil(content: bytes, rng: random.Random) -> bytes:
 
 
 def spoil_json(value: Any, rng: random.Random) -> Any:
-    """A JSON value in which one place holds something of another kind, or is gone, or is there too often."""
+    """Spoil one place of a JSON value: another type, a missing entry, or one that occurs too often."""
     if isinstance(value, dict) and value and rng.random() < 0.8:
         key = rng.choice(sorted(value))
         changed = {**value, key: spoil_json(value[key], rng)}

@@ -2,7 +2,8 @@
 
 python -m scripts.dev.make_examples
 
-All is drawn by scripts/dev/make_style.py in a font that matplotlib brings; nothing in it is anybody's.
+scripts/dev/make_style.py draws everything, in a font that matplotlib contains, so no content is anybody's
+property.
 """
 
 from __future__ import annotations
@@ -49,16 +50,18 @@ class Note:
 
     @property
     def text(self) -> str:
+        """The note's lines as one text."""
         return "\n".join(line.text for line in self.lines) + "\n"
 
     def encoded(self) -> bytes:
+        """The picture as a JPEG file."""
         stored = io.BytesIO()
         self.image.save(stored, "JPEG", quality=50, optimize=True)
         return stored.getvalue()
 
 
 def draw(number: int) -> Note:
-    """Note `number`."""
+    """Draw note `number`."""
     path = next(f.path for f in matplotlib_fonts() if f.family == "DejaVu Serif")
     font = ImageFont.truetype(path, SIZE, layout_engine=ImageFont.Layout.BASIC)
     rows = [" ".join(filter(None, row)) for row in rows_of(Dice.for_sample("example", 0, number), 4)]
@@ -73,13 +76,13 @@ def draw(number: int) -> Note:
 
 
 def write_text(folder: Path, note: Note) -> None:
-    """A picture with a .txt beside it."""
+    """Write a picture with a .txt beside it."""
     write_file(folder / f"{note.name}.jpg", note.encoded())
     write_file(folder / f"{note.name}.txt", note.text.encode())
 
 
 def write_boxes(folder: Path, note: Note, kind: str, suffix: str) -> None:
-    """A picture with PAGE-XML, ALTO or hOCR beside it."""
+    """Write a picture with PAGE-XML, ALTO or hOCR beside it."""
     name = f"{note.name}.jpg"
     write_file(folder / name, note.encoded())
     page = TextPage(name, 1, note.image.width, note.image.height, note.lines)
@@ -88,7 +91,7 @@ def write_boxes(folder: Path, note: Note, kind: str, suffix: str) -> None:
 
 
 def write_crops(folder: Path, note: Note) -> None:
-    """A picture of every line with a .gt.txt beside it."""
+    """Write a picture of every line, with a .gt.txt beside it."""
     for i, line in enumerate(note.lines):
         (left, top), _, (right, bottom), _ = line.quad
         crop = note.image.crop((round(left) - 8, round(top) - 8, round(right) + 8, round(bottom) + 8))
@@ -99,13 +102,13 @@ def write_crops(folder: Path, note: Note) -> None:
 
 
 def write_list(folder: Path, notes: list[Note]) -> None:
-    """The crops once more, as a list of pictures and texts."""
+    """Write the same line pictures as a list of pictures and texts."""
     rows = [f"{note.name}_{i}.png\t{line.text}\n" for note in notes for i, line in enumerate(note.lines)]
     write_file(folder / "list.tsv", "".join(rows).encode())
 
 
 def label_studio_task(note: Note) -> dict[str, Any]:
-    """A task of Label Studio's export, boxes in per cent."""
+    """A task of Label Studio's export, with boxes in per cent."""
     result = []
     for i, line in enumerate(note.lines):
         (left, top), _, (right, bottom), _ = line.quad
@@ -124,7 +127,7 @@ def label_studio_task(note: Note) -> dict[str, Any]:
 
 
 def label_studio_brief(task: dict[str, Any]) -> dict[str, Any]:
-    """The same task in JSON-MIN: regions and texts are two lists."""
+    """The same task in JSON-MIN, with regions and texts as two lists."""
     result = task["annotations"][0]["result"]
     size = {key: result[0][key] for key in ("original_width", "original_height")}
     return {
@@ -136,7 +139,7 @@ def label_studio_brief(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_rows(out: Path, notes: list[Note]) -> None:
-    """Label Studio, chat rows and Parquet: one file for all documents."""
+    """Write Label Studio, chat rows and Parquet, each as one file for all documents."""
     for note in notes:
         for folder in ("label_studio", "label_studio_min", "jsonl"):
             write_file(out / folder / f"{note.name}.jpg", note.encoded())

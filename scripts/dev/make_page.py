@@ -1,9 +1,9 @@
-"""Draws the page of the README's first screen: a receipt as a phone sees it, its truth beside it.
+"""Draws the page on the README's first screen: a receipt as a phone sees it, and its truth.
 
 python -m scripts.dev.make_page
 
 The shop, the people and the goods are invented. The receipt is set in DejaVu Sans Mono, faded in streaks,
-leaned, laid on a table, and kept as JPEG of a middling quality. It was drawn before the model read it.
+tilted, laid on a table, and saved as a JPEG of medium quality. It was drawn before the model read it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nanoocr.files import write_file
 from scripts.dev.make_samples import matplotlib_fonts
 
 ROOT = Path(__file__).resolve().parents[2]
-SIZE, PITCH, COLUMNS = 19, 27, 36  # font and line in pixels, characters of a row
+SIZE, PITCH, COLUMNS = 19, 27, 36  # font and line height in pixels, characters per row
 LEAN = 1.6  # degrees
 ROWS = (
     ("", "BÄCKEREI & CAFÉ LINDNER"),
@@ -56,7 +56,7 @@ class MakePageConfig:
 
 
 def face() -> ImageFont.FreeTypeFont:
-    """DejaVu Sans Mono, which matplotlib brings.
+    """DejaVu Sans Mono, which matplotlib contains.
 
     Raises:
         UsageError: it is not there.
@@ -68,12 +68,12 @@ def face() -> ImageFont.FreeTypeFont:
 
 
 def rows_of_text() -> list[str]:
-    """The receipt's rows as they read; a rule between two parts is no text."""
+    """The receipt's rows in reading order. Rules between its parts are not text."""
     return [" ".join(part for part in row if part) for row in ROWS if row is not None]
 
 
 def receipt() -> Image.Image:
-    """The paper, level and clean: grey ink on white."""
+    """Draw the paper, level and clean: grey ink on white."""
     font = face()
     width = round(font.getlength("0") * COLUMNS)
     paper = Image.new("L", (width + 60, PITCH * (len(ROWS) + 2)), 246)
@@ -92,7 +92,7 @@ def receipt() -> Image.Image:
 
 
 def photographed(paper: Image.Image) -> Image.Image:
-    """The paper faded, leaned, on a table, with a shadow and grain: RGB."""
+    """Fade and tilt the paper, and put it on a table with a shadow and grain: RGB."""
     rng = np.random.default_rng(2026)
     ink = 255 - np.asarray(paper).astype(np.float32)
     streaks = 1 - 0.35 * (rng.standard_normal((1, paper.width)) > 1.3)

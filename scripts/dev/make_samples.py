@@ -1,14 +1,13 @@
-"""Draws the pictures that the repository carries: the ten samples of tier 1 and those of the quickstart.
+"""Draws the pictures in the repository: the ten samples of tier 1, and those of the quickstart.
 
 python -m scripts.dev.make_samples
 
-The ten samples (data/overfit_dataset.json, pictures beside it) need no font but matplotlib's. They are a
-memory test with a trap: rows of one kind share one question, and their answers have next to no word in
-common, so that only a model that looks at the picture can give the right one. The quickstart's pictures
-(assets/samples, the truth in a .txt beside each) are cards, which is what the shipped model is trained on,
-from held-out seeds, two of them in held-out fonts; they were chosen before there was a model. Both are
-pinned by kind, seed and index: drawing them again gives the same pictures, as long as the fonts and Pillow's
-rendering of them stay the same.
+The ten samples (data/overfit_dataset.json, with their pictures) need no font but matplotlib's. They test
+memory with a trap: rows of one kind share one question, and their answers have hardly a word in common. So
+only a model that looks at the picture can answer. The pictures of the quickstart (assets/samples, each with
+its truth in a .txt) are cards, the kind that the packaged model was trained on, from held-out seeds, and two
+are in held-out fonts. They were selected before there was a model. Kind, seed and index define both sets, so
+drawing them again gives the same pictures, as long as the fonts and Pillow's rendering of them stay the same.
 """
 
 from __future__ import annotations
@@ -32,23 +31,23 @@ ROOT = Path(__file__).resolve().parents[2]
 OVERFIT_SEED = 10
 # Validation and scripts.measure_reading draw from VALIDATION_SEED itself, the quickstart from the next one.
 SHOWN_SEED = VALIDATION_SEED + 1
-SIGN = "What does the sign say?"  # the question of the textvqa rows; a scene of the generator says "Read."
+SIGN = "What does the sign say?"  # the question of the textvqa rows; the generator's scenes have "Read."
 
 
 class Pick(NamedTuple):
-    """One sample out of the generator's endless series."""
+    """One sample of the generator's endless series."""
 
     name: str
     kind: str
-    number: int  # in the series of its kind
+    number: int  # number within the series of its kind
     prompt: str = "Read."
-    families: tuple[str, ...] = ()  # fonts; () is matplotlib's
-    lines: int = 1  # of a card
+    families: tuple[str, ...] = ()  # fonts; () means matplotlib's
+    lines: int = 1  # lines of a card
 
 
 MATPLOTLIB_FAMILIES = ("DejaVu Sans", "DejaVu Sans Mono", "DejaVu Serif", "STIXGeneral")
 
-# Neighbours matter: evaluate_reading hands every picture on by one row.
+# Neighbours matter, because evaluate_reading gives every picture to the next row.
 OVERFIT = (
     Pick("receipt_000", "receipt", 3),
     Pick("receipt_001", "receipt", 41),
@@ -76,7 +75,7 @@ SHOWN = (
 class MakeSamplesConfig:
     """Draws the ten samples of tier 1 and the pictures of the quickstart."""
 
-    only: Literal["all", "overfit", "shown"] = "all"  # which set
+    only: Literal["all", "overfit", "shown"] = "all"  # the set to draw
     data: Path = ROOT / "data"  # folder of the ten samples: overfit_dataset.json and overfit/
     assets: Path = ROOT / "assets" / "samples"  # folder of the quickstart's pictures
 
@@ -94,10 +93,10 @@ def matplotlib_fonts() -> tuple[Font, ...]:
 
 
 def of_families(fonts: tuple[Font, ...], wanted: tuple[str, ...]) -> tuple[Font, ...]:
-    """Those of `fonts` that belong to the `wanted` families.
+    """The fonts that belong to the `wanted` families.
 
     Raises:
-        UsageError: one of the families is missing, so that the pictures would come out differently.
+        UsageError: one of the families is missing, so the pictures would come out differently.
     """
     missing = set(wanted) - set(families(fonts))
     if missing:
@@ -106,10 +105,10 @@ def of_families(fonts: tuple[Font, ...], wanted: tuple[str, ...]) -> tuple[Font,
 
 
 def draw(pick: Pick, seed: int, fonts: tuple[Font, ...]) -> SynthSample:
-    """The picked sample, with the pick's own question.
+    """Draw the picked sample, with the pick's own question.
 
     Raises:
-        UsageError: the generator asks something else about this sample, so its answer would not fit.
+        UsageError: the generator has another question for this sample, so its answer would not fit.
     """
     lines = pick.lines
     sample = make_sample(pick.kind, seed, pick.number, fonts=fonts, min_lines=lines, max_lines=lines)

@@ -1,9 +1,10 @@
-"""Documents of a style that no training picture has: to try fine-tuning on them.
+"""Draws documents in a style that no training picture has, to try fine-tuning on them.
 
 python -m scripts.dev.make_style --count=20 --seed=1 --out=tune
 
-Delivery notes of an invented trade, set in a chancery hand, in violet ink on green ledger paper with rules,
-photographed a little askew. Beside each picture stands its text. Seeds of one style give other documents.
+They are delivery notes of an invented trade, set in a chancery hand, in violet ink on green ledger paper with
+rules, and photographed slightly askew. Each picture's text lies beside it. Other seeds give other documents
+of the same style.
 """
 
 from __future__ import annotations
@@ -23,20 +24,20 @@ from nanoocr.data.synth.fonts import SYSTEM_FOLDER
 from nanoocr.errors import UsageError
 from nanoocr.files import write_file
 
-SIZE, PITCH = 30, 44  # font and line, pixels
+SIZE, PITCH = 30, 44  # font and line height, pixels
 PAPER, RULE, INK = (216, 230, 208), (170, 196, 176), (74, 44, 110)
 WIDTH = 760
 
 
 @dataclass(frozen=True)
 class MakeStyleConfig:
-    """How many documents, and where."""
+    """How many documents to draw, and where to put them."""
 
     out: str = ""  # folder that gets NNN.jpg and NNN.txt; required
     count: int = 20  # documents
-    seed: int = 1  # other seeds, other documents of the same style
-    font: str = ""  # a .ttf or .otf file; empty: Z003, which the generator of training data leaves out
-    rows: int = 10  # items of a document
+    seed: int = 1  # other seeds give other documents of the same style
+    font: str = ""  # a .ttf or .otf file; empty means Z003, which training data never use
+    rows: int = 10  # items in a document
 
 
 def find_font(name: str) -> str:
@@ -56,7 +57,7 @@ def find_font(name: str) -> str:
 
 
 def rows_of(dice: Dice, items: int) -> list[tuple[str, str]]:
-    """Left and right part of every row."""
+    """The left and the right part of every row."""
     rows = [(f"Delivery note {text.code(dice)}", text.date(dice))]
     rows.append((f"To {dice.pick(words.LAST_NAMES)} & {dice.pick(words.LAST_NAMES)}", ""))
     total = 0
@@ -86,7 +87,7 @@ def document(dice: Dice, font: ImageFont.FreeTypeFont, items: int) -> tuple[Imag
 
 
 def photographed(dice: Dice, page: Image.Image) -> Image.Image:
-    """A little turned, soft and noisy, with the light from one side."""
+    """Turn the page slightly, and make it soft, noisy and lit from one side."""
     turned = page.rotate(dice.between(-1.0, 1.0), Image.Resampling.BICUBIC, fillcolor=PAPER)
     soft = np.asarray(turned.filter(ImageFilter.GaussianBlur(dice.between(0.6, 1.2)))).astype(np.float32)
     light = np.linspace(dice.between(0.8, 1.0), dice.between(0.8, 1.0), page.width)[None, :, None]

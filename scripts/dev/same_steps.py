@@ -1,11 +1,11 @@
-"""Train the same 50 steps of both stages in several checkouts, and say whether they end in the same bits.
+"""Trains the same 50 steps of both stages in several checkouts, and says whether they end in the same bits.
 
 python -m scripts.dev.same_steps --trees=../before,.
 
 Run it before and after a change that must not alter training. Every checkout trains stage 1 and, from its
-encoder, stage 2, in processes of their own with one thread. What is compared is the whole state after the
-last step: weights, optimisers, averages of the losses and the random generator. The last line on stdout is
-the result as JSON; the exit code is 1 where two checkouts differ.
+encoder, stage 2, in separate processes with one thread. The whole state after the last step is compared:
+weights, optimisers, averages of the losses and the random generator. The last line on stdout is the result as
+JSON, and the exit code is 1 if two checkouts differ.
 """
 
 from __future__ import annotations
@@ -32,19 +32,20 @@ FLAGS = (
     *("--preset=nano", "--batch_size=2", "--micro_batch=1", "--threads=1", "--eval_samples=0"),
     *("--average=0.9", "--log_every=5", "--save_every=50", "--text_ratio=0.2"),
 )
-PACKED = ("--pack=True", "--max_length=256")  # of stage 2, so that both ways to lay out a batch are seen
+# flags of stage 2, so that both ways to lay out a batch are covered
+PACKED = ("--pack=True", "--max_length=256")
 
 
 @dataclass(frozen=True)
 class SameStepsConfig:
-    """Compares what training leaves in several checkouts of this project."""
+    """Compares the results of training in several checkouts of this project."""
 
     trees: str = "."  # checkouts, separated by commas
-    steps: int = 50  # of each stage
+    steps: int = 50  # steps of each stage
 
 
 class DifferentStepsError(NanoOCRError):
-    """Two checkouts trained differently: what the command is there to find."""
+    """Two checkouts trained differently: the command has found a fault."""
 
     exit_code = 1
 
@@ -67,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def train_both(tree: Path, out: Path, steps: int) -> list[str]:
-    """The digests of the states in which the two stages end."""
+    """The digests of the states at the end of the two stages."""
     flags = (*FLAGS, f"--steps={steps}", f"--out={out}")
     encoder = out / "one" / f"deepencoder_{steps:06d}.safetensors"
     train(tree, "scripts.vis_tok_train", *flags, "--run_name=one")
@@ -86,18 +87,18 @@ def train(tree: Path, script: str, *flags: str) -> None:
     """Run one stage in a checkout.
 
     Raises:
-        UsageError: the stage failed; its own sentence stands on stderr.
+        UsageError: the stage failed; its own message is on stderr.
     """
     if subprocess.run([sys.executable, "-m", script, *flags], cwd=tree).returncode:
         raise UsageError(f"{script} failed in {tree}: its own sentence stands above")
 
 
 def digest(folder: Path) -> str:
-    """sha256 of a training step: its model file and its training state, number by number."""
+    """sha256 of a training step's model file and training state, number by number."""
     found = hashlib.sha256((folder / "model.safetensors").read_bytes())
     for path, value in leaves(load_state(folder)):
         if isinstance(value, Tensor):
-            # Bytes, since numpy knows no bfloat16.
+            # as bytes, because numpy has no bfloat16
             found.update(path.encode() + value.contiguous().flatten().view(torch.uint8).numpy().tobytes())
         else:
             found.update(f"{path}={value!r}".encode())
@@ -105,7 +106,7 @@ def digest(folder: Path) -> str:
 
 
 def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """(path, value) of everything in nested containers, in an order that does not depend on insertion."""
+    """Yield (path, value) of everything in nested containers, in an order independent of insertion."""
     if isinstance(tree, dict):
         for key in sorted(tree, key=str):
             yield from leaves(tree[key], f"{path}.{key}")

@@ -1,6 +1,6 @@
-"""Turn a training step into the model folder that the package ships: weights in fp16, no training state.
+"""Turns a training step into the model folder of the package: weights in fp16, no training state.
 
-The glyph head of the step goes with it, by which strips are read faster.
+The step's glyph head is included, because it makes reading strips faster.
 
 python -m scripts.dev.ship_model --checkpoint=checkpoints/nano_mid/step_007000 --out=nanoocr/weights/nano
 """
@@ -22,12 +22,12 @@ from nanoocr.model.glyph_heads import PatchHead
 from nanoocr.model.vlm import VLM
 from nanoocr.train.checkpoint import load_state
 
-LIMIT = 20_000_000  # bytes that the package may carry
+LIMIT = 20_000_000  # the weights in the package may have this many bytes
 
 
 @dataclass(frozen=True)
 class ShipConfig:
-    """Which step, and where to."""
+    """The step to ship, and the folder to write."""
 
     checkpoint: str = ""  # a training step or model folder; required
     out: str = "nanoocr/weights/nano"  # the model folder to write; an older one is replaced
@@ -45,19 +45,19 @@ def main(argv: list[str] | None = None) -> int:
     card = Path(config.out) / "MODEL_CARD.md"
     text = card.read_bytes() if card.is_file() else None
     weights = sum(2 * parameter.numel() for parameter in model.parameters())
-    if weights > LIMIT:  # what stands beside the weights is a few kilobytes
+    if weights > LIMIT:  # the other files have only a few kilobytes
         raise UsageError(f"{folder}: {weights} bytes of weights in fp16, the package may carry {LIMIT}")
     head = head_of_step(folder, model)
     save_model(config.out, model, tokenizer, dtype=torch.float16, about=about, head=head)
     if text is not None:
-        card.write_bytes(text)  # the card is prose beside the model, not part of its manifest
+        card.write_bytes(text)  # the card is prose beside the model, and not in its manifest
     size = sum(path.stat().st_size for path in Path(config.out).iterdir())
     print(json.dumps({"out": config.out, "bytes": size}))
     return 0
 
 
 def head_of_step(folder: Path, model: VLM) -> PatchHead | None:
-    """The glyph head on SAM's patches that was trained with the model: by it the reader drafts."""
+    """The glyph head on SAM's patches that was trained with the model; the reader drafts with it."""
     if not (folder / STATE).is_file():
         return load_heads(folder, model.config)
     trained = load_state(folder).get("heads")
@@ -69,7 +69,7 @@ def head_of_step(folder: Path, model: VLM) -> PatchHead | None:
 
 
 def without_places(flags: dict[str, Any]) -> dict[str, Any]:
-    """The flags of a run without the folders of the machine that it ran on: they tell nobody anything."""
+    """A run's flags without the folders of the machine that it ran on, which mean nothing elsewhere."""
     kept = {name: value for name, value in flags.items() if name != "out"}
     places = {name: Path(value) for name, value in kept.items() if isinstance(value, str)}
     return {**kept, **{name: "/".join(p.parts[-2:]) for name, p in places.items() if p.is_absolute()}}

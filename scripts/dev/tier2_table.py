@@ -1,9 +1,9 @@
-"""The table of runs/tier2.sh: what a mixture costs the reading, as markdown on stdout.
+"""Prints the table of runs/tier2.sh as markdown: how much reading suffers from a mixture of data.
 
 python -m scripts.dev.tier2_table --out=checkpoints/tier2
 
-Everything comes from files: metrics.jsonl of the four runs, and what scripts.measure_reading and
-scripts.vision_eval wrote about the two models.
+Everything comes from files: metrics.jsonl of the four runs, and the measurements of scripts.measure_reading
+and scripts.vision_eval on the two models.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from nanoocr.errors import UsageError
 from nanoocr.eval.run_log import RunMetrics, read_run
 from nanoocr.train.validate import collapsed_stages
 
-DOCUMENTS = {"alone": 1.0, "mixed": 0.7}  # their share of the rows of a run
-MOST_WORSE = 0.01  # CER
+DOCUMENTS = {"alone": 1.0, "mixed": 0.7}  # share of documents in the rows of each run
+MOST_WORSE = 0.01  # CER may be worse by this much
 LEAST_GAP = 0.9
 
 
@@ -33,22 +33,23 @@ class TableConfig:
 
 
 class Result(NamedTuple):
-    """What one run came to."""
+    """The result of one run."""
 
     stages: tuple[RunMetrics, RunMetrics]
     documents: float  # cards seen in both stages
     cards: Mapping[str, float]  # statistics of the held-out cards
     questions: Mapping[str, Any]  # relaxed accuracy: mean, low, high, wrong
-    text_loss: tuple[float, float]  # nats per token, before the first step of stage 1 and after the last of 2
-    warnings: int  # validations of both stages that found collapsed features
+    # nats per token, before the first step of stage 1 and after the last of stage 2
+    text_loss: tuple[float, float]
+    warnings: int  # how many validations of both stages found collapsed features
     validations: int
 
 
 def read_result(out: Path, name: str) -> Result:
-    """One run's files.
+    """Read one run's files.
 
     Raises:
-        UsageError: one of them is missing, or lacks a number that the table needs.
+        UsageError: a file is missing, or lacks a number that the table needs.
     """
     stages = (read_run(out / f"{name}_tok"), read_run(out / f"{name}_mid"))
     measured = out / f"{name}_mid" / f"measured_{stages[1].last('train').get('step', 0):06d}"
@@ -74,10 +75,10 @@ def read_result(out: Path, name: str) -> Result:
 
 
 def read_json(path: Path) -> Any:
-    """A measurement.
+    """Read a measurement.
 
     Raises:
-        UsageError: it is not there, or no JSON.
+        UsageError: the file does not exist, or is not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -86,7 +87,7 @@ def read_json(path: Path) -> Any:
 
 
 def table_rows(alone: Result, mixed: Result) -> list[tuple[str, str, str, str]]:
-    """(what, documents alone, mixed, the goal and whether the mixed run met it)."""
+    """(quantity, documents alone, mixed, the goal and whether the mixed run met it)."""
     worse = mixed.cards["cer"] - alone.cards["cer"]
     gap, (first, last) = mixed.cards["grounding_gap"], mixed.text_loss
 
@@ -139,12 +140,12 @@ def steps(result: Result) -> tuple[int, ...]:
 
 
 def samples_seen(stages: Iterable[RunMetrics]) -> float:
-    """Rows of all kinds."""
+    """How many rows of all kinds were seen."""
     return sum(count for stage in stages for _, count in stage.line("train", "samples"))
 
 
 def verdict(good: bool) -> str:
-    """For the column of the goals."""
+    """The word for the column of the goals."""
     return "met" if good else "**missed**"
 
 

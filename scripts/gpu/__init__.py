@@ -1,1 +1,1 @@
-"""What is measured on a GPU, part by part: `bash runs/gpu.sh PART` (docs/guide/gpu.md)."""
+"""Measurements on a GPU, part by part: `bash runs/gpu.sh PART` (docs/guide/gpu.md)."""

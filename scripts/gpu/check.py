@@ -1,10 +1,10 @@
-"""Is the GPU what it should be, and does the model compute on it what it computes elsewhere?
+"""Checks the GPU's speed, and that the model computes the same numbers on it as elsewhere.
 
 python -m scripts.gpu.check --preset=d20 --device=cuda
 
-Rates of the machine first: a bf16 product and a copy, which the other parts are held against. Then the
-encoder and the GPT beside transformers' with the same random weights, in fp32 without TF32 and in bf16, and
-one training step of preset nano, packed, on the CPU and on the device.
+First it measures the machine: a bf16 product and a copy, with which other parts compare their numbers. Then
+it compares the encoder and the GPT with transformers' at the same random weights, in fp32 without TF32 and in
+bf16. Last it compares one packed training step of preset nano on the CPU and on the device.
 """
 
 from __future__ import annotations
@@ -39,10 +39,11 @@ from scripts.bench.encoder import build, picture
 from scripts.bench.reference import reference_gpt, square_sizes
 from scripts.gpu.part import PartConfig, Results, median_seconds, random_model, share_of
 
-FP32_TOLERANCE = 1e-3  # of the largest difference, at outputs of a spread near 1: sums differ by their order
-# bf16 keeps 8 bits, so that both sides are off. Ours may be off by as much as theirs, and half of it more.
+# for the largest difference of outputs with a spread near 1, since sums depend on their order
+FP32_TOLERANCE = 1e-3
+# bf16 keeps 8 bits, so both sides have errors. Ours may be 1.5 times as large as theirs.
 BF16_TOLERANCE = 1.5
-STEP_TOLERANCE = 1e-3  # of a component's gradient, relative to its norm
+STEP_TOLERANCE = 1e-3  # for a component's gradient, relative to its norm
 COLUMNS = {
     "tflops": ("TFLOP/s", ".1f"),
     "of_peak": ("of peak", ".1%"),
@@ -56,15 +57,15 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class CheckConfig(PartConfig):
-    """Measures the machine's rates, and holds the model against transformers' on the device."""
+    """Measures the machine's speed, and compares the model with transformers' on the device."""
 
 
 # ---------------------------------------------------------------------------------------------------------
-# rates
+# Speed of the machine
 
 
 def product_rate(config: CheckConfig, dtype: torch.dtype, peak: float | None) -> dict[str, Any]:
-    """TFLOP/s of a square product of random numbers (zeros run faster: they draw less power)."""
+    """TFLOP/s of a square product of random numbers (zeros would draw less power and run faster)."""
     n, device = 256 if config.miniature else 8192, config.torch_device
     a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
     tflops = 2 * n**3 / median_seconds(lambda: a @ b, device, 10) / 1e12
@@ -72,7 +73,7 @@ def product_rate(config: CheckConfig, dtype: torch.dtype, peak: float | None) ->
 
 
 def copy_rate(config: CheckConfig, source: str) -> dict[str, Any]:
-    """GB/s of a copy to the device; from the device itself both the reading and the writing count."""
+    """GB/s of a copy to the device; for a copy within the device both reading and writing count."""
     size, device = 2**20 if config.miniature else 2**31, config.torch_device
     there = torch.empty(size, dtype=torch.uint8, device=device)
     if source == "device":
@@ -84,12 +85,12 @@ def copy_rate(config: CheckConfig, source: str) -> dict[str, Any]:
 
 
 # ---------------------------------------------------------------------------------------------------------
-# parity
+# Parity
 
 
 @contextmanager
 def without_tf32() -> Iterator[None]:
-    """True fp32 within: torch lets cuDNN's convolutions round to 10 bits unless it is told not to."""
+    """Use true fp32 in the `with` block: by default torch lets cuDNN's convolutions round to 10 bits."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     try:
@@ -99,7 +100,7 @@ def without_tf32() -> Iterator[None]:
 
 
 def differences(ours: Tensor, theirs: Tensor) -> dict[str, float]:
-    """Largest and root mean square difference, and the spread that they are to be held against."""
+    """The largest and the root mean square difference, and the spread to compare them with."""
     apart = ours.float() - theirs.float()
     return {
         "max_difference": float(apart.abs().max()),
@@ -109,7 +110,7 @@ def differences(ours: Tensor, theirs: Tensor) -> dict[str, float]:
 
 
 def hold(passed: bool, found: dict[str, Any], tolerance: float) -> dict[str, Any]:
-    """`found`, or an error that says by how much it is off."""
+    """Return `found`, or raise an error that says how large the difference is."""
     if not passed:
         raise DefectError(f"differs by more than {tolerance:g}: {found}", "")
     return {**found, "tolerance": tolerance}
@@ -120,7 +121,7 @@ Forward = Callable[[nn.Module], Tensor]
 
 @torch.inference_mode()
 def compare(pair: tuple[nn.Module, nn.Module], theirs: Forward, ours: Forward, bf16: bool) -> dict[str, Any]:
-    """Both sides in fp32; or in bf16, each against transformers' in fp32."""
+    """Compare both in fp32; or in bf16, where each is compared with transformers' in fp32."""
     with without_tf32():
         expected = theirs(pair[0])
         if not bf16:
@@ -134,7 +135,7 @@ def compare(pair: tuple[nn.Module, nn.Module], theirs: Forward, ours: Forward, b
 
 
 def encoder_parity(config: CheckConfig, sizes: ModelConfig, side: int, bf16: bool) -> dict[str, Any]:
-    """The encoder at one size."""
+    """Compare the encoder at one size."""
     device = config.torch_device
     reference, encoder = (model.to(device) for model in build(sizes))
     views = picture(side, 1, device)
@@ -150,7 +151,7 @@ def encoder_parity(config: CheckConfig, sizes: ModelConfig, side: int, bf16: boo
 
 
 def gpt_parity(config: CheckConfig, sizes: ModelConfig, bf16: bool) -> dict[str, Any]:
-    """The GPT over random ids, before the softcap's tanh can hide anything: logits are a few units wide."""
+    """Compare the GPT on random ids. Logits are a few units wide, so the softcap's tanh hides nothing."""
     device = config.torch_device
     gpt = random_model(sizes, device, torch.float32).gpt.requires_grad_(False)
     length = 64 if config.miniature else 1024
@@ -164,18 +165,18 @@ def gpt_parity(config: CheckConfig, sizes: ModelConfig, bf16: bool) -> dict[str,
 
 
 # ---------------------------------------------------------------------------------------------------------
-# a step
+# A step
 
 
 def packed_batch(flags: TrainConfig) -> Batch:
-    """One packed micro-batch of nano's own data."""
+    """One packed micro-batch of preset nano's own data."""
     tokenizer = load_tokenizer(flags)
     data = plan_data(flags, preset("nano", tokenizer.vocab_size), tokenizer, make_task)
     return next(multimodal_data_generator(data))[0].batch
 
 
 def gradients(flags: TrainConfig, batch: Batch, device: str) -> dict[str, Tensor]:
-    """The gradients of one step by component, each as one vector on the CPU."""
+    """The gradients of one step by component, each as a single vector on the CPU."""
     flags = replace(flags, device=device)
     tokenizer = load_tokenizer(flags)
     run = Run(flags, recipe("scratch", 1), world=World(device=device))
@@ -193,7 +194,7 @@ def gradients(flags: TrainConfig, batch: Batch, device: str) -> dict[str, Tensor
 
 
 def step_parity(config: CheckConfig) -> dict[str, Any]:
-    """A packed training step in fp32 of preset nano: gradients on the CPU and on the device."""
+    """Compare the gradients of a packed fp32 step of preset nano on the CPU and on the device."""
     flags = TrainConfig(steps=1, batch_size=2, pack=True, dtype="float32", workers=0, eval_samples=0)
     batch = packed_batch(flags)
     here, there = gradients(flags, batch, "cpu"), gradients(flags, batch, config.device)
@@ -203,7 +204,7 @@ def step_parity(config: CheckConfig) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure line by line."""
+    """Make one measurement after the other."""
     config = parse(CheckConfig, argv)
     results = Results("check", config)
     peak, sizes = results.about.get("peak_tflops"), square_sizes(preset(config.preset))

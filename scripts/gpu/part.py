@@ -1,10 +1,10 @@
-"""What every part of the GPU's half hour shares: a deadline, lines that are kept as they come, a table, JSON.
+"""Shared by all parts of the half hour on a GPU: a deadline, results saved at once, a table, JSON.
 
-A part measures one thing after another, the most important first. Each measurement is a line; the file of
-the part is written anew after every line, so that whatever ends a part (its deadline, a kernel that fails,
-the lease of the machine) leaves all that was measured before. Three things stop a part: nothing new is begun
-when less time is left than the last measurement took, an alarm ends the one under way at the deadline, and
-runs/gpu.sh ends the process a minute later.
+A part makes one measurement after another, the most important first. Each becomes a row of the results, and
+the part's file is written anew after every row. So whatever ends a part (its deadline, a kernel that fails,
+the lease of the machine), all earlier rows are kept. Three things stop a part: it begins no measurement when
+less time is left than the last one took, an alarm ends the current one at the deadline, and runs/gpu.sh ends
+the process a minute later.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ from nanoocr.model.folder import empty_model
 from nanoocr.model.vlm import VLM
 from scripts.common import result_console, timed, write_json
 
-# Dense bf16 TFLOP/s by the vendor's data sheets (SXM boards): what MFU is a share of.
+# Dense bf16 TFLOP/s from the vendor's data sheets (SXM boards), for MFU.
 PEAK_TFLOPS = {"H200": 989.0, "H100": 989.0, "A100": 312.0}
-# GB/s of the memory, from the same sheets: what decoding is a share of.
+# GB/s of the memory from the same sheets, for the bandwidth of decoding.
 PEAK_GB_PER_S = {"H200": 4800.0, "H100": 3350.0, "A100": 2039.0}
 
 
 @dataclass(frozen=True)
 class PartConfig:
-    """What every part can be told."""
+    """The flags that every part has."""
 
     preset: str = "d20"  # sizes of the model: nano, small or d20; nano is the miniature
     device: str = "cuda"  # cuda or cpu
-    minutes: float = 8.5  # the part begins nothing after them, and keeps what it has
-    out: str = ""  # folder of the results; empty: $OUT, or out/gpu
+    minutes: float = 8.5  # after this time the part begins nothing, and keeps its results
+    out: str = ""  # folder of the results; empty means $OUT, or out/gpu
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run, in words of this script."""
+        """Refuse settings that cannot run, in words of this script."""
         preset(self.preset)
         if self.minutes <= 0:
             raise UsageError("--minutes must be above 0")
@@ -61,30 +61,30 @@ class PartConfig:
 
     @property
     def folder(self) -> Path:
-        """Where the part's JSON goes."""
+        """The folder of the part's JSON."""
         return Path(self.out or os.environ.get("OUT") or "out/gpu")
 
     @property
     def miniature(self) -> bool:
-        """Sizes of seconds on a CPU instead of a GPU's."""
+        """Whether to use sizes that take seconds on a CPU instead of a GPU's sizes."""
         return self.preset == "nano"
 
     @property
     def torch_device(self) -> torch.device:
-        """As torch calls it."""
+        """The device as a torch device."""
         return torch.device(self.device)
 
 
 class DeadlineError(BaseException):
-    """The time of a part is over; no Exception, so that no library under way takes it for its own."""
+    """The part's time is over. It is no Exception, so that no library mistakes it for one of its own."""
 
 
 # ---------------------------------------------------------------------------------------------------------
-# lines
+# Results
 
 
 class Results:
-    """The lines of a part: name, state, numbers; on disk as soon as they are known."""
+    """The rows of a part: name, state, numbers. They are on disk as soon as they are known."""
 
     def __init__(self, part: str, config: PartConfig) -> None:
         self.part, self.config = part, config
@@ -100,7 +100,7 @@ class Results:
         return 60 * self.config.minutes - (time.monotonic() - self.started)
 
     def measure(self, name: str, function: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
-        """Add the line `name` with the numbers that `function` gives; empty where it gave none."""
+        """Add the row `name` with the numbers that `function` returns; returns {} if it gave none."""
         if self.left <= self.last:
             self.add(name, "not reached", {})
             return {}
@@ -120,19 +120,19 @@ class Results:
         return values
 
     def add(self, name: str, state: str, values: Mapping[str, Any]) -> None:
-        """Add a line, write the file, and tell people."""
+        """Add a row, write the file, and print a line for people."""
         self.lines.append({"what": name, "state": state, "took_s": round(self.last, 2), **values})
         self.write()
         print(f"{self.part}: {name}: {state}, {self.left:.0f} s left", file=sys.stderr, flush=True)
 
     def write(self) -> None:
-        """The whole file anew."""
+        """Write the whole file anew."""
         self.config.folder.mkdir(parents=True, exist_ok=True)
         path = self.config.folder / f"{self.part}.json"
         write_json(path, {"part": self.part, **self.about, "lines": self.lines})
 
     def finish(self, columns: Mapping[str, tuple[str, str]]) -> int:
-        """Print the table, of `columns` (key: heading, format) those with a value; 1 if a line failed."""
+        """Print a table of `columns` (key: heading, format) that have a value; returns 1 if a row failed."""
         keys = [key for key in columns if any(line.get(key) not in (None, "") for line in self.lines)]
         title = f"{self.part}, {self.config.preset}, {self.about['gpu']}"
         table = Table("What", *(columns[key][0] for key in keys), "state", title=title)
@@ -144,7 +144,7 @@ class Results:
 
 
 def shown(value: Any, form: str) -> str:
-    """A cell of the table."""
+    """Format a cell of the table."""
     if value is None:
         return "-"
     return f"{value:{form}}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
@@ -152,7 +152,7 @@ def shown(value: Any, form: str) -> str:
 
 @contextmanager
 def alarm(seconds: float) -> Iterator[None]:
-    """Raise DeadlineError inside after so many seconds."""
+    """Raise DeadlineError in the `with` block after `seconds`."""
 
     def ring(number: int, frame: FrameType | None) -> None:
         raise DeadlineError
@@ -167,10 +167,10 @@ def alarm(seconds: float) -> Iterator[None]:
 
 
 def run_child(command: Sequence[str], seconds: float, grace: float = 60.0) -> str:
-    """Run a training script; after `seconds` it is asked to stop, which saves its step. How it ended.
+    """Run a training script. After `seconds` it is asked to stop and saves its step. Returns how it ended.
 
     Raises:
-        RuntimeError: it ended by itself with a code that is none of success or "interrupted".
+        RuntimeError: it ended by itself with a code other than success or "interrupted".
     """
     child = subprocess.Popen(command, stdout=sys.stderr)
     try:
@@ -184,7 +184,7 @@ def run_child(command: Sequence[str], seconds: float, grace: float = 60.0) -> st
             child.wait()
             return "killed"
         return "stopped by the deadline"
-    except BaseException:  # the part's own deadline or Ctrl-C: nothing may run on
+    except BaseException:  # the part's own deadline or Ctrl-C: the child must not run on
         child.kill()
         child.wait()
         raise
@@ -194,11 +194,11 @@ def run_child(command: Sequence[str], seconds: float, grace: float = 60.0) -> st
 
 
 # ---------------------------------------------------------------------------------------------------------
-# device
+# The device
 
 
 def device_facts(device: torch.device) -> dict[str, Any]:
-    """What the numbers hang on: GPU, memory, versions."""
+    """Facts on which the numbers depend: GPU, memory, versions."""
     facts: dict[str, Any] = {"python": platform.python_version(), "cpus": os.cpu_count(), "gpu": "no GPU"}
     if device.type != "cuda":
         return facts
@@ -216,55 +216,56 @@ def device_facts(device: torch.device) -> dict[str, Any]:
 
 
 def of_gpu(table: Mapping[str, float], device: torch.device) -> float | None:
-    """The number of this GPU in a table by name; None for a CPU or a GPU that is not in it."""
+    """This GPU's number in a table by name; None for a CPU or a GPU that is not in it."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
     return next((value for key, value in table.items() if key in name), None)
 
 
 def share_of(value: float, peak: float | None) -> float | None:
-    """`value` as a share of a peak that may be unknown."""
+    """`value` as a share of a peak, which may be unknown."""
     return None if peak is None else value / peak
 
 
 def release(device: torch.device) -> None:
-    """Give memory back: the next line may need all of it."""
+    """Free memory, because the next measurement may need all of it."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
 
 def start_peak(device: torch.device) -> None:
-    """Peak memory counts from here on."""
+    """Start counting peak memory."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_gb(device: torch.device) -> float:
-    """The most that tensors have held since `start_peak`, GB; on a CPU the process, since it began."""
+    """The most GB in tensors since `start_peak`; on a CPU the process's peak since it began."""
     used = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_resident()
     return used / 1e9
 
 
 def median_seconds(function: Callable[[], Any], device: torch.device, repeats: int) -> float:
-    """Median time of a call after two that warm up: the first compiles and allocates, the second settles."""
+    """Median time of a call after two warm-up calls: the first compiles and allocates, the second settles."""
     for _ in range(2):
         timed(function, device)
     return median(timed(function, device) for _ in range(repeats))
 
 
 def back_end(device: torch.device) -> str:
-    """What torch.compile compiles with; on a CPU, in miniature, it traces and compiles nothing."""
+    """The backend of torch.compile. In miniature, on a CPU, it only traces."""
     return "inductor" if device.type == "cuda" else "eager"
 
 
 def random_model(sizes: ModelConfig, device: torch.device, dtype: torch.dtype, seed: int = 0) -> VLM:
-    """A model with every weight drawn on the device itself: a billion numbers of a CPU take half a minute."""
+    """A model whose weights are drawn on the device: a CPU takes half a minute for a billion numbers."""
     model = empty_model(sizes, compute_dtype=dtype).to_empty(device=device)
     generator = torch.Generator(device).manual_seed(seed)
     model.encoder.init_weights(generator)
     model.gpt.init_weights(generator)
-    with torch.no_grad():  # what starts at zero hides mistakes, and a GPT without output says nothing
+    # weights that start at zero would hide mistakes, and a GPT without output says nothing
+    with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("c_proj.weight") or name == "gpt.lm_head.weight":
                 parameter.normal_(std=parameter.size(1) ** -0.5, generator=generator)

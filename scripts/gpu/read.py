@@ -1,12 +1,12 @@
-"""How fast reading is on a GPU: pages a second of the packaged model, tokens a second of the full size.
+"""Measures reading on a GPU: pages a second of the packaged model, tokens a second of the full size.
 
 python -m scripts.gpu.read --preset=d20 --device=cuda
 
-Pages are drawn, the same ones for every line, read from memory one by one as `nanoocr read` does it. What is
-read on the device is held against what the CPU reads, page by page. The full size has random weights, which
-cost what trained ones cost: of one row, and of a batch, the bytes that each step must read from the GPU's
-memory stand beside what that memory can give. The packaged model reads with drafts and without, where this
-version has them.
+The pages are drawn, and the same for every measurement. They are read from memory one by one, as `nanoocr
+read` does it. The device's reading is compared with the CPU's, page by page. The full size has random
+weights, which take as long as trained ones. For one row and for a batch, the bytes that each step must read
+from the GPU's memory are compared with the memory's bandwidth. The packaged model reads with drafts and
+without, if this version has them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from scripts.gpu.part import (
     start_peak,
 )
 
-COUNTED = 8  # steps over which kernels are counted
+COUNTED = 8  # kernels are counted over this many steps
 COLUMNS = {
     "pages_per_s": ("pages/s", ".2f"),
     "cer": ("CER", ".1%"),
@@ -66,19 +66,19 @@ COLUMNS = {
 class ReadConfig(PartConfig):
     """Measures reading on the device."""
 
-    pages: int = 40  # that the packaged model reads
-    tokens: int = 256  # that each row of the full size gives
-    rows: int = 32  # of its batch
+    pages: int = 40  # pages for the packaged model
+    tokens: int = 256  # tokens of each row of the full size
+    rows: int = 32  # rows of its batch
 
 
 # ---------------------------------------------------------------------------------------------------------
-# the packaged model
+# The packaged model
 
 
 def read_pages(
     reader: Reader, pages: Sequence[tuple[Image.Image, str]], expected: list[str], keep: bool
 ) -> dict[str, Any]:
-    """Pages per second after one that warms up, and what was read against the truth and the CPU's reading."""
+    """Pages per second after a warm-up page, and the reading compared with the truth and with the CPU's."""
     reader.read(pages[0][0])
     started = time.perf_counter()
     read = [reader.read(image) for image, _ in pages]
@@ -94,7 +94,7 @@ def read_pages(
 
 
 def draft_options() -> dict[str, dict[str, Any]]:
-    """What Reader is told, by the name of a line: without and with drafts, where this version has them."""
+    """Arguments of Reader by the name of a measurement: without and with drafts, if this version has them."""
     known = inspect.signature(Reader.__init__).parameters
     if "drafts" not in known:
         return {"": {}}
@@ -102,7 +102,7 @@ def draft_options() -> dict[str, dict[str, Any]]:
 
 
 def measure_packaged(results: Results, config: ReadConfig) -> None:
-    """The CPU in fp32 first: what it reads is what the device is held against."""
+    """Read with the CPU in fp32 first, because the device's reading is compared with it."""
     pages = [upright_page(number) for number in range(config.pages)]
     expected: list[str] = []
     few = pages[: max(1, config.pages // 4)]
@@ -121,16 +121,16 @@ def measure_packaged(results: Results, config: ReadConfig) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------
-# the full size
+# The full size
 
 
 def decode(config: ReadConfig, rows: int) -> dict[str, Any]:
-    """Rows of one picture each, decoded together: seconds of the first token, of a step, and bandwidth."""
+    """Decode rows of one picture each together: seconds of the first token and of a step, and bandwidth."""
     tokenizer, device = Tokenizer.bytes(), config.torch_device
     sizes = preset(config.preset, 1000 if config.miniature else None)
     model = random_model(sizes, device, torch.bfloat16).eval()
     model.image_id = tokenizer.image_id
-    with torch.no_grad():  # bytes alone are generated, which the tokenizer can turn into text
+    with torch.no_grad():  # only byte tokens are generated, which the tokenizer can turn into text
         model.gpt.lm_head.weight[256:] = 0
     model.to(torch.bfloat16)
     engine = Engine(model, tokenizer)
@@ -156,7 +156,7 @@ def decode(config: ReadConfig, rows: int) -> dict[str, Any]:
 
 
 def clocked(engine: Engine, requests: list[Request]) -> float:
-    """Seconds of a generation, after one that warms up; tokens are on the host at its end."""
+    """Seconds of a generation after a warm-up; at its end the tokens are on the host."""
     engine.generate(requests, FREE_RUNNING, max_batch=len(requests))
     started = time.perf_counter()
     engine.generate(requests, FREE_RUNNING, max_batch=len(requests))
@@ -164,7 +164,7 @@ def clocked(engine: Engine, requests: list[Request]) -> float:
 
 
 def bytes_of_a_step(model: VLM, rows: int, length: int) -> float:
-    """What a step must read: every weight of the GPT but its word table, in bf16, and all keys and values."""
+    """Bytes that a step must read: the GPT's weights without the word table, in bf16, and keys and values."""
     sizes = model.config.gpt
     weights = count_parameters(model.gpt) - sizes.vocab_size * sizes.n_embd
     width = sizes.n_kv_head * (sizes.n_embd // sizes.n_head)
@@ -172,7 +172,7 @@ def bytes_of_a_step(model: VLM, rows: int, length: int) -> float:
 
 
 def count_kernels(engine: Engine, request: Request, device: torch.device) -> int | None:
-    """Kernels that a step starts: each costs the CPU some microseconds, whatever it computes."""
+    """Kernels that a step starts. Each costs the CPU some microseconds, whatever it computes."""
     if device.type != "cuda":
         return None
     counts = []
@@ -185,7 +185,7 @@ def count_kernels(engine: Engine, request: Request, device: torch.device) -> int
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The full size first: it has a goal."""
+    """Measure the full size first, because it has a goal."""
     config = parse(ReadConfig, argv)
     results = Results("read", config)
     for rows in (1, config.rows):

@@ -1,11 +1,11 @@
-"""FSDP2 on one rank of a GPU, and its checkpoints: equal steps, equal states, and what they cost.
+"""Tests FSDP2 on a single GPU, and its checkpoints: equal steps, equal states, and their cost.
 
 python -m scripts.gpu.shard --preset=d20 --device=cuda
 
-One rank shares with nobody, but all of it runs on CUDA: parts as DTensors, gathering and scattering by NCCL,
-Muon on whole matrices, and torch.distributed.checkpoint with its safetensors form. The same step is taken
-whole and split, from the same weights, on the same batch; then the split state is written, read back and
-compared bit by bit. One process suffices, so nothing is said here about several GPUs.
+A single rank shares with nobody, but everything runs on CUDA: parts as DTensors, gathering and scattering by
+NCCL, Muon on whole matrices, and torch.distributed.checkpoint in its safetensors form. The same step is taken
+whole and split, from the same weights and on the same batch. Then the split state is written, read back and
+compared bit by bit. There is only one process, so this says nothing about several GPUs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from nanoocr.tasks.choose import make_task
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.data import plan_data
 from nanoocr.train.distributed import World
-from nanoocr.train.recipes import Recipe, recipe
+from nanoocr.train.recipes import Recipe
+from nanoocr.train.recipes import recipe as find_recipe
 from nanoocr.train.run import Run
 from nanoocr.train.setup import load_tokenizer
 from nanoocr.train.sharding import as_one_forward, is_split, read_parts, write_parts
@@ -51,8 +52,9 @@ COLUMNS = {
     "read_s": ("read s", ".1f"),
     "gb": ("GB", ".2f"),
 }
-# Of a parameter's gradient, relative to its norm. (Weights after a step say less: AdamW's first step is the
-# sign of a gradient, also of those that are zero but for rounding, as of the keys' bias.)
+# Tolerance for a parameter's gradient, relative to its norm. (Weights after a step would say less: AdamW's
+# first step is the sign of a gradient, even of one that is zero except for rounding, such as that of the
+# keys' bias.)
 TOLERANCE = {"cuda": 0.02, "cpu": 1e-3}
 
 
@@ -60,7 +62,7 @@ TOLERANCE = {"cuda": 0.02, "cpu": 1e-3}
 class ShardConfig(PartConfig):
     """Takes a step whole and split, and writes and reads the split state."""
 
-    rows: int = 8  # of the batch
+    rows: int = 8  # rows of the batch
     steps: int = 3  # timed steps
 
 
@@ -77,7 +79,7 @@ def one_rank(device: str) -> Iterator[World]:
 
 
 def flags_of(config: ShardConfig, split: bool) -> TrainConfig:
-    """Recipe scratch: both optimisers and the glyph heads take part."""
+    """Flags with recipe scratch, so that both optimisers and the glyph heads take part."""
     return TrainConfig(
         preset=config.preset,
         device=config.device,
@@ -96,31 +98,31 @@ def batch_of(config: ShardConfig) -> Delivery:
     return next(multimodal_data_generator(data))[0]
 
 
-def state_of(flags: TrainConfig, chosen: Recipe, world: World) -> TrainState:
-    """The same random weights for either way."""
+def state_of(flags: TrainConfig, recipe: Recipe, world: World) -> TrainState:
+    """A state with the same random weights for both ways."""
     model = random_model(preset(flags.preset), torch.device(flags.device), flags.compute_dtype)
     model.image_id = load_tokenizer(flags).image_id
-    return build_state(Run(flags, chosen, world=world), model)
+    return build_state(Run(flags, recipe, world=world), model)
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A split tensor gathered; on the CPU, so that both ways need not fit side by side."""
+    """Gather a split tensor, on the CPU, so that both ways need not fit side by side."""
     return (tensor.full_tensor() if is_split(tensor) else tensor).detach().cpu()  # type: ignore[attr-defined]
 
 
 def take_steps(
     config: ShardConfig, world: World, batch: Delivery, split: bool, kept: dict[str, Any]
 ) -> dict[str, Any]:
-    """The gradients of one batch, which are kept in `kept`, and timed steps."""
-    flags, chosen, device = flags_of(config, split), recipe("scratch", 1), config.torch_device
+    """Take the gradients of one batch, which are stored in `kept`, and time further steps."""
+    flags, recipe, device = flags_of(config, split), find_recipe("scratch", 1), config.torch_device
     start_peak(device)
-    state = state_of(flags, chosen, world)
-    kept[way(split)] = gradients(state, batch, chosen, world)
+    state = state_of(flags, recipe, world)
+    kept[way(split)] = gradients(state, batch, recipe, world)
     seconds = []
     for _ in range(config.steps + 1):
         started = time.perf_counter()
-        stats = train_step(Run(flags, chosen, world=world), state, [batch])
-        loss = float(stats.losses["loss"])  # waits for the step
+        stats = train_step(Run(flags, recipe, world=world), state, [batch])
+        loss = float(stats.losses["loss"])  # this waits for the step
         seconds.append(time.perf_counter() - started)
     if split:
         kept["state"] = state
@@ -133,14 +135,14 @@ def take_steps(
 
 
 def way(split: bool) -> str:
-    """The two ways by name."""
+    """The name of each way."""
     return "split" if split else "whole"
 
 
-def gradients(state: TrainState, batch: Delivery, chosen: Recipe, world: World) -> dict[str, Tensor]:
+def gradients(state: TrainState, batch: Delivery, recipe: Recipe, world: World) -> dict[str, Tensor]:
     """The gradient of every parameter, whole and on the CPU."""
     totals = Totals.of([batch.batch], world)
-    losses = as_one_forward(state.model, partial(compute_losses, state, batch.batch, chosen, totals))
+    losses = as_one_forward(state.model, partial(compute_losses, state, batch.batch, recipe, totals))
     losses["total"].backward()
     found = {name: whole(p.grad) for name, p in state.model.named_parameters() if p.grad is not None}
     for optimizer in state.optimizers:
@@ -149,10 +151,10 @@ def gradients(state: TrainState, batch: Delivery, chosen: Recipe, world: World) 
 
 
 def compare_gradients(kept: dict[str, Any], tolerance: float) -> dict[str, float]:
-    """The largest difference of a gradient between both ways, relative to its norm; {} before the second.
+    """The largest relative difference of a gradient between both ways; {} before the second way has run.
 
     Raises:
-        DefectError: above the tolerance; names the parameter.
+        DefectError: a difference is above the tolerance; the error names the parameter.
     """
     if way(True) not in kept or way(False) not in kept:
         return {}
@@ -167,7 +169,7 @@ def compare_gradients(kept: dict[str, Any], tolerance: float) -> dict[str, float
 
 
 def write_and_read(config: ShardConfig, world: World, kept: dict[str, Any]) -> dict[str, Any]:
-    """The optimisers' state to disk and back, bit by bit."""
+    """Write the optimisers' state to disk, read it back, and compare it bit by bit."""
     state, folder = kept["state"], config.folder / "shard"
     shutil.rmtree(folder, ignore_errors=True)
     content = {"optimizers": [optimizer.state_dict() for optimizer in state.optimizers]}
@@ -183,16 +185,16 @@ def write_and_read(config: ShardConfig, world: World, kept: dict[str, Any]) -> d
 
 
 def clocked(function: Callable[[], Any]) -> tuple[Any, float]:
-    """What a call gives, and its seconds."""
+    """The result of a call, and its seconds."""
     started = time.perf_counter()
     return function(), time.perf_counter() - started
 
 
 def check_equal(ours: Any, theirs: Any, path: str = "") -> None:
-    """Every tensor of two trees is the same.
+    """Check that all tensors of two trees are the same.
 
     Raises:
-        DefectError: names the first that is not.
+        DefectError: it names the first tensor that differs.
     """
     if isinstance(ours, Tensor):
         if not torch.equal(whole(ours), whole(theirs)):
@@ -206,7 +208,7 @@ def check_equal(ours: Any, theirs: Any, path: str = "") -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Whole, split, to disk and back."""
+    """Take steps whole and split, and write and read the state."""
     config = parse(ShardConfig, argv)
     results, kept = Results("shard", config), dict[str, Any]()
     batch = batch_of(config)

@@ -1,11 +1,11 @@
-"""The preset small on synthetic pages, for as long as the part has; the next call goes on where it stopped.
+"""Trains preset small on synthetic pages for as long as the part has; the next call continues.
 
 python -m scripts.gpu.small --device=cuda
 
-One run that trains all parts together by the recipe scratch, at a constant rate with an average of the
-weights, so that it may end at any moment. At the deadline it is asked to stop and saves its step in
-OUT/small, which lives as long as the machine does: a step is some 800 MB, so that no lease hands it to the
-next one.
+One run trains all components together with recipe scratch, at a constant rate and with an average of the
+weights, so that it may end at any moment. At the deadline it is asked to stop, and saves its step in
+OUT/small. The folder lives as long as the machine: a step has some 800 MB, too much to be moved to the next
+machine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nanoocr.eval.run_log import read_run
 from nanoocr.model.folder import complete_steps, step_number
 from scripts.gpu.part import PartConfig, Results, run_child
 
-FOREVER = 1_000_000  # steps that no part reaches
+FOREVER = 1_000_000  # more steps than any part can take
 COLUMNS = {
     "from_step": ("from step", "d"),
     "to_step": ("to step", "d"),
@@ -37,30 +37,30 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class SmallConfig(PartConfig):
-    """Trains preset small until the deadline, and further the next time."""
+    """Trains preset small until the deadline, and continues the next time."""
 
     preset: str = "small"  # sizes of the model: small, or nano for the miniature
-    steps: int = FOREVER  # where the run ends before its deadline
-    batch_size: int = 64  # rows a step
+    steps: int = FOREVER  # the run may end here, before its deadline
+    batch_size: int = 64  # rows per step
     eval_every: int = 500  # steps between two validations
     workers: int = 14  # processes that draw pages
     mix: str = "card:0.4,receipt:0.2,paragraph:0.2,form:0.1,table:0.1"  # kinds of synthetic pages
-    flags: str = ""  # further flags of the stage, separated by blanks, as "--compile=True"
+    flags: str = ""  # more flags of the stage, separated by blanks, as "--compile=True"
 
     @property
     def run(self) -> Path:
-        """The run that is gone on with."""
+        """The folder of the run that is continued."""
         return self.folder / "small"
 
 
 def newest(run: Path) -> int:
-    """The newest whole step of the run, 0 before the first."""
+    """The newest whole step of the run; 0 before the first."""
     steps = complete_steps(run)
     return step_number(steps[-1]) if steps else 0
 
 
 def go_on(config: SmallConfig, seconds: float, peak: float | None) -> dict[str, Any]:
-    """Train until the deadline, from the newest step on; what the last log line and validation said."""
+    """Train until the deadline, from the newest step on; returns the last log line and validation."""
     before = newest(config.run)
     command = [
         sys.executable,
@@ -88,11 +88,12 @@ def go_on(config: SmallConfig, seconds: float, peak: float | None) -> dict[str, 
 
 
 def main(argv: list[str] | None = None) -> int:
-    """One line: from where to where, and what it came to."""
+    """Make one measurement: the steps of this part, and where the run stands."""
     config = parse(SmallConfig, argv)
     results = Results("small", config)
     peak = results.about.get("peak_tflops")
-    results.measure("small pages", lambda: go_on(config, results.left - 45, peak))  # what saving may take
+    # saving may take this long
+    results.measure("small pages", lambda: go_on(config, results.left - 45, peak))
     return results.finish(COLUMNS)
 
 

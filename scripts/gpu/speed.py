@@ -1,12 +1,13 @@
-"""How fast the parts of the model are on a GPU, and which way of attention is the fastest there.
+"""Measures the speed of the model's parts on a GPU, and which implementation of attention is the fastest.
 
 python -m scripts.gpu.speed --preset=d20 --device=cuda
 
-Forward, and forward with backward, of the encoder at every mode and of the GPT at 2k to 8k positions, in
-bf16, as they are and compiled; SAM's global attention in all its ways; the GPT's attention by torch's back
-ends, and the two ways of gathering documents. Operations are those of nanoocr/model/flops.py: the GPT's
-attention counts in full there, though half of it is hidden, so its share of the peak is given with the
-hidden half left out as well. At the end the winners, beside what is the default today and where it is set.
+It times the forward pass, and forward with backward, of the encoder at every mode and of the GPT at 2k to 8k
+positions, in bf16, eager and compiled. It also times SAM's global attention in all implementations, the GPT's
+attention with torch's backends, and two ways of gathering documents. Operations are those of
+nanoocr/model/flops.py. There the GPT's attention counts in full although half of it is hidden, so the share
+of the peak is also given without the hidden half. At the end it prints the winners, with today's default and
+where that is set.
 """
 
 from __future__ import annotations
@@ -65,13 +66,13 @@ PLAIN, WHOLE, BLOCKS = "", ", compiled", ", blocks compiled"
 class SpeedConfig(PartConfig):
     """Measures encoder, GPT and ways of attention on the device."""
 
-    repeats: int = 5  # timed calls of each, of which the median counts
-    compile: bool = True  # the compiled encoder and GPT too
+    repeats: int = 5  # timed calls of each; the median counts
+    compile: bool = True  # measure the compiled encoder and GPT too
 
 
 @dataclass(frozen=True)
-class Views:
-    """The equally sized views of a mode: how many pictures, and of each (views, side)."""
+class ModeViews:
+    """The views of a mode by size: how many pictures, and for each (views, side)."""
 
     name: str
     pictures: int
@@ -79,17 +80,17 @@ class Views:
 
 
 FULL_SIZE = (
-    Views("base, 1024", 4, ((1, 1024),)),
-    Views("gundam, 6 x 640 + 1024", 2, ((6, 640), (1, 1024))),
-    Views("tiny, 512", 16, ((1, 512),)),
-    Views("small, 640", 10, ((1, 640),)),
-    Views("large, 1280", 3, ((1, 1280),)),
+    ModeViews("base, 1024", 4, ((1, 1024),)),
+    ModeViews("gundam, 6 x 640 + 1024", 2, ((6, 640), (1, 1024))),
+    ModeViews("tiny, 512", 16, ((1, 512),)),
+    ModeViews("small, 640", 10, ((1, 640),)),
+    ModeViews("large, 1280", 3, ((1, 1280),)),
 )
-MINIATURE = (Views("128", 2, ((1, 128),)), Views("4 x 64 + 128", 1, ((4, 64), (1, 128))))
+MINIATURE = (ModeViews("128", 2, ((1, 128),)), ModeViews("4 x 64 + 128", 1, ((4, 64), (1, 128))))
 
 
 # ---------------------------------------------------------------------------------------------------------
-# encoder and GPT
+# Encoder and GPT
 
 
 def both_ways(
@@ -97,12 +98,12 @@ def both_ways(
 ) -> dict[str, Any]:
     """Times and rates of a forward pass without gradients, and of forward with backward (3 times the work).
 
-    `hidden` are the operations of the forward pass that a causal kernel may leave out.
+    `hidden` is the number of forward operations that a causal kernel may leave out.
     """
     config = results.config
     assert isinstance(config, SpeedConfig)
     device, peak = config.torch_device, results.about.get("peak_tflops")
-    once = timed(forward, device)  # with whatever is compiled for it
+    once = timed(forward, device)  # this compiles, if anything is compiled
 
     def without() -> None:
         with torch.no_grad():
@@ -129,10 +130,10 @@ def both_ways(
 
 @contextmanager
 def compiling(module: nn.Module, blocks: list[nn.Module], how: str, device: torch.device) -> Iterator[Any]:
-    """What is called in place of `module`: itself, compiled as a whole, or with each of its blocks compiled.
+    """What to call instead of `module`: itself, compiled as a whole, or with each of its blocks compiled.
 
-    Blocks of one kind share what is compiled, so that the first call costs a few of them and not all. Sizes
-    are fixed: with sizes left open the encoder alone is traced for minutes.
+    Blocks of one kind share compiled code, so the first call compiles only a few. Sizes are fixed, because
+    with dynamic sizes tracing the encoder alone takes minutes.
     """
     torch._dynamo.reset()
     compiler = partial(torch.compile, dynamic=False, backend=back_end(device))
@@ -147,9 +148,9 @@ def compiling(module: nn.Module, blocks: list[nn.Module], how: str, device: torc
 
 
 def encoder_speed(
-    encoder: DeepEncoder, sizes: ModelConfig, mode: Views, results: Results, how: str
+    encoder: DeepEncoder, sizes: ModelConfig, mode: ModeViews, results: Results, how: str
 ) -> dict[str, Any]:
-    """All pictures of a mode, every size of view in one pass."""
+    """Time all pictures of a mode, every view size in one pass."""
     device, dtype = results.config.torch_device, torch.bfloat16
     groups = [
         torch.rand(mode.pictures * count, 3, side, side, device=device, dtype=dtype) * 2 - 1
@@ -166,7 +167,7 @@ def encoder_speed(
 
 
 def gpt_speed(gpt: GPT, sizes: ModelConfig, length: int, results: Results, how: str) -> dict[str, Any]:
-    """One line of so many positions, without the logits, which the loss makes in chunks."""
+    """Time one sequence of `length` positions, without the logits, which the loss computes in chunks."""
     device = results.config.torch_device
     x = torch.randn(1, length, sizes.gpt.n_embd, device=device, dtype=torch.bfloat16)
     hidden = sizes.gpt.n_layer * 2 * length**2 * sizes.gpt.n_embd
@@ -175,13 +176,13 @@ def gpt_speed(gpt: GPT, sizes: ModelConfig, length: int, results: Results, how: 
 
 
 # ---------------------------------------------------------------------------------------------------------
-# attention
+# Attention
 
 
 def sam_ways(config: SpeedConfig, side: int) -> list[dict[str, Any]]:
-    """SAM's global attention in all ways: nanoocr's bench of it, in bf16 on this device."""
+    """Time SAM's global attention in all implementations, with the project's own bench, in bf16."""
     budgets = (2**22, 2**25, sam.GPU_SCORES_AT_ONCE)
-    flex = config.device == "cuda"  # on a CPU it compiles for half a minute, and has no backward
+    flex = config.device == "cuda"  # on a CPU it compiles for half a minute, and has no backward pass
     return measure_side(
         BenchAttentionConfig(
             config.preset, (side,), budgets, "bfloat16", config.repeats, flex=flex, device=config.device
@@ -191,7 +192,7 @@ def sam_ways(config: SpeedConfig, side: int) -> list[dict[str, Any]]:
 
 
 def back_end_speed(config: SpeedConfig, sizes: ModelConfig, length: int, name: str) -> dict[str, Any]:
-    """One layer's causal attention by one of torch's kernels."""
+    """Time one layer's causal attention with one of torch's kernels."""
     device, gpt = config.torch_device, sizes.gpt
     shape = (1, gpt.n_head, length, gpt.n_embd // gpt.n_head)
     q, k, v = (torch.randn(shape, device=device, dtype=torch.bfloat16, requires_grad=True) for _ in range(3))
@@ -202,7 +203,7 @@ def back_end_speed(config: SpeedConfig, sizes: ModelConfig, length: int, name: s
 
     try:
         attention()
-    except RuntimeError as error:  # a kernel that this device or this build lacks
+    except RuntimeError as error:  # this device or this build lacks the kernel
         return {"note": f"not here: {str(error).splitlines()[0][:60]}"}
     return {
         "forward_ms": 1000 * median_seconds(attention, device, config.repeats),
@@ -212,7 +213,7 @@ def back_end_speed(config: SpeedConfig, sizes: ModelConfig, length: int, name: s
 
 
 def gather_speed(config: SpeedConfig, sizes: ModelConfig, by_index: bool) -> dict[str, Any]:
-    """Documents out of a packed line, and their gradients back: padding names a place many times."""
+    """Time gathering documents out of a packed sequence, and their gradients back; padding repeats places."""
     device, gpt = config.torch_device, sizes.gpt
     length = 256 if config.miniature else 8192
     x = torch.randn(length, gpt.n_head, gpt.n_embd // gpt.n_head, device=device, dtype=torch.bfloat16)
@@ -229,17 +230,19 @@ def gather_speed(config: SpeedConfig, sizes: ModelConfig, by_index: bool) -> dic
 
 
 # ---------------------------------------------------------------------------------------------------------
-# winners
+# Winners
 
 
 def winner(lines: list[dict[str, Any]], start: str) -> str | None:
-    """The fastest of the lines that begin with `start`, forward with backward."""
+    """The fastest measurement whose name begins with `start`, forward with backward."""
     known = [line for line in lines if line["what"].startswith(start) and line.get("both_ms") is not None]
     return min(known, key=lambda line: line["both_ms"])["what"] if known else None
 
 
-def winners(lines: list[dict[str, Any]], side: int, length: int, mode: Views) -> Iterator[tuple[str, str]]:
-    """(question, answer): what won, and where the default is set, which nothing has measured yet."""
+def winners(
+    lines: list[dict[str, Any]], side: int, length: int, mode: ModeViews
+) -> Iterator[tuple[str, str]]:
+    """(question, answer): what won, and where the default is set, which nobody has measured yet."""
     today = f"GPU_POSITIONS={sam.GPU_POSITIONS}, GPU_SCORES_AT_ONCE={sam.GPU_SCORES_AT_ONCE}"
     for start, where in {
         f"SAM {side}": f"nanoocr/model/sam.py: {today}, a guess",
@@ -252,8 +255,8 @@ def winners(lines: list[dict[str, Any]], side: int, length: int, mode: Views) ->
             yield start, f"{best} (today's default: {where})"
 
 
-def measure_model(results: Results, modes: tuple[Views, ...], lengths: tuple[int, ...]) -> None:
-    """Encoder and GPT as they are at every size, then compiled in two ways at the first sizes."""
+def measure_model(results: Results, modes: tuple[ModeViews, ...], lengths: tuple[int, ...]) -> None:
+    """Measure encoder and GPT eager at every size, then compiled in two ways at the first sizes."""
     config = results.config
     assert isinstance(config, SpeedConfig)
     sizes = preset(config.preset)
@@ -267,7 +270,7 @@ def measure_model(results: Results, modes: tuple[Views, ...], lengths: tuple[int
 
 
 def measure_attention(results: Results, sides: tuple[int, ...], lengths: tuple[int, ...]) -> None:
-    """Every way of attention as a line."""
+    """Make one measurement per implementation of attention."""
     config = results.config
     assert isinstance(config, SpeedConfig)
     for side in sides:
@@ -287,13 +290,13 @@ def measure_attention(results: Results, sides: tuple[int, ...], lengths: tuple[i
 
 
 def ways_into(found: list[dict[str, Any]], config: SpeedConfig, side: int) -> Mapping[str, Any]:
-    """Fill `found` with the ways."""
+    """Add the measured implementations to `found`."""
     found += sam_ways(config, side)
     return {}
 
 
 def in_ms(way: dict[str, Any]) -> dict[str, Any]:
-    """A line of the attention bench in this part's words."""
+    """A result of the attention bench under this part's names."""
     values = {"forward_ms": way["forward"], "both_ms": way["with_backward"]}
     return {
         **{name: None if value is None else 1000 * value for name, value in values.items()},
@@ -303,7 +306,7 @@ def in_ms(way: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure line by line, what decides about defaults first."""
+    """Make one measurement after the other, first those that decide about defaults."""
     config = parse(SpeedConfig, argv)
     results, small = Results("speed", config), config.miniature
     modes = MINIATURE if small else FULL_SIZE

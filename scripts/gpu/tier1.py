@@ -1,10 +1,10 @@
-"""Tier 1 at full size on a GPU: both stages on the ten samples, from nothing, then the table.
+"""Runs tier 1 at full size on a GPU: both stages on the ten samples, from scratch, then the table.
 
 python -m scripts.gpu.tier1 --preset=d20 --device=cuda
 
-The same commands as runs/tier1.sh, each with its share of the time: a stage that is not done then is asked
-to stop, saves its step, and the next one starts from there. The goal: loss <= 0.0033, overlap 100 %,
-grounding gap >= 0.9. The whole table of vision_sample goes to tier1_reading.json.
+The commands are those of runs/tier1.sh, each with its share of the time. A stage that is not done by then is
+asked to stop, saves its step, and the next one starts from there. The goal is loss <= 0.0033, overlap 100 %
+and grounding gap >= 0.9. The whole table of vision_sample goes to tier1_reading.json.
 """
 
 from __future__ import annotations
@@ -39,29 +39,29 @@ COLUMNS = {
 class Tier1Config(PartConfig):
     """Trains both stages on the ten samples and reads them."""
 
-    steps1: int = 800  # of stage 1
-    steps2: int = 1200  # of stage 2
-    share1: float = 0.4  # of the part's time that stage 1 may take
-    reading_s: float = 60.0  # seconds that are kept for loading and reading
-    views: str = ""  # as of the stages; empty: the preset's
-    flags: str = ""  # further flags of both stages, separated by blanks, as "--muon_lr=0.01"
+    steps1: int = 800  # steps of stage 1
+    steps2: int = 1200  # steps of stage 2
+    share1: float = 0.4  # stage 1 may take this share of the part's time
+    reading_s: float = 60.0  # seconds reserved for loading and reading
+    views: str = ""  # --views of the stages; empty means the preset's
+    flags: str = ""  # more flags of both stages, separated by blanks, as "--muon_lr=0.01"
 
     def __post_init__(self) -> None:
-        """Numbers that leave room for both stages."""
+        """Refuse numbers that leave no room for both stages."""
         super().__post_init__()
         if min(self.steps1, self.steps2) < 1 or not 0 < self.share1 < 1:
             raise UsageError("--steps1 and --steps2 must be above 0, --share1 between 0 and 1")
 
     @property
     def run(self) -> Path:
-        """Where the steps go: beside the results, and too large to travel."""
+        """The folder of the steps: beside the results, and too large to be moved."""
         return self.folder / "tier1"
 
 
 def stage(
     config: Tier1Config, name: str, script: str, steps: int, seconds: float, *more: str
 ) -> dict[str, Any]:
-    """One stage in a process of its own."""
+    """Run one stage in a process of its own."""
     command = [sys.executable, "-m", script, f"--run_name={name}", f"--out={config.run}"]
     command += [
         f"--preset={config.preset}",
@@ -76,10 +76,10 @@ def stage(
 
 
 def newest_step(run: Path) -> int:
-    """The number of the newest step that was saved.
+    """The number of the newest saved step.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is no step.
     """
     steps = complete_steps(run)
     if not steps:
@@ -107,7 +107,7 @@ def reading(config: Tier1Config, seconds: float) -> dict[str, Any]:
 
 
 def second_stage(config: Tier1Config, seconds: float) -> dict[str, Any]:
-    """Stage 2 from the encoder that stage 1 left last."""
+    """Run stage 2 from the last encoder of stage 1."""
     encoder = deepencoder_file(config.run / "tok", newest_step(config.run / "tok"))
     shutil.rmtree(config.run / "mid", ignore_errors=True)
     start = f"--resume_from_deepencoder={encoder}"
@@ -119,10 +119,10 @@ def main(argv: list[str] | None = None) -> int:
     config = parse(Tier1Config, argv)
     results = Results("tier1", config)
     shutil.rmtree(config.run, ignore_errors=True)
-    # Writing and reading 4 GB of weights and more of moments takes its time as well.
+    # Writing and reading 4 GB of weights, and more of moments, takes time too.
     first = config.share1 * (results.left - config.reading_s)
     results.measure("stage 1", lambda: stage(config, "tok", "scripts.vis_tok_train", config.steps1, first))
-    results.last = 0.0  # the next stage stops itself: that the last one was long says nothing
+    results.last = 0.0  # the next stage stops itself, so the length of the last one does not matter
     results.measure("stage 2", lambda: second_stage(config, results.left - config.reading_s))
     results.last = 0.0
     results.measure("reading", lambda: reading(config, results.left))

@@ -1,12 +1,12 @@
-"""Both stages of the recipes deepseek and llava on a GPU: MFU by honest count, and memory beside the plan.
+"""Measures training steps of the recipes deepseek and llava on a GPU: MFU, and memory beside the plan.
 
 python -m scripts.gpu.train --preset=d20 --device=cuda
 
-The steps are those of nanoocr/train/step.py on synthetic pages, packed into lines. The batches are made
-before the clock runs, by all cores, and gone through again and again: what is measured is the GPU, and how
-fast the cores make data stands beside it. Operations are counted component by component for what is really
-trained (nanoocr/model/flops.py); `MFU, causal` leaves out the half of the GPT's attention that is hidden.
-Where a batch does not fit, half of it is tried.
+The steps are those of nanoocr/train/step.py on synthetic pages, packed into sequences. All cores make the
+batches before the clock runs, and the steps go through them again and again. So this measures the GPU, and
+the speed of making data is given beside it. Operations are counted by component, for the components that
+really train (nanoocr/model/flops.py). `MFU, causal` leaves out the hidden half of the GPT's attention. If a
+batch does not fit, half of it is tried.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from nanoocr.tasks.choose import make_task
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.data import plan_data
 from nanoocr.train.distributed import World
-from nanoocr.train.recipes import Recipe, recipe
+from nanoocr.train.recipes import Recipe
+from nanoocr.train.recipes import recipe as find_recipe
 from nanoocr.train.run import Run
 from nanoocr.train.setup import load_tokenizer
 from nanoocr.train.state import TrainState, build_state
@@ -49,11 +50,11 @@ from scripts.gpu.part import (
 from scripts.memory_plan import PlanConfig, plan_memory
 
 WARM_UP = 2  # steps before the clock runs
-# Drawn pages hold a tenth of a real page's text. Rows of text alone fill the lines, so that one of 8,192
-# positions has 6 pictures, which is what the memory plan takes for granted.
+# Drawn pages have a tenth of a real page's text. Rows of text alone fill the sequences, so that one of 8,192
+# positions has 6 pictures, as the memory plan assumes.
 POSITIONS_PER_PICTURE, TEXT_ROWS = 1365, 0.8
 COLUMNS = {
-    "lines": ("lines", "d"),
+    "sequences": ("sequences", "d"),
     "pictures": ("pictures", ".0f"),
     "step_s": ("step s", ".3f"),
     "tflops": ("TFLOP/s", ".1f"),
@@ -71,42 +72,42 @@ COLUMNS = {
 class GpuTrainConfig(PartConfig):
     """Measures training steps on the device."""
 
-    steps: int = 6  # timed steps of each line, of which the median counts
-    lines: int = 4  # of a step; halved where they do not fit
+    steps: int = 6  # timed steps of each case; the median counts
+    sequences: int = 4  # sequences per step; halved if they do not fit
     workers: int = 14  # processes that draw pages
-    compile: bool = True  # the recipe deepseek once more, compiled
+    compile: bool = True  # measure recipe deepseek compiled, too
 
 
 @dataclass(frozen=True)
 class Case:
-    """A line of the table."""
+    """One row of the table."""
 
     name: str
     stage: int
-    length: int  # positions of a line
+    length: int  # positions of a sequence
     compile: bool = False
 
     def __str__(self) -> str:
-        return f"{self.name} {self.stage}, lines of {self.length}{', compiled' if self.compile else ''}"
+        return f"{self.name} {self.stage}, sequences of {self.length}{', compiled' if self.compile else ''}"
 
 
 def cases(config: GpuTrainConfig) -> list[Case]:
-    """The goals' cases first: the paper's lengths are 4,096 in stage 1 and 8,192 in stage 2."""
+    """The cases, first those with goals: the paper's lengths are 4,096 in stage 1 and 8,192 in stage 2."""
     short, long = (256, 512) if config.miniature else (4096, 8192)
     plain = [Case("deepseek", 2, long), Case("deepseek", 1, short), Case("llava", 2, long)]
     fused = [replace(case, compile=True) for case in plain[:2]] if config.compile else []
     return [*plain, Case("llava", 1, short), *fused]
 
 
-def flags_of(config: GpuTrainConfig, case: Case, lines: int) -> TrainConfig:
-    """The training run that is imitated."""
+def flags_of(config: GpuTrainConfig, case: Case, sequences: int) -> TrainConfig:
+    """The flags of the imitated training run."""
     return TrainConfig(
         preset=config.preset,
         recipe=case.name,
         device=config.device,
         steps=WARM_UP + config.steps,
-        batch_size=lines,
-        micro_batch=lines,
+        batch_size=sequences,
+        micro_batch=sequences,
         pack=True,
         max_length=case.length,
         max_pictures=max(1, case.length // POSITIONS_PER_PICTURE),
@@ -121,14 +122,14 @@ def flags_of(config: GpuTrainConfig, case: Case, lines: int) -> TrainConfig:
 
 
 def sizes_of(case: Case, config: GpuTrainConfig) -> ModelConfig:
-    """The preset with its own vocabulary, whose output matrix is dear, and with so many positions."""
+    """The preset with its own vocabulary, whose output matrix is expensive, and with enough positions."""
     sizes = preset(config.preset)
     longest = max(case.length, sizes.gpt.sequence_len)
     return replace(sizes, gpt=replace(sizes.gpt, sequence_len=longest))
 
 
 def make_batches(flags: TrainConfig, sizes: ModelConfig) -> tuple[list[Delivery], float]:
-    """The batches of all steps, and the seconds that a further one takes while all cores draw."""
+    """The batches of all steps, and the seconds for one more while all cores draw."""
     tokenizer = load_tokenizer(flags)
     data = plan_data(flags, sizes, tokenizer, make_task)
     made, times = list[Delivery](), list[float]()
@@ -137,61 +138,61 @@ def make_batches(flags: TrainConfig, sizes: ModelConfig) -> tuple[list[Delivery]
     ):
         times.append(time.monotonic())
         made.append(delivery)
-    # The first ones come together, after every process has filled its own.
+    # The first batches come together, after every process has filled its queue.
     return made, (times[-1] - times[0]) / max(1, len(times) - 1)
 
 
-def new_state(flags: TrainConfig, sizes: ModelConfig, chosen: Recipe) -> TrainState:
+def new_state(flags: TrainConfig, sizes: ModelConfig, recipe: Recipe) -> TrainState:
     """A model with random weights, drawn on the device, and its optimisers."""
     device, tokenizer = torch.device(flags.device), load_tokenizer(flags)
     model = random_model(sizes, device, flags.compute_dtype)
     model.image_id = tokenizer.image_id
-    return build_state(Run(flags, chosen, world=World(device=flags.device)), model)
+    return build_state(Run(flags, recipe, world=World(device=flags.device)), model)
 
 
-Made = dict[tuple[int, int], tuple[list[Delivery], float]]  # by length and number of lines
+Made = dict[tuple[int, int], tuple[list[Delivery], float]]  # keyed by (length, sequences per step)
 
 
 def measure_case(config: GpuTrainConfig, case: Case, made: Made, peak: float | None) -> dict[str, Any]:
-    """One recipe and stage: halves the lines until a step fits. Cases of one length share what is `made`."""
-    lines = 1 if config.miniature else config.lines
+    """Measure one recipe and stage, with half the sequences until a step fits. Equal lengths share `made`."""
+    sequences = 1 if config.miniature else config.sequences
     while True:
         try:
-            return measure_lines(config, case, lines, made, peak)
+            return measure_sequences(config, case, sequences, made, peak)
         except torch.OutOfMemoryError:
-            if lines == 1:
+            if sequences == 1:
                 raise
-            lines //= 2
-        release(config.torch_device)  # outside of the handler, whose error keeps the tensors alive
+            sequences //= 2
+        release(config.torch_device)  # outside the handler, because its error keeps tensors alive
 
 
-def measure_lines(
-    config: GpuTrainConfig, case: Case, lines: int, made: Made, peak: float | None
+def measure_sequences(
+    config: GpuTrainConfig, case: Case, sequences: int, made: Made, peak: float | None
 ) -> dict[str, Any]:
-    """Steps of so many lines: time, operations, memory, phases, and how often the GPU is waited for."""
-    flags, sizes = flags_of(config, case, lines), sizes_of(case, config)
-    device, chosen = torch.device(flags.device), recipe(case.name, case.stage)
-    if (case.length, lines) not in made:
-        made[case.length, lines] = make_batches(flags, sizes)
-    batches, data_s = made[case.length, lines]
+    """Measure steps: time, operations, memory, phases, and how often the CPU waits for the GPU."""
+    flags, sizes = flags_of(config, case, sequences), sizes_of(case, config)
+    device, recipe = torch.device(flags.device), find_recipe(case.name, case.stage)
+    if (case.length, sequences) not in made:
+        made[case.length, sequences] = make_batches(flags, sizes)
+    batches, data_s = made[case.length, sequences]
     start_peak(device)
-    state = new_state(flags, sizes, chosen)
+    state = new_state(flags, sizes, recipe)
     world, seconds, flops, hidden = World(device=flags.device), list[float](), 0.0, 0.0
     for number, delivery in enumerate(batches):
         found: list[Any] = []
 
         def step(delivery: Delivery = delivery, found: list[Any] = found) -> None:
-            found.append(train_step(Run(flags, chosen, world=world), state, [delivery]))
+            found.append(train_step(Run(flags, recipe, world=world), state, [delivery]))
 
         took = timed(step, device)
         if number >= WARM_UP:
             seconds.append(took)
             flops += sum(found[0].flops.values()) / config.steps
-            hidden += hidden_flops(sizes, chosen, delivery) / config.steps
+            hidden += hidden_flops(sizes, recipe, delivery) / config.steps
     memory = peak_gb(device)
     rate = flops / median(seconds) / 1e12
     return {
-        "lines": lines,
+        "sequences": sequences,
         "pictures": fmean(delivery.batch.num_views for delivery in batches),
         "step_s": median(seconds),
         "tflops": rate,
@@ -199,21 +200,21 @@ def measure_lines(
         "mfu_causal": share_of(rate * (1 - hidden / flops), peak),
         "flop_shares": {name: value / flops for name, value in found[0].flops.items()},
         "memory_gb": memory,
-        "plan_gb": planned_gb(config, case, lines, [delivery.batch.num_views for delivery in batches]),
+        "plan_gb": planned_gb(config, case, sequences, [delivery.batch.num_views for delivery in batches]),
         "data_s": data_s,
-        "waits": count_waits(state, batches[0], chosen, flags),
-        **phases(state, batches[WARM_UP:], chosen, device),
+        "waits": count_waits(state, batches[0], recipe, flags),
+        **phases(state, batches[WARM_UP:], recipe, device),
     }
 
 
-def hidden_flops(sizes: ModelConfig, chosen: Recipe, delivery: Delivery) -> float:
-    """Operations of the GPT's attention on pairs that are hidden, half of all, in every pass of a step."""
-    passes = 3 if "gpt" in chosen.trained else 2  # frozen, it still hands gradients on to the projector
+def hidden_flops(sizes: ModelConfig, recipe: Recipe, delivery: Delivery) -> float:
+    """Operations of the GPT's attention on hidden pairs, half of all, in every pass of a step."""
+    passes = 3 if "gpt" in recipe.trained else 2  # a frozen GPT still passes gradients on to the projector
     return passes * sizes.gpt.n_layer * 2.0 * delivery.batch.num_pairs * sizes.gpt.n_embd
 
 
-def planned_gb(config: GpuTrainConfig, case: Case, lines: int, pictures: Sequence[int]) -> float:
-    """What scripts.memory_plan says that the step with the most pictures needs."""
+def planned_gb(config: GpuTrainConfig, case: Case, sequences: int, pictures: Sequence[int]) -> float:
+    """The memory that scripts.memory_plan expects for the step with the most pictures."""
     sizes = preset(config.preset)
     view = sizes.views[0][0] if config.miniature else MODES["base"].side
     plan = PlanConfig(
@@ -221,8 +222,8 @@ def planned_gb(config: GpuTrainConfig, case: Case, lines: int, pictures: Sequenc
         2 if case.stage == 2 else 1,
         case.name,
         case.length,
-        lines,
-        max(1, round(max(pictures) / lines)),
+        sequences,
+        max(1, round(max(pictures) / sequences)),
         0 if config.miniature else view,
         dtype="bfloat16" if config.device == "cuda" else "float32",
         attention="fused" if config.device == "cuda" else "plain",
@@ -230,28 +231,28 @@ def planned_gb(config: GpuTrainConfig, case: Case, lines: int, pictures: Sequenc
     return sum(plan_memory(plan).values())
 
 
-def count_waits(state: TrainState, delivery: Delivery, chosen: Recipe, flags: TrainConfig) -> int | None:
-    """How often a step makes the CPU wait for the GPU, as torch itself warns; None without one."""
+def count_waits(state: TrainState, delivery: Delivery, recipe: Recipe, flags: TrainConfig) -> int | None:
+    """How often a step makes the CPU wait for the GPU, by torch's own warnings; None without a GPU."""
     if flags.device != "cuda":
         return None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
         try:
-            train_step(Run(flags, chosen, world=World(device=flags.device)), state, [delivery])
+            train_step(Run(flags, recipe, world=World(device=flags.device)), state, [delivery])
         finally:
             torch.cuda.set_sync_debug_mode("default")
     return sum("synchroniz" in str(warning.message) for warning in caught)
 
 
 def phases(
-    state: TrainState, batches: Sequence[Delivery], chosen: Recipe, device: torch.device
+    state: TrainState, batches: Sequence[Delivery], recipe: Recipe, device: torch.device
 ) -> dict[str, Any]:
-    """Share of a step's time by phase; each waits for its work, so that the sum is above a real step."""
+    """Share of a step's time by phase. Each phase is waited for, so their sum is above a real step."""
     watch = Stopwatch(device)
     time_parts(state, watch)
     for delivery in batches:
-        timed_step(state, delivery.batch, chosen, watch)
+        timed_step(state, delivery.batch, recipe, watch)
     inside = ("vision forward", "GPT forward and loss")
     total = sum(value for name, value in watch.seconds.items() if name not in inside)
     shares = {name: value / total for name, value in watch.seconds.items()}

@@ -31,9 +31,8 @@ SECONDS = {"pool": 0.02, "ray": 0.2}  # of a page of the fake reader
 # Of kills, those of the driver; a cluster of Ray takes long to start.
 DRIVERS = {"pool": 0.33, "ray": 0.2}
 READER = {"pool": "worker", "ray": "MapWorker"}
-SPAWNED = {"pool": "worker", "ray": "process that speaks to Ray"}
-# In the command line of a worker process; on Ray actors and tasks, and the process that speaks to Ray.
-WORKERS = {"pool": re.compile(rb"(spawn_main)"), "ray": re.compile(rb"ray::(\w+)|(spawn_main)")}
+# In the command line of a worker process. A helper of Ray would take the whole node down with it.
+WORKERS = {"pool": re.compile(rb"(spawn_main)"), "ray": re.compile(rb"ray::(MapWorker|Attempts|IDLE)")}
 
 
 def make_pages(folder, pages, draw_page=None):
@@ -97,7 +96,7 @@ def workers_of(pid, engine):
                 below += map(int, (task / "children").read_text().split())
             match = WORKERS[engine].search(Path(f"/proc/{one}/cmdline").read_bytes())
             if match and one != pid:
-                found[one] = match[match.lastindex].decode().replace("spawn_main", SPAWNED[engine])
+                found[one] = match[match.lastindex].decode().replace("spawn_main", "worker")
         except (FileNotFoundError, ProcessLookupError):
             continue  # it has ended meanwhile
     return found

@@ -6,41 +6,13 @@ import io
 import json
 import os
 import re
-import subprocess
 import sys
 
 import pytest
 
 from nanoocr import cli
 from nanoocr.inference.reader import Reader
-from nanoocr.model.folder import save_model
-from tests.inference.test_engine import TOKENIZER, one_thread, random_model  # noqa: F401 - a fixture
-from tests.inference.test_reader import encoded, encrypted_pdf, huge_png, pdf, picture
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    save_model(folder, random_model(sequence_len=128), TOKENIZER)
-    return folder
-
-
-@pytest.fixture
-def files(tmp_path):
-    """Good and bad files, and the working directory in which they are named."""
-    contents = {
-        "a.png": encoded(picture(0)),
-        "b.jpg": encoded(picture(1), "JPEG"),
-        "text.png": b"not a picture",
-        "cut.png": encoded(picture(0))[:200],
-        "zero.png": b"",
-        "huge.png": huge_png(),
-        "locked.pdf": encrypted_pdf(),
-        "two.pdf": pdf((200, 90), (90, 200)),
-    }
-    for name, content in contents.items():
-        (tmp_path / name).write_bytes(content)
-    return tmp_path
+from tests.inference.encoded_files import encoded, picture
 
 
 @pytest.fixture
@@ -58,9 +30,6 @@ def nanoocr(files, folder, monkeypatch, capsys):
 
 def expected_text(folder, path) -> str:
     return Reader(folder, device="cpu").read(path, max_tokens=5).text
-
-
-# Good input
 
 
 def test_one_picture_gives_its_text_alone(nanoocr, folder, files):
@@ -180,9 +149,6 @@ def test_prompt_changes_the_text(nanoocr):
     assert nanoocr("a.png", "--prompt=What is the total?")[1] != nanoocr("a.png")[1]
 
 
-# Bad input
-
-
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
@@ -241,6 +207,7 @@ def test_nothing_to_read_needs_no_model(nanoocr, monkeypatch):
         (["read", "a.png", "--jsno"], "did you mean --json?"),
         (["read", "a.png", "--max-token=3"], "did you mean --max"),
         (["info", "--modle=x"], "did you mean --model?"),
+        (["export", "--ot=x"], "did you mean --out?"),
         (["read", "a.png", "--min_confidence=nan"], "from 0 to 1"),
         (["read", "a.png", "--min_confidence=0.5"], "whole pictures"),
         (["read", "a.png", "--threads=100000"], "--threads=100000"),
@@ -309,99 +276,3 @@ def test_interrupted(nanoocr, monkeypatch):
 
     monkeypatch.setattr(Reader, "read_pictures", interrupt)
     assert nanoocr("a.png") == (130, "", "interrupted\n")
-
-
-# As a process
-
-
-def run(arguments: list[str], folder, **kwargs) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "nanoocr", *arguments, f"--model={folder}", "--device=cpu"]
-    kwargs["env"] = {**os.environ, "OMP_NUM_THREADS": "1", **kwargs.get("env", {})}
-    return subprocess.run(command, capture_output="stdout" not in kwargs, timeout=120, **kwargs)
-
-
-def test_module_with_stdin_and_an_ascii_locale(folder, files):
-    environment = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
-    content = (files / "a.png").read_bytes()
-    done = run(["read", "-", "--max_tokens=20"], folder, input=content, env=environment)
-    text = Reader(folder, device="cpu").read(content, max_tokens=20).text
-    assert not text.isascii()  # otherwise this proves nothing
-    assert (done.returncode, done.stdout.decode("utf-8")) == (0, text + "\n")
-
-
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-def test_full_disk(folder, files):
-    with open("/dev/full", "w") as full:
-        done = run(
-            ["read", str(files / "a.png"), "-q", "--max_tokens=5"],
-            folder,
-            stdout=full,
-            stderr=subprocess.PIPE,
-        )
-    assert done.returncode == 6
-    assert re.fullmatch(rb"error: stdout cannot be written: [^\n]*\n", done.stderr)
-
-
-def test_broken_pipe_is_quiet(folder, files):
-    reading, writing = os.pipe()
-    os.close(reading)  # as if `head` had gone already
-    with os.fdopen(writing, "w") as pipe:
-        done = run(
-            ["read", str(files / "a.png"), "-q", "--max_tokens=5"],
-            folder,
-            stdout=pipe,
-            stderr=subprocess.PIPE,
-        )
-    assert (done.returncode, done.stderr) == (0, b"")
-
-
-def test_bar_on_a_terminal_leaves_the_results_alone(folder, files, monkeypatch, capsys):
-    terminal = io.StringIO()
-    terminal.isatty = lambda: True
-    monkeypatch.setattr(sys, "stderr", terminal)
-    monkeypatch.setenv("TERM", "xterm")
-    names = [str(files / "a.png"), str(files / "none.png")]
-    assert cli.main(["read", *names, "--json", "--max_tokens=5", f"--model={folder}"]) == 5
-    assert [json.loads(line)["status"] for line in capsys.readouterr().out.splitlines()] == [
-        "truncated",
-        "error",
-    ]
-    assert "reading" in terminal.getvalue()
-    assert "does not exist" in terminal.getvalue()
-
-
-def test_bar_counts_pages_read_and_inputs_finished(folder, files, monkeypatch):
-    """Not inputs opened: a batch of them is opened before the first page is read."""
-    terminal, seen = io.StringIO(), []
-    terminal.isatty = lambda: True
-    monkeypatch.setattr(sys, "stderr", terminal)
-    progress = "rich.progress.Progress.update"
-    monkeypatch.setattr(progress, lambda *_, completed, description: seen.append((completed, description)))
-    names = [str(files / name) for name in ("two.pdf", "none.png", "a.png")]
-    assert cli.main(["read", *names, "--max_tokens=2", f"--model={folder}"]) == 5
-    assert [done for done, _ in seen] == [0, 1, 2, 3]
-    assert [said for _, said in seen] == [f"reading, pages done: {count}" for count in (1, 2, 3, 4)]
-
-
-# info, version, help
-
-
-def test_info(folder, capsys):
-    assert cli.main(["info", f"--model={folder}", "--json"]) == 0
-    facts = json.loads(capsys.readouterr().out)
-    parameters = facts["parameters"]
-    assert facts["preset"] == "tiny"
-    assert parameters["total"] == sum(p.numel() for p in random_model().parameters())
-    special_vectors = 2 * 32  # newline and separator
-    assert sum(parameters.values()) + special_vectors == 2 * parameters["total"]
-    assert re.fullmatch("[0-9a-f]{64}", facts["sha256"]["model.safetensors"])
-    assert cli.main(["info", f"--model={folder}"]) == 0
-    assert re.search(r"^parameters total +\d+$", capsys.readouterr().out, re.MULTILINE)
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["read", "--help"], ["--version"]])
-def test_help_and_version(arguments, capsys):
-    with pytest.raises(SystemExit) as stop:
-        cli.main(arguments)
-    assert not stop.value.code
-    assert "nanoocr" in capsys.readouterr().out

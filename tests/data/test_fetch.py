@@ -213,14 +213,14 @@ def test_a_set_above_its_budget_is_fetched_about_once_per_epoch(tmp_path, monkey
 
 
 def test_readers_that_stand_apart_need_room_for_the_next_files(tmp_path, monkeypatch):
-    """Four readers in turn, each with its stretches: some are among the next files before all have left."""
+    """Four streams in turn, each with its stretches: some are among the next files before all have left."""
     monkeypatch.setattr(shards_module, "HELD_BYTES", 0)
     hub, task = eight_shards(tmp_path, room=4)
     order, stretch = EpochOrder(task, (1,)), 10
     for start in range(0, len(task), 4 * stretch):
         for offset in range(stretch):
-            for reader in range(4):
-                assert task[order[start + reader * stretch + offset]]
+            for stream in range(4):
+                assert task[order[start + stream * stretch + offset]]
     assert len(hub.downloads()) == 8
 
 

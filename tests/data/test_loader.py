@@ -69,7 +69,7 @@ def test_the_same_seed_gives_the_same_batches(data, rows):
 
 
 def states_after(deliveries: list[list[Delivery]]) -> dict:
-    return {d.reader: d.state for step in deliveries for d in step}
+    return {d.stream: d.state for step in deliveries for d in step}
 
 
 PLANS = [
@@ -111,8 +111,8 @@ def test_ranks_share_the_same_micro_batches(data, ranks):
     whole = steps(data)
     shares = [steps(data, rank=rank, ranks=ranks) for rank in range(ranks)]
     for step, expected in enumerate(whole):
-        found = {d.reader: d.batch for share in shares for d in share[step]}
-        assert len(found) == 4 and all(same(d.batch, found[d.reader]) for d in expected)
+        found = {d.stream: d.batch for share in shares for d in share[step]}
+        assert len(found) == 4 and all(same(d.batch, found[d.stream]) for d in expected)
 
 
 def test_a_run_may_go_on_with_other_ranks(data):
@@ -137,7 +137,7 @@ def numbered(make_row, count: int) -> list[Row]:
 
 @pytest.mark.parametrize("options", [{}, {"packed": True}, {"micro_batch": 1, "turns": 2}])
 def test_no_row_is_lost_or_doubled(data, make_row, options):
-    """All readers together draw each row once; what was drawn is in a batch or still waits."""
+    """All streams together draw each row once; what was drawn is in a batch or still waits."""
     count = 12 * RUN
     data = replace(data, source=rows_source(numbered(make_row, count), 0), steps=30, **options)
     seen: Counter[str] = Counter()

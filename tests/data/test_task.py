@@ -115,7 +115,7 @@ def test_slices_that_are_none(numbered_task, wrong):
 
 
 def test_row_groups_stay_while_they_fit(folder, monkeypatch):
-    """Readers of one process that take turns do not read their row groups again and again."""
+    """Row streams of one process that take turns do not read their row groups again and again."""
     read = []
     original = Shards._read
     monkeypatch.setattr(Shards, "_read", lambda self, group: read.append(group) or original(self, group))

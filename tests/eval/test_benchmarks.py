@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from nanoocr.commandline import run
-from nanoocr.eval.tasks import TASKS, Selection
+from nanoocr.eval.catalogue import BENCHMARKS, Selection
 from scripts import vision_eval
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "data" / "omnidocbench_golden"
@@ -34,7 +34,7 @@ def fox(tmp_path):
 
 
 def test_fox_pages_are_read_and_other_tasks_ask_their_own_question(fox):
-    load = TASKS["fox"].load
+    load = BENCHMARKS["fox"].load
     pages = load(Selection(str(fox), prompt="Free OCR.")).samples
     assert [(s.id, s.prompt, s.truth, s.groups) for s in pages] == [
         ("en_page_ocr/en_1", "Free OCR.", "a b c d", ("en_page_ocr",)),
@@ -48,7 +48,12 @@ def test_fox_is_scored_in_the_official_direction(fox, tmp_path, capsys):
     theirs = tmp_path / "theirs" / "en_page_ocr"
     theirs.mkdir(parents=True)
     (theirs / "en_1.txt").write_text("a x")
-    flags = ["--task=fox", f"--data={fox}", f"--predictions={theirs.parent}", f"--out={tmp_path / 'out'}"]
+    flags = [
+        "--benchmark=fox",
+        f"--data={fox}",
+        f"--predictions={theirs.parent}",
+        f"--out={tmp_path / 'out'}",
+    ]
     assert run(vision_eval.main, flags) == 0
     data = json.loads(capsys.readouterr().out.splitlines()[-1])
     scores = data["groups"]["en_page_ocr"]["scores"]
@@ -78,7 +83,7 @@ def test_omnidocbench_scores_the_set_and_a_missing_page_is_wrong(omni, tmp_path,
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     (theirs / "one.md").write_text("hello world")
-    flags = [f"--task={task}", f"--data={omni}", f"--predictions={theirs}", f"--out={tmp_path / 'out'}"]
+    flags = [f"--benchmark={task}", f"--data={omni}", f"--predictions={theirs}", f"--out={tmp_path / 'out'}"]
     assert run(vision_eval.main, flags) == 0
     data = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert data["set_scores"]["right"]["text_edit"] == 0.5
@@ -97,7 +102,7 @@ def test_omnidocbench_scores_the_set_and_a_missing_page_is_wrong(omni, tmp_path,
 def test_the_official_numbers_come_out_of_the_script(task, expected, tmp_path):
     config = vision_eval.VisionEvalConfig(
         out=str(tmp_path),
-        task=task,
+        benchmark=task,
         data=str(GOLDEN / "OmniDocBench_demo.json"),
         predictions=str(GOLDEN / "pred_end2end"),
     )
@@ -110,10 +115,10 @@ def test_the_official_numbers_come_out_of_the_script(task, expected, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
-        (["--task=fox", "--data=nowhere"], "en_page_ocr.json"),
-        (["--task=fox", "--data={fox}", "--kinds=en_poem"], "en_poem"),
-        (["--task=omnidocbench", "--data=nowhere"], "nowhere"),
-        (["--task=omnidocbench"], "--data"),
+        (["--benchmark=fox", "--data=nowhere"], "en_page_ocr.json"),
+        (["--benchmark=fox", "--data={fox}", "--kinds=en_poem"], "en_poem"),
+        (["--benchmark=omnidocbench", "--data=nowhere"], "nowhere"),
+        (["--benchmark=omnidocbench"], "--data"),
     ],
 )
 def test_benchmark_mistakes(flags, named, fox, tmp_path, capsys):

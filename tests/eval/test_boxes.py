@@ -19,7 +19,7 @@ from nanoocr.eval.boxes import (
     text_of_boxes,
     upright_quad,
 )
-from nanoocr.eval.page_tasks import icdar_scores, load_icdar
+from nanoocr.eval.page_benchmarks import icdar_scores, load_icdar
 from nanoocr.eval.peers import lines_of_tsv
 
 

@@ -14,6 +14,7 @@ from nanoocr.data.synth.dice import Dice
 from nanoocr.data.synth.length import draw_page, words_of_length, wrap
 from nanoocr.data.synth.page import face
 from nanoocr.errors import UsageError
+from nanoocr.eval.catalogue import BENCHMARKS
 from nanoocr.eval.compression import (
     PAPER_CURVES,
     Level,
@@ -27,7 +28,6 @@ from nanoocr.eval.plots import plot_curve
 from nanoocr.eval.samples import EvalSample
 from nanoocr.eval.store import Prediction
 from nanoocr.eval.summary import score_pages
-from nanoocr.eval.tasks import TASKS
 from nanoocr.model.folder import save_model
 from scripts import compression_curve
 from scripts.compression_curve import lengths
@@ -115,7 +115,7 @@ def results_of(*truths_and_texts):
         str(i): Prediction(text, "ok", vision_tokens=10 if text != "none" else 0)
         for i, (_, text) in enumerate(truths_and_texts)
     }
-    return score_pages(samples, {"right": given}, TASKS["folder"])
+    return score_pages(samples, {"right": given}, BENCHMARKS["folder"])
 
 
 def test_curve_by_hand():

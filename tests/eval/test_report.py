@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from nanoocr.commandline import run
+from nanoocr.eval.catalogue import BENCHMARKS
 from nanoocr.eval.compression import PAPER_CURVES
 from nanoocr.eval.evaluate import RESULTS, show
 from nanoocr.eval.report import (
@@ -34,7 +35,6 @@ from nanoocr.eval.report import (
 from nanoocr.eval.samples import EvalSample
 from nanoocr.eval.store import Prediction
 from nanoocr.eval.summary import by_group, score_pages, summarise
-from nanoocr.eval.tasks import TASKS
 from scripts import report as script
 from tests.eval.test_run_log import train, validation
 
@@ -123,12 +123,12 @@ def measured(tmp_path):
     red = Image.new("RGB", (40, 20), "red")
     samples = [EvalSample(f"card/{i}", red, "Read.", f"text {i}", "card", ("card",)) for i in range(3)]
     given = {"card/0": Prediction("text 0", "ok"), "card/1": Prediction(EVIL, "truncated")}
-    pages = score_pages(samples, {"right": given, "wrong": {}}, TASKS["folder"])
+    pages = score_pages(samples, {"right": given, "wrong": {}}, BENCHMARKS["folder"])
     groups = {name: summarise(group) for name, group in by_group(pages).items()}
     evaluation = tmp_path / "eval"
     evaluation.mkdir()
     results = {
-        "model": "shipped", "task": "folder", "data": "cards", "about": {"engine": EVIL},
+        "model": "shipped", "benchmark": "folder", "data": "cards", "about": {"engine": EVIL},
         "machine": {"cpu": "x"}, "command": "python -m scripts.vision_eval --out=eval",
         "groups": groups, "set_scores": {"right": {"text_edit": 0.5}},
         "left_out": [], "missing": ["card/2"], "unknown": [EVIL], "notes": [],

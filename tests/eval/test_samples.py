@@ -10,6 +10,7 @@ from PIL import Image
 
 from nanoocr.data.synth import VALIDATION_SEED, find_fonts, make_sample
 from nanoocr.errors import PictureError, UsageError
+from nanoocr.eval.catalogue import text_scores
 from nanoocr.eval.samples import (
     FIRST_INDEX,
     QUESTION,
@@ -20,7 +21,6 @@ from nanoocr.eval.samples import (
     load_manifest,
     load_synthetic,
 )
-from nanoocr.eval.tasks import text_scores
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 

@@ -15,13 +15,22 @@ from nanoocr.commandline import run
 from nanoocr.errors import UsageError
 from nanoocr.eval import samples as samples_module
 from nanoocr.eval.answering import answer_all, peer_answers
+from nanoocr.eval.catalogue import (
+    BENCHMARKS,
+    Benchmark,
+    Selection,
+    find_benchmark,
+    main_metric,
+    text_scores,
+    without_markup,
+)
 from nanoocr.eval.evaluate import RESULTS, THUMBNAIL, VisionEvalConfig, evaluate
 from nanoocr.eval.grounding import CONDITIONS, asks_of, wrong_picture
+from nanoocr.eval.metrics import worst_and_median
 from nanoocr.eval.peers import PeerError
 from nanoocr.eval.samples import EvalSample, SampleSet
-from nanoocr.eval.store import Prediction, Store, read_predictions
-from nanoocr.eval.summary import by_group, score_pages, summarise, worst_and_median
-from nanoocr.eval.tasks import TASKS, EvalTask, Selection, find_task, main_metric, text_scores, without_markup
+from nanoocr.eval.store import Prediction, Store, find_predictions
+from nanoocr.eval.summary import by_group, score_pages, summarise
 from nanoocr.model.folder import save_model
 from scripts import vision_eval
 
@@ -140,7 +149,7 @@ def test_others_predictions_missing_unknown_and_odd(samples, tmp_path):
     (tmp_path / "card/1.txt").write_bytes(b"beta tw\xff")
     (tmp_path / "card/77.txt").write_text("whose?")
     (tmp_path / ".hidden").write_text("")
-    found = read_predictions(tmp_path, samples)
+    found = find_predictions(tmp_path, samples)
     assert {k: p.text for k, p in found.predictions["right"].items()} == {
         "card/0": "alpha one",
         "card/1": "beta tw\ufffd",
@@ -149,12 +158,12 @@ def test_others_predictions_missing_unknown_and_odd(samples, tmp_path):
     assert found.unknown == ("card/0.txt", "card/77.txt")
     assert len(found.notes) == 1 and "1.txt" in found.notes[0]
     with pytest.raises(UsageError, match="no such folder"):
-        read_predictions(tmp_path / "none", samples)
+        find_predictions(tmp_path / "none", samples)
 
 
 def test_our_own_answers_can_be_scored_as_others(samples, tmp_path):
     answers(Sighted((None, *TEXTS[1:])), samples, tmp_path)
-    found = read_predictions(tmp_path, samples)
+    found = find_predictions(tmp_path, samples)
     assert found.missing == () and found.unknown == () and set(found.predictions) == set(CONDITIONS)
     assert found.predictions["right"]["card/0"].status == "error"
 
@@ -188,7 +197,7 @@ def test_markup_of_a_long_repetition_takes_no_time():
     assert len(without_markup("<a" * 50_000)) == 100_000
 
 
-def scored(samples, tmp_path, texts=TEXTS, task=TASKS["folder"]):
+def scored(samples, tmp_path, texts=TEXTS, task=BENCHMARKS["folder"]):
     return score_pages(samples, answers(Sighted(texts), samples, tmp_path), task)
 
 
@@ -219,7 +228,7 @@ def test_rates_by_hand(samples):
         "card/1": Prediction("beta", "truncated", seconds=3.0),
         "card/2": Prediction("ha " * 90, "unknown"),
     }
-    pages = score_pages(samples, {"right": given}, TASKS["folder"])
+    pages = score_pages(samples, {"right": given}, BENCHMARKS["folder"])
     numbers = summarise(pages)
     assert (numbers["missing"], numbers["errors"], numbers["truncated"], numbers["repetition"]) == (
         1,
@@ -232,13 +241,14 @@ def test_rates_by_hand(samples):
     assert numbers["scores"]["cer"]["mean"] == pytest.approx(sum(cers) / 4)
     assert numbers["scores"]["cer"]["median"] == 0.75 and numbers["catastrophic"] == 0.5
     assert "gap_wrong" not in numbers["scores"]["cer"]
-    assert [page.sample.id for _, page in worst_and_median(pages)] == ["card/2", "card/3"]
+    shown = worst_and_median(pages, lambda page: (page.badness, page.sample.id))
+    assert [page.sample.id for _, page in shown] == ["card/2", "card/3"]
 
 
 def test_a_hundred_thousand_characters_of_repetition_are_scored_at_once(samples):
     started = time.process_time()
     given = {sample.id: Prediction("ha ! " * 20_000) for sample in samples}
-    numbers = summarise(score_pages(samples, {"right": given}, TASKS["folder"]))
+    numbers = summarise(score_pages(samples, {"right": given}, BENCHMARKS["folder"]))
     assert numbers["repetition"] == 1.0 and numbers["scores"]["cer"]["mean"] > 5_000
     assert time.process_time() - started < 10  # a fraction of a second on a quiet machine
 
@@ -266,10 +276,10 @@ def test_groups_keep_their_order_and_metrics_their_pages(samples, tmp_path):
 
 
 def test_tasks_are_found_by_name():
-    with pytest.raises(UsageError, match="unknown task 'fux'"):
-        find_task("fux")
+    with pytest.raises(UsageError, match="unknown benchmark 'fux'"):
+        find_benchmark("fux")
     with pytest.raises(UsageError, match="--data"):
-        find_task("folder").load(Selection())
+        find_benchmark("folder").load(Selection())
 
 
 # the script
@@ -295,7 +305,7 @@ def folder(tmp_path, samples) -> Path:
 
 
 def test_vision_eval_of_a_model_ends_in_one_json_line(model_folder, folder, tmp_path, capsys):
-    flags = [f"--model={model_folder}", "--task=folder", f"--data={folder}", f"--out={tmp_path / 'out'}"]
+    flags = [f"--model={model_folder}", "--benchmark=folder", f"--data={folder}", f"--out={tmp_path / 'out'}"]
     assert run(vision_eval.main, [*flags, "--max_tokens=4", "--max_batch=3"]) == 0
     printed, said = capsys.readouterr()
     data = json.loads(printed.splitlines()[-1])
@@ -321,7 +331,7 @@ def test_vision_eval_of_others_predictions_names_what_is_missing(folder, tmp_pat
     (theirs / "card").mkdir(parents=True)
     (theirs / "card/0.txt").write_text(TEXTS[0])
     (theirs / "readme.txt").write_text("hello")
-    flags = [f"--predictions={theirs}", "--task=folder", f"--data={folder}", f"--out={tmp_path / 'out'}"]
+    flags = [f"--predictions={theirs}", "--benchmark=folder", f"--data={folder}", f"--out={tmp_path / 'out'}"]
     assert run(vision_eval.main, flags) == 0
     printed = capsys.readouterr().out
     data = json.loads(printed.splitlines()[-1])
@@ -334,12 +344,12 @@ def test_a_metric_over_the_whole_set_stands_beside_the_pages(folder, tmp_path, m
     def share_answered(samples, texts):
         return {"answered": sum(bool(text) for text in texts.values()) / len(samples)}
 
-    task = EvalTask(lambda _: SampleSet(tuple(samples)), text_scores, share_answered)
-    monkeypatch.setitem(TASKS, "mine", task)
+    task = Benchmark(lambda _: SampleSet(tuple(samples)), text_scores, share_answered)
+    monkeypatch.setitem(BENCHMARKS, "mine", task)
     theirs = tmp_path / "theirs" / "card"
     theirs.mkdir(parents=True)
     (theirs / "1.md").write_text("beta")
-    config = VisionEvalConfig(out=str(tmp_path / "o"), task="mine", predictions=str(theirs.parent))
+    config = VisionEvalConfig(out=str(tmp_path / "o"), benchmark="mine", predictions=str(theirs.parent))
     assert evaluate(config)["set_scores"] == {"right": {"answered": 0.25}}
 
 
@@ -364,14 +374,22 @@ def samples_fonts():
 @pytest.mark.parametrize(
     ("flags", "code", "named"),
     [
-        (["--out={tmp}/o", "--task=fux"], 2, "fux"),
-        (["--out={tmp}/o", "--task=folder"], 2, "--data"),
-        (["--out={tmp}/o", "--task=folder", "--data=nowhere"], 2, "nowhere"),
-        (["--out={tmp}/o", "--task=folder", "--data={data}", "--model=nowhere"], 4, "nowhere"),
-        (["--out={tmp}/o", "--task=folder", "--data={data}", "--predictions=none"], 2, "--predictions=none"),
-        (["--out={tmp}/o", "--task=folder", "--data={data}", "--kinds=form"], 2, "no picture"),
+        (["--out={tmp}/o", "--benchmark=fux"], 2, "fux"),
+        (["--out={tmp}/o", "--benchmark=folder"], 2, "--data"),
+        (["--out={tmp}/o", "--benchmark=folder", "--data=nowhere"], 2, "nowhere"),
+        (["--out={tmp}/o", "--benchmark=folder", "--data={data}", "--model=nowhere"], 4, "nowhere"),
+        (
+            ["--out={tmp}/o", "--benchmark=folder", "--data={data}", "--predictions=none"],
+            2,
+            "--predictions=none",
+        ),
+        (["--out={tmp}/o", "--benchmark=folder", "--data={data}", "--kinds=form"], 2, "no picture"),
         (["--out={tmp}/o", "--per_group=-1"], 2, "--per_group"),
-        (["--out={data}/card/0.png/x", "--task=folder", "--data={data}", "--predictions={data}"], 6, "0.png"),
+        (
+            ["--out={data}/card/0.png/x", "--benchmark=folder", "--data={data}", "--predictions={data}"],
+            6,
+            "0.png",
+        ),
         ([], 2, "--out"),
     ],
 )

@@ -10,7 +10,7 @@ from nanoocr.document import Box, Line, Word
 from nanoocr.finetune.letters import as_printed, in_case_of, letters_of
 from nanoocr.finetune.measure import Measured, Reading, judge
 from nanoocr.finetune.types import CutDocument, LineStrip, TrueDocument
-from nanoocr.inference.lines import _line_in
+from nanoocr.inference.assemble import line_in
 from nanoocr.inference.reader import Reader, default_model_folder
 from nanoocr.model.folder import load_letters, load_model, save_model
 from tests.finetune.drawn import document
@@ -60,8 +60,8 @@ def test_a_model_folder_says_what_its_texts_are_written_in(tmp_path):
     assert load_letters(default_model_folder()) == ""
     quad = Box(0, 0, 9, 9).quad()
     line = Line("Straße 1", quad, words=(Word("Straße", quad), Word("1", quad)))
-    assert _line_in(line, "") is line
-    shown = _line_in(line, "capitals")
+    assert line_in(line, "") is line
+    shown = line_in(line, "capitals")
     assert shown.text == "STRASSE 1" and [word.text for word in shown.words] == ["STRASSE", "1"]
 
 

@@ -134,7 +134,7 @@ def test_pages_read_at_once_share_the_packaged_model(tmp_path):
     with ThreadPoolExecutor(2) as pool:
         trees = list(pool.map(lambda path: plugin.NanoocrEngine.generate_ocr(path, None, 0), [upright] * 2))
     assert [text.split() for _, text in trees] == [page.text.split()] * 2
-    assert not plugin._at_work and plugin._load() is plugin._load()
+    assert not plugin.MODEL.threads_at_work and plugin.MODEL.load() is plugin.MODEL.load()
     # The layout alone tells how a page lies; only a turned one is read for that.
     assert plugin.NanoocrEngine.get_orientation(upright, None) == (0, plugin.SURE)
     assert plugin.NanoocrEngine.get_orientation(side, None) == (270, plugin.SURE)

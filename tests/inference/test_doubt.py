@@ -7,10 +7,10 @@ from PIL import Image
 
 from nanoocr import Reader, cli
 from nanoocr.image_process import MODES
+from nanoocr.inference.assemble import PageReading
 from nanoocr.inference.doubt import doubt_of_lines, doubt_of_view
 from nanoocr.inference.engine import TokenCount
-from nanoocr.inference.lines import PageReading
-from scripts.dev.fuzz_inputs import tiny_model, write_model
+from scripts.dev.fuzz_seeds import tiny_model, write_model
 
 VIEWS = ((128, 128), (64, 256))
 

@@ -16,15 +16,7 @@ from nanoocr.model.folder import HEADS, load_heads, load_model, save_model
 from nanoocr.model.glyph_heads import CLASSES, SLOTS, GlyphHeads, PatchHead
 from nanoocr.train.checkpoint import save_step
 from scripts.dev import ship_model
-from tests.inference.test_engine import FREE, TOKENIZER, make_request, mixed_requests, random_model
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+from tests.inference.engine_requests import FREE, TOKENIZER, make_request, mixed_requests, random_model
 
 
 def random_head(model, seed: int = 3) -> PatchHead:

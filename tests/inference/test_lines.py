@@ -5,16 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from nanoocr.inference.assemble import StripReading, assemble, geometric_mean, least_of_page, word_confidences
 from nanoocr.inference.engine import Completion, TokenCount
-from nanoocr.inference.lines import (
-    LineReader,
-    StripReading,
-    assemble,
-    geometric_mean,
-    least_of_page,
-    reads_better_turned,
-    word_confidences,
-)
+from nanoocr.inference.lines import LineReader, reads_better_turned
 from nanoocr.inference.sampling import SamplingConfig
 from nanoocr.layout import PageLayout, Strip, TextLine, Upright, stretch_strip
 from nanoocr.layout.strips import CAP_HEIGHT

@@ -6,16 +6,12 @@ import io
 import json
 import math
 import os
-import struct
 import subprocess
 import sys
 import threading
-import zlib
 
-import pypdfium2
 import pytest
 import torch
-from PIL import Image, ImageDraw, TiffImagePlugin
 
 import nanoocr
 from nanoocr.errors import CheckpointError, PictureError, UsageError
@@ -24,61 +20,8 @@ from nanoocr.inference.engine import TokenCount
 from nanoocr.inference.reader import Page, Reader, choose_dtype, default_model_folder
 from nanoocr.inference.sampling import SamplingConfig
 from nanoocr.model.folder import save_model
-from nanoocr.pages import PageRanges, open_source, parse_pages
-from tests.inference.test_engine import TOKENIZER, one_thread, random_model  # noqa: F401 - a fixture
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    save_model(folder, random_model(sequence_len=128), TOKENIZER)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def reader(folder):
-    return Reader(folder, device="cpu", max_batch=3)
-
-
-def picture(seed: int = 0, size: tuple[int, int] = (200, 90)) -> Image.Image:
-    image = Image.new("RGB", size, (255, 250 - 60 * seed, 255))
-    ImageDraw.Draw(image).rectangle((5 + 20 * seed, 10, 60 + 20 * seed, 60), fill=(40 * seed, 0, 90))
-    return image
-
-
-def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
-    out = io.BytesIO()
-    image.save(out, kind)
-    return out.getvalue()
-
-
-def pdf(*sizes: tuple[float, float]) -> bytes:
-    document = pypdfium2.PdfDocument.new()
-    for width, height in sizes:
-        document.new_page(width, height)
-    out = io.BytesIO()
-    document.save(out)
-    return out.getvalue()
-
-
-def encrypted_pdf() -> bytes:
-    """A one-page PDF whose standard encryption has a password that nobody knows."""
-    values = "<" + "41" * 32 + ">"
-    lock = f"/Encrypt<</Filter/Standard/V 1/R 2/O{values}/U{values}/P -44>>"
-    return pdf((100, 100)).replace(b"/Root 1 0 R", f"/Root 1 0 R{lock}".encode())
-
-
-def huge_png(side: int = 60_000) -> bytes:
-    """The header of a picture that would fill 10 GB, in 100 bytes."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-
-
-# What comes out
+from tests.inference.encoded_files import encoded, encrypted_pdf, huge_png, pdf, picture
+from tests.inference.engine_requests import TOKENIZER, random_model
 
 
 def test_path_bytes_and_image_give_the_same_page(reader, tmp_path):
@@ -222,138 +165,6 @@ def test_a_stream_samples_like_read(folder):
     assert len(set(streamed)) == 3
 
 
-# PDF
-
-
-def test_pdf_pages(reader):
-    pages = reader.read(pdf((200, 90), (90, 200), (200, 90)), max_tokens=4)
-    assert [(page.page, page.status) for page in pages] == [
-        (1, "truncated"),
-        (2, "truncated"),
-        (3, "truncated"),
-    ]
-    assert reader.read(pdf((200, 90)), max_tokens=4).page == 1
-    chosen = reader.read(pdf((200, 90), (90, 200)), pages=parse_pages("2,1,end"), max_tokens=4)
-    assert [page.page for page in chosen] == [2, 1, 2]
-    with pytest.raises(PictureError, match="has 2 pages, so there is no page 3"):
-        reader.read(pdf((200, 90), (90, 200)), pages=parse_pages("1-3"))
-
-
-@pytest.mark.parametrize("name", ["~draft.pdf", "~"])
-def test_a_tilde_is_a_letter_like_others(tmp_path, monkeypatch, name):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / name).write_bytes(pdf((72, 36)))
-    (page,) = open_source(name)
-    assert (page.file, page.error) == (name, None)
-
-
-def test_a_bad_page_spoils_only_itself(reader):
-    pages = reader.read(pdf((200, 90), (20_000, 20_000), (90, 200)), max_tokens=4)
-    assert [page.status for page in pages] == ["truncated", "error", "truncated"]
-    assert "page 2" in pages[1].error
-
-
-def test_a_bad_first_page_does_not_lose_the_others(reader):
-    pages = reader.read(pdf((20_000, 20_000), (90, 200)), max_tokens=4)
-    assert [(page.page, page.status) for page in pages] == [(1, "error"), (2, "truncated")]
-    with pytest.raises(PictureError, match="page 1"):  # the only page that is asked for
-        reader.read(pdf((20_000, 20_000), (90, 200)), pages=parse_pages("1"))
-
-
-def test_pdf_is_rendered_one_page_at_a_time(monkeypatch):
-    rendered = []
-    render = pypdfium2.PdfPage.render
-    monkeypatch.setattr(pypdfium2.PdfPage, "render", lambda *a, **k: rendered.append(1) or render(*a, **k))
-    pages = open_source(pdf((72, 36), (72, 36), (72, 36)))
-    first = next(pages)
-    assert first.image.size == (200, 100)  # 200 dpi
-    assert len(rendered) == 1
-    pages.close()
-
-
-# TIFF
-
-
-def tiff(*pages: Image.Image) -> bytes:
-    out = io.BytesIO()
-    pages[0].save(out, "TIFF", save_all=True, append_images=pages[1:])
-    return out.getvalue()
-
-
-def test_tiff_pages(reader, tmp_path):
-    alone = [pytest.approx(reader.read(picture(seed), max_tokens=4).confidence) for seed in range(3)]
-    assert alone[0] != alone[2].expected
-    content = tiff(*map(picture, range(3)))
-    (tmp_path / "scan.tif").write_bytes(content)
-    for source in (content, tmp_path / "scan.tif"):
-        pages = reader.read(source, max_tokens=4)
-        assert [(page.page, page.confidence) for page in pages] == list(enumerate(alone, start=1))
-    chosen = reader.read(content, pages=parse_pages("3,1"), max_tokens=4)
-    assert [page.confidence for page in chosen] == [alone[2], alone[0]]
-    with pytest.raises(PictureError, match="has 3 pages, so there is no page 4"):
-        reader.read(content, pages=parse_pages("4"))
-
-
-@pytest.mark.parametrize("source", [tiff(picture(0)), encoded(picture(0)), picture(0)])
-def test_a_picture_of_one_page_ignores_pages(source):
-    (page,) = open_source(source, pages=parse_pages("4"))
-    assert (page.page, page.image.size) == (1, (200, 90))
-
-
-def test_an_opened_tiff_is_the_picture_at_which_it_stands():
-    image = Image.open(io.BytesIO(tiff(picture(0), picture(1, (30, 20)))))
-    image.seek(1)
-    (page,) = open_source(image)
-    assert page.image.size == (30, 20)
-
-
-def test_a_bad_frame_spoils_only_itself(tmp_path):
-    pages = [picture(seed) for seed in range(3)]
-    (tmp_path / "scan.tif").write_bytes(tiff(*pages)[:-1000])
-    first, second, third = open_source(tmp_path / "scan.tif")
-    assert (first.image.tobytes(), second.image.tobytes()) == (pages[0].tobytes(), pages[1].tobytes())
-    assert third.image is None
-    assert str(third.error).startswith(f"{tmp_path / 'scan.tif'}, page 3, is damaged or cut off")
-
-
-def test_a_tiff_is_read_from_disk_once_and_decoded_page_by_page(tmp_path, monkeypatch):
-    (tmp_path / "scan.tif").write_bytes(tiff(*map(picture, range(3))))
-    pages = open_source(tmp_path / "scan.tif")
-    next(pages)
-    (tmp_path / "scan.tif").unlink()
-    decoded = []
-    load = TiffImagePlugin.TiffImageFile.load
-    monkeypatch.setattr(TiffImagePlugin.TiffImageFile, "load", lambda s: decoded.append(s.tell()) or load(s))
-    next(pages)
-    assert set(decoded) == {1}
-    pages.close()
-
-
-# Page ranges
-
-
-@pytest.mark.parametrize(
-    ("text", "ranges", "chosen"),
-    [
-        ("1-end", ((1, 0),), [1, 2, 3, 4, 5]),
-        ("1-3,2,end", ((1, 3), (2, 2), (0, 0)), [1, 2, 3, 2, 5]),
-        ("4-end, 1", ((4, 0), (1, 1)), [4, 5, 1]),
-    ],
-)
-def test_page_ranges(text, ranges, chosen):
-    assert parse_pages(text) == PageRanges(ranges)
-    assert parse_pages(text).select(5, "x") == chosen
-
-
-@pytest.mark.parametrize("text", ["", "0", "3-1", "a", "1,,2", "1-", "-1", "end-2", "1-2-3", "1.5", "\u0661"])
-def test_bad_page_ranges(text):
-    with pytest.raises(UsageError, match="pages"):
-        parse_pages(text)
-
-
-# Page
-
-
 def test_page_to_json():
     page = Page("\u00e9.png", 2, "a\n\u20ac", "ok", None, math.nan, TokenCount(4, 9, 3), math.inf)
     assert "\n" not in page.to_json()
@@ -365,9 +176,6 @@ def test_page_to_json():
     assert values["tokens"] == {"vision": 4, "prompt": 9, "text": 3}
     assert (values["seconds"], values["confidence"]) == (None, None)
     assert values["text"] == "a\n\u20ac"
-
-
-# Loading
 
 
 def test_missing_and_damaged_models(folder, tmp_path, monkeypatch):

@@ -71,7 +71,7 @@ def test_plan_of_the_parts_that_flags_and_recipes_add():
 
 def test_the_plan_is_what_a_step_takes(capsys):
     """The same step for real, by what torch's allocator gave out: the same on every machine."""
-    flags = ["--preset=nano", "--recipe=scratch", "--stage=1", "--view=256", "--seq_len=512", "--lines=8"]
+    flags = ["--preset=nano", "--recipe=scratch", "--stage=1", "--view=256", "--seq_len=512", "--sequences=8"]
     options = ["--pictures=4", "--attention=plain", "--check=True", "--dtype=float32"]
     assert run(memory_plan.main, [*flags, *options]) == 0
     result = last_line(capsys)
@@ -85,7 +85,7 @@ def test_the_plan_is_what_a_step_takes(capsys):
         (["--check=True"], "--attention=plain"),
         (["--check=True", "--attention=plain", "--recompute=True"], "--recompute"),
         (["--preset=huge"], "huge"),
-        (["--lines=0"], "--lines"),
+        (["--sequences=0"], "--sequences"),
     ],
 )
 def test_plans_that_make_no_sense(capsys, flags, word):

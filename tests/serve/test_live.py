@@ -15,8 +15,8 @@ pytest.importorskip("starlette")
 from PIL import Image, ImageDraw, ImageFont  # noqa: E402
 
 from nanoocr.document import join_lines  # noqa: E402
+from nanoocr.inference.assemble import StripReading, assemble  # noqa: E402
 from nanoocr.inference.engine import Completion, TokenCount  # noqa: E402
-from nanoocr.inference.lines import StripReading, assemble  # noqa: E402
 from nanoocr.layout import cut_strips, find_page  # noqa: E402
 from nanoocr.serve.events import ChatEvents  # noqa: E402
 from nanoocr.serve.live import DecidedLines  # noqa: E402

@@ -73,9 +73,9 @@ def test_mistakes_are_told_in_sentences(browser, service, served, tmp_path):
         browser.get(url)
         choose(browser, broken)
         error = browser.find_element("id", "error")
-        wait(browser, lambda: "broken.png" in error.text)
+        assert wait(browser, lambda: "broken.png" in error.text)
     choose(browser, CARD)  # the server is gone
-    wait(browser, lambda: "connection to the server is lost" in error.text)
+    assert wait(browser, lambda: "connection to the server is lost" in error.text)
 
 
 def test_keys_lead_from_word_to_word(browser, service, served):

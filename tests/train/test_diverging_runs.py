@@ -14,7 +14,7 @@ import nanoocr.train.step
 from nanoocr.commandline import run
 from nanoocr.data.batch import collate
 from nanoocr.data.example import prepare
-from nanoocr.data.loader import Delivery, ReaderState
+from nanoocr.data.loader import Delivery, StreamState
 from nanoocr.errors import DivergedError
 from nanoocr.files import write_folder
 from nanoocr.model.folder import complete_steps, load_model, step_folder, step_number
@@ -51,7 +51,7 @@ def state() -> TrainState:
 @pytest.fixture
 def deliveries(byte_tokenizer, make_row) -> list[Delivery]:
     example = prepare(make_row(0, chars="ab"), byte_tokenizer, ((64, 128),), 100)
-    return [Delivery(collate([example], 0), 0, ReaderState(0, ()), {}, {})]
+    return [Delivery(collate([example], 0), 0, StreamState(0, ()), {}, {})]
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])

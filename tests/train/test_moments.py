@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nanoocr.data.batch import collate
 from nanoocr.data.example import prepare
-from nanoocr.data.loader import Delivery, ReaderState
+from nanoocr.data.loader import Delivery, StreamState
 from nanoocr.model.vlm import VLM
 from nanoocr.train.config import TrainConfig
 from nanoocr.train.optim import AdamW, Muon
@@ -107,7 +107,7 @@ def test_training_loses_little(tiny_config, byte_tokenizer, make_row):
         model, config = VLM(tiny_config), TrainConfig(steps=60, moments=moments)
         model.init_weights(0)
         state = build_state(Run(config, chosen), model)
-        delivered = [Delivery(batch, 0, ReaderState(0, ()), {}, {})]
+        delivered = [Delivery(batch, 0, StreamState(0, ()), {}, {})]
         losses = [train_step(Run(config, chosen), state, delivered).losses["total"] for _ in range(60)]
         ends.append((float(losses[0]), sum(map(float, losses[-5:])) / 5))
         kept = [v for o in state.optimizers for s in o.state.values() for n, v in s.items() if n != "step"]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nanoocr.bpe import Tokenizer
 from nanoocr.data.batch import Batch, collate
 from nanoocr.data.example import prepare
-from nanoocr.data.loader import Delivery, ReaderState
+from nanoocr.data.loader import Delivery, StreamState
 from nanoocr.data.rows import row_from_synth
 from nanoocr.data.synth import find_fonts, make_sample
 from nanoocr.errors import CheckpointError, UsageError
@@ -66,7 +66,7 @@ def make_state(config: TrainConfig, world: World) -> TrainState:
 
 
 def step(state: TrainState, batches: list[Batch], config: TrainConfig, world: World) -> dict[str, float]:
-    deliveries = [Delivery(batch, 0, ReaderState(0, ()), {}, {}) for batch in batches]
+    deliveries = [Delivery(batch, 0, StreamState(0, ()), {}, {}) for batch in batches]
     stats = train_step(Run(config, recipe(config.recipe, 1), world=world), state, deliveries)
     return world.sum_by_name(stats.losses)
 
@@ -106,6 +106,7 @@ def one_rank(rank: int, size: int, folder: str) -> None:
     same_steps(LLAVA, [different], world)
     matrices_are_whole(world)
     dist.destroy_process_group()
+    Path(folder, f"agrees_{rank}").touch()  # the test counts these
 
 
 def same_steps(config: TrainConfig, steps: list[list[Batch]], world: World) -> TrainState:
@@ -179,6 +180,7 @@ def test_a_split_model_trains_as_a_whole_one(tmp_path, size, monkeypatch):
     root = str(Path(__file__).parents[2])
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]))
     torch.multiprocessing.spawn(one_rank, (size, str(tmp_path)), nprocs=size)
+    assert len(list(tmp_path.glob("agrees_*"))) == size
 
 
 def test_a_lone_process_cannot_split():

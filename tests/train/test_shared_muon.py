@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
@@ -51,15 +53,18 @@ def one_rank(rank: int, size: int, folder: str) -> None:
     for tensors in world.gather([one.detach() for one in ours]):  # not one bit differs between ranks
         assert all(torch.equal(one, other) for one, other in zip(ours, tensors))
     dist.destroy_process_group()
+    Path(folder, f"agrees_{rank}").touch()  # the test counts these
 
 
 def test_ranks_share_the_matrices_and_agree(tmp_path):
     torch.multiprocessing.spawn(one_rank, (2, str(tmp_path)), nprocs=2)
+    assert len(list(tmp_path.glob("agrees_*"))) == 2
 
 
 def test_one_matrix_for_two_ranks(tmp_path):
     """A rank may have nothing to do."""
     torch.multiprocessing.spawn(lone_matrix, (2, str(tmp_path)), nprocs=2)
+    assert len(list(tmp_path.glob("agrees_*"))) == 2
 
 
 def lone_matrix(rank: int, size: int, folder: str) -> None:
@@ -72,6 +77,7 @@ def lone_matrix(rank: int, size: int, folder: str) -> None:
     Muon([{"params": [other]}]).step()
     assert torch.equal(one, other)
     dist.destroy_process_group()
+    Path(folder, f"agrees_{rank}").touch()  # the test counts these
 
 
 def test_the_dearest_matrices_are_shared_out_first():

@@ -20,7 +20,7 @@ class SynthConfig:
     """Draws synthetic documents and writes them as Parquet in FineVision's schema."""
 
     out: str  # the file to write; an existing one is replaced
-    kind: str = "card"  # one, or several that take turns: card,text; all is those of the tables
+    kind: str = "card"  # one kind, or several that alternate: card,text; all means those of the tables
     count: int = 1000  # rows
     seed: int = 0  # the series; the same seed gives the same pixels with the same fonts
     min_lines: int = 1  # fewest lines of a card

@@ -19,7 +19,7 @@ SIZES = {1: (18, 34), 2: (18, 34), 3: (18, 28), 4: (18, 22)}  # font sizes in pi
 
 
 class Line(NamedTuple):
-    """One line of text, chosen but not yet placed."""
+    """One line of text, before it has a place on the card."""
 
     text: str
     face: Face
@@ -65,7 +65,7 @@ def _line(dice: Dice, line_face: Face, tracking: float, guessable: bool) -> Line
     words = text.natural_phrase(dice) if guessable else text.random_phrase(dice)
     fitted = line_face.fit(words, room, tracking)
     if len(fitted) < len(words) and words[len(fitted)] != " " and dice.chance(0.8):
-        fitted = fitted.rpartition(" ")[0] or fitted  # not inside a word, where there is a choice
+        fitted = fitted.rpartition(" ")[0] or fitted  # Cut between words where that is possible.
     return Line(fitted, line_face, tracking, line_face.width(fitted, tracking))
 
 

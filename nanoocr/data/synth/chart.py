@@ -33,14 +33,14 @@ GAP = 4  # pixels between a mark and its text
 class Style(NamedTuple):
     """How large a chart is set, and what is asked about it."""
 
-    sizes: tuple[int, int]  # of the type, pixels
-    marks: tuple[int, int]  # bars, points or slices
-    room: dict[str, float]  # pixels of a label, by the form of the chart
-    read: float  # how often the whole chart is to be read, instead of one value
+    sizes: tuple[int, int]  # font sizes, pixels
+    marks: tuple[int, int]  # how many bars, points or slices
+    room: dict[str, float]  # pixels for a label, by form of chart
+    read: float  # chance that the prompt asks for the whole chart, instead of one value
 
 
 PAGE = Style((12, 14), (3, 5), {"bars": 42.0, "line": 42.0, "beams": 70.0, "pie": 70.0}, read=0.6)
-# Few labels in large type: what a small model can read in a view of 256 x 256.
+# A poster has few labels in large type, which a small model can read in a view of 256 x 256.
 POSTER = Style((16, 20), (2, 4), {"bars": 54.0, "line": 54.0, "beams": 90.0, "pie": 84.0}, read=0.0)
 
 
@@ -51,7 +51,7 @@ class Chart:
     title: str  # may be empty
     labels: tuple[str, ...]
     values: tuple[int, ...]
-    room: float  # pixels that a label may be wide
+    room: float  # the most pixels that a label may take
 
 
 def make_chart(dice: Dice, fonts: Sequence[Font]) -> SynthSample:
@@ -87,7 +87,7 @@ def _chart(dice: Dice, type_face: Face, form: str, style: Style, guessable: bool
         wanted = (short + wanted)[:count]  # whole words first
     else:
         wanted = [_random_label(dice) for _ in range(count)]
-    # Cut to the room; two labels that became equal would make the question undecidable.
+    # Labels are cut to the room. If two became equal, the question would have no single answer.
     labels = tuple(dict.fromkeys(type_face.fit(label.capitalize(), room) for label in wanted))
     title = ""
     if dice.chance(0.5):

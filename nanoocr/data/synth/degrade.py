@@ -1,6 +1,7 @@
-"""What cameras, scanners and archives do to a picture: tilt, blur, noise, tone, compression.
+"""Degrades a picture as cameras, scanners and archives do: tilt, blur, noise, tone, compression.
 
-Kept light: it runs on the processor cores that also train. Each kind of page sets its own chances.
+It is kept cheap, because it runs on the processor cores that also train. Each kind of page has its own
+chances.
 """
 
 from __future__ import annotations

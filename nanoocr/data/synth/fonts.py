@@ -19,22 +19,22 @@ from PIL import ImageFont
 from nanoocr.data.synth.text import VISIBLE
 from nanoocr.errors import UsageError
 
-# One sans and one serif of ordinary shape that no training picture ever shows. Their relatives (Open Sans
-# Condensed, PT Serif Caption) are kept out of training as well: they share most of the outlines.
+# These two, one sans and one serif of ordinary shape, never appear in training. Relatives of theirs (Open
+# Sans Condensed, PT Serif Caption) are kept out of training as well, because they share most of the outlines.
 HELD_OUT_FAMILIES = ("Open Sans", "PT Serif")
 
 SYSTEM_FOLDER = "/usr/share/fonts"
 SUFFIXES = (".ttf", ".otf")
 STYLES_PER_FAMILY = 4
 
-# Families (by the start of their name) that do draw ASCII, but as symbols, ornament, small capitals, script.
+# Families (by the start of their name) that draw ASCII as symbols, ornaments, small capitals or script.
 EXCLUDED_FAMILIES = (
     "cmb10", "cmex10", "cmmi10", "cmr10", "cmss10", "cmsy10", "cmti10", "cmtt10", "STIXNonUni", "STIXSize",
     "DejaVu Math", "DejaVu Sans Display", "DejaVu Serif Display", "Last Resort", "D050000L",
     "Standard Symbols", "Z003", "Linux Biolinum Keyboard", "Linux Libertine Initials",
     "Romande ADF Script", "Romande ADF Style", "Go Smallcaps", "CMU Classical Serif", "Karla Tamil",
     "Clear Sans Thin",
-    "Tuffy",  # its capital i is its vertical bar
+    "Tuffy",  # its capital i equals its vertical bar
 )  # fmt: skip
 EXCLUDED_STYLES = (
     "thin",
@@ -46,7 +46,7 @@ EXCLUDED_STYLES = (
     "initials",
     "display",
 )
-# Of a family with many weights these come first; the rest fill the places that are left.
+# In a family with many weights these styles come first; the others fill the remaining places.
 PREFERRED_STYLES = (
     ("regular", "book", "roman", "medium"),
     ("bold", "demi", "semibold", "demibold"),
@@ -113,7 +113,7 @@ def _faces(folders: Sequence[str]) -> Iterator[Font]:
         for path in _font_files(folder):
             try:
                 family, style = ImageFont.truetype(path, 20, layout_engine=ImageFont.Layout.BASIC).getname()
-            except OSError:  # not a font FreeType can read: as if it were not there
+            except OSError:  # FreeType cannot read the file, so it is no font for us.
                 continue
             yield Font(family or Path(path).stem, style or "Regular", path)
 
@@ -139,12 +139,13 @@ def _is_wanted(font: Font, held_out: bool) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def draws_ascii(path: str) -> bool:
-    """Whether the file has its own visible glyph for each of the 94 printable ASCII characters but space.
+    """Whether the font draws each of the 94 printable ASCII characters with a visible glyph of its own.
 
-    Small letters that look like their capitals (fonts of capitals only) fail too: their truth is undecidable.
+    Fonts whose small letters look like capitals fail too, because no picture could tell the two apart.
     """
     face = ImageFont.truetype(path, 24, layout_engine=ImageFont.Layout.BASIC)
-    missing = _ink(face, "\U0010fffe")  # a code point without a character: draws the font's "missing" box
+    # No character has this code point, so the font draws its box for missing characters.
+    missing = _ink(face, "\U0010fffe")
     glyphs = {}
     for char in VISIBLE:
         glyphs[char] = _ink(face, char)

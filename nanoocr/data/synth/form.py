@@ -55,13 +55,13 @@ FIELDS: dict[str, Value] = {
 class Style(NamedTuple):
     """How large a form is set, and what is asked about it."""
 
-    sizes: tuple[int, int]  # of the type, pixels
+    sizes: tuple[int, int]  # font sizes, pixels
     rows: tuple[int, int]
-    read: float  # how often the whole form is to be read, instead of one value
+    read: float  # chance that the prompt asks for the whole form, instead of one value
 
 
 PAGE = Style((12, 16), (4, 9), read=0.5)
-POSTER = Style((16, 20), (3, 6), read=0.0)  # as in chart.py
+POSTER = Style((16, 20), (3, 6), read=0.0)  # large type, as in chart.py
 
 
 def make_form(dice: Dice, fonts: Sequence[Font]) -> SynthSample:

@@ -33,7 +33,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "icelandic": ("icelandic", "is.dic", "is_IS.dic"),
     "turkish": ("turkish", "tr_TR.dic"),
 }
-MOST_WORDS = 40_000  # of a language: every n-th of a longer list, so that all of its initials stay
+MOST_WORDS = 40_000  # Longer lists keep every n-th word, so that words with all initials stay.
 LONGEST_WORD = 20  # letters
 
 
@@ -54,7 +54,8 @@ def _paths(names: Sequence[str]) -> list[str]:
 def _words(paths: Sequence[str]) -> tuple[str, ...]:
     """The usable words of a list, thinned out evenly."""
     lines = _decoded(Path(paths[0])).splitlines()
-    lines = lines[:: 1 + len(lines) // MOST_WORDS]  # thinned first: some lists have millions of forms
+    # Thinned before anything else, because some lists have millions of forms.
+    lines = lines[:: 1 + len(lines) // MOST_WORDS]
     words_found = (written_one_way(line.split("/")[0].strip()) for line in lines)
     return tuple(word for word in words_found if _is_usable(word))
 

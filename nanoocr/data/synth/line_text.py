@@ -1,7 +1,7 @@
-"""What a line of a real page says: prose in many languages, receipts, forms, addresses, letters at random.
+"""Draws the text for a line of a real page: prose in many languages, receipts, forms, addresses, noise.
 
-Nearly half of it cannot be guessed. The characters are those of
-nanoocr.alphabet; a font may lack some of them, which `drawable_text` then replaces.
+Nearly half of the text cannot be guessed. The characters are those of nanoocr.alphabet. Where a font lacks
+some of them, `drawable_text` replaces them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nanoocr.data.synth.words import listed
 
 QUOTES = ("“”", "‘’", "„“", "«»", '""', "''", "()", "()", "[]", "‹›")
 ENDS = (".", ".", ".", ",", ",", ";", ":", "!", "?", "…", " –", " —", "-")
-MARKS = "...,,;:"  # behind a word or number, with those that are common more often
+MARKS = "...,,;:"  # marks that may follow a word or number; common ones appear several times
 JOINS = (" ", " ", " ", " ", " – ", " — ", " • ", " · ", " | ", " / ", " & ", " + ", " - ")
 CURRENCIES = ("", "", "$", "€", "£", "RM", "RM ", "USD ", "EUR ", "CHF ", "¥", "kr ", "zł ", "Kč ")
 UNITS = listed("kg g ml cl l pcs pc x m cm mm km % °C °F kWh MB GB h min Stk St")
@@ -49,7 +49,7 @@ def line_text(dice: Dice, room: int) -> tuple[str, bool]:
     choices = NATURAL if guessable else RANDOM
     while sum(map(len, parts)) + len(parts) < room:
         part = dice.pick(choices)(dice)
-        # Marks stand behind brackets, figures and signs too, where no language has taught to expect them.
+        # Marks follow brackets, figures and signs too, where no language would lead a reader to expect them.
         marked = dice.chance(0.2) and (part[-1].isalnum() or part[-1] in ")]’”\"'%€")
         parts.append(part + dice.pick(MARKS) if marked else part)
     line = " ".join(parts)
@@ -73,13 +73,13 @@ def in_capitals(line: str) -> str:
 def prose(dice: Dice) -> str:
     """A few words of one language in a row, with the marks and capitals of running text."""
     languages = find_languages()
-    # Most of what people scan is English, and a reader of too many other languages sees marks in bad print.
+    # Most scans are English. With too many other languages a model sees accents in bad print.
     language = "english" if dice.chance(0.65) else dice.pick(list(languages))
     vocabulary = languages[language]
-    if language == "english" and dice.chance(0.5):  # a dictionary alone has few of the words that are common
+    if language == "english" and dice.chance(0.5):  # A dictionary alone contains few common words.
         vocabulary = tuple(words.FORMAL)
     run = [dice.pick(vocabulary) for _ in range(dice.whole(1, 6))]
-    if language == "english" and dice.chance(0.6):  # function words are what real lines are full of
+    if language == "english" and dice.chance(0.6):  # Real lines are full of function words.
         run = [word for pair in zip(run, (dice.pick(words.LINKS) for _ in run)) for word in pair]
     style = dice.unit()
     if style < 0.25:
@@ -106,7 +106,7 @@ def numbered(dice: Dice) -> str:
 
 
 def cited(dice: Dice) -> str:
-    """What papers are full of: `[15].`, `(2011),`, `et al. [3]`, `M. R. Cooper`, `pp. 381–389,`."""
+    """A piece of a citation: `[15].`, `(2011),`, `et al. [3]`, `M. R. Cooper`, `pp. 381–389,`."""
     name, year = dice.pick(words.LAST_NAMES), dice.whole(1950, 2026)
     first, second = (dice.pick(string.ascii_uppercase) for _ in range(2))
     low = dice.whole(1, 999)
@@ -199,12 +199,12 @@ def entry(dice: Dice) -> str:
 
 
 def digits(dice: Dice) -> str:
-    """A long run of digits, as of accounts, bar codes and receipts."""
+    """A long run of digits, like account numbers and bar codes."""
     return "".join(dice.pick(string.digits) for _ in range(dice.whole(3, 14)))
 
 
 def letters(dice: Dice) -> str:
-    """Letters at random in mixed case, as no language has them."""
+    """Random letters in mixed case, unlike any language."""
     low, high = (2, 5) if dice.chance(0.5) else (1, 10)
     return "".join(dice.pick(string.ascii_letters) for _ in range(dice.whole(low, high)))
 
@@ -217,7 +217,7 @@ def signed(dice: Dice) -> str:
 
 
 def signs(dice: Dice) -> str:
-    """Signs of ASCII in a row, or around and between letters, as in codes, passwords and programs."""
+    """ASCII signs in a row, or around and between letters, like codes, passwords and programs."""
     run = "".join(dice.pick(string.punctuation) for _ in range(dice.whole(1, 4)))
     core = dice.pick((text.random_word, text.number, letters))(dice)
     return dice.pick(("{0}", "{0}{1}", "{1}{0}", "{1}{0}{1}", "{0}{1}{0}")).format(run, core)

@@ -17,7 +17,7 @@ from nanoocr.data.synth.strip import make_strip
 from nanoocr.data.synth.table import make_table
 from nanoocr.errors import UsageError
 
-# Held-out pictures are drawn with seeds from here on; training seeds lie below.
+# Held-out pictures use seeds from here on; training seeds lie below.
 VALIDATION_SEED = 1_000_000
 
 KINDS: dict[str, Callable[..., SynthSample]] = {
@@ -29,12 +29,12 @@ KINDS: dict[str, Callable[..., SynthSample]] = {
     "chart": make_chart,
     "scene": make_scene,
 }
-# These only ask, where `chart` and `form` mostly read; the held-out tables and "all" are about KINDS.
+# These kinds only ask questions, while `chart` and `form` mostly read. Held-out tables and "all" use KINDS.
 QUESTION_KINDS: dict[str, Callable[..., SynthSample]] = {
     "chart_question": make_chart_question,
     "form_question": make_form_question,
 }
-# A line of a page as the model of the package sees it, 64 pixels high.
+# One line of a page, 64 pixels high, as the packaged model sees it.
 LINE_KINDS: dict[str, Callable[..., SynthSample]] = {"strip": make_strip}
 ALL_KINDS = {**KINDS, **QUESTION_KINDS, **LINE_KINDS}
 

@@ -1,8 +1,8 @@
-"""A page being drawn: a coloured ground, a layer of ink, and where every character of ink lies.
+"""A page while it is drawn: a coloured ground, a layer of ink, and the place of every inked character.
 
-Text is set glyph by glyph from kept masks, which gives each character's box for free and costs about a
-microsecond per character. The ink stays a separate grey layer until the end: it can be turned, softened,
-shadowed and coloured on its own.
+Text is set glyph by glyph from cached masks. This gives each character's box for free and costs about a
+microsecond per character. The ink stays a separate grey layer until the end, so that it can be rotated,
+softened, shadowed and coloured on its own.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from nanoocr.data.synth.fonts import Font
 
 Colour = tuple[int, int, int]
 
-# A glyph's ink that would end less than this from the edge counts as outside the picture.
+# A glyph whose ink would end closer to the edge than this many pixels counts as outside the picture.
 EDGE = 1
-# A letter may hang over the picture's side by so many pixels; it is then set a little further in.
+# A letter may overhang the picture's side by this many pixels; it is then moved inside.
 OVERHANG = 12
 # A space narrower than this share of the size cannot be told from the gap between two letters.
 LEAST_SPACE = 0.24
@@ -30,8 +30,8 @@ class Glyph(NamedTuple):
     """One character's ink and where it goes relative to the pen."""
 
     mask: np.ndarray  # (h, w) uint8 coverage, 255 = full ink; h may be 0
-    left: int  # from pen to the mask's left edge, pixels
-    top: int  # from baseline to the mask's top edge, pixels, negative is up
+    left: int  # pixels from the pen to the mask's left edge
+    top: int  # pixels from the baseline to the mask's top edge; negative is up
     advance: float  # pen movement, pixels
 
 
@@ -47,16 +47,17 @@ class Place(NamedTuple):
 
 
 class Face:
-    """A font at one size. A letter is drawn when it is first used; the ink of all of them lies in one block.
+    """A font at one size. Letters are drawn when first used, and the ink of all of them lies in one block.
 
-    The font file stays open for a while only: that takes several times the memory of the letters.
+    The font file is closed soon, because open it takes several times the memory of the letters.
     """
 
     def __init__(self, path: str, size: int) -> None:
         self._path = path
         self._ink = bytearray()
         self._known: dict[str, Place] = {}
-        box = opened(path, size).getbbox("|Q(gj$", anchor="ls")  # the tallest and the deepest characters
+        # these include the tallest and the deepest characters
+        box = opened(path, size).getbbox("|Q(gj$", anchor="ls")
         self.size = size
         self.above = math.ceil(-box[1])  # pixels of ink above the baseline, over all characters
         self.below = math.ceil(box[3])  # pixels of ink below it
@@ -109,9 +110,9 @@ def render(font: ImageFont.FreeTypeFont, char: str) -> Glyph:
 
 @functools.lru_cache(maxsize=3072)
 def face(font: Font, size: int) -> Face:
-    """The face of `font` at `size` pixels; the 3,072 last used stay in memory, up to 42 kB each.
+    """The face of `font` at `size` pixels. The 3,072 used last stay in memory, up to 42 kB each.
 
-    Cards choose from some 6,000, whose letters, drawn anew every time, are a third of the work of a card.
+    Cards use some 6,000 faces; drawing their letters anew each time would be a third of the work of a card.
     """
     return Face(font.path, size)
 
@@ -144,7 +145,7 @@ class Page:
 
     def _stamp(self, char: str, glyph: Glyph, left: int, top: int) -> None:
         height, width = glyph.mask.shape
-        # Some italics swing further left of the pen than any margin: push such a letter back inside.
+        # Some italics reach further left of the pen than any margin, so such a letter is pushed back inside.
         inside = min(max(left, 0), self.width - width)
         right, bottom = inside + width, top + height
         if abs(inside - left) > OVERHANG or top < 0 or bottom > self.height:

@@ -14,7 +14,7 @@ from nanoocr.data.synth.dice import Dice
 from nanoocr.data.synth.fonts import Font
 from nanoocr.data.synth.text import sentence
 
-TEXT = "text"  # the kind of rows without a picture, which only files have
+TEXT = "text"  # the kind of rows without a picture; only files contain them
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class SynthSample:
     answer: str  # the truth
     kind: str  # a key of ALL_KINDS
     font: str  # families used, joined by ", "
-    chars: str  # the characters drawn, one per box, in reading order, no spaces
+    chars: str  # one drawn character per box, in reading order, without spaces
     boxes: np.ndarray  # (len(chars), 4) float32: x0, y0, x1, y1 in pixels of `image`
     guessable: bool  # whether the text is natural language
 

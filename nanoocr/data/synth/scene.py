@@ -66,7 +66,7 @@ def _ground(dice: Dice) -> tuple[Image.Image, float, float]:
         field += (colours.noise_window(dice, *CARD_SIZE) * dice.between(2, 10))[..., None]
     np.clip(field, 0, 255, out=field)
     light = field[::4, ::4] @ np.array(colours.LUMA, np.float32)
-    # The few brightest and darkest grains are no ground to read against.
+    # Ignore the few brightest and darkest grains: nobody reads against them.
     darkest, lightest = np.percentile(light, (5, 95)).tolist()
     return Image.fromarray(field.astype(np.uint8)), darkest, lightest
 

@@ -1,11 +1,11 @@
 """Strips: one line of text as it is cut out of a real page, 64 pixels high, or a strip without any text.
 
-What makes lines of real pages hard happens at their own resolution, before they are enlarged: letters 6 to 40
-pixels high, faded or bled ink, JPEG, noise, thresholds. So a line is drawn large, shrunk to such a height,
-worn there (strip_wear.py), and only then enlarged to the height at which the model reads, as in life.
+Lines of real pages are hard because of damage at their own resolution, before they are enlarged: letters 6 to
+40 pixels high, faded or bled ink, JPEG, noise, thresholds. So a line is drawn large, shrunk to such a height,
+damaged there (strip_wear.py), and only then enlarged to the height at which the model reads.
 
-The geometry is near that of nanoocr.layout.strips: capitals are CAP pixels high and stand on BASELINE, give
-or take what a finder of lines gets wrong; beyond the ink the strip continues in the colour of its paper.
+The geometry resembles that of nanoocr.layout.strips: capitals are CAP pixels high and stand on BASELINE, with
+errors like those of a line finder. Beyond the ink the strip continues in the colour of its paper.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ WIDTHS = (64, 128, 192, 256, 320, 384, 448, 512, 640, 768)  # pixels
 CAP, BASELINE = 32, 48  # height of capitals, and row of the baseline, in pixels of the strip
 EMPTY = 0.08  # share of strips without text
 MASTER_SIZES = (36, 48, 64)  # font sizes in pixels that lines are drawn at before they are shrunk
-MOST_COLUMNS = 1000  # pixels of a line at the resolution of its page
+MOST_COLUMNS = 1000  # a line may be this many pixels wide at the resolution of its page
 LOW = frozenset("acegmnopqrsuvwxyz.,:;-–_…•·~«»<>=+")  # characters that do not rise above an x
 ONE_DASH = str.maketrans("–—", "--")
 Box = tuple[float, float, float, float]
-NO_PLACE = np.zeros((1, 4), np.float32)  # of NOTHING
+NO_PLACE = np.zeros((1, 4), np.float32)  # the box of NOTHING
 ROOM = 12  # pixels of paper left and right of the text, in strip pixels
 
 
@@ -50,7 +50,7 @@ class Window:
     top: float
     scale: float  # strip pixels for one pixel of the drawing
     stretch: float  # see StripWear
-    width: int  # of the strip, pixels that are filled before the padding
+    width: int  # filled pixels of the strip, before the padding
 
 
 def make_strip(dice: Dice, fonts: Sequence[Font]) -> SynthSample:
@@ -90,7 +90,7 @@ def _text(dice: Dice, font: Font) -> tuple[str, bool]:
     room = dice.whole(1, 8) if dice.chance(0.25) else dice.whole(6, 46)
     line, guessable = line_text(dice, room)
     line = drawable_text(line, drawable(font))
-    # Typewriters and tills know one dash, and print it as long as others print an en dash.
+    # Typewriters and tills have one dash, as long as an en dash elsewhere.
     return (line.translate(ONE_DASH) if _is_fixed(font) else line), guessable
 
 
@@ -103,7 +103,7 @@ def _is_fixed(font: Font) -> bool:
 
 @functools.lru_cache(maxsize=2048)
 def drawable(font: Font) -> frozenset[str]:
-    """The characters of the alphabet that a font has a glyph of its own for."""
+    """The characters of the alphabet for which a font has a glyph of its own."""
     probe = opened(font.path, 24)
     missing = render(probe, "\U0010fffe").mask.tobytes()
     return frozenset(char for char in CHARACTERS if char == " " or _has(render(probe, char).mask, missing))
@@ -118,16 +118,16 @@ def _has(mask: np.ndarray, missing: bytes) -> bool:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A line at its drawing size."""
+    """A line at the size at which it is drawn."""
 
     ink: np.ndarray  # (H, W) uint8 coverage
-    text: str  # as much of it as a strip holds
+    text: str  # as much of the text as fits a strip
     chars: str
     boxes: np.ndarray  # (len(chars), 4) float32
     cap: float  # height of capitals, pixels
     low: float  # height of an x, pixels
     baseline: float  # row
-    left: float  # of the text
+    left: float  # left end of the text
     right: float
 
 
@@ -146,7 +146,7 @@ def _draw_line(dice: Dice, font: Font, text: str, wear: StripWear) -> Drawn:
     page = Page((height, width), (255, 255, 255))
     end = _write(page, letters, text, margin, baseline, tracking, gaps) if text else margin + length
     chars, boxes = "".join(page.chars), page.box_array()
-    # A strip without text sees its neighbours at the edges more often: that is what finders hand over.
+    # Line finders often return strips without text that touch other lines, so empty strips do so more often.
     if dice.chance(0.9 if not text and dice.chance(0.3) else 0.35):
         _neighbours(dice, page, font, size, baseline, empty=not text)
     ink = page.ink
@@ -163,7 +163,7 @@ def _draw_line(dice: Dice, font: Font, text: str, wear: StripWear) -> Drawn:
 
 
 def _tracking(dice: Dice) -> float:
-    """What letters stand further apart than the font sets them, in font sizes; below 0 they touch."""
+    """How much wider letters are spaced than the font does it, in font sizes; below 0 they touch."""
     choice = dice.unit()
     if choice < 0.22:
         return dice.between(-0.05, 0.12)
@@ -182,7 +182,7 @@ def _cap_height(letters: Face) -> float:
 
 
 def _gap(dice: Dice, letters: Face, cap: float) -> float:
-    """What a blank is wider or narrower than the font's own; sometimes as wide as between two columns."""
+    """The width of a blank relative to the font's own; sometimes it is as wide as a gap between columns."""
     own = letters.glyph(" ").advance
     if dice.chance(0.05):
         return dice.between(0.8, 3.0) * cap
@@ -201,13 +201,13 @@ def _write(
 
 
 def _neighbours(dice: Dice, page: Page, font: Font, size: int, baseline: int, *, empty: bool) -> None:
-    """Lines above and below, of which the strip shows what hangs into it; no part of the truth."""
+    """Draw the lines above and below, parts of which reach into the strip. They are not part of the truth."""
     other = face(font, size)
     pitch = int(dice.between(1.05, 1.5) * (other.above + other.below))
-    if empty:  # nothing but the edges of other lines: so far away that no letter is whole
+    if empty:  # Show only the edges of other lines, so far away that no letter is whole.
         pitch = max(pitch, int(1.9 * _cap_height(other)) + other.below)
     for row in (baseline - pitch, baseline + pitch):
-        # Accents on capitals rise above what a face of ASCII letters needs, and cedillas hang below it.
+        # Accents on capitals rise higher than ASCII letters, and cedillas hang lower.
         if row - 1.5 * other.above < 0 or row + 2 * other.below >= page.height:
             continue
         line = drawable_text(line_text(dice, 60)[0], drawable(font))
@@ -239,10 +239,10 @@ def mostly_low(text: str) -> bool:
 
 
 def _window(dice: Dice, drawn: Drawn, stretch: float) -> Window:
-    """Where the strip is cut: capitals near CAP on BASELINE, off by what finders of lines get wrong."""
+    """Choose where the strip is cut: capitals near CAP on BASELINE, with the errors of line finders."""
     spread = 0.1 if dice.chance(0.7) else 0.25
     cap = CAP * float(np.exp(spread * (dice.unit() + dice.unit() + dice.unit() - 1.5) * 2))
-    # Where nearly no letter rises above an x, a finder takes the height of an x for that of capitals.
+    # Where hardly a letter rises above an x, a finder mistakes the height of an x for that of capitals.
     seen = drawn.low if mostly_low(drawn.text) and dice.chance(0.7) else drawn.cap
     scale = cap / seen
     before, behind = _margin(dice), _margin(dice)
@@ -260,16 +260,16 @@ def _window(dice: Dice, drawn: Drawn, stretch: float) -> Window:
 
 
 def _margin(dice: Dice) -> float:
-    """Strip pixels left or right of the text: more where a rule was taken for its first or last letter."""
+    """Strip pixels left or right of the text; more where a finder took a rule for a letter."""
     return max(1.0, ROOM + dice.between(-10, 10)) + (dice.between(0, 50) if dice.chance(0.12) else 0.0)
 
 
 def _shrunk(dice: Dice, drawn: Drawn, window: Window, wear: StripWear) -> np.ndarray:
     """(h, w) float32 coverage 0 to 1 at the resolution of the page, cut as the strip will be.
 
-    A printer or fax with dots of its own comes between the drawing and the page.
+    A printer or fax with dots of its own may come between the drawing and the page.
     """
-    # Small letters are what is hard; very long lines stay below what the tile of noise covers.
+    # Small letters are the hard ones. Very long lines must stay below the size of the noise tile.
     rows = max(14, min(round(HEIGHT * wear.cap / CAP), HEIGHT * MOST_COLUMNS // window.width))
     columns = max(6, round(window.width * rows / HEIGHT))
     box = (
@@ -290,9 +290,9 @@ def _shrunk(dice: Dice, drawn: Drawn, window: Window, wear: StripWear) -> np.nda
 
 
 def _holding(ink: np.ndarray, box: Box) -> tuple[Image.Image, Box]:
-    """The drawing with as much paper around it as the box (x0, y0, x1, y1) reaches over, and the box in it.
+    """Pad the drawing with paper as far as the box (x0, y0, x1, y1) reaches beyond it; returns the moved box.
 
-    A long line of wide letters is seen in so small a scale that the strip shows more than was drawn.
+    A long line of wide letters is scaled down so much that the strip shows more than was drawn.
     """
     (height, width), (x0, y0, x1, y1) = ink.shape, box
     over = max(0, math.ceil(max(-x0, -y0, x1 - width, y1 - height)))

@@ -1,6 +1,6 @@
-"""What stands in a strip beside its text: rules, frames, dust, strokes of a pen; and what is taken for text.
+"""Draws marks beside the text of a strip: rules, frames, dust, pen strokes, and shapes mistaken for text.
 
-All of it is drawn into the ink, before the page wears it.
+All of them are drawn into the ink, before the page is degraded.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from nanoocr.data.synth.page import Face, Page
 
 
 def mirrored(dice: Dice, letters: Face, line: str, ink: np.ndarray, baseline: int) -> np.ndarray:
-    """What shines through from the back of a sheet: a line that nobody reads, left and right exchanged."""
+    """A mirrored line, as it shines through from the back of a sheet. Nobody can read it."""
     back = Page((ink.shape[0], ink.shape[1]), (255, 255, 255))
     back.write(letters, letters.fit(line, back.width - 8 * letters.size), 4 * letters.size, baseline)
     return np.maximum(ink, back.ink[:, ::-1])
 
 
 def cut_letter(dice: Dice, page: Page, letters: Face, end: float, baseline: int) -> float:
-    """Specks behind the text, as of a border or a word that was cut off; they are nothing to read."""
+    """Specks behind the text, like a border or a word that was cut off; they are not text."""
     pen = ImageDraw.Draw(image := Image.fromarray(page.ink))
     x = end + dice.between(0.5, 1.2) * letters.size
     top = baseline - dice.between(0, 1.2) * letters.size
@@ -33,7 +33,7 @@ def cut_letter(dice: Dice, page: Page, letters: Face, end: float, baseline: int)
 def rules(
     dice: Dice, ink: np.ndarray, cap: float, baseline: int, left: float, right: float, *, empty: bool
 ) -> np.ndarray:
-    """Underlines, rules above, frames at the sides; on empty strips whatever is no text."""
+    """Draw underlines, rules above and frames at the sides; on empty strips, any mark that is no text."""
     ruled, specks = dice.chance(0.95 if empty else 0.3), dice.chance(0.15)
     if not ruled and not specks:
         return ink
@@ -51,14 +51,14 @@ def rules(
         x0, x1 = left - dice.between(0, 3) * cap, right + dice.between(0, 3) * cap
         if choice > 0.93:
             _tick_box(dice, pen, cap, baseline, left, right, thick)
-        elif choice < 0.08:  # a stroke of a pen through the text, as of somebody who ticks or circles
+        elif choice < 0.08:  # a pen stroke through the text, as if somebody ticked or circled it
             points = [(dice.between(left, right), baseline - dice.between(-0.6, 1.6) * cap) for _ in range(2)]
             if dice.chance(0.5):
                 pen.line(points, fill=255, width=thick)
             else:
                 (ax, ay), (bx, _) = points
                 pen.ellipse([min(ax, bx), ay - cap, max(ax, bx) + 1, ay + cap], outline=255, width=thick)
-        elif choice < 0.3:  # a rule of dashes, dots, or worn through, above or below
+        elif choice < 0.3:  # a dashed, dotted or worn rule, above or below
             y = baseline + (dice.between(0.1, 0.6) if dice.chance(0.6) else -dice.between(1.25, 1.8)) * cap
             step = dice.between(0.15, 1.5) * cap
             for x in np.arange(x0, x1, step):
@@ -81,7 +81,7 @@ def rules(
 def _cell(
     dice: Dice, pen: ImageDraw.ImageDraw, cap: float, baseline: int, left: float, right: float, thick: int
 ) -> None:
-    """What a strip shows of a table's cell: rules at one or both sides, and at times above and below."""
+    """Draw the visible part of a table cell: rules at one or both sides, and sometimes above and below."""
     top = baseline - dice.between(1.2, 2.0) * cap if dice.chance(0.4) else 0.0
     bottom = baseline + (dice.between(0.35, 0.7) if dice.chance(0.5) else 2.5) * cap
     before, behind = left - dice.between(0.25, 1.6) * cap, right + dice.between(0.25, 1.6) * cap
@@ -95,7 +95,7 @@ def _cell(
 def _tick_box(
     dice: Dice, pen: ImageDraw.ImageDraw, cap: float, baseline: int, left: float, right: float, thick: int
 ) -> None:
-    """A box before or behind the text of a form, ticked at times; it is nothing to read."""
+    """Draw a tick box before or behind the text of a form. It is not text."""
     side = dice.between(0.8, 1.3) * cap
     x = (
         left - side - dice.between(0.2, 0.6) * cap
@@ -122,7 +122,7 @@ def _specks(
 def _no_text(
     dice: Dice, pen: ImageDraw.ImageDraw, cap: float, baseline: int, left: float, right: float, thick: int
 ) -> None:
-    """One thing that a finder of lines may take for text: rules, dashes, dots, frames, bars, shapes."""
+    """Draw one thing that a line finder may take for text: rules, dashes, dots, frames, bars, shapes."""
     y = baseline - dice.between(-0.4, 1.2) * cap
     choice = dice.whole(0, 11)
     if choice == 0:

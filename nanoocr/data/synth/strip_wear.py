@@ -1,7 +1,7 @@
-"""What a real page has done to a line, at the resolution of the page: ink, paper, light, camera, file.
+"""Damages a line as a real page does, at the page's resolution: ink, paper, light, camera, file.
 
-The order is that of life: ink is bled, faded or printed in dots; it lies on a ground; the page is scanned
-with noise and a tone of its own; the file is thresholded or compressed.
+The order is that of a page's life. Ink bleeds, fades or is printed in dots. It lies on a ground. The page is
+scanned, with noise and a tone of its own. Then the file is thresholded or compressed.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from nanoocr.data.synth.dice import Dice
 
 @dataclass(frozen=True)
 class StripWear:
-    """The choices for one strip that several steps must agree on."""
+    """Choices for one strip on which several steps must agree."""
 
     cap: float  # height of capitals on the page, pixels
-    filter: Image.Resampling  # that takes the drawing down to that height
-    slant: float  # rest of a tilt, rows per column
-    stretch: float  # what letters are wider than drawn: below 1 condensed, 2 the double width of receipts
-    dots: float  # height of capitals in dots of the printer or fax that made the line; 0: no dots are seen
-    harsh: bool  # a bad scan: every degradation is likelier and stronger
+    filter: Image.Resampling  # the filter that shrinks the drawing to that height
+    slant: float  # remaining tilt, rows per column
+    # width of letters relative to the drawing: below 1 condensed, 2 the double width of receipts
+    stretch: float
+    dots: float  # height of capitals in printer or fax dots; 0 means that no dots are visible
+    harsh: bool  # a bad scan, in which every degradation is likelier and stronger
 
 
 def choose_wear(dice: Dice) -> StripWear:
@@ -44,7 +45,8 @@ def choose_wear(dice: Dice) -> StripWear:
         if dice.chance(0.08)
         else 0.0
     )
-    # Thermal heads, needles and faxes have 7 to 26 dots for a capital, whatever it is scanned at later.
+    # Thermal heads, needle printers and faxes have 7 to 26 dots per capital, at whatever resolution they are
+    # scanned.
     dots = dice.between(7, 26) if dice.chance(0.28) else 0.0
     return StripWear(cap, dice.pick(filters), slant, _stretch(dice), dots, dice.chance(0.3))
 
@@ -63,7 +65,7 @@ def _stretch(dice: Dice) -> float:
 def wear_ink(dice: Dice, ink_HW: np.ndarray, wear: StripWear) -> np.ndarray:
     """Coverage (H, W) in 0 to 1 -> the same, thinned or bled, faded, dotted, blurred."""
     often = 2.0 if wear.harsh else 1.0
-    if dice.chance(0.3 * often):  # thin or heavy printing, without any change of place
+    if dice.chance(0.3 * often):  # thin or heavy printing; letters stay in place
         ink_HW = ink_HW ** dice.between(0.45, 2.2)
     if dice.chance(0.1 * often):
         ink_HW = _dotted(dice, ink_HW, wear.cap)
@@ -77,9 +79,9 @@ def wear_ink(dice: Dice, ink_HW: np.ndarray, wear: StripWear) -> np.ndarray:
 
 
 def in_dots(dice: Dice, ink_HW: np.ndarray) -> np.ndarray:
-    """Coverage (H, W) at the resolution of a printer or fax -> 0 or 1, as a device prints that has no greys.
+    """Coverage (H, W) at the resolution of a printer or fax -> 0 or 1, as a device without greys prints it.
 
-    The edge between paper and ink is uneven where the ink was read from paper first (fax, copy of a copy).
+    The edge between paper and ink is uneven where the ink was first scanned from paper (fax, copy of a copy).
     """
     uneven = dice.between(0.02, 0.16) if dice.chance(0.5) else 0.0
     cut = dice.between(0.25, 0.65) + uneven * colours.noise_window(dice, *ink_HW.shape)
@@ -87,7 +89,7 @@ def in_dots(dice: Dice, ink_HW: np.ndarray) -> np.ndarray:
 
 
 def _dotted(dice: Dice, ink_HW: np.ndarray, cap: float) -> np.ndarray:
-    """Printed in dots or in lines, as by needles or a worn thermal head: a lattice of `cap` / 7 or so."""
+    """Print in dots or lines, like needles or a worn thermal head, with a pitch of about `cap` / 7."""
     pitch = max(2.0, cap / dice.between(6, 10))
     y = np.cos(np.arange(ink_HW.shape[0]) * (2 * np.pi / pitch) + dice.between(0, 6.3))[:, None]
     x = np.cos(np.arange(ink_HW.shape[1]) * (2 * np.pi / pitch) + dice.between(0, 6.3))[None]
@@ -98,7 +100,7 @@ def _dotted(dice: Dice, ink_HW: np.ndarray, cap: float) -> np.ndarray:
 
 
 def _faded(dice: Dice, ink_HW: np.ndarray, cap: float) -> np.ndarray:
-    """Ink that is missing in clouds, in grains, or in streaks along or across the line."""
+    """Remove ink in clouds, in grains, or in streaks along or across the line."""
     kind = dice.whole(0, 3)
     keep: np.ndarray
     if kind == 0:
@@ -118,13 +120,13 @@ def _faded(dice: Dice, ink_HW: np.ndarray, cap: float) -> np.ndarray:
 
 
 def wear_strip(dice: Dice, ink_HW: np.ndarray, wear: StripWear, *, without_text: bool = False) -> Image.Image:
-    """The ink on a ground, as a scan or a photo shows it: an RGB picture of the page's resolution."""
+    """Put the ink on a ground, as a scan or a photo shows it: an RGB picture at the page's resolution."""
     ground_HWC, darkest, lightest = _ground(dice, _size(ink_HW), busy=without_text and dice.chance(0.4))
     least = dice.between(35, 130) if dice.chance(0.4) else 130.0
     ink = np.array(colours.ink_for(dice, darkest, lightest, least), np.float32)
     if darkest > 150 and dice.chance(0.6):
         ink = np.array(colours.dark_ink(dice), np.float32) + dice.whole(0, 70)
-    if without_text and dice.chance(0.25):  # as pale as what shines through from the back of the sheet
+    if without_text and dice.chance(0.25):  # pale, like text that shines through from the back of the sheet
         ink = ink + dice.between(0.6, 0.93) * ((darkest + lightest) / 2 - ink)
     field = ground_HWC + ink_HW[..., None] * (ink - ground_HWC)
     picture = Image.fromarray(np.clip(field, 0, 255).astype(np.uint8))
@@ -145,7 +147,7 @@ def _size(ink_HW: np.ndarray) -> tuple[int, int]:
 
 
 def _ground(dice: Dice, size: tuple[int, int], *, busy: bool) -> tuple[np.ndarray, float, float]:
-    """(H, W, 3) float32, and its darkest and lightest brightness: paper mostly, any colour at times."""
+    """(H, W, 3) float32, and its darkest and lightest brightness: mostly paper, sometimes any colour."""
     choice = dice.unit()
     base = colours.paper(dice) if choice < 0.62 else colours.any_ground(dice)
     if 0.55 < choice < 0.62:  # yellowed or grey paper
@@ -158,7 +160,7 @@ def _ground(dice: Dice, size: tuple[int, int], *, busy: bool) -> tuple[np.ndarra
     if busy or dice.chance(0.12):
         strength = dice.between(8, 60) if busy else dice.between(2, 12)
         field = field + (colours.cloud(dice, size, dice.whole(2, 30)) * strength)[..., None]
-    if busy or dice.chance(0.06):  # a texture of lines, as of cloth, of security paper, of a table's shading
+    if busy or dice.chance(0.06):  # a texture of lines, like cloth, security paper, or the shading of a table
         field = field + (_stripes(dice, size) * dice.between(3, 40 if busy else 12))[..., None]
     field = np.clip(field, 0, 255)
     light = field @ np.array(colours.LUMA, np.float32)
@@ -174,7 +176,7 @@ def _stripes(dice: Dice, size: tuple[int, int]) -> np.ndarray:
 
 
 def _thresholded(dice: Dice, picture: Image.Image) -> Image.Image:
-    """Black and white, as a fax or a copier makes it: cut between ink and paper, a little off the middle."""
+    """Make the picture black and white, like a fax or a copier; the threshold is a little off the middle."""
     grey = np.asarray(picture.convert("L")).astype(np.float32)
     low, high = np.percentile(grey, (2, 98)).tolist()
     cut = low + (high - low) * dice.between(0.35, 0.7)

@@ -1,7 +1,7 @@
-"""What the synthetic pages say: natural phrases, and text that nobody could guess.
+"""Writes the text of synthetic pages: natural phrases, and text that nobody could guess.
 
-A reader that sees only natural language learns to complete words instead of looking at them. Half of the
-text is therefore random: words from no language, numbers, prices, dates, codes, addresses, loose symbols.
+A model that sees only natural language learns to complete words instead of looking at them. So half of the
+text is random: words from no language, numbers, prices, dates, codes, addresses, loose symbols.
 Everything is printable ASCII, without leading, trailing or double spaces.
 """
 
@@ -18,8 +18,8 @@ LETTERS = string.ascii_letters
 CODE_SIGNS = string.ascii_uppercase + string.digits
 SYMBOLS = string.punctuation
 VISIBLE = LETTERS + string.digits + SYMBOLS  # printable ASCII but for the space
-# In many sans faces capital i and small L are one and the same stroke. Where no neighbour tells them apart,
-# the picture does not decide the truth, so they stay out; in words of one case both occur.
+# In many sans faces capital i and small L are the same stroke. Where no neighbour tells them apart the
+# picture does not decide which it is, so both stay out. In words of one case both occur.
 DECIDABLE = VISIBLE.replace("I", "").replace("l", "")
 
 ONSETS = listed(

@@ -1,6 +1,6 @@
 """Word lists for synthetic documents: plain, common English in the roles the phrase patterns need.
 
-They only have to be common and varied; a recogniser that leans on them too much is held back by the other
+The words only have to be common and varied. A model that relies on them too much is held back by the other
 half of the data, whose text cannot be guessed (see text.py).
 """
 
@@ -154,7 +154,7 @@ CAUTION WELCOME PIZZA COFFEE BREAD FLOWERS GARAGE TO LET FREE NEW FIRE KEEP LEFT
 
 MONTHS = listed("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec")
 
-# What letters, forms, invoices and reports are full of, beside LINKS.
+# Words that fill letters, forms, invoices and reports, beside LINKS.
 FORMAL = listed("""
 about according account additional address agreement all also amount analysis annual any application approval
 area attached attention authority available balance bank based been being board budget business calendar case

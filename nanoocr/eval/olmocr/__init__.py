@@ -1,1 +1,1 @@
-"""olmOCR-bench's unit tests: sentences that must be there, in order, in the right cells."""
+"""olmOCR-bench's unit tests: which sentences must be present, in order, and in the right cells."""

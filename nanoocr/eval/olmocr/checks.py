@@ -1,6 +1,6 @@
-"""What an olmOCR-style test asks of a page's text, type by type.
+"""Runs one olmOCR-style test on a page's text, with a function for each type of test.
 
-Rules as in allenai/olmocr (`olmocr/bench/tests.py`); only how approximate places are found is our own.
+The rules are those of allenai/olmocr (`olmocr/bench/tests.py`). Only the approximate search is our own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rapidfuzz import fuzz
 
 from nanoocr.eval.olmocr.tables import Direction, Grid, html_tables, read_tables
 
-MOST_REPEATS, LONGEST_REPEATED = 30, 5  # copies at the end of a unit of up to so many characters
+MOST_REPEATS, LONGEST_REPEATED = 30, 5  # a unit of up to 5 characters may stand 30 times at the end
 MOST_MATCHING_CELLS = 500  # a looping model writes the same row thousands of times
 FOREIGN = re.compile(
     "[\u4e00-\u9fff\u3040-\u309f\u30a0-\u30ff\U0001f600-\U0001f64f\U0001f300-\U0001f5ff"
@@ -40,12 +40,12 @@ class PageTest:
 
     @property
     def max_diffs(self) -> int:
-        """Errors that are forgiven."""
+        """How many errors are forgiven."""
         return int(self.fields.get("max_diffs") or 0)
 
 
 def run_test(test: PageTest, text: str) -> str:
-    """Why a text fails a test; empty when it passes."""
+    """Say why a text fails a test; empty if it passes."""
     runner = {
         "present": _presence,
         "absent": _presence,
@@ -57,7 +57,7 @@ def run_test(test: PageTest, text: str) -> str:
 
 
 def normalise(text: str) -> str:
-    """Without markdown emphasis and line breaks, white space collapsed, NFC, plain quotes and dashes."""
+    """Remove markdown emphasis and line breaks, collapse white space, apply NFC, unify quotes and dashes."""
     text = re.sub(r"<br/?>", " ", text)
     for mark in (r"\*\*", "__"):
         text = re.sub(f"{mark}(.*?){mark}", r"\1", text)
@@ -74,7 +74,7 @@ def _presence(test: PageTest, text: str) -> str:
     first, last = test.fields.get("first_n"), test.fields.get("last_n")
     if first or last:
         text = (text[:first] if first else "") + (text[-last:] if last else "")
-    # The ratio is symmetric: without this, any short text would be "found" inside the wanted one.
+    # The ratio is symmetric. Without this check, any short text would be "found" inside the wanted one.
     long_enough = len(text) >= len(wanted) - test.max_diffs
     ratio = fuzz.partial_ratio(wanted, text) / 100 if long_enough else 0.0
     found = long_enough and ratio >= 1 - test.max_diffs / len(wanted)
@@ -95,10 +95,10 @@ def _order(test: PageTest, text: str) -> str:
 
 
 def occurrences(needle: str, text: str, max_errors: int) -> list[int]:
-    """Where `needle` begins in `text` with at most `max_errors` edits; of neighbouring places the best."""
+    """Where `needle` begins in `text` with at most `max_errors` edits; of adjacent places only the best."""
     if max_errors == 0:
         return [match.start() for match in re.finditer(f"(?={re.escape(needle)})", text)]
-    # Errors of stretches by their end, read backwards, are errors by their beginning.
+    # Searching backwards turns errors by end position into errors by start position.
     errors = list(errors_by_end(needle[::-1], text[::-1]))[::-1]
     places: list[int] = []
     last = -2
@@ -159,7 +159,7 @@ HEADINGS: dict[str, Direction] = {"left_heading": "left", "top_heading": "up"}
 
 
 def _wrong_side(test: PageTest, grid: Grid, number: int) -> str:
-    """The first named neighbour or heading of a cell that is not there; empty when all are."""
+    """The first named neighbour or heading of a cell that is missing; empty if all are there."""
     for name, direction in (SIDES | HEADINGS).items():
         expected = test.fields.get(name)
         if not expected:
@@ -193,7 +193,7 @@ def _baseline(test: PageTest, text: str) -> str:
 
 
 def trailing_copies(text: str, size: int) -> int:
-    """How often the last `size` characters stand at the end, white space collapsed."""
+    """How often the last `size` characters repeat at the end of the text, with white space collapsed."""
     text = re.sub(r"\s+", " ", text)
     copies = 0
     while (copies + 1) * size <= len(text) and text.endswith(text[-size:], 0, len(text) - copies * size):

@@ -1,6 +1,6 @@
-"""Tables in a page's text, markdown or HTML, as grids of cells that know their neighbours and headings.
+"""Reads the tables of a text, markdown or HTML, as grids of cells with their neighbours and headings.
 
-Used by the olmOCR-style tests; the rules of headings and spans are those of allenai/olmocr's bench.
+The olmOCR-style tests use them. The rules of headings and spans are those of allenai/olmocr's benchmark.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Literal
 from nanoocr.errors import UsageError
 
 Direction = Literal["up", "down", "left", "right"]
-LARGEST_SPAN = 100  # colspan="100000" is a mistake, and would be that many slots
+LARGEST_SPAN = 100  # colspan="100000" is a mistake, and would take that many slots
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Grid:
     width: int
 
     def neighbours(self, number: int, direction: Direction) -> set[int]:
-        """The cells next to a cell on one side; free slots are passed over."""
+        """The cells next to a cell on one side. Free slots are skipped."""
         cell = self.cells[number]
         down, right = cell.row + cell.rows, cell.column + cell.columns
         if direction in ("up", "down"):
@@ -54,7 +54,7 @@ class Grid:
         return next((self.slots[slot] for slot in path if slot in self.slots), otherwise)
 
     def headings(self, number: int, direction: Direction) -> set[int]:
-        """Heading cells met on all ways from a cell to the edge; the cells at the edge if there are none."""
+        """The heading cells between a cell and the edge; the cells at the edge if there are none."""
         seen, waiting = {number}, [number]
         at_edge: set[int] = set()
         while waiting:
@@ -69,7 +69,7 @@ class Grid:
 
 
 def read_tables(text: str) -> list[Grid]:
-    """All tables of a text, markdown ones first.
+    """All tables of a text, first the markdown ones.
 
     Raises:
         UsageError: beautifulsoup4 is not installed.
@@ -78,7 +78,7 @@ def read_tables(text: str) -> list[Grid]:
 
 
 def markdown_tables(text: str) -> list[Grid]:
-    """Pipe tables: at least two neighbouring lines with a bar; first row and first column are headings."""
+    """Read pipe tables: at least two adjacent lines with a bar. The first row and column are headings."""
     grids = []
     for lines in _runs(text.strip().split("\n"), lambda line: "|" in line):
         rows = pipe_rows(lines)
@@ -91,7 +91,7 @@ def markdown_tables(text: str) -> list[Grid]:
 
 
 def pipe_rows(lines: Sequence[str]) -> list[list[str]]:
-    """The cells of pipe rows, without the outer bars and the rule under the head."""
+    """The cells of pipe rows, without the outer bars and the rule below the header."""
     rows = []
     for line in lines:
         if line.strip() and set(line.strip()) <= set("- :|"):
@@ -105,7 +105,7 @@ def pipe_rows(lines: Sequence[str]) -> list[list[str]]:
 
 
 def pipe_table_to_html(markdown: str) -> str:
-    """One pipe table as HTML: the first row is the head, texts are escaped, short rows stay short."""
+    """Convert one pipe table to HTML: the first row is the head, texts are escaped, short rows stay short."""
     rows: list[str] = []
     for cells in pipe_rows(markdown.strip().split("\n")):
         tag = "td" if rows else "th"
@@ -114,7 +114,7 @@ def pipe_table_to_html(markdown: str) -> str:
 
 
 def html_tables(text: str) -> list[Grid]:
-    """HTML tables; headings are th cells and what stands in a thead.
+    """Read HTML tables. Headings are th cells and all cells in a thead.
 
     Raises:
         UsageError: beautifulsoup4 is not installed.
@@ -125,7 +125,8 @@ def html_tables(text: str) -> list[Grid]:
         from bs4 import BeautifulSoup
     except ImportError as error:
         raise UsageError("reading tables needs the extra: pip install 'nano-deepseek-ocr[eval]'") from error
-    by_table: dict[int, list[tuple[Any, bool]]] = {}  # rows, and whether they are in the head
+    # the rows of each table, and whether they are in its head
+    by_table: dict[int, list[tuple[Any, bool]]] = {}
     for row in BeautifulSoup(text, "html.parser").find_all("tr"):
         frame = list(takewhile(lambda tag: tag.name not in ("table", "tr"), row.parents))
         table = frame[-1].parent if frame else row.parent
@@ -138,7 +139,7 @@ def html_tables(text: str) -> list[Grid]:
     return grids
 
 
-# a cell's text, whether it is a heading, rowspan, colspan
+# (a cell's text, whether it is a heading, rowspan, colspan)
 _Described = tuple[str, bool, int, int]
 
 
@@ -162,7 +163,7 @@ def _span(value: Any) -> int:
 
 
 def _lay_out(rows: Sequence[Sequence[_Described]]) -> Grid:
-    """Cells into the first free slots of their rows; a cell that reaches over a taken slot shares none."""
+    """Place cells into the first free slots of their rows. A spanning cell gets no slot that is taken."""
     cells: list[Cell] = []
     slots: dict[tuple[int, int], int] = {}
     for r, described in enumerate(rows):
@@ -180,7 +181,7 @@ def _lay_out(rows: Sequence[Sequence[_Described]]) -> Grid:
 
 
 def _runs(lines: Sequence[str], fits: Callable[[str], bool]) -> Iterator[list[str]]:
-    """Longest runs of neighbouring lines that fit."""
+    """The longest runs of adjacent lines that fit."""
     run: list[str] = []
     for line in lines:
         if fits(line):

@@ -1,12 +1,12 @@
-r"""olmOCR-bench style tests: small facts about a page that its text has or has not, one JSON object per line.
+r"""olmOCR-bench style tests: small facts that a page's text must or must not contain, one JSON object a line.
 
     {"pdf": "a.pdf", "page": 1, "id": "a_1", "type": "present", "text": "Total: 4.50", "max_diffs": 1}
     {"pdf": "a.pdf", "page": 1, "id": "a_2", "type": "order", "before": "Chapter 1", "after": "Chapter 2"}
     {"pdf": "a.pdf", "page": 1, "id": "a_3", "type": "table", "cell": "4.50", "left": "Total"}
 
-Rules as in allenai/olmocr (`olmocr/bench/tests.py`): present, absent, order, table, and baseline (not empty,
-no loop at the end, no foreign script), which every document gets. Tests of other types (math needs a
-browser) are counted as not run. The score is the mean over files of the share of tests passed.
+The rules are those of allenai/olmocr (`olmocr/bench/tests.py`). Types are present, absent, order, table, and
+baseline (not empty, no loop at the end, no foreign script), which every document gets. Tests of other types
+(math needs a browser) are counted as not run. The score is the mean over files of the share of passed tests.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RUN = ("present", "absent", "order", "table", "baseline")
 NOT_RUN = ("math", "format", "footnote")
 REQUIRED = {"present": ["text"], "absent": ["text"], "order": ["before", "after"], "table": ["cell"]}
 COMMON = ("pdf", "page", "id", "type", "checked", "url", "max_diffs")
-# What a test of each type may say beside COMMON, in olmOCR-bench of commit f7cfe4c.
+# Fields that each type may have beside COMMON, in olmOCR-bench of commit f7cfe4c.
 FIELDS = {
     "present": ("text", "case_sensitive", "first_n", "last_n"),
     "absent": ("text", "case_sensitive", "first_n", "last_n"),
@@ -39,17 +39,17 @@ FIELDS = {
     ),
 }  # fmt: skip
 NUMBERS = ("first_n", "last_n", "max_length", "max_repeats")
-BASELINE_FILE = "baseline"  # the baseline tests that no file names count together, as one more file
+BASELINE_FILE = "baseline"  # Baseline tests that no file contains count together, as one more file.
 PAGE_FILE = re.compile(r"(.+)_pg(\d+)(?:_repeat\d+)?\.md")
 
-PageKey = tuple[str, int]  # a document's path without suffix, and the page counted from 1
+PageKey = tuple[str, int]  # (a document's path without suffix, the page counted from 1)
 
 
 @dataclass(frozen=True)
 class TestSet:
-    """Tests that can be run, how many of other types there were, and what was wrong with other lines."""
+    """Tests that can run, the number of tests of other types, and the faults of other lines."""
 
-    __test__ = False  # not pytest's
+    __test__ = False  # tells pytest that this is no test class
 
     tests: tuple[PageTest, ...]
     not_run: dict[str, int]
@@ -67,7 +67,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class OlmocrReport:
-    """Score with its 95 % bootstrap interval, and everything that was left out, by name."""
+    """The score with its 95 % bootstrap interval, and the names of everything that was left out."""
 
     score: float  # mean over files of the share passed
     interval: tuple[float, float]
@@ -75,8 +75,8 @@ class OlmocrReport:
     by_kind: dict[str, float]
     outcomes: tuple[Outcome, ...]
     not_run: dict[str, int]  # type -> number
-    missing: tuple[str, ...]  # pages without text: all their tests fail
-    unused: tuple[str, ...]  # texts of pages that no test is about
+    missing: tuple[str, ...]  # pages without a text, whose tests all fail
+    unused: tuple[str, ...]  # texts of pages without a test
     problems: tuple[str, ...]  # malformed lines, duplicate ids, odd files
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class OlmocrReport:
 
 
 # ---------------------------------------------------------------------------------------------------------
-# reading
+# Reading
 
 
 def read_tests(path: str | Path) -> TestSet:
@@ -122,10 +122,10 @@ def read_tests(path: str | Path) -> TestSet:
 
 
 def _parse(line: str, file: str) -> PageTest:
-    """One line as a test.
+    """Parse one line as a test.
 
     Raises:
-        ValueError: saying what is wrong with it (JSON's own error is one).
+        ValueError: it says what is wrong with the line (JSON's own error is a ValueError).
     """
     data = parse_json(line)
     if not isinstance(data, dict):
@@ -156,7 +156,7 @@ def _parse(line: str, file: str) -> PageTest:
 
 
 def read_pages(folder: str | Path) -> tuple[dict[PageKey, list[str]], tuple[str, ...]]:
-    """A tool's texts, `<document>_pg<page>_repeat<n>.md` as olmOCR-bench has them, and what was odd.
+    """A tool's texts, `<document>_pg<page>_repeat<n>.md` as in olmOCR-bench, and a list of odd files.
 
     Raises:
         UsageError: no such folder, or no such file in it.
@@ -178,13 +178,13 @@ def read_pages(folder: str | Path) -> tuple[dict[PageKey, list[str]], tuple[str,
 
 
 # ---------------------------------------------------------------------------------------------------------
-# scoring
+# Scoring
 
 
 def score_pages(
     tests: TestSet, pages: Mapping[PageKey, str | Sequence[str]], problems: Sequence[str] = ()
 ) -> OlmocrReport:
-    """Run all tests; of several texts of a page, more than half must pass. A page without text fails all.
+    """Run all tests. If a page has several texts, more than half must pass; without a text all tests fail.
 
     Raises:
         UsageError: there is no test to run.
@@ -213,7 +213,7 @@ def score_pages(
 
 
 def with_baselines(tests: Sequence[PageTest]) -> list[PageTest]:
-    """The tests, and a baseline test of page 1 for every document that has none."""
+    """The tests, plus a baseline test of page 1 for every document without one."""
     documents = dict.fromkeys(test.document for test in tests)
     have = {test.document for test in tests if test.kind == "baseline"}
     added = [

@@ -1,4 +1,4 @@
-"""OmniDocBench, versions 1.0 and 1.5, end to end with the official matching."""
+"""OmniDocBench, versions 1.0 and 1.5: end-to-end scores with the official matching."""
 
 from nanoocr.eval.omnidocbench.normalise import formula_edit_distance
 from nanoocr.eval.omnidocbench.page import page_samples

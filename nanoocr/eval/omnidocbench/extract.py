@@ -1,7 +1,7 @@
-"""A page's markdown, taken apart as OmniDocBench does: tables, formulas, code, and paragraphs.
+"""Splits a page's markdown as OmniDocBench does: into tables, formulas, code and paragraphs.
 
-Behaviour from opendatalab/OmniDocBench (`utils/extract.py`), both the code of April 2025 (v1.0) and that of
-December 2025 (v1.5), quirks included, because every one of them moves scores.
+It behaves as opendatalab/OmniDocBench (`utils/extract.py`), both as of April 2025 (v1.0) and as of December
+2025 (v1.5). Quirks are included, because every one of them changes scores.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ Kind = Literal["text", "formula", "html_table", "latex_table"]
 FENCES = {"1.0": ("markdown",), "1.5": ("markdown", "html", "latex")}
 DISPLAY = [("$$", "$$"), (r"\[", r"\]"), ("$", "$"), (r"\(", r"\)")]
 DOLLARS = [("$$", "$$"), ("$", "$"), (r"\(", r"\)")]
-# The official code takes the lengths of its regular expressions for those of what they match: 14 characters
+# The official code uses the lengths of its regular expressions as the lengths of their matches: 14 characters
 # for \end{tabular}, which has 13, and 16 for \begin{tabular} and for any <table ...>.
 TABULAR_STRIDE, RESTART = 14, 16
 CODE = re.compile(r"```\w+\n")
-# macro, on one line only, inner white space goes
+# (macro, whether it must end on the same line, whether white space inside is removed)
 MACROS = [
     (re.compile(r"\\title\{"), True, False),
     (re.compile(r"\\title\s*\{"), False, True),
@@ -36,16 +36,16 @@ MACROS = [
 
 @dataclass(frozen=True)
 class Block:
-    """A piece of a page. `label` is the official name of what it was cut out as."""
+    """A piece of a page. `label` is the official name of the kind that it was cut out as."""
 
     kind: Kind
     content: str
-    start: int  # character position, which reading order goes by
+    start: int  # character position, which gives the reading order
     label: str
 
 
 def extract_blocks(markdown: str, version: Version) -> list[Block]:
-    """All pieces of a page's markdown (or a mix with HTML and LaTeX), by position."""
+    """All pieces of a page's markdown (or a mix with HTML and LaTeX), ordered by position."""
     text = tidy(markdown, version)
     text, blocks = _cut_latex_tables(text)
     text, html_tables = _cut_html_tables(text)
@@ -57,7 +57,7 @@ def extract_blocks(markdown: str, version: Version) -> list[Block]:
 
 
 def tidy(markdown: str, version: Version) -> str:
-    """Without pictures and fences of whole pages, long runs of one character cut short."""
+    """Remove pictures and code fences around whole pages, and shorten long runs of one character."""
     text = _drop_pictures(markdown)
     for language in FENCES[version]:
         text = re.sub(rf"^```{language}\n?", "", text, flags=re.MULTILINE)
@@ -72,7 +72,7 @@ def tidy(markdown: str, version: Version) -> str:
 
 
 def _drop_pictures(text: str) -> str:
-    """Without `![...](...)`, each on one line."""
+    """Remove every `![...](...)` that lies within one line."""
     parts, kept, place = [], 0, 0
     while (start := text.find("![", place)) >= 0:
         newline = text.find("\n", start)
@@ -112,7 +112,7 @@ def _find_html_table(text: str, place: int) -> int:
 
 
 def _cut_formulas(text: str, version: Version) -> tuple[str, list[Block]]:
-    r"""Display formulas are cut out; inline ones ($ or \( \)) become candidates and stay in the text too."""
+    r"""Cut display formulas out. Inline ones ($ or \( \)) become candidates, and also stay in the text."""
     blocks, cut = [], []
     for span in delimited(text, DISPLAY):
         matched = text[span.start : span.end]
@@ -131,7 +131,7 @@ def _cut_formulas(text: str, version: Version) -> tuple[str, list[Block]]:
 
 
 def _rebracket(line: str, spans: list[Span], *, keep_display: bool) -> str:
-    r"""Dollars become \[ \]; of a mix of display and inline formulas only the one sort keeps its content."""
+    r"""Turn dollars into \[ \]. In a mix of display and inline formulas only one sort keeps its content."""
     parts, place = [], 0
     for span in spans:
         kept = (span.opener == "$$") == keep_display
@@ -169,9 +169,9 @@ def _unwrap_macros(text: str) -> str:
 
 
 def _paragraphs(text: str) -> Iterator[Block]:
-    """What stands between blank lines, or single lines where there is no blank one.
+    """The pieces between blank lines, or single lines where there is no blank line.
 
-    Positions do not count the line breaks between paragraphs, as in the official code.
+    As in the official code, positions do not count the line breaks between paragraphs.
     """
     pieces = text.split("\n\n")
     if len(pieces) == 1:

@@ -1,10 +1,11 @@
-"""Which pieces of the truth belong to which of the prediction: OmniDocBench's "quick match".
+"""Matches pieces of the truth with pieces of the prediction: OmniDocBench's "quick match".
 
-First the neighbours are merged that together look like one piece of the truth, then a Hungarian assignment on
-normalised edit distance pairs what fits, then pieces of the truth that stand inside a piece of the prediction
-are added to it, and what is left is paired as well as it goes. Behaviour from opendatalab/OmniDocBench
-(`utils/match_quick.py`), for both versions; written anew around one fact: the distance of two windows that
-differ by n places differs by at most 2n, so that most of the official code's windows need not be looked at.
+There are four steps. Adjacent predictions are merged if together they look like one piece of the truth. A
+Hungarian assignment on normalised edit distance pairs what fits. Pieces of the truth that stand inside a
+predicted piece are added to it. The rest is paired as well as possible. This behaves as
+opendatalab/OmniDocBench (`utils/match_quick.py`) in both versions. It is written anew around one fact: the
+distances of two windows that are n places apart differ by at most 2n, so most of the official code's windows
+need not be looked at.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from rapidfuzz.process import cdist
 from nanoocr.errors import UsageError
 from nanoocr.eval.omnidocbench.extract import Version
 
-CERTAIN = 0.25  # below: the pair is certain, its pieces are not merged with others
-MERGE = 0.6  # a neighbour may be merged when some window of the truth is nearer to it than this
-INSIDE = 0.4  # a left-over truth is inside a prediction when some window is nearer than this
-WORST_PAIR = 0.7  # above: no pair
-# The official code gives up after 30 s and assigns without merging. A limit on the number of comparisons
-# gives the same numbers on every machine; where it is met, the official code, being slower, gives up too.
+CERTAIN = 0.25  # A pair nearer than this is certain, and its pieces are not merged with others.
+MERGE = 0.6  # A neighbour may be merged if some window of the truth is nearer to it than this.
+INSIDE = 0.4  # A left-over truth lies inside a prediction if some window is nearer than this.
+WORST_PAIR = 0.7  # A pair farther than this is no pair.
+# The official code gives up after 30 s and then assigns without merging. A limit on comparisons gives the
+# same numbers on every machine. Where it is reached, the official code is slower and gives up too.
 MOST_COMPARISONS = 250_000
 
 
@@ -40,10 +41,10 @@ class TooManyPieces(Exception):  # noqa: N818 (nobody's mistake: the caller then
 
 
 def quick_match(truths: Sequence[str], found: Sequence[str], version: Version) -> list[Match]:
-    """Matches of normalised, non-empty pieces, with the official shortcuts for none and one.
+    """Match normalised, non-empty pieces, with the official shortcuts for none and for one.
 
     Raises:
-        TooManyPieces: use plain_match.
+        TooManyPieces: the caller should use plain_match.
     """
     if not truths:
         return [Match((), (j,)) for j in range(len(found))]
@@ -55,10 +56,10 @@ def quick_match(truths: Sequence[str], found: Sequence[str], version: Version) -
 
 
 def adjacency_match(truths: Sequence[str], found: Sequence[str], version: Version) -> list[Match]:
-    """Merge, assign, look inside, pair the rest.
+    """Merge, assign, look inside, and pair the rest.
 
     Raises:
-        TooManyPieces: use plain_match.
+        TooManyPieces: the caller should use plain_match.
     """
     groups, cost = merge_neighbours(truths, found)
     paired = {row: groups[column] for row, column in assign(cost) if cost[row, column] <= WORST_PAIR}
@@ -70,7 +71,8 @@ def adjacency_match(truths: Sequence[str], found: Sequence[str], version: Versio
     for j, text in enumerate(found):
         inside = [i for i in lost if nearest_window(truths[i], text, INSIDE) < INSIDE]
         if inside:
-            # A prediction that only holds truths taken by an earlier one keeps its entry: it counts as used.
+            # A prediction whose truths were all taken by an earlier one keeps its entry, because it counts as
+            # used.
             by_found.setdefault((j,), []).extend(i for i in inside if i not in taken)
             taken.update(inside)
     entries = [(i, group) for group, members in by_found.items() for i in sorted(members)]
@@ -78,7 +80,7 @@ def adjacency_match(truths: Sequence[str], found: Sequence[str], version: Versio
 
 
 def plain_match(truths: Sequence[str], found: Sequence[str]) -> list[Match]:
-    """The assignment alone; what is predicted beside it makes one match without truth."""
+    """Only the assignment. Each prediction beyond it becomes a match without truth."""
     pairs = dict(assign(distances(truths, found))) if truths and found else {}
     matches = [Match((i,), (pairs[i],) if i in pairs else ()) for i in range(len(truths))]
     used = set(pairs.values())
@@ -96,7 +98,7 @@ def distances(truths: Sequence[str], found: Sequence[str]) -> np.ndarray:
 
 
 def distance(truth: str, found: str) -> float:
-    """Levenshtein / longer length of one pair, of which one at least is not empty."""
+    """Levenshtein / longer length for one pair, in which at least one text is not empty."""
     return Levenshtein.distance(truth, found) / max(len(truth), len(found))
 
 
@@ -115,15 +117,15 @@ def assign(cost: np.ndarray) -> list[tuple[int, int]]:
 
 
 def nearest_window(needle: str, text: str, limit: float) -> float:
-    """How near `needle` comes to a stretch of `text` of its own length: Levenshtein / length.
+    """How near `needle` comes to any stretch of `text` of its own length: Levenshtein / length.
 
-    Exact only as far as it decides: any value below `limit` as soon as there is one, else `limit` itself if
-    that is reached, else infinity; also infinity for a needle longer than the text.
+    The value is exact only as far as it decides: some value below `limit` if there is one, else `limit` if
+    that is reached, else infinity. It is also infinity for a needle longer than the text.
     """
     length = len(needle)
     if not length or length > len(text):
         return float("inf")
-    most = int(limit * length) + 1  # errors that still count as near
+    most = int(limit * length) + 1  # this many errors still count as near
     while most / length > limit:
         most -= 1
     best = float("inf")
@@ -134,27 +136,27 @@ def nearest_window(needle: str, text: str, limit: float) -> float:
             return errors / length
         if errors <= most:
             best = limit
-        # One place further on, the distance is at most 2 smaller: the next windows cannot be near yet.
+        # One place further on, the distance is at most 2 smaller, so the next windows cannot be near yet.
         start += max(1, (errors - most + 1) // 2)
     return best
 
 
 # ---------------------------------------------------------------------------------------------------------
-# merging neighbours
+# Merging neighbours
 
 
 class Group(NamedTuple):
-    """Neighbouring predictions that one piece of the truth would like to have, and at what distance."""
+    """Adjacent predictions that one piece of the truth wants, and their distance."""
 
     members: tuple[int, ...]
     cost: float
 
 
 def merge_neighbours(truths: Sequence[str], found: Sequence[str]) -> tuple[list[tuple[int, ...]], np.ndarray]:
-    """The predictions in groups, in order, and the distances (truths, groups) to their joined texts.
+    """Group the predictions, in order; also returns the distances (truths, groups) to their joined texts.
 
     Raises:
-        TooManyPieces: after MOST_COMPARISONS.
+        TooManyPieces: there would be more than MOST_COMPARISONS comparisons.
     """
     if len(truths) * len(found) > MOST_COMPARISONS:
         raise TooManyPieces
@@ -185,7 +187,7 @@ def merge_neighbours(truths: Sequence[str], found: Sequence[str]) -> tuple[list[
 
 
 class _Windows(dict[str, float]):
-    """nearest_window of one truth to each predicted text, worked out once and only when asked for."""
+    """nearest_window of one truth to each predicted text, computed once and only when needed."""
 
     def __init__(self, truth: str) -> None:
         self.truth = truth
@@ -198,7 +200,7 @@ class _Windows(dict[str, float]):
 def _grow(
     truth: str, found: Sequence[str], start: int, barred: set[int], windows: Mapping[str, float]
 ) -> Group:
-    """Predictions from `start` on, as long as each next one brings the joined text nearer to the truth."""
+    """Extend the group from `start` on, while each next prediction brings its text nearer to the truth."""
     joined, cost = found[start], distance(truth, found[start])
     end = start + 1
     while end < len(found) and end not in barred:
@@ -213,19 +215,19 @@ def _grow(
 
 
 def choose_groups(wishes: Sequence[Group]) -> list[tuple[int, ...]]:
-    """Groups without overlap: of each run of overlapping wishes, the compatible set of least mean cost."""
-    chosen: list[tuple[int, ...]] = []
+    """Choose groups without overlap: of each run of overlapping wishes the cheapest compatible set (mean)."""
+    groups: list[tuple[int, ...]] = []
     run: list[Group] = []
     for wish in sorted(wishes, key=lambda wish: wish.members[0]):
         if run and not any(_overlap(wish, other) for other in run):
-            chosen += _cheapest(run)
+            groups += _cheapest(run)
             run = []
         run.append(wish)
-    return chosen + (_cheapest(run) if run else [])
+    return groups + (_cheapest(run) if run else [])
 
 
 def _cheapest(run: Sequence[Group]) -> list[tuple[int, ...]]:
-    """Sets grow in the order of the run: a wish joins every set it does not overlap, or begins a new one."""
+    """Build sets in the order of the run: a wish joins each set that it does not overlap, or starts one."""
     sets: list[list[Group]] = []
     for wish in run:
         placed = False
@@ -250,16 +252,16 @@ def _overlap(one: Group, other: Group) -> bool:
 
 
 # ---------------------------------------------------------------------------------------------------------
-# what is left, and one match per group
+# The rest, and one match per group
 
-Entry = tuple[int | None, tuple[int, ...]]  # a truth and the predictions that it belongs to
+Entry = tuple[int | None, tuple[int, ...]]  # a truth and the predictions that belong to it
 
 
 def rest(
     truths: Sequence[str], found: Sequence[str], by_found: dict[tuple[int, ...], list[int]], version: Version
 ) -> list[Entry]:
-    """Entries of truths and predictions that no group has: paired with each other if there are both."""
-    # Ties of the assignment fall by the order of the official code's sets, so these are made the same way.
+    """Entries of the truths and predictions without a group, paired with each other if both exist."""
+    # Ties in the assignment depend on the order of the official code's sets, so these are built the same way.
     lost = list(set(range(len(truths))) - set().union(*(set(members) for members in by_found.values())))
     surplus = list(set(range(len(found))) - {j for group in by_found for j in group})
     if not surplus:
@@ -274,7 +276,7 @@ def rest(
 def collect(entries: Sequence[Entry], count: int, version: Version) -> list[Match]:
     """One match per group of predictions, then the truths without any.
 
-    v1.0 counts a truth twice that is left over when no prediction is; the mistake is part of its numbers.
+    v1.0 counts a truth twice if it is left over while no prediction is. This mistake is part of its numbers.
     """
     by_group: dict[tuple[int, ...], list[int]] = {}
     alone: list[int] = []

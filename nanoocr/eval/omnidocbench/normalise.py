@@ -1,8 +1,8 @@
-r"""What is compared after matching: texts without blanks and punctuation, formulas without layout.
+r"""Normalises matched texts and formulas: texts lose blanks and punctuation, formulas lose layout.
 
-Behaviour from opendatalab/OmniDocBench (`utils/data_preprocess.py`); v1.5 strips more from formulas. Two
-quirks of the text normalisation are kept: the pairs \t, \n, /t and /n vanish ("and/then" becomes "andhen"),
-and case stays. The normalisation of tables is in `nanoocr.eval.teds`.
+It behaves as opendatalab/OmniDocBench (`utils/data_preprocess.py`); v1.5 removes more from formulas. Two
+quirks of its text normalisation are kept: the pairs \t, \n, /t and /n vanish ("and/then" becomes "andhen"),
+and case stays. Tables are normalised in `nanoocr.eval.teds`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ESCAPED = re.compile(r"\\[\\_&%^]")
 VANISHING = ("\\t", "\\n", "\t", "\n", "/t", "/n")
 NO_WORD = re.compile("[^\\w\u4e00-\u9fff]")
 
-# Removed from formulas in this order, wherever they stand (so \text takes a part of \textit with it).
+# Removed from formulas in this order, wherever they stand (so \text removes a part of \textit).
 FONTS = (
     r"\mathbf \mathrm \mathnormal \mathit \mathbb \mathcal \mathscr \mathfrak \mathsf \mathtt \textbf \text"
 )
@@ -37,30 +37,30 @@ REMOVED = {
 BRACKETED = re.compile(r"\\\[(.+?)(?<!\\)\\\]")
 MACROS = [re.compile(pattern) for pattern in (r"\\tag\{", r"\\hspace\{", r"\\begin\{", r"\\end\{")]
 COLUMN_SEPARATION = re.compile(r"\\arraycolsep")
-# What pylatexenc raises on broken input; the official code lets the formula stand then.
+# pylatexenc raises these on broken input; the official code then keeps the formula.
 LATEX_ERRORS = (ValueError, IndexError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 def normalise_text(text: str) -> str:
-    """Only the word characters (any script, digits, underscore), inline formulas as Unicode first."""
+    """Turn inline formulas into Unicode, then keep only word characters (any script, digits, underscore)."""
     return word_characters(formulas_to_unicode(text))
 
 
 def word_characters(text: str) -> str:
-    """A text without anything but word characters."""
+    """Remove everything but word characters from a text."""
     for pair in VANISHING:
         text = text.replace(pair, "")
     return NO_WORD.sub("", text)
 
 
 def formulas_to_unicode(text: str) -> str:
-    r"""Inline formulas that hold a backslash, ^ or _ as plain Unicode; others stay with their dollars."""
+    r"""Turn inline formulas with a backslash, ^ or _ into plain Unicode; others keep their dollars."""
     parts, place = [], 0
     for span in delimited(text, INLINE, one_line=True):
         latex = ESCAPED.sub("", text[span.inner_start : span.inner_end])
         if not any(mark in latex for mark in "\\^_"):
             continue
-        # A lone backslash at the end would escape what follows.
+        # A lone backslash at the end would escape the next character.
         plain = latex_to_unicode(latex + " " if latex.endswith("\\") else latex)
         if plain is not None:
             parts += [text[place : span.start], plain.strip()]
@@ -68,9 +68,9 @@ def formulas_to_unicode(text: str) -> str:
     return "".join([*parts, text[place:]])
 
 
-@lru_cache(maxsize=10_000)  # a model that loops writes one formula thousands of times
+@lru_cache(maxsize=10_000)  # a looping model writes the same formula thousands of times
 def latex_to_unicode(latex: str) -> str | None:
-    """LaTeX as plain text, None where it cannot be read.
+    """Convert LaTeX to plain text; None where it cannot be read.
 
     Raises:
         UsageError: pylatexenc is not installed.
@@ -80,7 +80,7 @@ def latex_to_unicode(latex: str) -> str | None:
         from pylatexenc.latexwalker import LatexWalkerError
     except ImportError as error:
         raise UsageError("OmniDocBench needs the extra: pip install 'nano-deepseek-ocr[eval]'") from error
-    # It warns about every odd formula, and there is nothing that could be mended.
+    # It warns about every odd formula, and nobody could do anything about that.
     logging.getLogger("pylatexenc").setLevel(logging.ERROR)
     try:
         return str(LatexNodes2Text().latex_to_text(latex))
@@ -89,7 +89,7 @@ def latex_to_unicode(latex: str) -> str | None:
 
 
 def normalise_formula(latex: str, version: Version = "1.5") -> str:
-    """A formula without delimiters, tags, environments, fonts, spacing and case."""
+    """Remove delimiters, tags, environments, fonts, spacing and case from a formula."""
     text = latex.strip().strip("$").strip("\n") if version == "1.5" else latex
     bracketed = BRACKETED.search(text) if r"\]" in text else None
     if bracketed:
@@ -104,9 +104,9 @@ def normalise_formula(latex: str, version: Version = "1.5") -> str:
 
 
 def formula_edit_distance(prediction: str, truth: str) -> float:
-    """Levenshtein / longer length of two normalised formulas, in [0, 1]; 0 when nothing is left of both.
+    """Levenshtein / longer length of two normalised formulas, in [0, 1]; 0 when both are empty by then.
 
-    OmniDocBench's second measure of formulas; the first, CDM, compares them drawn with TeX.
+    This is OmniDocBench's second measure of formulas. The first, CDM, compares them as drawn by TeX.
     """
     found, wanted = normalise_formula(prediction), normalise_formula(truth)
     return Levenshtein.normalized_distance(found, wanted)

@@ -1,8 +1,8 @@
-"""One page: the annotation's pieces against those of the prediction, as samples that are ready to be scored.
+"""Compares the pieces of one page's annotation with those of the prediction, as samples ready for scoring.
 
-Behaviour from opendatalab/OmniDocBench (`dataset/end2end_dataset.py`, `utils/match.py`). In v1.0 texts and
-formulas are matched apart from each other, and text that was predicted beyond the truth counts as wrong. In
-v1.5 they are matched together, after what belongs to captions, headers and footers has been set aside.
+It behaves as opendatalab/OmniDocBench (`dataset/end2end_dataset.py`, `utils/match.py`). v1.0 matches texts
+and formulas separately, and text beyond the truth counts as wrong. v1.5 matches them together, after it has
+set aside everything that belongs to captions, headers and footers.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from nanoocr.eval.omnidocbench.normalise import (
 from nanoocr.eval.teds import TableScores, compare_tables, normalise_table
 
 SCORED_TEXT = ("text_block", "title", "code_txt", "code_txt_caption", "reference")
-# Matched, so that they take their predictions away, but not scored.
+# These pieces are matched, so that they use up their predictions, but they are not scored.
 IGNORED_TEXT = (
     *("equation_caption", "figure_caption", "figure_footnote", "table_caption", "table_footnote"),
     *("code_algorithm", "code_algorithm_caption", "header", "footer", "page_footnote", "page_number"),
 )
 TEXT = (*SCORED_TEXT, *IGNORED_TEXT)
 FORMULA = "equation_isolated"
-# kind, where its content stands, labels in the order in which ties of reading order fall
+# (kind, key of its content, labels in the order that breaks ties of reading order)
 CONTENT = (("text", "text", TEXT), ("formula", "latex", (FORMULA,)), ("html_table", "html", ("table",)))
 ARRAY = re.compile(r"\\begin\{array\}\{([^}]*)\}(.*?)\\end\{array\}", re.DOTALL)
 ARRAY_END = r"\end{array}"
@@ -59,7 +59,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Sample:
-    """Two normalised texts (or lists of reading order) whose edit distance counts."""
+    """Two normalised texts (or two reading orders) whose edit distance counts."""
 
     truth: Sequence[Any]
     prediction: Sequence[Any]
@@ -74,14 +74,14 @@ class TableSample(Sample):
 
 @dataclass(frozen=True)
 class PageSamples:
-    """Everything of one page that is scored."""
+    """Everything on one page that is scored."""
 
     text: list[Sample] = field(default_factory=list)
     formulas: list[Sample] = field(default_factory=list)
     tables: list[TableSample] = field(default_factory=list)
     order: Sample | None = None
-    plainly_matched: bool = False  # too many pieces for merging
-    latex_tables: int = 0  # predicted LaTeX tables: they count as wrong, no LaTeX is converted here
+    plainly_matched: bool = False  # True if there were too many pieces for merging
+    latex_tables: int = 0  # predicted LaTeX tables; they count as wrong, because LaTeX is not converted here
 
 
 def page_samples(annotation: Mapping[str, Any], markdown: str, version: Version) -> PageSamples:
@@ -96,11 +96,11 @@ def page_samples(annotation: Mapping[str, Any], markdown: str, version: Version)
 
 
 # ---------------------------------------------------------------------------------------------------------
-# the annotation
+# The annotation
 
 
 def truth_pieces(annotation: Mapping[str, Any]) -> list[Piece]:
-    """Texts, formulas and tables of an annotation in reading order; blocks cut by a column end are joined."""
+    """Texts, formulas and tables of an annotation in reading order. Blocks cut by a column end are joined."""
     by_label: dict[str, list[Mapping[str, Any]]] = {}
     for det in _join_truncated(annotation):
         by_label.setdefault(str(det.get("category_type")), []).append(det)
@@ -114,9 +114,9 @@ def truth_pieces(annotation: Mapping[str, Any]) -> list[Piece]:
 
 
 def _join_truncated(annotation: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    """The layout's blocks; those that a `truncated` relation ties together stand joined at the end.
+    """The layout's blocks. Blocks tied by a `truncated` relation are joined and come last.
 
-    As in the official code, a block in the middle of a chain of three is joined twice.
+    As in the official code, the middle block in a chain of three is joined twice.
     """
     chains: list[list[Any]] = []
     for relation in (annotation.get("extra") or {}).get("relation") or []:
@@ -137,15 +137,15 @@ def _join_truncated(annotation: Mapping[str, Any]) -> Iterable[Mapping[str, Any]
 
 
 # ---------------------------------------------------------------------------------------------------------
-# tables
+# Tables
 
 
 def match_tables(
     truths: Sequence[Piece], blocks: Sequence[Block]
 ) -> tuple[list[TableSample], list[Piece], int]:
-    """(samples, the cells of predicted tables that no true table needs, number of LaTeX tables).
+    """(samples, cells of predicted tables that no true table needs, number of LaTeX tables).
 
-    Where a page has more LaTeX than HTML tables, the LaTeX ones are its answer, and wrong.
+    On a page with more LaTeX than HTML tables, the LaTeX ones are the answer, and they are wrong.
     """
     latex = [block for block in blocks if block.kind == "latex_table"]
     found = [block for block in blocks if block.kind == "html_table"]
@@ -167,13 +167,13 @@ def match_tables(
 
 def _table_sample(truth: Piece, predicted: str) -> TableSample:
     wanted, found = normalise_table(truth.content), normalise_table(predicted)
-    # Text without any table in it is compared as it is.
+    # A text without any table is compared as it is.
     wanted, found = wanted or truth.content, found or predicted
     return TableSample(wanted, found, compare_tables(found, wanted))
 
 
 def _cell_pieces(block: Block) -> list[Piece]:
-    """The texts of a table's cells, each a piece of text at the table's place."""
+    """The texts of a table's cells, each as a piece of text at the table's place."""
     from bs4 import BeautifulSoup
 
     cells = BeautifulSoup(block.content, "html.parser").find_all("td")
@@ -182,7 +182,7 @@ def _cell_pieces(block: Block) -> list[Piece]:
 
 
 # ---------------------------------------------------------------------------------------------------------
-# texts and formulas
+# Texts and formulas
 
 
 @dataclass(frozen=True)
@@ -196,10 +196,10 @@ class Line:
 
 
 def lines_of(pieces: Sequence[Piece], version: Version) -> list[Line]:
-    """Pieces that have anything left after normalisation.
+    """The pieces that still have content after normalisation.
 
-    The official code takes place (and the label of predictions) by number from the list in which the empty
-    ones still are; `piece` is shifted the same way, `label` and `content` are the line's own.
+    The official code looks up the place (and a prediction's label) by number in the list that still contains
+    the empty pieces. So `piece` is shifted in the same way, while `label` and `content` are the line's own.
     """
     kept = []
     for piece in pieces:
@@ -210,11 +210,12 @@ def lines_of(pieces: Sequence[Piece], version: Version) -> list[Line]:
     return [Line(shifted, own.label, own.content, normal) for shifted, (own, normal) in zip(pieces, kept)]
 
 
-Matched = tuple[list[Sample], list[Sample], "Sample | None", bool]  # text, formulas, reading order, plainly
+# (text, formulas, reading order, whether pieces were only assigned)
+Matched = tuple[list[Sample], list[Sample], "Sample | None", bool]
 
 
 def _match_apart(truths: Sequence[Piece], blocks: Sequence[Block], _: Sequence[Piece]) -> Matched:
-    """v1.0: texts with texts, formulas with formulas."""
+    """v1.0: match texts with texts, and formulas with formulas."""
     samples: dict[str, list[Sample]] = {"text": [], "formula": []}
     order, plainly = None, False
     for kind in samples:
@@ -235,7 +236,7 @@ def _match_apart(truths: Sequence[Piece], blocks: Sequence[Block], _: Sequence[P
 
 
 def _match_together(truths: Sequence[Piece], blocks: Sequence[Block], cells: Sequence[Piece]) -> Matched:
-    """v1.5: texts and formulas in one match, and a formula that was read as text is scored as text."""
+    """v1.5: match texts and formulas together; a formula that was read as text is scored as text."""
     predicted = _predicted(blocks, cells)
     wanted = lines_of([part for piece in truths for part in split_array(piece, predicted=False)], "1.5")
     found = lines_of([part for piece in predicted for part in split_array(piece, predicted=True)], "1.5")
@@ -278,7 +279,7 @@ def _piece(block: Block) -> Piece:
 
 
 def _hybrid_match(truths: Sequence[str], found: Sequence[str], ignored: Sequence[bool]) -> list[Match]:
-    """v1.5's match; predictions that certainly belong to an ignored truth are out of the game, as it is."""
+    """v1.5's match. Predictions that certainly belong to an ignored truth are set aside together with it."""
     if not truths or not found or len(truths) == len(found) == 1:
         return quick_match(truths, found, "1.5")
     near = distances([truth for truth, out in zip(truths, ignored) if out], found) < CERTAIN
@@ -289,7 +290,7 @@ def _hybrid_match(truths: Sequence[str], found: Sequence[str], ignored: Sequence
 
 
 def _label(match: Match, wanted: Sequence[Line]) -> str:
-    """The most frequent label of a match's truths, scored labels before ignored ones; empty without truth."""
+    """The most frequent label of a match's truths, scored before ignored labels; empty without a truth."""
     labels = [wanted[i].label for i in match.truths]
     counted = [label for label in labels if label not in IGNORED_TEXT] or labels
     return Counter(counted).most_common(1)[0][0] if counted else ""
@@ -302,7 +303,7 @@ def _sample(match: Match, wanted: Sequence[Line], found: Sequence[Line]) -> Samp
 
 
 def _formula_as_text(match: Match, wanted: Sequence[Line], found: Sequence[Line]) -> Sample:
-    """A true formula, as Unicode text, beside the text that it was matched with."""
+    """Pair a true formula, as Unicode text, with the text that it was matched with."""
     latex = wanted[match.truths[0]].content
     if len(match.truths) > 1:
         lines = (wanted[i].content.strip("$").strip("\n") for i in match.truths)
@@ -313,7 +314,7 @@ def _formula_as_text(match: Match, wanted: Sequence[Line], found: Sequence[Line]
 
 
 def reading_order(matches: Sequence[Match], wanted: Sequence[Line], found: Sequence[Line]) -> Sample | None:
-    """The places of all truths in their own order, and those with a prediction in the prediction's order."""
+    """The places of all truths in their own order, and of the matched ones in the prediction's order."""
     places = {match: [p for i in match.truths if (p := wanted[i].piece.place)] for match in matches}
     with_prediction = sorted(
         (match for match in matches if match.found), key=lambda match: found[match.found[0]].piece.place or 0
@@ -324,9 +325,9 @@ def reading_order(matches: Sequence[Match], wanted: Sequence[Line], found: Seque
 
 
 def split_array(piece: Piece, *, predicted: bool) -> list[Piece]:
-    r"""A formula that is one column of lines (\begin{array}{l} ... \\ ...) as one piece per line.
+    r"""Split a formula that is one column of lines (\begin{array}{l} ... \\ ...) into one piece per line.
 
-    Lines of the truth stand in tenths behind its reading order, predicted ones at their character position.
+    Lines of the truth get tenths after its reading order; predicted ones get their character position.
     """
     end = piece.content.rfind(ARRAY_END)
     if piece.kind != "formula" or end < 0:

@@ -1,8 +1,8 @@
-"""Markdown pipe tables to HTML, exactly as OmniDocBench's extraction does it, with its quirks.
+"""Converts Markdown pipe tables to HTML exactly as OmniDocBench's extraction does, with its quirks.
 
-The official code turns every row into a table of its own and glues neighbours together afterwards. What
-follows from that, and is kept: a cell with a colon or three hyphens is lost, and so is a line of text that
-stands directly above a table. `nanoocr.eval.olmocr.tables` has a conversion without these quirks.
+The official code turns every row into a table of its own and glues adjacent ones together afterwards. This
+has consequences that are kept: a cell with a colon or three hyphens is lost, and so is a line of text
+directly above a table. `nanoocr.eval.olmocr.tables` has a conversion without these quirks.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def pipe_spans(text: str) -> list[tuple[int, int]]:
 
 
 def convert_pipe_tables(text: str) -> str:
-    """The whole text with its pipe tables as HTML tables of td cells."""
+    """Replace the pipe tables of a whole text by HTML tables of td cells."""
     text = text.replace("\r", "") + "\n"
     parts, place = [], 0
     for start, end in pipe_spans(text):
@@ -41,7 +41,7 @@ def convert_pipe_tables(text: str) -> str:
 
 
 def _row_as_table(rows_text: str) -> str:
-    """One span of pipes as a table: its first line is the head, its second is left out."""
+    """Make a table of one span of pipes: its first line is the head, its second is left out."""
     rows = [row.strip() for row in rows_text.strip().split("\n")]
     head = [f"      <th>{cell}</th>" for cell in _cells(rows[0])]
     lines = ["<table>", "  <thead>", "    <tr>", *head, "    </tr>", "  </thead>", "  <tbody>"]
@@ -55,7 +55,7 @@ def _cells(row: str) -> list[str]:
 
 
 def _glue(lines: list[str]) -> Iterator[str]:
-    """Lines with every run of neighbouring tables made one; each line is judged when the next is known."""
+    """Join every run of adjacent tables into one; each line is judged when the next one is known."""
     block: list[str] = []
     inside = False
     previous = ""
@@ -80,12 +80,12 @@ def _glue(lines: list[str]) -> Iterator[str]:
 
 
 def _is_rule(line: str) -> bool:
-    """What the official code takes for the line under a table's head."""
+    """Whether the official code takes the line for the rule below a table's head."""
     return ":" in line or "---" in line
 
 
 def _merge(block: str) -> str:
-    """One table of the rows of all tables in the block; rows without any cell are left out."""
+    """Make one table from the rows of all tables in the block; rows without cells are left out."""
     block = replace_enclosed(block, COMMENT, "-->", lambda _: "")
     rows: list[str] = []
     for span in delimited(block, [("<table>", "</table>")]):

@@ -1,7 +1,7 @@
-"""OmniDocBench from a local folder: `OmniDocBench.json` and the pictures in `images/`, as on the hub.
+"""Reads OmniDocBench from a local folder: `OmniDocBench.json`, and the pictures in `images/`, as on the hub.
 
-The hub's `opendatalab/OmniDocBench` holds v1.5 (1355 pages), `Quivr/OmniDocBench` v1.0 (981 pages). Its data
-viewer shows pictures only: the annotation is a plain file beside them.
+On the hub `opendatalab/OmniDocBench` is v1.5 (1355 pages) and `Quivr/OmniDocBench` is v1.0 (981 pages). The
+hub's data viewer shows only pictures; the annotation is a plain file beside them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class OmniPage:
 
     @property
     def attributes(self) -> tuple[str, ...]:
-        """What the official code groups by: "language: english", "layout: ...", and special issues."""
+        """What the official code groups pages by: "language: english", "layout: ...", special issues."""
         named = self.annotation["page_info"].get("page_attribute") or {}
         single = [f"{name}: {value}" for name, value in named.items() if not isinstance(value, list)]
         issues = [issue for value in named.values() if isinstance(value, list) for issue in value]
@@ -35,7 +35,7 @@ class OmniPage:
 
     @property
     def markdown(self) -> str:
-        """The truth as markdown in reading order, without what has no place in it (page numbers)."""
+        """The truth as markdown in reading order, without items that have no place in it (page numbers)."""
         dets = [det for det in self.annotation["layout_dets"] if det.get("order") is not None]
         texts = (_det_markdown(det) for det in sorted(dets, key=lambda det: det["order"]))
         return "\n\n".join(text for text in texts if text)

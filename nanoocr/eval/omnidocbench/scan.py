@@ -1,8 +1,9 @@
-"""Finding delimited spans in linear time.
+"""Finds delimited spans in linear time.
 
-The official extraction uses lazy regular expressions (`\\[(.*?)\\]` and the like). They are quadratic when an
-opener is repeated and never closed, and a model that loops writes exactly that. These searches give the same
-spans: an opener without a closer behind it can be skipped, and so can every later one up to the same limit.
+The official extraction uses lazy regular expressions, such as `\\[(.*?)\\]`. They take quadratic time when an
+opener is repeated and never closed, which is just what a looping model writes. These searches give the same
+spans, because an opener without a later closer can be skipped, and so can all later ones up to the same
+limit.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 
 class Span(NamedTuple):
-    """`text[start:end]` with its delimiters, `text[inner_start:inner_end]` without."""
+    """`text[start:end]` includes the delimiters, `text[inner_start:inner_end]` does not."""
 
     start: int
     inner_start: int
@@ -30,7 +31,7 @@ def delimited(text: str, pairs: Sequence[tuple[str, str]], *, one_line: bool = F
     newline may lie between opener and closer.
     """
     openers = re.compile("|".join(re.escape(opener) for opener, _ in pairs))
-    barren = {closer: 0 for _, closer in pairs}  # up to here no such closer follows
+    barren = {closer: 0 for _, closer in pairs}  # no such closer follows before this position
     place = 0
     while found := openers.search(text, place):
         place = found.start() + 1
@@ -51,7 +52,7 @@ def delimited(text: str, pairs: Sequence[tuple[str, str]], *, one_line: bool = F
 def replace_enclosed(
     text: str, opener: re.Pattern[str], closer: str, make: Callable[[str], str], *, one_line: bool = False
 ) -> str:
-    """Replace every `opener ... closer`, delimiters included, by make(what is between)."""
+    """Replace every `opener ... closer`, delimiters included, by `make` of the text between them."""
     parts, kept, place = [], 0, 0
     while found := opener.search(text, place):
         limit = _line_end(text, found.end()) if one_line else len(text)
@@ -69,11 +70,11 @@ def replace_enclosed(
 def outermost(
     text: str, find_opener: Callable[[str, int], int], closer: str, *, stride: int, jump: int
 ) -> list[tuple[int, int]]:
-    """(start, end) of nested elements, outermost ones only.
+    """(start, end) of elements that may be nested; only the outermost are returned.
 
-    The search moves on by `stride` behind every tag, and elements end that far behind their closer's start.
-    An opener that is never closed is passed over, and the search begins anew `jump` characters behind it.
-    Both are what the official code takes for lengths of tags: what stands inside that stretch is lost.
+    After every tag the search moves on by `stride`, and elements end that far after their closer's start. An
+    opener that is never closed is skipped, and the search resumes `jump` characters after it. The official
+    code uses these two numbers as the lengths of tags, so whatever lies within such a stretch is lost.
     """
     tags = list(_tags(text, find_opener, closer, stride))
     starts = [start for start, _ in tags]
@@ -110,7 +111,7 @@ def _tags(
 
 
 def blank(text: str, spans: Iterable[tuple[int, int]]) -> str:
-    """The text with every span (in order of their starts) replaced by blanks, so that positions stay."""
+    """Replace every span (in order of their starts) by blanks, so that positions stay the same."""
     parts, place = [], 0
     for start, end in spans:
         parts += [text[place:start], " " * (end - max(start, place))]

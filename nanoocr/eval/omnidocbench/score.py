@@ -1,10 +1,11 @@
-"""OmniDocBench end to end: predictions in, the official averages out, with coverage beside them.
+"""Scores OmniDocBench end to end: predictions in, the official averages and the coverage out.
 
     report = score_omnidocbench(read_omnidocbench("OmniDocBench.json"), "predictions", version="1.5")
     report.scores["text_edit"].page_average
 
-Equal to the official code (opendatalab/OmniDocBench, `metrics/cal_metric.py`) where that has a number. Not
-computed: CDM (formulas drawn with TeX and compared as pictures), and so v1.5's overall, which contains it.
+The numbers equal those of the official code (opendatalab/OmniDocBench, `metrics/cal_metric.py`) where it has
+any. Two are not computed: CDM, which draws formulas with TeX and compares pictures, and v1.5's overall, which
+uses it.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ NOT_COMPUTED = {
 class Average:
     """One metric over a set of pages, averaged in the official ways."""
 
-    page_average: float  # mean over pages: of errors / lengths for edits, of means for TEDS
-    whole: float  # errors / lengths over everything; for TEDS the mean over all tables
+    page_average: float  # mean over pages: errors / lengths for edits, page means for TEDS
+    whole: float  # errors / lengths over all pages together; for TEDS the mean over all tables
     sample_average: float  # mean over matched pieces (tables)
     pages: int
     samples: int
@@ -52,7 +53,7 @@ class PageScore:
     predicted: bool
 
     def mean(self, metric: str) -> float | None:
-        """The page's own score, None where it has nothing of the kind."""
+        """The page's own score; None where it has nothing of the kind."""
         values = self.values[metric]
         weights = sum(weight for _, weight in values)
         return sum(value * weight for value, weight in values) / weights if weights else None
@@ -60,23 +61,23 @@ class PageScore:
 
 @dataclass(frozen=True)
 class Coverage:
-    """What was scored and what was odd; every list holds names, so that nothing is lost without a word."""
+    """What was scored, and everything odd by name, so that nothing is lost silently."""
 
     pages: int
     predicted: int
-    missing: tuple[str, ...]  # pages without prediction: scored as wrong, or skipped
-    unused: tuple[str, ...]  # predictions without page
+    missing: tuple[str, ...]  # pages without a prediction, which count as wrong or are skipped
+    unused: tuple[str, ...]  # predictions without a page
     empty: tuple[str, ...]  # predictions without any character
-    duplicates: tuple[str, ...]  # pages that the annotation has twice; the first counts
-    broken_tables: tuple[str, ...]  # tables that could not be compared: TEDS 0
+    duplicates: tuple[str, ...]  # pages that the annotation contains twice; the first counts
+    broken_tables: tuple[str, ...]  # tables that could not be compared, with TEDS 0
     latex_tables: tuple[str, ...]  # pages with LaTeX tables, which are not converted and count as wrong
     plainly_matched: tuple[str, ...]  # pages with so many pieces that neighbours were not merged
-    problems: tuple[str, ...]  # files that could not be read as they should
+    problems: tuple[str, ...]  # files that could not be read properly
 
 
 @dataclass(frozen=True)
 class OmniReport:
-    """Averages by metric (None where the pages have nothing of the kind), by attribute, and page by page."""
+    """Averages by metric (None where the pages have nothing of the kind), by attribute, and by page."""
 
     version: Version
     missing_pages: Literal["wrong", "skip"]
@@ -88,7 +89,7 @@ class OmniReport:
 
     @property
     def overall(self) -> float | None:
-        """v1.0: the mean of the four edit distances, lower is better. v1.5: None, it needs CDM."""
+        """v1.0: the mean of the four edit distances; lower is better. v1.5: None, because it needs CDM."""
         return overall(self.scores) if self.version == "1.0" else None
 
     def to_dict(self) -> dict[str, Any]:
@@ -97,7 +98,7 @@ class OmniReport:
 
 
 def overall(scores: Mapping[str, Average | None]) -> float | None:
-    """Mean of the four edit distances (v1.0), None if one is missing; also for one attribute's scores."""
+    """The mean of the four edit distances (v1.0), None if one is missing; also for one attribute's scores."""
     parts = [scores[metric] for metric in EDITS]
     known = [part.page_average for part in parts if part is not None]
     return fmean(known) if len(known) == len(parts) else None
@@ -113,8 +114,9 @@ def score_omnidocbench(
 ) -> OmniReport:
     """Score markdown predictions, a folder of `<picture's stem>.md` or a mapping from stem to text.
 
-    A page without prediction is all wrong; `missing="skip"` leaves it out, as the official code does. Other
-    file names that the official code knows are found too (`<picture>.md`, the stem without `.pdf`).
+    A page without a prediction counts as wrong; `missing="skip"` leaves it out, as the official code does.
+    Other file names that the official code accepts are found too (`<picture>.md`, or the stem without
+    `.pdf`).
 
     Raises:
         UsageError: no such folder, an unknown version, or the extra `eval` is not installed.
@@ -162,7 +164,7 @@ def score_omnidocbench(
 
 @dataclass
 class _Notes:
-    """Names of what is odd, gathered page by page."""
+    """Collects the names of odd things, page by page."""
 
     missing: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
@@ -172,9 +174,9 @@ class _Notes:
     plainly_matched: list[str] = field(default_factory=list)
 
     def look_at(self, page_id: str, samples: PageSamples) -> None:
-        """Note what matching found odd about a page."""
+        """Note everything odd in the matching of a page."""
         for number, table in enumerate(samples.tables):
-            # An absent table is plainly wrong, not broken.
+            # An absent table is simply wrong, not broken.
             if table.scores.problem and table.prediction:
                 self.broken_tables.append(f"{page_id}, table {number}: {table.scores.problem}")
         self.latex_tables += [page_id] if samples.latex_tables else []
@@ -191,7 +193,7 @@ def _unique(pages: Sequence[OmniPage], notes: _Notes) -> list[OmniPage]:
 
 
 def page_values(samples: PageSamples) -> dict[str, tuple[tuple[float, int], ...]]:
-    """(value, weight) of every sample, by metric: edits weigh by the longer text, tables all the same."""
+    """(value, weight) of every sample, by metric: edits weigh by the longer text, tables weigh the same."""
     return {
         "text_edit": _edits(samples.text),
         "formula_edit": _edits(samples.formulas),
@@ -212,7 +214,7 @@ def _edits(samples: Sequence[Sample]) -> tuple[tuple[float, int], ...]:
 
 
 def averages(pages: Sequence[PageScore]) -> dict[str, Average | None]:
-    """All metrics over a set of pages."""
+    """Average all metrics over a set of pages."""
     return {metric: _average(pages, metric) for metric in (*EDITS, *SIMILARITIES)}
 
 

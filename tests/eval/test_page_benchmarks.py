@@ -10,9 +10,9 @@ from PIL import Image
 
 from nanoocr.errors import UsageError
 from nanoocr.eval.benchmarks import load_olmocr_bench, olmocr_score, olmocr_scores
-from nanoocr.eval.page_tasks import fox_drops, load_fox_pages
+from nanoocr.eval.catalogue import Selection, find_benchmark
+from nanoocr.eval.page_benchmarks import fox_drops, load_fox_pages
 from nanoocr.eval.question_sets import docvqa_scores, load_questions, textvqa_scores
-from nanoocr.eval.tasks import Selection, find_task
 
 FOX = Path(__file__).resolve().parents[3] / "shared" / "data"
 # Differences of the precisions that arXiv 2601.03714's answers give on a quarter of Fox's English pages.
@@ -66,7 +66,7 @@ def test_published_answers_give_the_published_drops(system):
 @pytest.mark.parametrize("name", ["fox_pages", "sroie", "funsd", "tables", "docvqa", "olmocr_bench"])
 def test_a_task_without_data_asks_for_it(name):
     with pytest.raises(UsageError, match="--data"):
-        find_task(name).load(Selection())
+        find_benchmark(name).load(Selection())
 
 
 def test_tables_have_their_truth_in_html(tmp_path):
@@ -74,7 +74,7 @@ def test_tables_have_their_truth_in_html(tmp_path):
     Image.new("RGB", (64, 64), "white").save(tmp_path / "a.png")
     html = "<table><tr><td>1</td><td>2</td></tr></table>"
     (tmp_path / "a.html").write_text(html)
-    task = find_task("tables")
+    task = find_benchmark("tables")
     (sample,) = task.load(Selection(str(tmp_path))).samples
     assert task.score(sample, html) == {"teds": 1.0, "teds_structure": 1.0}
     other = task.score(sample, "<table><tr><td>1</td><td>3</td></tr></table>")

@@ -1,7 +1,7 @@
-"""Whole pages, boxes and tables as tasks of an evaluation: how they are loaded and scored.
+"""Whole pages, boxes and tables as benchmarks: how they are loaded and scored.
 
-`python -m scripts.vision_eval --task=fox_pages --data=DIR` gives every score of nanoocr/eval/page_scores.py
-with the grounding control; scripts.measure_pages puts many sets and engines side by side.
+`python -m scripts.vision_eval --benchmark=fox_pages --data=DIR` gives every score of
+nanoocr/eval/page_scores.py with the grounding control. scripts.measure_pages compares many sets and engines.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ Scores = dict[str, float]
 
 
 def load_fox_pages(folder: str | Path, kinds: Sequence[str] = (), per_group: int = 0) -> SampleSet:
-    """Fox's pages as they were printed, set anew, and as random letters; each is a line of the table.
+    """Load Fox's pages as printed, as set anew, and as random letters; each of these kinds is a group.
 
-    `folder` holds fox_pages/, as for scripts.measure_pages. A sample's id is KIND/NUMBER, which is how the
+    `folder` contains fox_pages/, as for scripts.measure_pages. A sample's id is KIND/NUMBER, by which the
     published answers of other systems are filed.
 
     Raises:
@@ -57,7 +57,7 @@ def load_fox_pages(folder: str | Path, kinds: Sequence[str] = (), per_group: int
 
 
 def load_pages(name: str) -> Callable[[str | Path, Sequence[str], int], SampleSet]:
-    """A loader of the page set `name` (nanoocr/eval/page_sets.py), which has no kinds to choose from."""
+    """Make a loader for the page set `name` (nanoocr/eval/page_sets.py), which has no kinds to select."""
 
     def load(folder: str | Path, kinds: Sequence[str] = (), per_group: int = 0) -> SampleSet:
         found = load_page_set(name, folder, per_group)
@@ -73,9 +73,9 @@ def whole_page_scores(sample: EvalSample, text: str) -> Scores:
 
 
 def fox_drops(samples: Sequence[EvalSample], texts: Mapping[str, str]) -> Scores:
-    """What is lost where the text cannot be guessed: mean word-set precision of `rendered` minus `random`.
+    """The loss where text cannot be guessed: mean word-set precision of `rendered` minus that of `random`.
 
-    With case and without; {} unless both kinds are there.
+    It is given with and without case; {} unless both kinds are there.
     """
     means = {}
     for kind in ("rendered", "random"):
@@ -95,9 +95,9 @@ _PRECISIONS = ("set_precision", "set_precision_free")
 
 
 def load_icdar(folder: str | Path, kinds: Sequence[str] = (), per_group: int = 0) -> SampleSet:
-    """ICDAR's layout: img_1.jpg beside gt_img_1.txt, or its truths and pictures in folders of their own.
+    """Load ICDAR's layout: img_1.jpg beside gt_img_1.txt, or truths and pictures in separate folders.
 
-    A sample's id is the picture's name, so that answers are found as img_1.txt.
+    A sample's id is the picture's name, so its answer is found as img_1.txt.
 
     Raises:
         UsageError: no such folder, or no picture with boxes in it.
@@ -124,19 +124,19 @@ def load_icdar(folder: str | Path, kinds: Sequence[str] = (), per_group: int = 0
 
 
 def box_scores(sample: EvalSample, text: str) -> Scores:
-    """How well the boxes of an answer fit those of the truth; an answer without boxes has found nothing."""
+    """How well the boxes of an answer fit those of the truth. An answer without boxes has found nothing."""
     return detection_scores(text, sample.truth)
 
 
 def icdar_scores(sample: EvalSample, text: str) -> Scores:
-    """Word spotting by place and text, the same by text alone, and detection of all words."""
+    """Word spotting by place and text, word spotting by text alone, and detection of all words."""
     legible = format_boxes(box for box in parse_boxes(sample.truth)[0] if box.text != NOT_LEGIBLE)
     by_text = spotting_text_scores(text, text_of_boxes(legible))
     return {**spotting_scores(text, sample.truth), **by_text, **detection_scores(text, sample.truth)}
 
 
 def spotted_scores(sample: EvalSample, text: str) -> Scores:
-    """Word spotting where the truth has no places, beside the scores of a page."""
+    """Word spotting for truths without places, and the scores of a page."""
     return {**whole_page_scores(sample, text), **spotting_text_scores(text, sample.truth)}
 
 
@@ -144,7 +144,7 @@ def spotted_scores(sample: EvalSample, text: str) -> Scores:
 # Tables
 
 
-def table_task_scores(sample: EvalSample, text: str) -> Scores:
+def page_table_scores(sample: EvalSample, text: str) -> Scores:
     """TEDS and TEDS-S of an answer in HTML; an answer without a table has 0.
 
     Raises:
