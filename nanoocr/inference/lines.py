@@ -17,7 +17,7 @@ from PIL import Image
 
 from nanoocr.alphabet import written_in
 from nanoocr.image_process import PictureViews, count_picture_tokens
-from nanoocr.inference.assemble import SURE, PageReading, StripReading, assemble, line_in
+from nanoocr.inference.assemble import PageReading, StripReading, assemble, line_in
 from nanoocr.inference.engine import Completion, Request
 from nanoocr.inference.sampling import SamplingConfig
 from nanoocr.layout import PageLayout, Strip, TextLine, cut_strips, find_page, stretch_strip
@@ -36,6 +36,8 @@ MOST_TOKENS, PIXELS_PER_TOKEN = 24, 4
 DOUBTFUL_STRIP, HIGHER, WIDER = 0.97, 1.06, 1.15
 PROBES = 4  # lines that tell whether a page stands on its head
 PROBE_TOKENS = 32  # of each: on their heads lines say much at length, in which no draft helps
+# A page that stood on its head was read with .87 (tests/formats/test_ocrmypdf.py).
+SURELY_UPRIGHT = 0.93  # mean confidence of probes from which the other way up is not tried
 CLEARLY = 0.1  # what the probes of a page on its head are surer than those of the same page as it came
 
 
@@ -91,7 +93,7 @@ class LineReader:
             return layout
         # Reading costs time, so the other way up is tried only where this one reads badly.
         found = self._probe(image, layout)
-        if not on_head and found[0] >= SURE:
+        if not on_head and found[0] >= SURELY_UPRIGHT:
             return layout
         # Lines are cut along the direction of reading, so the layout has to be found anew.
         other = find_page(image, (layout.upright.quarter_turns + 2) % 4)
