@@ -67,7 +67,7 @@ def test_train_measures_both_stages_of_both_recipes(tmp_path):
     flags = ("--steps=1", "--workers=0", "--compile=False")
     assert run(train.main, [*MINIATURE, f"--out={tmp_path}", *flags]) == 0
     lines = lines_of(tmp_path, "train")
-    assert {name[:10] for name in lines} == {"deepseek 1", "deepseek 2", "llava 1, l", "llava 2, l"}
+    assert {name[:10] for name in lines} == {"deepseek 1", "deepseek 2", "llava 1, s", "llava 2, s"}
     for line in lines.values():
         assert line["tflops"] > 0 and line["plan_gb"] > 0 and line["memory_gb"] > 0
         assert sum(line["flop_shares"].values()) == pytest.approx(1)
@@ -76,7 +76,7 @@ def test_train_measures_both_stages_of_both_recipes(tmp_path):
 def test_the_hidden_half_of_attention_is_half_of_what_is_counted():
     sizes = preset("nano")
     for trained, name in ((("gpt",), "deepseek"), (("projector",), "llava")):
-        chosen = train.recipe(name, 2 if name == "deepseek" else 1)
+        chosen = train.find_recipe(name, 2 if name == "deepseek" else 1)
         assert ("gpt" in chosen.trained) == (trained == ("gpt",))
         counted = [
             training_flops(sizes, chosen.trained, {}, tokens=32, pairs=pairs, logits=0)["gpt"]
