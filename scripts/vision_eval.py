@@ -12,6 +12,7 @@ where it was. The last line on stdout is JSON; results.json in --out also has ev
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -53,8 +54,11 @@ def print_results(results: Mapping[str, Any], console: Console) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Evaluate, print, and end with one line of JSON."""
-    config = parse(VisionEvalConfig, argv)
-    results = evaluate(config, command_line("scripts.vision_eval", argv))
+    given = list(sys.argv[1:] if argv is None else argv)
+    # The flag was called --task before, and commands that were written down should go on working.
+    given = [re.sub(r"^--task(?==|$)", "--benchmark", flag) for flag in given]
+    config = parse(VisionEvalConfig, given)
+    results = evaluate(config, command_line("scripts.vision_eval", given))
     print_results(results, result_console())
     print(json.dumps({key: value for key, value in results.items() if key != "shown"}))
 
