@@ -49,13 +49,13 @@ class Ground:
         return slice(y0 + less, y1 - less), slice(x0 + less, x1 - less)
 
 
-def find_ink(gray: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Tells the ink of a grey picture, (H, W) uint8.
+def find_ink(gray: np.ndarray, floor: float) -> tuple[np.ndarray, np.ndarray]:
+    """Tells the ink of a grey picture, (H, W) uint8; `floor` is what `flat_below` says of it.
 
     Returns a mask (H, W) uint8 of 0 and 1, and how far each pixel lies from its threshold, (H, W) uint8.
     """
     height, width = gray.shape
-    threshold, light_ink, flat = _local_decisions(gray, flat_below(gray))
+    threshold, light_ink, flat = _local_decisions(gray, floor)
     full = cv2.resize(threshold, (width, height))
     # Yes-or-no maps are not interpolated: half a polarity means nothing.
     light_here = cv2.resize(light_ink, (width, height), interpolation=cv2.INTER_NEAREST)

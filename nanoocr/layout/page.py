@@ -111,9 +111,10 @@ def _working_copy(image: Image.Image, longest_side: int) -> tuple[np.ndarray, np
 
 
 def _analyse(gray: np.ndarray, to_page: np.ndarray) -> _Page:
-    ink, depth = find_ink(gray)
+    floor = flat_below(gray)
+    ink, depth = find_ink(gray, floor)
     enlarged = max(1.0, 1 / float(np.hypot(*to_page[:, 0])))
-    open_ink = remove_rules(gray, ink, flat_below(gray), enlarged)
+    open_ink = remove_rules(gray, ink, floor, enlarged)
     # Faded and dotted strokes are broken: upright gaps of two pixels are closed; level ones part letters.
     ink = cv2.morphologyEx(open_ink, cv2.MORPH_CLOSE, np.ones((3, 1), np.uint8))
     boxes = find_components(ink, depth)

@@ -126,3 +126,9 @@ def test_benchmark_mistakes(flags, named, fox, tmp_path, capsys):
     assert run(vision_eval.main, [*given, f"--out={tmp_path / 'o'}", f"--predictions={tmp_path}"]) == 2
     error = capsys.readouterr().err
     assert named in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("flags", [["--task=nothing"], ["--task", "nothing"], ["--benchmark=nothing"]])
+def test_the_flag_of_before_goes_on_working(flags, tmp_path, capsys):
+    assert run(vision_eval.main, ["--model=tesseract", f"--out={tmp_path}", *flags]) == 2
+    assert "nothing" in capsys.readouterr().err

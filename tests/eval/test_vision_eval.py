@@ -397,9 +397,3 @@ def test_vision_eval_mistakes(flags, code, named, folder, tmp_path, capsys):
     assert run(vision_eval.main, [flag.format(tmp=tmp_path, data=folder) for flag in flags]) == code
     error = capsys.readouterr().err
     assert named in error and error.count("\n") == 1
-
-
-@pytest.mark.parametrize("flags", [["--task=nothing"], ["--task", "nothing"], ["--benchmark=nothing"]])
-def test_the_flag_of_before_goes_on_working(flags, tmp_path, capsys):
-    assert run(vision_eval.main, ["--model=tesseract", f"--out={tmp_path}", *flags]) == 2
-    assert "nothing" in capsys.readouterr().err
