@@ -1,0 +1,344 @@
+"""What does the picture add to compression? The control of arXiv 2512.03643, small enough for one core.
+
+python -m scripts.compression_control --out=out/control
+
+One text of --characters characters reaches the decoder in characters / ratio vectors, in three ways:
+
+- picture: the text is drawn, and the vectors are the vision tokens of the picture;
+- mean: each vector is the mean of the embeddings of `ratio` neighbouring characters;
+- placed: the same, but each place in the window has an embedding table of its own, so that order is kept.
+
+In every way the decoder starts from the packaged GPT, trains on the same texts in the same order with the
+same optimiser and rates for --seconds of processor time, and must give the text back, character by character.
+All parts train that the vectors pass through. The encoder of pictures starts from the packaged one, which has
+been trained for hours, and the tables from the GPT's own embeddings: this favours the picture.
+
+Results are written to --out after each run, so an interrupted measurement continues where it was.
+control.json and control.svg are written there. The last line on stdout is the JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+import torch
+from rich import box
+from rich.table import Table
+from torch import Tensor
+
+from nanoocr.bpe import Tokenizer
+from nanoocr.commandline import parse, run
+from nanoocr.config import CELL, PROMPT
+from nanoocr.data.synth import VALIDATION_SEED, find_fonts, text
+from nanoocr.data.synth.dice import Dice
+from nanoocr.data.synth.fonts import Font
+from nanoocr.data.synth.length import draw_page
+from nanoocr.errors import UsageError
+from nanoocr.eval.compression import NATURAL, RANDOM, phase_of
+from nanoocr.eval.evaluate import split_names
+from nanoocr.eval.metrics import bootstrap_interval, character_error_rate
+from nanoocr.eval.plots import new_figure, plot_control
+from nanoocr.files import parse_json, write_file
+from nanoocr.image_process import fit_picture, normalised
+from nanoocr.inference.engine import never_generated
+from nanoocr.inference.reader import default_model_folder
+from nanoocr.machine import machine, use_threads
+from nanoocr.model.folder import load_model, model_folder
+from nanoocr.model.pooled_text import PooledText
+from nanoocr.model.vlm import IGNORE, VLM
+from nanoocr.tokenizer import render_conversation, render_for_completion
+from nanoocr.train.optim import learning_rate_factor
+from nanoocr.train.recipes import ALL, Recipe, make_optimizers
+from scripts.common import command_line, result_console
+
+PICTURE, MEAN, PLACED = "picture", "mean", "placed"
+WAYS = (PICTURE, MEAN, PLACED)
+KINDS = {NATURAL: text.sentence, RANDOM: text.random_token}
+LONGEST_WORD = 10  # characters; a longer one fits on no line of the smallest picture
+LETTERS = 44  # pixels of the largest letters: those of the strips that the model reads
+BATCH = 32
+LOOKS = (0.5, 1.0)  # shares of the time after which the held-out texts are read
+TRAIN_SEED = 0  # the held-out texts are those of VALIDATION_SEED
+EVAL_BATCH = 50
+
+
+@dataclass(frozen=True)
+class ControlConfig:
+    """Trains a decoder to give texts back from vision tokens and from pooled embeddings, equally long."""
+
+    out: str  # folder for control.json and control.svg; an interrupted measurement continues in it
+    model: str = "shipped"  # model folder, training step, run folder, or shipped
+    ratios: str = "4,8,2,12"  # characters per vector, measured in this order
+    ways: str = ",".join(WAYS)  # picture, mean, placed
+    characters: int = 24  # of each text; every ratio must divide it
+    seconds: float = 90.0  # processor time of training for each way and ratio
+    texts: int = 100  # held-out texts of each kind
+    lr: float = 1e-3  # AdamW's rate
+    muon_lr: float = 4e-3  # Muon's rate
+    threads: int = 1  # torch threads
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be measured."""
+        if self.texts < 2 or not self.seconds > 0 or self.characters < 1:
+            raise UsageError("--texts must be at least 2, --characters at least 1 and --seconds above 0")
+
+
+class Sample(NamedTuple):
+    """A text as every way gets it."""
+
+    text: str
+    kind: str  # NATURAL or RANDOM
+    font: Font
+
+
+# ---------------------------------------------------------------------------------------------------
+# Texts and pictures
+
+
+def draw_text(dice: Dice, kind: str, characters: int) -> str:
+    """Words with one blank between them, exactly `characters` long: the last one is cut."""
+    written = ""
+    while len(written) < characters:
+        words = KINDS[kind](dice).split()
+        written = " ".join([*written.split(), *(word for word in words if len(word) <= LONGEST_WORD)])
+    # A blank at the end would not be seen on a picture.
+    if written[characters - 1] == " ":
+        written = written[: characters - 1] + "."
+    return written[:characters]
+
+
+def samples_of(seed: int, first: int, count: int, characters: int, fonts: Sequence[Font]) -> list[Sample]:
+    """The samples number first .. first + count - 1, natural and random texts in turn."""
+    drawn = []
+    for index in range(first, first + count):
+        dice = Dice.for_sample(f"control {characters}", seed, index)
+        kind = RANDOM if index % 2 else NATURAL
+        drawn.append(Sample(draw_text(dice, kind, characters), kind, dice.pick(fonts)))
+    return drawn
+
+
+def draw_view(sample: Sample, cells: int) -> Tensor:
+    """(3, 64, 64 * cells) in [-1, 1]: the text in the largest letters that fit, on as many lines as it takes.
+
+    Raises:
+        UsageError: it does not fit in the smallest letters.
+    """
+    size = (CELL, CELL * cells)
+    drawn = draw_page(Dice(0), sample.font, size, sample.text.split(), largest=LETTERS)
+    if drawn is None:
+        raise UsageError(f"{sample.text!r} does not fit on a picture of {cells} vision tokens")
+    return normalised(fit_picture(drawn[0], [size])).overview
+
+
+# ---------------------------------------------------------------------------------------------------
+# One way
+
+
+class Way:
+    """A model, and what turns texts into the vectors that it reads."""
+
+    def __init__(self, name: str, ratio: int, model: VLM, tokenizer: Tokenizer) -> None:
+        self.ratio, self.model, self.tokenizer = ratio, model, tokenizer
+        table = model.gpt.transformer.wte.weight
+        self.pooled = None if name == PICTURE else PooledText(table, ratio, placed=name == PLACED)
+
+    def inputs(self, samples: Sequence[Sample]) -> Tensor:
+        """Pictures (B, 3, 64, 64 N) in [-1, 1], or the ids (B, T) of the texts."""
+        if self.pooled is None:
+            return torch.stack([draw_view(s, len(s.text) // self.ratio) for s in samples])
+        return torch.tensor([self.tokenizer.encode(sample.text) for sample in samples])
+
+    def prefix(self, inputs: Tensor) -> Tensor:
+        """Inputs -> (B, N + 2, C): the vectors, and behind them a picture's newline and separator."""
+        if self.pooled is None:
+            return self.model.encoder(inputs).tokens
+        # The same places and the same two closing vectors as a picture has: only the vectors differ.
+        return self.model.encoder.arrange(self.pooled(inputs)[:, None])
+
+    def embed(self, ids_BT: Tensor, prefix_BNC: Tensor) -> Tensor:
+        """(B, T, C): ids, with the prefix in the place of their `<|image|>` ids."""
+        return self.model.embed(ids_BT, prefix_BNC.flatten(0, 1))
+
+
+def conversation(answer: str) -> dict[str, Any]:
+    """The packaged model's own question about one picture, and the answer."""
+    question = {"role": "user", "content": f"<image>\n{PROMPT}"}
+    return {"messages": [question, {"role": "assistant", "content": [{"type": "text", "text": answer}]}]}
+
+
+def loss_of(way: Way, texts: Sequence[str], prefix_BNC: Tensor) -> Tensor:
+    """Nats per supervised token."""
+    counts = [prefix_BNC.size(1)]
+    rows = [render_conversation(conversation(t), way.tokenizer, image_token_counts=counts) for t in texts]
+    # All texts are equally long and a token is a byte, so nothing has to be padded.
+    ids_BT, mask_BT = (torch.tensor(part) for part in zip(*rows))
+    targets_BT = ids_BT[:, 1:].masked_fill(mask_BT[:, 1:] == 0, IGNORE)
+    hidden_BTC = way.model.gpt(way.embed(ids_BT[:, :-1], prefix_BNC))
+    return way.model.loss(hidden_BTC, targets_BT).mean
+
+
+@torch.inference_mode()
+def read_back(way: Way, samples: Sequence[Sample]) -> list[str]:
+    """What the decoder says when it takes the likeliest token each time."""
+    model, tokenizer = way.model, way.tokenizer
+    prefix_BNC = way.prefix(way.inputs(samples))
+    prompt = render_for_completion(conversation(""), tokenizer, image_token_counts=[prefix_BNC.size(1)])
+    most = len(samples[0].text) + 4  # an answer that is too long is wrong, but it shall end
+    cache = model.new_cache(batch=len(samples), capacity=len(prompt) + most)
+    never_V = never_generated(model, tokenizer)
+    x_BTC, said = way.embed(torch.tensor([prompt] * len(samples)), prefix_BNC), []
+    for _ in range(most):
+        hidden_BC = model.gpt(x_BTC, cache)[:, -1]
+        cache.lengths += x_BTC.size(1)
+        said.append(model.logits(hidden_BC).masked_fill(never_V, float("-inf")).argmax(dim=-1))
+        x_BTC = model.embed(said[-1][:, None])
+    rows, end = torch.stack(said, dim=1).tolist(), tokenizer.assistant_end_id
+    return [tokenizer.decode(row[: row.index(end)] if end in row else row) for row in rows]
+
+
+def measure(way: Way, samples: Sequence[Sample]) -> dict[str, Any]:
+    """CER of each kind of text: its mean, where that lies in 95 % of resamplings, and the phase."""
+    starts = range(0, len(samples), EVAL_BATCH)
+    said = [answer for i in starts for answer in read_back(way, samples[i : i + EVAL_BATCH])]
+    found = {}
+    for kind in KINDS:
+        rates = [
+            character_error_rate(a, s.text) for a, s in zip(said, samples, strict=True) if s.kind == kind
+        ]
+        low, high = bootstrap_interval(rates)
+        found[kind] = {"cer": fmean(rates), "low": low, "high": high, "phase": phase_of(fmean(rates))}
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------
+# Training
+
+
+def train(config: ControlConfig, way: Way, fonts: Sequence[Font], look: Callable[[int, float], None]) -> None:
+    """Train one way for its time; `look` gets steps and seconds before the first step and at each of LOOKS.
+
+    Only the steps themselves count, not the drawing of texts and pictures, which another core could do.
+    """
+    recipe = Recipe(ALL, "muon", config.lr, config.muon_lr, "trapezoid", 0.0, 0.0)
+    optimizers = make_optimizers(way.model, way.pooled, recipe, weight_decay=0.0)
+    used, step, looks = 0.0, 0, list(LOOKS)
+    look(step, used)
+    while looks:
+        samples = samples_of(TRAIN_SEED, step * BATCH, BATCH, config.characters, fonts)
+        inputs = way.inputs(samples)
+        started = time.process_time()
+        # By time and not by steps, which are dearer for one way than for another.
+        set_rates(optimizers, used / config.seconds)
+        loss_of(way, [sample.text for sample in samples], way.prefix(inputs)).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        used, step = used + time.process_time() - started, step + 1
+        if used >= looks[0] * config.seconds:
+            look(step, used)
+            looks = [share for share in looks if used < share * config.seconds]
+
+
+def set_rates(optimizers: Sequence[torch.optim.Optimizer], share: float) -> None:
+    """Set the rates for the moment at which `share` of the time has passed; they fall to 0 at its end."""
+    factor = learning_rate_factor(round(1000 * share), 1000, schedule="trapezoid", warmup=0, cooldown=0.6)
+    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+        group["lr"] = group["base_lr"] * max(0.0, factor)
+
+
+# ---------------------------------------------------------------------------------------------------
+# The measurement
+
+
+def settings(config: ControlConfig) -> dict[str, Any]:
+    """What results of one folder must have in common."""
+    return {name: value for name, value in asdict(config).items() if name not in ("out", "ratios", "ways")}
+
+
+def stored_points(path: Path, config: ControlConfig) -> list[dict[str, Any]]:
+    """What an earlier run has measured.
+
+    Raises:
+        UsageError: it was measured with other settings.
+    """
+    if not path.is_file():
+        return []
+    stored = parse_json(path.read_bytes())
+    if stored["settings"] != settings(config):
+        raise UsageError(f"{path} holds results of other settings: choose another --out, or delete it")
+    return list(stored["points"])
+
+
+def measured_way(
+    config: ControlConfig, name: str, ratio: int, folder: Path, fonts: Sequence[Font]
+) -> list[dict[str, Any]]:
+    """Train and read one way at one ratio; a point for each look."""
+    torch.manual_seed(0)
+    model, tokenizer = load_model(folder)
+    way = Way(name, ratio, model, tokenizer)
+    held_out = samples_of(VALIDATION_SEED, 0, 2 * config.texts, config.characters, fonts)
+    points: list[dict[str, Any]] = []
+
+    def look(step: int, seconds: float) -> None:
+        points.append(
+            {"way": name, "ratio": ratio, "steps": step, "seconds": seconds, **measure(way, held_out)}
+        )
+        errors = ", ".join(f"{kind} {points[-1][kind]['cer']:.1%}" for kind in KINDS)
+        print(f"{name}, ratio {ratio}: {step} steps, {seconds:.0f} s: {errors}", file=sys.stderr, flush=True)
+
+    train(config, way, fonts, look)
+    return points
+
+
+def plan_of(config: ControlConfig) -> list[tuple[int, str]]:
+    """(ratio, way) of every run.
+
+    Raises:
+        UsageError: a ratio does not divide the length of the texts, or a way is unknown.
+    """
+    ratios, ways = split_names(config.ratios), split_names(config.ways)
+    if unknown := set(ways) - set(WAYS):
+        raise UsageError(f"--ways={config.ways}: {sorted(unknown)[0]} is none of {', '.join(WAYS)}")
+    if not all(r.isascii() and r.isdigit() and int(r) and config.characters % int(r) == 0 for r in ratios):
+        raise UsageError(f"--ratios={config.ratios}: write whole numbers that divide {config.characters}")
+    return [(int(ratio), way) for ratio in ratios for way in ways]
+
+
+def control_table(points: Sequence[Mapping[str, Any]]) -> Table:
+    """One line per run at its end, the pictures also as they were before."""
+    table = Table("characters/vector", "way", "steps", "seconds", *KINDS, box=box.SIMPLE_HEAD)
+    for p in points:
+        cells = [f"{p[kind]['cer']:.1%} ({p[kind]['phase']})" for kind in KINDS]
+        table.add_row(str(p["ratio"]), p["way"], str(p["steps"]), f"{p['seconds']:.0f}", *cells)
+    return table
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure what is missing, print, write."""
+    config = parse(ControlConfig, argv)
+    new_figure(1, 1)  # A missing matplotlib should show before the work, not after it.
+    use_threads(config.threads)
+    folder = default_model_folder() if config.model == "shipped" else model_folder(config.model)
+    path, fonts = Path(config.out, "control.json"), find_fonts()
+    points = stored_points(path, config)
+    results = {"settings": settings(config), "command": command_line("scripts.compression_control", argv)}
+    for ratio, way in plan_of(config):
+        if not any((p["ratio"], p["way"]) == (ratio, way) for p in points):
+            points += measured_way(config, way, ratio, folder, fonts)
+            results |= {"machine": machine(), "points": points}
+            write_file(path, json.dumps(results, indent=1).encode())
+    results |= {"points": points}
+    result_console().print(control_table(points))
+    write_file(path.with_suffix(".svg"), plot_control(points))
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
