@@ -102,7 +102,7 @@ def test_every_way_gives_equally_many_vectors_and_trains_them(name, model, byte_
     way = Way(name, 12, model, byte_tokenizer)
     prefix = way.prefix(way.inputs(SAMPLES[:4]))
     assert prefix.shape == (4, 2 + 2, model.config.gpt.n_embd)
-    loss_of(way, [s.text for s in SAMPLES[:4]], prefix).backward()
+    loss_of(way, SAMPLES[:4]).backward()
     source = model.encoder.projector.layers.weight if way.pooled is None else way.pooled.tables
     assert source.grad is not None and source.grad.abs().sum() > 0
     assert way.pooled is None or model.encoder.projector.layers.weight.grad is None
@@ -128,6 +128,7 @@ def test_the_whole_measurement_in_miniature(flags, tmp_path, capsys):
     assert points[: len(first)] == first and "mean," not in said  # what was measured is not measured again
     assert {p["way"] for p in points} == {PICTURE, MEAN, PLACED}
     assert [p["steps"] for p in points if p["way"] == PICTURE][:2] == [0, 1]
+    assert all(p[kind]["bits"] > 0 for p in points for kind in KINDS)
     assert all(0 <= p[kind]["low"] <= p[kind]["cer"] <= p[kind]["high"] for p in points for kind in KINDS)
     drawing = (tmp_path / "out" / "control.svg").read_text()
     assert "<svg" in drawing and "picture, as packaged" in drawing
