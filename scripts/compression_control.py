@@ -13,7 +13,7 @@ same optimiser and rates for --seconds of processor time, and must give the text
 All parts train that the vectors pass through. The encoder of pictures starts from the packaged one, which has
 been trained for hours, and the tables from the GPT's own embeddings: this favours the picture.
 
-Results are written to --out after each run, so an interrupted measurement continues where it was.
+Results are written to --out after each ratio, so an interrupted measurement continues where it was.
 control.json and control.svg are written there. The last line on stdout is the JSON.
 """
 
@@ -23,7 +23,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -65,7 +65,7 @@ KINDS = {NATURAL: text.sentence, RANDOM: text.random_token}
 LONGEST_WORD = 10  # characters; a longer one fits on no line of the smallest picture
 LETTERS = 44  # pixels of the largest letters: those of the strips that the model reads
 BATCH = 16
-LOOKS = (0.5, 1.0)  # shares of the time after which the held-out texts are read
+SAY_EVERY = 25  # steps between two lines of progress
 TRAIN_SEED = 0  # the held-out texts are those of VALIDATION_SEED
 EVAL_BATCH = 50
 
@@ -79,7 +79,7 @@ class ControlConfig:
     ratios: str = "4,8,2,12"  # characters per vector, measured in this order
     ways: str = ",".join(WAYS)  # picture, mean, placed
     characters: int = 24  # of each text; every ratio must divide it
-    seconds: float = 80.0  # processor time of training for each way and ratio
+    seconds: float = 45.0  # processor time of training for each way and ratio
     texts: int = 60  # held-out texts of each kind
     lr: float = 3e-3  # AdamW's rate
     muon_lr: float = 1.2e-2  # Muon's rate
@@ -146,7 +146,7 @@ class Way:
     """A model, and what turns texts into the vectors that it reads."""
 
     def __init__(self, name: str, ratio: int, model: VLM, tokenizer: Tokenizer) -> None:
-        self.ratio, self.model, self.tokenizer = ratio, model, tokenizer
+        self.name, self.ratio, self.model, self.tokenizer = name, ratio, model, tokenizer
         table = model.gpt.transformer.wte.weight
         self.pooled = None if name == PICTURE else PooledText(table, ratio, placed=name == PLACED)
 
@@ -232,29 +232,43 @@ def measure(way: Way, samples: Sequence[Sample]) -> dict[str, Any]:
 # Training
 
 
-def train(config: ControlConfig, way: Way, fonts: Sequence[Font], look: Callable[[int, float], None]) -> None:
-    """Train one way for its time; `look` gets steps and seconds before the first step and at each of LOOKS.
+class Training:
+    """One way under training, and the processor time that its steps have taken."""
 
-    Only the steps themselves count, not the drawing of texts and pictures, which another core could do.
-    """
-    recipe = Recipe(ALL, "muon", config.lr, config.muon_lr, "trapezoid", 0.0, 0.0)
-    optimizers = make_optimizers(way.model, way.pooled, recipe, weight_decay=0.0, polar_steps=3)
-    used, step, looks = 0.0, 0, list(LOOKS)
-    look(step, used)
-    while looks:
-        samples = samples_of(TRAIN_SEED, step * BATCH, BATCH, config.characters, fonts)
-        inputs = way.inputs(samples)
+    def __init__(self, config: ControlConfig, way: Way) -> None:
+        self.config, self.way, self.steps, self.seconds = config, way, 0, 0.0
+        recipe = Recipe(ALL, "muon", config.lr, config.muon_lr, "trapezoid", 0.0, 0.0)
+        self.optimizers = make_optimizers(way.model, way.pooled, recipe, weight_decay=0.0, polar_steps=3)
+
+    def step(self, fonts: Sequence[Font]) -> None:
+        """One step; the same texts for every way. Drawing them is not counted: another core could do it."""
+        samples = samples_of(TRAIN_SEED, self.steps * BATCH, BATCH, self.config.characters, fonts)
+        inputs = self.way.inputs(samples)
         started = time.process_time()
         # By time and not by steps, which are dearer for one way than for another.
-        set_rates(optimizers, used / config.seconds)
-        loss_of(way, samples, inputs).backward()
-        for optimizer in optimizers:
+        set_rates(self.optimizers, self.seconds / self.config.seconds)
+        loss = loss_of(self.way, samples, inputs)
+        loss.backward()
+        for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
-        used, step = used + time.process_time() - started, step + 1
-        if used >= looks[0] * config.seconds:
-            look(step, used)
-            looks = [share for share in looks if used < share * config.seconds]
+        self.seconds, self.steps = self.seconds + time.process_time() - started, self.steps + 1
+        if self.steps % SAY_EVERY == 0:
+            say(f"{self.way.name}: {self.steps} steps, {self.seconds:.0f} s, loss {loss.item():.3f}")
+
+
+def train_together(trainings: Sequence[Training], fonts: Sequence[Font]) -> None:
+    """Train until each has had its time; the next step is of the one that has had the least.
+
+    Step by step in turn, because other work on the machine makes every processor second worth less.
+    """
+    while unfinished := [one for one in trainings if one.seconds < one.config.seconds]:
+        min(unfinished, key=lambda one: one.seconds).step(fonts)
+
+
+def say(text: str) -> None:
+    """A line of progress on stderr."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def set_rates(optimizers: Sequence[torch.optim.Optimizer], share: float) -> None:
@@ -287,30 +301,33 @@ def stored_points(path: Path, config: ControlConfig) -> list[dict[str, Any]]:
     return list(stored["points"])
 
 
-def measured_way(
-    config: ControlConfig, name: str, ratio: int, folder: Path, fonts: Sequence[Font]
+def measured_ratio(
+    config: ControlConfig, ratio: int, names: Sequence[str], folder: Path, fonts: Sequence[Font]
 ) -> list[dict[str, Any]]:
-    """Train and read one way at one ratio; a point for each look."""
-    torch.manual_seed(0)
+    """Train the named ways together at one ratio: a point for each before, and one after."""
     # Training takes half the time in bf16 where a processor multiplies it, as in nanoocr/train.
     dtype = torch.bfloat16 if has_fast_bf16("cpu") else torch.float32
-    model, tokenizer = load_model(folder, compute_dtype=dtype)
-    way = Way(name, ratio, model, tokenizer)
+    ways = [Way(name, ratio, *load_model(folder, compute_dtype=dtype)) for name in names]
+    trainings = [Training(config, way) for way in ways]
     held_out = samples_of(VALIDATION_SEED, 0, 2 * config.texts, config.characters, fonts)
     points: list[dict[str, Any]] = []
 
-    def look(step: int, seconds: float) -> None:
-        found = measure(way, held_out)
-        points.append({"way": name, "ratio": ratio, "steps": step, "seconds": seconds, **found})
-        errors = ", ".join(f"{k} {found[k]['cer']:.1%} ({found[k]['bits']:.2f} bits)" for k in KINDS)
-        print(f"{name}, ratio {ratio}: {step} steps, {seconds:.0f} s: {errors}", file=sys.stderr, flush=True)
+    def look() -> None:
+        for one in trainings:
+            found = measure(one.way, held_out)
+            about = {"way": one.way.name, "ratio": ratio, "steps": one.steps, "seconds": one.seconds}
+            points.append({**about, **found})
+            errors = ", ".join(f"{k} {found[k]['cer']:.1%} ({found[k]['bits']:.2f} bits)" for k in KINDS)
+            say(f"{one.way.name}, ratio {ratio}, {one.steps} steps: {errors}")
 
-    train(config, way, fonts, look)
+    look()
+    train_together(trainings, fonts)
+    look()
     return points
 
 
-def plan_of(config: ControlConfig) -> list[tuple[int, str]]:
-    """(ratio, way) of every run.
+def plan_of(config: ControlConfig, points: Sequence[Mapping[str, Any]]) -> dict[int, list[str]]:
+    """The ways to train at each ratio: those that `points` do not have.
 
     Raises:
         UsageError: a ratio does not divide the length of the texts, or a way is unknown.
@@ -320,11 +337,13 @@ def plan_of(config: ControlConfig) -> list[tuple[int, str]]:
         raise UsageError(f"--ways={config.ways}: {sorted(unknown)[0]} is none of {', '.join(WAYS)}")
     if not all(r.isascii() and r.isdigit() and int(r) and config.characters % int(r) == 0 for r in ratios):
         raise UsageError(f"--ratios={config.ratios}: write whole numbers that divide {config.characters}")
-    return [(int(ratio), way) for ratio in ratios for way in ways]
+    known = {(point["ratio"], point["way"]) for point in points}
+    missing = {int(ratio): [way for way in ways if (int(ratio), way) not in known] for ratio in ratios}
+    return {ratio: names for ratio, names in missing.items() if names}
 
 
 def control_table(points: Sequence[Mapping[str, Any]]) -> Table:
-    """One line per run at its end, the pictures also as they were before."""
+    """One line per way and ratio before training, and one after."""
     table = Table("characters/vector", "way", "steps", "seconds", *KINDS, box=box.SIMPLE_HEAD)
     for p in points:
         cells = [f"{p[kind]['cer']:.1%} {p[kind]['phase']}, {p[kind]['bits']:.2f} bits" for kind in KINDS]
@@ -340,13 +359,11 @@ def main(argv: list[str] | None = None) -> None:
     folder = default_model_folder() if config.model == "shipped" else model_folder(config.model)
     path, fonts = Path(config.out, "control.json"), find_fonts()
     points = stored_points(path, config)
-    results = {"settings": settings(config), "command": command_line("scripts.compression_control", argv)}
-    for ratio, way in plan_of(config):
-        if not any((p["ratio"], p["way"]) == (ratio, way) for p in points):
-            points += measured_way(config, way, ratio, folder, fonts)
-            results |= {"machine": machine(), "points": points}
-            write_file(path, json.dumps(results, indent=1).encode())
-    results |= {"points": points}
+    command = command_line("scripts.compression_control", argv)
+    results: dict[str, Any] = {"settings": settings(config), "command": command, "points": points}
+    for ratio, names in plan_of(config, points).items():
+        points += measured_ratio(config, ratio, names, folder, fonts)
+        write_file(path, json.dumps({**results, "machine": machine()}, indent=1).encode())
     result_console().print(control_table(points))
     write_file(path.with_suffix(".svg"), plot_control(points))
     print(json.dumps(results))

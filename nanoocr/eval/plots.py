@@ -82,10 +82,9 @@ def plot_control(points: Sequence[Mapping[str, Any]]) -> bytes:
     `points` are those of scripts/compression_control.py: of each way and ratio, from its start to its end.
     """
     figure, panels = new_figure(1, 2)
-    ends = {(p["way"], p["ratio"]): p for p in points}  # the last point of a run replaces those before it
-    curves = {f"{way}, trained": {} for way in dict.fromkeys(p["way"] for p in points)}
-    for (way, ratio), point in ends.items():
-        curves[f"{way}, trained"][ratio] = point
+    curves: dict[str, dict[int, Mapping[str, Any]]] = {}
+    for point in points:  # the last point of a run replaces those before it
+        curves.setdefault(f"{point['way']}, trained", {})[point["ratio"]] = point
     before = {p["ratio"]: p for p in points if p["way"] == "picture" and not p["steps"]}
     for panel, kind in zip(panels, (NATURAL, RANDOM)):
         for label, curve in {**curves, "picture, as packaged": before}.items():
