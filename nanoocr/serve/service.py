@@ -155,7 +155,7 @@ class Service:
 
     def __init__(self, reader: Reader, name: str, max_pages: int) -> None:
         self.reader, self.name, self.max_pages = reader, name, max_pages
-        self.decoder = Decoder(reader.model, reader.tokenizer)
+        self.decoder = Decoder(reader.model, reader.tokenizer, reader.engine.head)
         self.note: Note = lambda _, __: None
         self.room = Room(MOST_PIXELS)
         # More threads that compute than processors only pass Python's lock around.
