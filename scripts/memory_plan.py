@@ -40,7 +40,7 @@ from nanoocr.model.glyph_heads import CLASSES, SLOTS
 from nanoocr.model.layers import plain_attention
 from nanoocr.model.vlm import IGNORE, LOGITS_AT_ONCE, VLM
 from nanoocr.train.distributed import BUCKET
-from nanoocr.train.glyph import GlyphHeads
+from nanoocr.train.glyph import GlyphLosses
 from nanoocr.train.optim import is_hidden_matrix
 from nanoocr.train.recipes import Recipe, make_optimizers
 from nanoocr.train.recipes import recipe as find_recipe
@@ -180,7 +180,7 @@ def plan_memory(config: PlanConfig) -> dict[str, float]:
     rows = supervised_rows(config, sizes)
     with torch.device("meta"):
         model = VLM(sizes, compute_dtype=config.compute_dtype)
-        heads = GlyphHeads(sizes) if recipe.glyph_weight else None
+        heads = GlyphLosses(sizes) if recipe.glyph_weight else None
     freeze(model, recipe.trained)
     kept = Kept(model)
     for block in model.blocks():
@@ -289,7 +289,7 @@ def two_steps(config: PlanConfig) -> None:
     model = VLM(preset(config.preset), compute_dtype=config.compute_dtype)
     model.init_weights(0)
     freeze(model, recipe.trained)
-    heads = GlyphHeads(model.config) if recipe.glyph_weight else None
+    heads = GlyphLosses(model.config) if recipe.glyph_weight else None
     optimizers = make_optimizers(model, heads, recipe, 0.0, config.moments_dtype)
     for _ in range(2):
         hidden, features = forward(model, config, "cpu")
