@@ -32,6 +32,7 @@ from torch.overrides import TorchFunctionMode
 from nanoocr.commandline import parse, run
 from nanoocr.config import PATCH, ModelConfig, preset
 from nanoocr.errors import UsageError
+from nanoocr.eval.console import result_console
 from nanoocr.image_process import count_vision_tokens
 from nanoocr.machine import machine
 from nanoocr.model.components import freeze
@@ -45,7 +46,6 @@ from nanoocr.train.optim import is_hidden_matrix
 from nanoocr.train.recipes import Recipe, make_optimizers
 from nanoocr.train.recipes import recipe as find_recipe
 from nanoocr.train.step import sums_of_heads
-from scripts.common import result_console
 
 GPUS = (24, 40, 80, 141)  # GB; HEADROOM of it must stay free
 HEADROOM = 0.08  # for fragments of the allocator, workspaces of kernels, and the CUDA context
