@@ -75,8 +75,11 @@ def parse(
 
     Booleans take a value like everything else (--wandb=True); both --batch_size and --batch-size work.
     A class may map old names of its fields to new ones in a ClassVar `RENAMED`; flags of the old names work
-    too then, and each says once what it is called now. `config` passes further tyro.conf markers. Raises UsageError, one
-    sentence, for an unknown flag or a wrong type; --help prints and raises SystemExit(0).
+    too then, and each says once what it is called now. `config` passes further tyro.conf markers.
+
+    Raises:
+        UsageError: one sentence, for an unknown flag or a wrong type.
+        SystemExit: 0, after --help has been printed.
     """
     import tyro  # imported here, because `nanoocr read` starts without it
 
