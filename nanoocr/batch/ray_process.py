@@ -66,6 +66,7 @@ def serve(pipe: Connection, make: MakeReader, plan: Plan, address: str | None, l
     lock = threading.Lock()
 
     def send(what: str, value: Any = None) -> None:
+        """Tell the driver something; threads take turns at the pipe."""
         with lock:
             pipe.send((what, value))
 

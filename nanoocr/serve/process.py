@@ -77,6 +77,7 @@ def serve_jobs(pipe: Connection, choice: Choice) -> None:
     sending = threading.Lock()
 
     def send(number: int, what: Any) -> None:
+        """Send a reply to a job; threads take turns at the pipe."""
         with sending:
             try:
                 pipe.send((number, what))
@@ -189,6 +190,7 @@ class ProcessDesk:
         reading.outgoing.put((number, job))
 
         def cancel() -> None:
+            """Forget the job here, and have the other process stop it."""
             self._waiting.pop(number, None)
             reading.outgoing.put((number, None))
 

@@ -130,6 +130,7 @@ class _Asking:
         *,
         max_batch: int = MAX_BATCH,
     ) -> list[Completion]:
+        """As `Engine.generate`, by the decoder of all requests; only the request's own thread may call it."""
         self.slot.release()
         started = time.perf_counter()
         try:
@@ -147,6 +148,7 @@ class _Asking:
 
     @property
     def model(self) -> VLM:
+        """The decoder's model."""
         return self.decoder.model
 
 
@@ -264,9 +266,11 @@ class Service:
         assert isinstance(reader.engine, _Asking)  # _by_lines has given it
 
         def tell(index: int, reading: StripReading) -> None:
+            """Tell the watch of a strip, by its place in the page's order."""
             watch.strip_read(number, place + index, reader.written(reading))
 
         def told(index: int, completion: Completion) -> None:
+            """Hear of a strip that is decoded, by its place in the order of decoding."""
             reading = StripReading(strips[order[index]], completion)
             # What is doubtful gets a second look, and only then its text is known.
             if not reader.doubts(reading):
