@@ -161,9 +161,11 @@ class _Extent:
 
     @property
     def area(self) -> float:
+        """In square pixels; 0 where nothing is left."""
         return max(0.0, self.right - self.left) * max(0.0, self.bottom - self.top)
 
     def common(self, other: _Extent) -> _Extent:
+        """What lies in both; its area is 0 where nothing does."""
         return _Extent(
             max(self.left, other.left),
             max(self.top, other.top),
@@ -227,6 +229,7 @@ def _groups(strips: Sequence[_Extent], boxes: Sequence[_Extent]) -> Iterator[tup
     root = list(range(len(strips) + len(boxes)))
 
     def find(i: int) -> int:
+        """The representative of the group that i is in."""
         while root[i] != i:
             i = root[i]
         return i

@@ -43,8 +43,8 @@ class TooManyPagesError(UsageError):
 
 
 @dataclass(frozen=True)
-class Task:
-    """One document of a request and how it is to be read."""
+class DocumentRequest:
+    """One document of a request, and how it is to be read."""
 
     data: bytes
     name: str
@@ -117,7 +117,7 @@ class _Asking:
     """
 
     decoder: Decoder
-    task: Task
+    wanted: DocumentRequest
     slot: threading.Semaphore
     tell: Callable[[int, Completion], None] | None = None
     first: int = 0
@@ -130,6 +130,7 @@ class _Asking:
         *,
         max_batch: int = MAX_BATCH,
     ) -> list[Completion]:
+        """As `Engine.generate`, by the decoder of all requests; only the request's own thread may call it."""
         self.slot.release()
         started = time.perf_counter()
         try:
@@ -138,7 +139,7 @@ class _Asking:
                 sampling,
                 max_batch=max_batch,
                 first=self.first,
-                cancelled=self.task.cancelled,
+                cancelled=self.wanted.cancelled,
                 tell=self.tell,
             )
         finally:
@@ -147,6 +148,7 @@ class _Asking:
 
     @property
     def model(self) -> VLM:
+        """The decoder's model."""
         return self.decoder.model
 
 
@@ -167,39 +169,39 @@ class Service:
         self.decoder.close()
         self.threads.shutdown()
 
-    def read(self, task: Task, watch: Watch | None = None) -> list[Read]:
+    def read(self, wanted: DocumentRequest, watch: Watch | None = None) -> list[Read]:
         """The pages of a document; `watch` is told what happens on the way.
 
         Raises:
             TooManyPagesError: more than `max_pages` pages.
             PictureError: the document cannot be opened.
-            CancelledError: `task.cancelled` was set.
+            CancelledError: `wanted.cancelled` was set.
         """
         watch = watch or Watch()
         with OPENING:
-            count = len(task.pages.select(count_pages(task.data, task.name), task.name))
+            count = len(wanted.pages.select(count_pages(wanted.data, wanted.name), wanted.name))
         if count > self.max_pages:
             raise TooManyPagesError(
-                f"{task.name} has {count} pages, this server reads at most {self.max_pages} of a request: "
+                f"{wanted.name} has {count} pages, this server reads at most {self.max_pages} of a request: "
                 "choose some with pages=1-10"
             )
-        watch.opened(task.name, count)
+        watch.opened(wanted.name, count)
         read = []
-        with closing(self._opened(task)) as pictures:
+        with closing(self._opened(wanted)) as pictures:
             for number, picture in enumerate(pictures):
                 with self.slots:
-                    read.append(self._page(task, picture, watch, number))
+                    read.append(self._page(wanted, picture, watch, number))
                 watch.page_read(number, read[-1])
         return read
 
-    def _opened(self, task: Task) -> Generator[Picture]:
+    def _opened(self, wanted: DocumentRequest) -> Generator[Picture]:
         """The pages, each opened when it is asked for, and with a place in the room until the next one."""
-        with closing(open_source(task.data, task.name, task.pages)) as pictures:  # type: ignore[type-var]
+        with closing(open_source(wanted.data, wanted.name, wanted.pages)) as pictures:  # type: ignore[type-var]
             while True:
                 with contextlib.ExitStack() as stack:
                     # The next page is opened when this one has its place: else all would wait opened.
                     with OPENING:
-                        if task.cancelled.is_set():
+                        if wanted.cancelled.is_set():
                             raise CancelledError("the request was cancelled")
                         started = time.perf_counter()
                         picture = next(pictures, None)
@@ -210,37 +212,39 @@ class Service:
                             stack.enter_context(self.room.taken(picture.image.width * picture.image.height))
                     yield picture
 
-    def _page(self, task: Task, picture: Picture, watch: Watch, number: int) -> Read:
+    def _page(self, wanted: DocumentRequest, picture: Picture, watch: Watch, number: int) -> Read:
         if picture.image is None:
             return Read(error_page(picture))
         started = time.perf_counter()
         watch.page_begun(number, picture.image)
         if self.reader.by_lines:
-            reading = self._by_lines(task, picture.image, watch, number)
+            reading = self._by_lines(wanted, picture.image, watch, number)
             page = page_of_lines(picture, reading, time.perf_counter() - started)
             return Read(page, reading.completions)
         request = make_request(
             self.reader.model,
             self.reader.tokenizer,
             picture.image,
-            task.prompt or self.reader.prompt,
-            task.max_tokens,
+            wanted.prompt or self.reader.prompt,
+            wanted.max_tokens,
             self.reader.mode,
         )
         waited = time.perf_counter() - started
-        asking = _Asking(self.decoder, task, self.slots, first=number, note=self.note)
-        done = asking.generate([request], task.sampling)
+        asking = _Asking(self.decoder, wanted, self.slots, first=number, note=self.note)
+        done = asking.generate([request], wanted.sampling)
         return Read(
             with_doubt(make_page(picture, done[0], waited), self.reader.doubt_of(picture.image)), tuple(done)
         )
 
-    def _by_lines(self, task: Task, image: Image.Image, watch: Watch, number: int) -> PageReading:
+    def _by_lines(
+        self, wanted: DocumentRequest, image: Image.Image, watch: Watch, number: int
+    ) -> PageReading:
         """As LineReader.read, and each strip is told of as soon as it is read."""
         # Such a model knows one question; chat.py refuses others.
         reader = replace(
-            self.reader.line_reader(self.reader.prompt, task.max_tokens),
-            engine=_Asking(self.decoder, task, self.slots),
-            sampling=task.sampling,
+            self.reader.line_reader(self.reader.prompt, wanted.max_tokens),
+            engine=_Asking(self.decoder, wanted, self.slots),
+            sampling=wanted.sampling,
         )
         started = time.perf_counter()
         layout = reader.upright_layout(image)
@@ -262,9 +266,11 @@ class Service:
         assert isinstance(reader.engine, _Asking)  # _by_lines has given it
 
         def tell(index: int, reading: StripReading) -> None:
+            """Tell the watch of a strip, by its place in the page's order."""
             watch.strip_read(number, place + index, reader.written(reading))
 
         def told(index: int, completion: Completion) -> None:
+            """Hear of a strip that is decoded, by its place in the order of decoding."""
             reading = StripReading(strips[order[index]], completion)
             # What is doubtful gets a second look, and only then its text is known.
             if not reader.doubts(reading):
