@@ -9,7 +9,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -20,11 +20,11 @@ from PIL import Image
 from nanoocr.errors import UsageError
 from nanoocr.inference.assemble import PageReading, StripReading
 from nanoocr.inference.engine import MAX_BATCH, Completion, Request
-from nanoocr.inference.lines import LineReader
+from nanoocr.inference.lines import LineReader, cut_page, reading_order
 from nanoocr.inference.page import Page, error_page, make_page, with_doubt
 from nanoocr.inference.reader import Reader, make_request, page_of_lines
 from nanoocr.inference.sampling import SamplingConfig
-from nanoocr.layout import PageLayout, Strip, cut_strips
+from nanoocr.layout import PageLayout, Strip
 from nanoocr.model.vlm import VLM
 from nanoocr.pages import ALL_PAGES, PageRanges, Picture, count_pages, open_source
 from nanoocr.serve.decoder import CancelledError, Decoder
@@ -247,37 +247,48 @@ class Service:
             sampling=wanted.sampling,
         )
         started = time.perf_counter()
-        layout = reader.upright_layout(image)
+        found = reader.upright_layout(image)
         self.note("lines", time.perf_counter() - started)  # and the strips that were read to know what is up
-        strips = [s for place, line in enumerate(layout.lines) for s in cut_strips(image, line, place)]
-        watch.found(layout, strips)
+        strips, known = cut_page(image, found)
+        watch.found(found.layout, strips)
         size = STRIPS_OF_STREAM if watch.in_order else len(strips)
         readings: list[StripReading] = []
         for first in range(0, len(strips), size or 1):
-            readings += self._strips(reader, strips[first : first + size], watch, number, first)
-        return reader.page_of(layout, readings)
+            part = strips[first : first + size]
+            known_here = {i: known[first + i] for i in range(len(part)) if first + i in known}
+            readings += self._strips(reader, part, known_here, watch, number, first)
+        return reader.page_of(found.layout, readings)
 
     def _strips(
-        self, reader: LineReader, strips: Sequence[Strip], watch: Watch, number: int, place: int
+        self,
+        reader: LineReader,
+        strips: Sequence[Strip],
+        known: Mapping[int, Completion],
+        watch: Watch,
+        number: int,
+        place: int,
     ) -> list[StripReading]:
         """As LineReader.read_strips, of the strips of a page from `place` on."""
-        # In the order in which they are decoded, which is that of LineReader.look.
-        order = sorted(range(len(strips)), key=lambda i: strips[i].image.shape[1])
+        order = reading_order(strips, known)
         assert isinstance(reader.engine, _Asking)  # _by_lines has given it
 
         def tell(index: int, reading: StripReading) -> None:
             """Tell the watch of a strip, by its place in the page's order."""
             watch.strip_read(number, place + index, reader.written(reading))
 
-        def told(index: int, completion: Completion) -> None:
-            """Hear of a strip that is decoded, by its place in the order of decoding."""
-            reading = StripReading(strips[order[index]], completion)
+        def heard(index: int, completion: Completion) -> None:
+            """Hear what a strip says, by its place in the page's order."""
+            reading = StripReading(strips[index], completion)
             # What is doubtful gets a second look, and only then its text is known.
             if not reader.doubts(reading):
-                tell(order[index], reading)
+                tell(index, reading)
 
-        asking = replace(reader.engine, tell=told, note=self.note)
-        firsts = replace(reader, engine=asking).look(strips)
+        for index, completion in known.items():
+            heard(index, completion)
+        asking = replace(
+            reader.engine, tell=lambda row, completion: heard(order[row], completion), note=self.note
+        )
+        firsts = replace(reader, engine=asking).look(strips, known)
         readings = replace(reader, engine=replace(asking, tell=None)).look_again(firsts)
         for i, (before, reading) in enumerate(zip(firsts, readings, strict=True)):
             if reader.doubts(before):
