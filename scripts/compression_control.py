@@ -43,6 +43,7 @@ from nanoocr.data.synth.fonts import Font
 from nanoocr.data.synth.length import draw_page
 from nanoocr.errors import UsageError
 from nanoocr.eval.compression import NATURAL, RANDOM, phase_of
+from nanoocr.eval.console import result_console
 from nanoocr.eval.evaluate import split_names
 from nanoocr.eval.metrics import bootstrap_interval, character_error_rate
 from nanoocr.eval.plots import new_figure, plot_control
@@ -57,7 +58,7 @@ from nanoocr.model.vlm import IGNORE, VLM
 from nanoocr.tokenizer import render_conversation, render_for_completion
 from nanoocr.train.optim import learning_rate_factor
 from nanoocr.train.recipes import ALL, Recipe, make_optimizers
-from scripts.common import command_line, result_console
+from scripts.common import command_line
 
 PICTURE, MEAN, PLACED = "picture", "mean", "placed"
 WAYS = (PICTURE, MEAN, PLACED)

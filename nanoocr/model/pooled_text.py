@@ -23,7 +23,7 @@ class PooledText(nn.Module):
     """
 
     def __init__(self, embeddings_VC: Tensor, window: int, *, placed: bool) -> None:
-        """All tables start as copies of `embeddings_VC`, so both kinds start as the plain mean.
+        """The table starts as a copy of `embeddings_VC`; those of later places with shifted channels.
 
         Raises:
             UsageError: `window` is below 1.
@@ -32,8 +32,10 @@ class PooledText(nn.Module):
         if window < 1:
             raise UsageError(f"a window must hold at least 1 character, found {window}")
         self.window = window
-        tables = window if placed else 1
-        self.tables = nn.Parameter(embeddings_VC.detach().float().repeat(tables, 1, 1))  # (tables, V, C)
+        table, width = embeddings_VC.detach().float(), embeddings_VC.size(1)
+        # Copies that are all alike would have the same gradients, and take long to tell the places apart.
+        shifts = [place * width // window for place in range(window if placed else 1)]
+        self.tables = nn.Parameter(torch.stack([table.roll(shift, dims=1) for shift in shifts]))  # (., V, C)
 
     def forward(self, ids_BT: Tensor) -> Tensor:
         """(B, T) int64 ids -> (B, N, C) fp32.
