@@ -39,8 +39,8 @@ MAX_ROWS = 64  # decoded together in a lane; more share each step's cost
 MOST_OF_ONE = 48  # of these, rows of one call: the next one finds room at once
 SHORT = 6  # rows up to which a call takes the short lane
 SHORT_WEIGHT = 3.0  # parts of the time that this lane gets where the other one takes one
-STEPS_BETWEEN = 4  # of a batch, in which rows gather: an encoder of many strips costs less for each
-AT_ONCE = 16  # rows taken in between two steps: more would hold up those that are decoding
+STEPS_BETWEEN = 2  # of a batch, in which rows gather: an encoder of many strips costs less for each
+AT_ONCE = 8  # rows taken in between two steps: more would hold up those that are decoding
 AT_ONCE_BESIDE = 4  # the same for whole pages while short calls wait
 
 

@@ -240,15 +240,23 @@ class Service:
         self, wanted: DocumentRequest, image: Image.Image, watch: Watch, number: int
     ) -> PageReading:
         """As LineReader.read, and each strip is told of as soon as it is read."""
+        decoding = []
+
+        def note(stage: str, seconds: float) -> None:
+            """Note the time of decoding, and keep it."""
+            decoding.append(seconds)
+            self.note(stage, seconds)
+
         # Such a model knows one question; chat.py refuses others.
         reader = replace(
             self.reader.line_reader(self.reader.prompt, wanted.max_tokens),
-            engine=_Asking(self.decoder, wanted, self.slots),
+            engine=_Asking(self.decoder, wanted, self.slots, note=note),
             sampling=wanted.sampling,
         )
         started = time.perf_counter()
         found = reader.upright_layout(image)
-        self.note("lines", time.perf_counter() - started)  # and the strips that were read to know what is up
+        # Without the strips that were read to know what is up.
+        self.note("lines", time.perf_counter() - started - sum(decoding))
         strips, known = cut_page(image, found)
         watch.found(found.layout, strips)
         size = STRIPS_OF_STREAM if watch.in_order else len(strips)
@@ -285,9 +293,7 @@ class Service:
 
         for index, completion in known.items():
             heard(index, completion)
-        asking = replace(
-            reader.engine, tell=lambda row, completion: heard(order[row], completion), note=self.note
-        )
+        asking = replace(reader.engine, tell=lambda row, completion: heard(order[row], completion))
         firsts = replace(reader, engine=asking).look(strips, known)
         readings = replace(reader, engine=replace(asking, tell=None)).look_again(firsts)
         for i, (before, reading) in enumerate(zip(firsts, readings, strict=True)):
