@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from nanoocr.cli.flags import reader_choice
 from nanoocr.cli.inputs import Input, find_inputs
-from nanoocr.cli.results import Overlays, choose_target, name_stems, open_results
+from nanoocr.cli.results import choose_overlays, choose_target, open_results
 from nanoocr.commandline import on_one_line
 from nanoocr.errors import UsageError
 
@@ -61,7 +61,7 @@ def read_command(arguments: argparse.Namespace) -> int:
     sources: dict[str, Path | bytes] = {item.name: item.source for item in found.files if item.source}
     job = Job(found.files, pages, arguments.overlay is not None, sources)
     headed = len(arguments.files) > 1 or any(map(os.path.isdir, arguments.files))
-    overlays = arguments.overlay and Overlays(arguments.overlay, name_stems(arguments.overlay, job.inputs))
+    overlays = choose_overlays(arguments.overlay, arguments.overlay_format, job.inputs)
     counts = {"read": 0, "failed": 0}
     with (
         open_results(target, job.inputs, headed, sources, arguments.quiet) as results,
@@ -72,7 +72,7 @@ def read_command(arguments: argparse.Namespace) -> int:
             with _paused(bar):
                 results.add(page, number)
                 _report(page, arguments.quiet, brief=bar is not None)
-            if overlays:
+            if overlays is not None:
                 overlays.add(page, number, image)
             counts["failed" if page.status == "error" else "read"] += 1
             _advance(bar, sum(counts.values()), job.ends)

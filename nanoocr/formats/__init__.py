@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
-from nanoocr.document import PageLike
+from nanoocr.document import PageLike, TextPage
 from nanoocr.errors import OutputError, UsageError
 from nanoocr.files import write_file
 
@@ -113,16 +113,28 @@ def write_document(
         UsageError: no such format, or the input lies where its output would go.
         OutputError: a file cannot be written.
     """
-    from nanoocr.formats.clean import clean
-
-    cleaned = [clean(page) for page in pages]  # once for all formats
-    notes = [note for one in cleaned for note in one.notes]
-    written = Written([], [*notes, *_without_places(pages, names)])
+    cleaned, notes = clean_noting(pages, names)  # once for all formats
+    sources = _with_clean_names(pages, cleaned, sources)
+    written = Written([], notes)
     for name in names:
         path = stem.with_name(f"{stem.name}{find_format(name).suffix}")
         _refuse_input(path, pages[0].file)
-        _write_document([one.page for one in cleaned], name, path, sources, written)
+        _write_document(cleaned, name, path, sources, written)
     return written
+
+
+def clean_noting(pages: Iterable[PageLike], names: Sequence[str]) -> tuple[list[TextPage], list[str]]:
+    """The pages as every format can hold them, and a sentence for all that was changed or is left out.
+
+    Args:
+        names: the formats to be written; some of them hold nothing of a page whose lines nobody knows.
+    """
+    from nanoocr.formats.clean import clean
+
+    cleaned = [clean(page) for page in pages]
+    notes = [note for one in cleaned for note in one.notes]
+    kept = [one.page for one in cleaned]
+    return kept, [*notes, *_without_places(kept, names)]
 
 
 def merge_pdf(pages: Iterable[PageLike], path: str | Path, sources: Sources | None = None) -> list[str]:
@@ -132,7 +144,7 @@ def merge_pdf(pages: Iterable[PageLike], path: str | Path, sources: Sources | No
         sources: what a page's `file` stands for where that is no path (bytes, an image).
 
     Returns:
-        A sentence for each page that had to be left out.
+        A sentence for everything that was changed or left out: characters, places of words, whole pages.
 
     Raises:
         UsageError: a page comes from the file that is to be written.
@@ -143,9 +155,21 @@ def merge_pdf(pages: Iterable[PageLike], path: str | Path, sources: Sources | No
     every, place = list(pages), Path(path)
     for name in dict.fromkeys(page.file for page in every):
         _refuse_input(place, name)
-    content, notes = render_with_notes(every, sources)
+    cleaned, notes = clean_noting(every, ["pdf"])
+    content, left_out = render_with_notes(cleaned, _with_clean_names(every, cleaned, sources))
     save(place, content)
-    return notes
+    return [*notes, *left_out]
+
+
+def _with_clean_names(
+    pages: Sequence[PageLike], cleaned: Sequence[TextPage], sources: Sources | None
+) -> Sources:
+    """The sources, found under the names of cleaned pages too: a path may hold what XML forbids."""
+    known = dict(sources or {})
+    for page, kept in zip(pages, cleaned, strict=True):
+        if page.file != kept.file:
+            known[kept.file] = known.get(page.file, page.file)
+    return known
 
 
 def _write_document(
