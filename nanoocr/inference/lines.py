@@ -34,6 +34,8 @@ MOST_TOKENS, PIXELS_PER_TOKEN = 24, 4
 # and the surer text is taken. Nobody knows before at which size a print is read best, and wider letters part
 # what stands close together. On real lines a sixth of the errors goes (docs/log.md, "a second look").
 DOUBTFUL_STRIP, HIGHER, WIDER = 0.97, 1.06, 1.15
+# A long strip is sure on the whole where one letter of it is not, so one token this doubtful is enough.
+DOUBTFUL_TOKEN = 0.7
 PROBES = 4  # lines that tell whether a page stands on its head
 PROBE_TOKENS = 32  # of each: on their heads lines say much at length, in which no draft helps
 # A page that stood on its head was read with .87 (tests/formats/test_ocrmypdf.py).
@@ -129,8 +131,9 @@ class LineReader:
 
     def doubts(self, reading: StripReading) -> bool:
         """Whether a second look is worth its time: something was read that may stay, but not for sure."""
-        said = bool(reading.completion.text.strip())
-        return said and self.least_confidence <= reading.confidence < DOUBTFUL_STRIP
+        if not reading.completion.text.strip() or reading.confidence < self.least_confidence:
+            return False
+        return reading.confidence < DOUBTFUL_STRIP or reading.least_probability < DOUBTFUL_TOKEN
 
     def look(self, strips: Sequence[Strip]) -> list[StripReading]:
         """What each strip says at a first look, in their order; strips of one width are read together."""

@@ -1,5 +1,6 @@
 """Strips that were read become lines and words with places on the page."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -69,6 +70,14 @@ def test_of_two_looks_the_surer_one_is_taken(second, text):
     assert doubtful.first_confidence == pytest.approx(0.8)
     assert doubtful.tokens == TokenCount(4, 10, 4)  # both looks cost their tokens
     assert reader.engine.answers == []
+
+
+def test_one_doubtful_token_of_a_long_strip_is_enough_for_a_second_look():
+    sure = completion("a" * 60, 0.999)
+    first = replace(sure, probabilities=(*sure.probabilities[:-1], 0.6))
+    reader = reader_that_says(first, replace(sure, text="b" * 60))
+    (reading,) = reader.read_strips([strip(0, 50, 100, (10, 210))])
+    assert reading.first_confidence > 0.99 and reading.completion.text == "b" * 60
 
 
 @pytest.mark.parametrize("first", [completion("", 0.6), completion("dirt", 0.4)])
