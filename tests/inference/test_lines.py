@@ -8,7 +8,7 @@ import pytest
 
 from nanoocr.inference.assemble import StripReading, assemble, geometric_mean, least_of_page, word_confidences
 from nanoocr.inference.engine import Completion, TokenCount
-from nanoocr.inference.lines import LineReader, reads_better_turned
+from nanoocr.inference.lines import LineReader, Probe, reads_better_turned
 from nanoocr.inference.sampling import SamplingConfig
 from nanoocr.layout import PageLayout, Strip, TextLine, Upright, stretch_strip
 from nanoocr.layout.strips import CAP_HEIGHT
@@ -205,4 +205,4 @@ def test_signs_alone_on_a_page_are_no_text(said, height, kept):
     ],
 )
 def test_a_page_is_turned_only_where_reading_speaks_clearly_for_it(level, turned, on_its_head):
-    assert reads_better_turned(level, turned) is on_its_head
+    assert reads_better_turned(Probe(*level, {}), Probe(*turned, {})) is on_its_head
