@@ -248,7 +248,9 @@ def crash_many(out: Path, config: ManyKillsConfig) -> dict[str, Any]:
         moments.update([where] if where else [])
         enough = moments.total() >= config.kills or time.monotonic() > until
         steps = [step_number(folder) for folder in complete_steps(out / "killed")]
-        print(f"kill {moments.total()}/{config.kills} {where}: whole steps {steps}", file=sys.stderr, flush=True)
+        print(
+            f"kill {moments.total()}/{config.kills} {where}: whole steps {steps}", file=sys.stderr, flush=True
+        )
         # A life that ended by itself is judged by `finish`, which says what its successor says.
         if enough or config.steps in steps or code > 0:
             finish(out, "killed", config, board)

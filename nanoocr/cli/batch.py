@@ -111,7 +111,7 @@ def batch_command(arguments: argparse.Namespace) -> int:
         if arguments.resume:
             _recall(arguments, ledger)
             settings, plan = _settings(arguments), _plan(arguments)
-        ledger.agree(_options(settings), {"model": str(settings.choice.model)})
+        ledger.agree(_options(settings), {"model": str(settings.choice.model), "device": arguments.device})
         ledger.add(_told(documents(arguments.inputs, arguments.list, ledger.known(), arguments.quiet)))
         if ledger.is_empty():
             raise UsageError(f"{arguments.out} holds no documents yet: name the inputs again")
@@ -162,6 +162,7 @@ def _open_ledger(arguments: argparse.Namespace) -> Ledger:
 
 def _recall(arguments: argparse.Namespace, ledger: Ledger) -> None:
     """Take flags that a resumed command does not give from the first run."""
+    _settle_dtype(arguments, ledger)
     kept = ledger.options()
     for name in RECALLED:
         if getattr(arguments, name) is None:
@@ -170,6 +171,23 @@ def _recall(arguments: argparse.Namespace, ledger: Ledger) -> None:
         arguments.dtype = kept.get("dtype", "auto")
     if arguments.model is None and kept.get("model"):
         arguments.model = Path(kept["model"])
+
+
+def _settle_dtype(arguments: argparse.Namespace, ledger: Ledger) -> None:
+    """Write down what `auto` meant to an older version: float32 on a CPU, and on a GPU what it means now.
+
+    Versions of now write `auto` for a named GPU alone, and the device beside it.
+    """
+    from nanoocr.inference.reader import choose_device, choose_dtype
+
+    kept = ledger.options()
+    if kept.get("dtype") != "auto" or "device" in kept:
+        return
+    device = choose_device(arguments.device)
+    if device.type == "cpu":
+        ledger.settle({"dtype": "float32"})
+    elif arguments.device is None:
+        ledger.settle({"dtype": str(choose_dtype("auto", device)).removeprefix("torch.")})
 
 
 @contextmanager
