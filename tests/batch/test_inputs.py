@@ -159,6 +159,7 @@ def test_a_missing_file_is_a_sentence(tmp_path):
         (["--resume"], "holds no batch to go on with"),
         ([], "there is nothing to read"),
         (["x.png", "--retry_failed"], "goes with --resume"),
+        (["x.png", "--mark_below=0.9"], "add --format=txt"),
         (["x.png", "--address=auto"], "goes with --engine=ray"),
         (["x.png", "--format=nonsense"], "unknown format"),
         (["--list=nowhere.txt"], "--list=nowhere.txt cannot be read"),
