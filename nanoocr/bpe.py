@@ -160,6 +160,7 @@ class Tokenizer:
         """JSON text in pure ASCII. A token's characters U+0000 to U+00FF stand for its bytes (latin-1)."""
 
         def column(items: Iterable[str]) -> str:
+            """The items of a JSON list, each on a line of its own."""
             return ",\n".join(f"    {json.dumps(item)}" for item in items)
 
         return (

@@ -22,7 +22,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
@@ -74,13 +74,17 @@ def parse(
     """Read `config_class` (a dataclass) from --key=value flags; argv None means the process's arguments.
 
     Booleans take a value like everything else (--wandb=True); both --batch_size and --batch-size work.
-    `config` passes further tyro.conf markers. Raises UsageError, one sentence, for an unknown flag or a
-    wrong type; --help prints and raises SystemExit(0).
+    A class may map old names of its fields to new ones in a ClassVar `RENAMED`; flags of the old names work
+    too then, and each says once what it is called now. `config` passes further tyro.conf markers.
+
+    Raises:
+        UsageError: one sentence, for an unknown flag or a wrong type.
+        SystemExit: 0, after --help has been printed.
     """
     import tyro  # imported here, because `nanoocr read` starts without it
 
     prog = prog or _program_name()
-    words = sys.argv[1:] if argv is None else argv
+    words = with_new_names(sys.argv[1:] if argv is None else argv, getattr(config_class, "RENAMED", {}))
     refuse_unknown(words, [f"--{name}" for name in field_names(config_class)], prog)
     printed = io.StringIO()
     try:
@@ -99,6 +103,25 @@ def parse(
         raise UsageError(f"{sentence} (see {prog} --help)") from None
     refuse_what_is_no_number(read)
     return read
+
+
+def with_new_names(words: Sequence[str], renamed: Mapping[str, str]) -> list[str]:
+    """Put the new names of flags in place of their old ones, and say on stderr, once each, what changed.
+
+    `renamed` maps old names to new ones, both without dashes in front: {"task": "benchmark"}.
+    """
+    told, given = set[str](), []
+    for word in words:
+        flag, separator, value = word.partition("=")
+        old = flag.removeprefix("--").replace("-", "_")
+        if flag.startswith("--") and old in renamed:
+            if old not in told:
+                note = f"note: {flag} is called --{renamed[old]} now; the old name goes with the next release"
+                print(note, file=sys.stderr)
+            told.add(old)
+            flag = f"--{renamed[old]}"
+        given.append(flag + separator + value)
+    return given
 
 
 def field_names(config_class: type) -> list[str]:

@@ -113,6 +113,7 @@ def choose_view(image_size: Size, views: Sequence[Size]) -> Size:
     h, w = image_size
 
     def rank(view: Size) -> tuple[Fraction, bool, int]:
+        """Sorts views: the largest covered share, then one that need not shrink, then the nearest size."""
         # The covered share is the ratio of the two aspect ratios. Fractions make equal ratios compare as
         # equal.
         H, W = view
@@ -191,6 +192,7 @@ def count_picture_tokens(picture: PictureViews) -> int:
     channels_last = picture.overview.dtype == torch.uint8
 
     def cells(view: torch.Tensor) -> tuple[int, int]:
+        """Rows and columns of vision tokens in a view, of shape (..., H, W, 3) or (..., 3, H, W)."""
         height, width = view.shape[-3:-1] if channels_last else view.shape[-2:]
         return height // CELL, width // CELL
 

@@ -21,6 +21,7 @@ def moved(module: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
     """
 
     def find(name: str) -> Any:
+        """The `__getattr__` of the module."""
         if name not in homes:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         message = f"{module}.{name} has moved to {homes[name]}: the old address goes with the next release"

@@ -24,6 +24,7 @@ from rich.table import Table
 from nanoocr.commandline import parse, run
 from nanoocr.data.synth import VALIDATION_SEED, find_fonts, make_sample
 from nanoocr.errors import UsageError
+from nanoocr.eval.console import result_console
 from nanoocr.eval.metrics import corpus_character_error_rate
 from nanoocr.eval.samples import FIRST_INDEX
 from nanoocr.inference.assemble import word_confidences
@@ -31,7 +32,7 @@ from nanoocr.inference.reader import Reader, default_model_folder
 from nanoocr.layout import Strip
 from nanoocr.machine import machine, use_threads
 from nanoocr.model.folder import model_folder
-from scripts.common import result_console, write_json
+from scripts.common import write_json
 
 BINS = 10
 THRESHOLDS = (0.0, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from nanoocr.errors import OutputError, UsageError
 from nanoocr.files import write_file
@@ -50,13 +49,6 @@ def resident() -> int:
     if (held := counted("VmRSS")) is None:
         raise UsageError("memory is read from /proc, which this system does not have")
     return held
-
-
-def result_console() -> Console:
-    """A console on stdout whose tables keep their width when stdout is no terminal."""
-    return Console(
-        highlight=False, markup=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120
-    )
 
 
 def write_json(path: str | Path, data: Mapping[str, Any]) -> None:

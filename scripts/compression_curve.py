@@ -40,6 +40,7 @@ from nanoocr.eval.compression import (
     length_pages,
     measured_pages,
 )
+from nanoocr.eval.console import result_console
 from nanoocr.eval.evaluate import VisionEvalConfig, load_reader, read_all, split_names
 from nanoocr.eval.peers import PEERS
 from nanoocr.eval.plots import new_figure, plot_curve
@@ -52,7 +53,7 @@ from nanoocr.image_process import mode as find_mode
 from nanoocr.inference.engine import MAX_BATCH
 from nanoocr.machine import machine
 from nanoocr.model.vlm import VLM
-from scripts.common import command_line, result_console
+from scripts.common import command_line
 
 PROMPT_ROOM = 24  # tokens reserved for the chat format and the prompt
 

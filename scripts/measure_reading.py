@@ -27,6 +27,7 @@ from nanoocr.data.synth import HELD_OUT_FAMILIES, KINDS, VALIDATION_SEED, find_f
 from nanoocr.data.synth.card import MAX_LINES
 from nanoocr.data.synth.fonts import Font, families
 from nanoocr.errors import UsageError
+from nanoocr.eval.console import result_console
 from nanoocr.eval.metrics import CATASTROPHIC
 from nanoocr.eval.reading import RowResult, evaluate_pages, evaluate_reading, summarise
 from nanoocr.eval.samples import FIRST_INDEX
@@ -35,7 +36,7 @@ from nanoocr.image_process import mode as find_mode
 from nanoocr.inference.reader import Reader, default_model_folder
 from nanoocr.machine import machine, use_threads
 from nanoocr.model.folder import model_folder
-from scripts.common import result_console, write_json
+from scripts.common import write_json
 
 CHUNK = 128  # rows in memory at one time
 

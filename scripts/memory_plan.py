@@ -32,6 +32,7 @@ from torch.overrides import TorchFunctionMode
 from nanoocr.commandline import parse, run
 from nanoocr.config import PATCH, ModelConfig, preset
 from nanoocr.errors import UsageError
+from nanoocr.eval.console import result_console
 from nanoocr.image_process import count_vision_tokens
 from nanoocr.machine import machine
 from nanoocr.model.components import freeze
@@ -40,12 +41,11 @@ from nanoocr.model.glyph_heads import CLASSES, SLOTS
 from nanoocr.model.layers import plain_attention
 from nanoocr.model.vlm import IGNORE, LOGITS_AT_ONCE, VLM
 from nanoocr.train.distributed import BUCKET
-from nanoocr.train.glyph import GlyphHeads
+from nanoocr.train.glyph import GlyphLosses
 from nanoocr.train.optim import is_hidden_matrix
 from nanoocr.train.recipes import Recipe, make_optimizers
 from nanoocr.train.recipes import recipe as find_recipe
 from nanoocr.train.step import sums_of_heads
-from scripts.common import result_console
 
 GPUS = (24, 40, 80, 141)  # GB; HEADROOM of it must stay free
 HEADROOM = 0.08  # for fragments of the allocator, workspaces of kernels, and the CUDA context
@@ -180,7 +180,7 @@ def plan_memory(config: PlanConfig) -> dict[str, float]:
     rows = supervised_rows(config, sizes)
     with torch.device("meta"):
         model = VLM(sizes, compute_dtype=config.compute_dtype)
-        heads = GlyphHeads(sizes) if recipe.glyph_weight else None
+        heads = GlyphLosses(sizes) if recipe.glyph_weight else None
     freeze(model, recipe.trained)
     kept = Kept(model)
     for block in model.blocks():
@@ -289,7 +289,7 @@ def two_steps(config: PlanConfig) -> None:
     model = VLM(preset(config.preset), compute_dtype=config.compute_dtype)
     model.init_weights(0)
     freeze(model, recipe.trained)
-    heads = GlyphHeads(model.config) if recipe.glyph_weight else None
+    heads = GlyphLosses(model.config) if recipe.glyph_weight else None
     optimizers = make_optimizers(model, heads, recipe, 0.0, config.moments_dtype)
     for _ in range(2):
         hidden, features = forward(model, config, "cpu")

@@ -24,6 +24,7 @@ from rich.table import Table
 from nanoocr.commandline import parse, run
 from nanoocr.errors import UsageError
 from nanoocr.eval.catalogue import Selection, find_benchmark
+from nanoocr.eval.console import result_console
 from nanoocr.eval.cost import measure_cost
 from nanoocr.eval.evaluate import VisionEvalConfig, evaluate, split_names
 from nanoocr.eval.peer_tables import (
@@ -41,7 +42,7 @@ from nanoocr.files import write_file
 from nanoocr.inference.reader import default_model_folder
 from nanoocr.machine import machine
 from nanoocr.model.folder import model_folder
-from scripts.common import command_line, result_console
+from scripts.common import command_line
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from rich.table import Table
 from nanoocr.commandline import parse, run
 from nanoocr.data.rows import read_rows
 from nanoocr.errors import UsageError
+from nanoocr.eval.console import result_console
 from nanoocr.eval.feature_health import FeatureHealth
 from nanoocr.eval.metrics import worst_and_median
 from nanoocr.eval.reading import ReadingReport, RowResult, evaluate_reading
@@ -27,7 +28,7 @@ from nanoocr.image_process import mode as find_mode
 from nanoocr.inference.reader import choose_device
 from nanoocr.machine import use_threads
 from nanoocr.model.folder import load_model, model_folder
-from scripts.common import result_console, write_json
+from scripts.common import write_json
 
 OVERFIT = Path(__file__).resolve().parent.parent / "data" / "overfit_dataset.json"
 

@@ -6,8 +6,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 import torch
@@ -46,6 +47,25 @@ def test_values():
 
 def test_hyphens_in_names():
     assert parse(Config, ["--batch-size=7"]).batch_size == 7
+
+
+@dataclass(frozen=True)
+class Renamed:
+    RENAMED: ClassVar[Mapping[str, str]] = {"old_size": "batch_size", "old_name": "name"}
+    batch_size: int = 32
+    name: str = ""
+
+
+@pytest.mark.parametrize("argv", [["--old_size=7"], ["--old-size", "7"], ["--old_size=1", "--old_size=7"]])
+def test_a_flag_of_the_old_name_works_and_says_once_what_changed(argv, capsys):
+    assert parse(Renamed, argv) == Renamed(batch_size=7)
+    error = capsys.readouterr().err
+    assert error.count("--batch_size now") == 1 and error.count("\n") == 1
+
+
+def test_the_new_name_says_nothing_and_values_stay(capsys):
+    assert parse(Renamed, ["--batch_size=7", "--name=old_size=old_name"]).name == "old_size=old_name"
+    assert capsys.readouterr().err == ""
 
 
 def test_none_is_none():

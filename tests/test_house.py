@@ -17,6 +17,7 @@ import pytest
 import nanoocr
 
 LIBRARY = Path(nanoocr.__file__).parent
+ROOT = LIBRARY.parent
 
 # "" is the files that lie in nanoocr/ itself. `pretrained` stands after `inference`, because what is loaded
 # from elsewhere is asked some questions before it is trusted (pretrained/text_check.py).
@@ -56,6 +57,11 @@ OLD_ADDRESSES = (
 
 def sources() -> list[Path]:
     return sorted(LIBRARY.rglob("*.py"))
+
+
+def everything() -> list[Path]:
+    """The library, the scripts and the tests."""
+    return [path for name in ("nanoocr", "scripts", "tests") for path in sorted((ROOT / name).rglob("*.py"))]
 
 
 def folder_of(path: Path) -> str:
@@ -146,15 +152,15 @@ def test_the_library_needs_no_script_and_no_test():
 
 
 def test_files_are_short():
-    lengths = {p.relative_to(LIBRARY).as_posix(): len(p.read_text().splitlines()) for p in sources()}
+    lengths = {path.relative_to(ROOT).as_posix(): len(path.read_text().splitlines()) for path in everything()}
     long = {name for name, length in lengths.items() if length > MOST_LINES}
     assert long == set(LONG_FILES)
 
 
 def test_functions_are_short():
     long = [
-        f"{path.relative_to(LIBRARY)}: {node.name} has {node.end_lineno - node.lineno + 1} lines"
-        for path in sources()
+        f"{path.relative_to(ROOT)}: {node.name} has {node.end_lineno - node.lineno + 1} lines"
+        for path in everything()
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and node.end_lineno - node.lineno + 1 > LONGEST_FUNCTION
@@ -170,21 +176,21 @@ def test_odd_lines_have_their_reason_beside_them(folder):
 
 
 def without_docstring(tree: ast.Module) -> list[str]:
-    """Public functions and classes of a module that have no docstring, as dotted names.
+    """Functions and classes that have no docstring and no underscore before their own name, as dotted names.
 
-    Public is what has no underscore in its dotted name. The signatures of `@overload` are exempt: the
-    docstring of a function is that of its implementation.
+    Those inside functions count as well: a reader meets them without their surroundings in a traceback. The
+    signatures of `@overload` are exempt: the docstring of a function is that of its implementation.
     """
 
-    def look(node: ast.Module | ast.ClassDef, inside: str) -> Iterator[str]:
-        for one in node.body:
-            is_def = isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-            if not is_def or one.name.startswith("_") or "overload" in map(ast.unparse, one.decorator_list):
+    def look(node: ast.AST, inside: str) -> Iterator[str]:
+        for one in ast.iter_child_nodes(node):
+            if not isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                yield from look(one, inside)
                 continue
-            if ast.get_docstring(one) is None:
+            exempt = one.name.startswith("_") or "overload" in map(ast.unparse, one.decorator_list)
+            if not exempt and ast.get_docstring(one) is None:
                 yield inside + one.name
-            if isinstance(one, ast.ClassDef):
-                yield from look(one, f"{inside}{one.name}.")
+            yield from look(one, f"{inside}{one.name}.")
 
     return list(look(tree, ""))
 
@@ -196,8 +202,11 @@ def test_all_that_is_public_has_a_docstring():
 
 
 def test_a_missing_docstring_is_found():
-    source = "class A:\n  def b(self): ...\n  def _c(self): ...\n@overload\ndef d(): ...\ndef d(): ..."
-    assert without_docstring(ast.parse(source)) == ["A", "A.b", "d"]
+    source = (
+        "class A:\n  def b(self): ...\n  def _c(self):\n    def e(): ...\n"
+        "@overload\ndef d(): ...\ndef d(): ..."
+    )
+    assert without_docstring(ast.parse(source)) == ["A", "A.b", "A._c.e", "d"]
 
 
 @pytest.mark.parametrize(("old", "name", "new"), OLD_ADDRESSES)

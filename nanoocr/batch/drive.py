@@ -16,7 +16,7 @@ from nanoocr.batch import shards
 from nanoocr.batch.ledger import DOUBTED, Ledger
 from nanoocr.batch.pool import Message, Worker, bury, listen, start
 from nanoocr.batch.record import Record, packed
-from nanoocr.batch.worker import MakeReading, Task, error_record
+from nanoocr.batch.worker import Assignment, MakeReader, error_record
 from nanoocr.errors import BrokenRunError
 
 SURVEYED_AT_ONCE = 8
@@ -33,7 +33,7 @@ class Plan:
 
     workers: int = 1
     threads: int = 1
-    pages_at_once: int = 4  # in one task; readers of whole pages decode these together
+    pages_at_once: int = 4  # in one assignment; readers of whole pages decode these together
     page_limit: float = 900.0  # seconds for one page, after which its worker is ended
     rows: int = shards.ROWS
     beside: bool = False
@@ -46,7 +46,7 @@ class Batch:
 
     ledger: Ledger
     folder: Path
-    make: MakeReading
+    make: MakeReader
     plan: Plan
     tell: Tell
     workers: list[Worker] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Batch:
 
 
 def drive(
-    ledger: Ledger, folder: Path, make: MakeReading, plan: Plan, tell: Tell, look: Callable[[], None]
+    ledger: Ledger, folder: Path, make: MakeReader, plan: Plan, tell: Tell, look: Callable[[], None]
 ) -> None:
     """Read all that is pending in the ledger, and write it to shards; `look` is called about twice a second.
 
@@ -86,29 +86,31 @@ def _give_out(batch: Batch) -> bool:
         with_room = [worker for worker in batch.workers if worker.has_room]
         if batch.workers and not with_room:
             return True
-        held = {key for worker in batch.workers for task in worker.tasks for key in task.items()}
+        held = {
+            key for worker in batch.workers for assignment in worker.assignments for key in assignment.items()
+        }
         if batch.alone and held:
             return True
-        task = next_task(batch, held)
-        if task is None and not held:
+        assignment = next_assignment(batch, held)
+        if assignment is None and not held:
             # Either all but the doubted is done, or a doubted document was opened and has pages now.
             batch.alone = not batch.alone
-            task = next_task(batch, held)
-            if task is None:
+            assignment = next_assignment(batch, held)
+            if assignment is None:
                 return False
-        if task is None or not with_room:
+        if assignment is None or not with_room:
             return True
         # The one with the least to do, so that the last pages are shared evenly.
-        min(with_room, key=lambda worker: len(worker.tasks)).give(task)
+        min(with_room, key=lambda worker: len(worker.assignments)).give(assignment)
 
 
-def next_task(batch: Batch, held: set[tuple[str, int, int]]) -> Task | None:
+def next_assignment(batch: Batch, held: set[tuple[str, int, int]]) -> Assignment | None:
     """What to do next: files of a document that is read, then pages, then a look into more documents."""
     ledger, alone = batch.ledger, batch.alone
     most = 1 if alone else batch.plan.pages_at_once
     for one in ledger.documents("read", 0, len(held) + 1, alone):
         if ("beside", one.id, 0) not in held:
-            return Task("beside", [one])
+            return Assignment("beside", [one])
     enough = most * SHARES * batch.plan.workers
     waiting = ledger.waiting((0, 0), len(held) + enough, alone)
     pages = [key for key in waiting if ("read", *key) not in held]
@@ -119,14 +121,14 @@ def next_task(batch: Batch, held: set[tuple[str, int, int]]) -> Task | None:
         limit = 1 if alone else SURVEYED_AT_ONCE
         unread = ledger.documents("pending", 0, len(held) + limit, alone)
         if fresh := [one for one in unread if ("survey", one.id, 0) not in held][:limit]:
-            return Task("survey", fresh)
+            return Assignment("survey", fresh)
     if not pages:
         return None
-    return Task("read", [ledger.document(one) for one, _ in pages], tuple(page for _, page in pages))
+    return Assignment("read", [ledger.document(one) for one, _ in pages], tuple(page for _, page in pages))
 
 
 def fair_share(left: int, workers: int, most: int) -> int:
-    """How many of the pages that are left one task takes: ever fewer, so that all workers end together."""
+    """How many of the pages that are left one assignment takes: ever fewer, so that workers end together."""
     return max(min(most, -(-left // (SHARES * workers))), 1)
 
 

@@ -1,4 +1,4 @@
-"""Worker processes as the driver sees them: started, given tasks, listened to, buried."""
+"""Worker processes as the driver sees them: started, given assignments, listened to, buried."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from nanoocr.batch.worker import MakeReading, Task, work
+from nanoocr.batch.worker import Assignment, MakeReader, work
 
-TASKS = 2  # that a worker holds: it need not wait for the driver between two
+ASSIGNMENTS = 2  # that a worker holds: it need not wait for the driver between two
 HEARD_AT_ONCE = 256  # messages of one worker, so that none is passed over for long
 
 Message = tuple[str, int, int, Any]  # what, document, page, value
@@ -23,25 +23,25 @@ Message = tuple[str, int, int, Any]  # what, document, page, value
 
 @dataclass
 class Worker:
-    """One process, its tasks in order, and what it is busy with."""
+    """One process, its assignments in order, and what it is busy with."""
 
     process: BaseProcess
     pipe: Connection
-    tasks: deque[Task] = field(default_factory=deque)
+    assignments: deque[Assignment] = field(default_factory=deque)
     is_ready: bool = False
     begun: tuple[int, int] | None = None  # document and page
     since: float = 0.0
 
     @property
     def has_room(self) -> bool:
-        """Whether it can be given another task; one that still loads its model gets none."""
-        return self.is_ready and len(self.tasks) < TASKS
+        """Whether it can be given another assignment; one that still loads its model gets none."""
+        return self.is_ready and len(self.assignments) < ASSIGNMENTS
 
-    def give(self, task: Task) -> None:
-        """Send a task. One that has died in the meantime shows it when it is listened to."""
-        self.tasks.append(task)
+    def give(self, assignment: Assignment) -> None:
+        """Send an assignment. One that has died in the meantime shows it when it is listened to."""
+        self.assignments.append(assignment)
         try:
-            self.pipe.send(task)
+            self.pipe.send(assignment)
         except OSError:
             return
 
@@ -62,12 +62,12 @@ class Worker:
         if what == "ready":
             self.is_ready = True
         elif what == "idle":
-            self.tasks.popleft()
+            self.assignments.popleft()
         self.begun = (document, page) if what == "begun" else None
         self.since = time.monotonic()
 
 
-def start(make: MakeReading, threads: int) -> Worker:
+def start(make: MakeReader, threads: int) -> Worker:
     """A new worker. Spawned, because a fork of a process with threads may hang."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from nanoocr.batch.ledger import Document
-from nanoocr.batch.worker import MakeReading, Reading, Task, answers
+from nanoocr.batch.worker import Assignment, MakeReader, PageReader, answers
 from nanoocr.errors import NanoOCRError
 
 # Plain strings: Ray guesses the types of lists from each block, and then blocks do not fit together.
@@ -50,10 +50,10 @@ class Actor:
     """One reader, loaded when the first page comes."""
 
     def __init__(
-        self, make: MakeReading, attempts: Any, deaths: int, threads: int, page_limit: float, at_once: int
+        self, make: MakeReader, attempts: Any, deaths: int, threads: int, page_limit: float, at_once: int
     ) -> None:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # before whatever brings torch; Ray's own is 1
-        self.reading: Reading = make()
+        self.reader: PageReader = make()
         self.attempts, self.deaths, self.at_once = attempts, deaths, at_once
         self.began = time.monotonic()
         self.is_busy = False
@@ -74,20 +74,20 @@ class Actor:
         good = [item for item, count in zip(items, deaths, strict=True) if count < self.deaths]
         try:
             for first in range(0, len(good), self.at_once):
-                for task in tasks_of(good[first : first + self.at_once]):
-                    said += self._answers(task)
+                for assignment in assignments_of(good[first : first + self.at_once]):
+                    said += self._answers(assignment)
         except NanoOCRError as error:
             # As a value: Ray would make of the exception one of its own, and try the block once more.
             said.append(("broken", 0, 0, (type(error).__name__, str(error))))
         return block_of(said)
 
-    def _answers(self, task: Task) -> list[tuple[str, int, int, Any]]:
+    def _answers(self, assignment: Assignment) -> list[tuple[str, int, int, Any]]:
         import ray
 
-        if task.kind == "read":
-            self.reading.load()
+        if assignment.kind == "read":
+            self.reader.load()
         said = []
-        for answer in answers(task, self.reading):
+        for answer in answers(assignment, self.reader):
             key = answer[1:3]
             self.is_busy = answer[0] == "begun"
             if self.is_busy:
@@ -111,11 +111,11 @@ def block_of(said: list[tuple[str, int, int, Any]]) -> pa.Table:
     return pa.Table.from_pylist(told, schema=ANSWER)
 
 
-def tasks_of(items: list[tuple[str, Document, int]]) -> list[Task]:
-    """The items as tasks: pages together, so that they share batches, and documents one by one."""
+def assignments_of(items: list[tuple[str, Document, int]]) -> list[Assignment]:
+    """The items as assignments: pages together, so that they share batches, and documents one by one."""
     pages = [(document, page) for kind, document, page in items if kind == "read"]
-    tasks = [Task(kind, [document]) for kind, document, _ in items if kind != "read"]
+    assignments = [Assignment(kind, [document]) for kind, document, _ in items if kind != "read"]
     if pages:
         documents, numbers = zip(*pages, strict=True)
-        tasks.append(Task("read", list(documents), tuple(numbers)))
-    return tasks
+        assignments.append(Assignment("read", list(documents), tuple(numbers)))
+    return assignments

@@ -24,7 +24,7 @@ from nanoocr.batch.ledger import Ledger
 from nanoocr.batch.pool import start_deaf
 from nanoocr.batch.ray_process import Nodes, Round, item_of, serve
 from nanoocr.batch.record import Record
-from nanoocr.batch.worker import MakeReading
+from nanoocr.batch.worker import MakeReader
 from nanoocr.errors import BrokenRunError, UsageError
 
 # Pages of one job of Ray, after which its actors end and load the model anew. With many workers a round of
@@ -55,7 +55,7 @@ class Partner:
 def drive_ray(
     ledger: Ledger,
     folder: Path,
-    make: MakeReading,
+    make: MakeReader,
     plan: Plan,
     tell: Tell,
     look: Callable[[], None],
@@ -93,7 +93,7 @@ def drive_ray(
     shards.finish(folder, ledger)
 
 
-def start(make: MakeReading, plan: Plan, address: str | None, log: Path) -> Partner:
+def start(make: MakeReader, plan: Plan, address: str | None, log: Path) -> Partner:
     """Start the process that speaks to Ray."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()

@@ -23,7 +23,7 @@ import pyarrow as pa
 from nanoocr.batch.drive import Plan, fair_share
 from nanoocr.batch.ledger import DOUBTED, Document
 from nanoocr.batch.ray_actor import Actor, Attempts
-from nanoocr.batch.worker import MakeReading, end_with
+from nanoocr.batch.worker import MakeReader, end_with
 from nanoocr.errors import BrokenRunError, NanoOCRError, UsageError
 
 BATCHES_PER_TASK = 4  # at most; a task's results come when all of it is read, and are lost with it
@@ -54,7 +54,7 @@ class Nodes(NamedTuple):
     readers: int  # living ones with processors
 
 
-def serve(pipe: Connection, make: MakeReading, plan: Plan, address: str | None, log: Path) -> None:
+def serve(pipe: Connection, make: MakeReader, plan: Plan, address: str | None, log: Path) -> None:
     """Connect to Ray, then run each round that comes, until the pipe is closed.
 
     What it sends: ("ready", None), ("nodes", Nodes) every few seconds, ("answers", list) for each block of a
@@ -66,6 +66,7 @@ def serve(pipe: Connection, make: MakeReading, plan: Plan, address: str | None, 
     lock = threading.Lock()
 
     def send(what: str, value: Any = None) -> None:
+        """Tell the driver something; threads take turns at the pipe."""
         with lock:
             pipe.send((what, value))
 
@@ -194,7 +195,7 @@ def last_line(error: BaseException) -> str:
 # Rounds
 
 
-def run_round(job: Round, make: MakeReading, plan: Plan) -> Iterator[list[dict[str, Any]]]:
+def run_round(job: Round, make: MakeReader, plan: Plan) -> Iterator[list[dict[str, Any]]]:
     """The answers to the items, a block at a time, in whatever order they come."""
     import ray
 

@@ -37,7 +37,7 @@ class Settings:
 
 @dataclass
 class ModelReading:
-    """A model, its settings, and the threads it reads with; see `worker.Reading`."""
+    """A model, its settings, and the threads it reads with; see `worker.PageReader`."""
 
     settings: Settings
     threads: int

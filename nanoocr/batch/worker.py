@@ -1,4 +1,4 @@
-"""A worker process: one reader, which it keeps, and the tasks that come through a pipe.
+"""A worker process: one reader, which it keeps, and the assignments that come through a pipe.
 
 It writes nothing itself but the files beside, which are replaced whole, so it may be killed at any moment.
 Before each page it tells which one it begins: if it dies, that one may be the reason.
@@ -23,11 +23,11 @@ from nanoocr.errors import NanoOCRError, PictureError
 from nanoocr.pages import PageRanges, Picture, open_source
 
 
-class Reading(Protocol):
-    """What a worker keeps: reads pictures, and writes the files beside a document."""
+class PageReader(Protocol):
+    """What a worker keeps. It reads pictures, and writes the files beside a document."""
 
     def load(self) -> None:
-        """Load the model, before the first page; the other two kinds of tasks need none."""
+        """Load the model, before the first page; the other two kinds of assignments need none."""
 
     def read(self, pictures: Iterable[Picture]) -> Iterator[dict[str, Any]]:
         """A record for each picture, in order: the fields of `inference.page.Page`, plain values."""
@@ -36,10 +36,11 @@ class Reading(Protocol):
         """Write a whole document, whose records are in the ledger, in each format; gives notes."""
 
 
-MakeReading = Callable[[], Reading]  # a function of a module, or a partial of one: it goes to other processes
+# It is sent to other processes, so it is a function of a module, or a partial of one.
+MakeReader = Callable[[], PageReader]
 
 
-class Task(NamedTuple):
+class Assignment(NamedTuple):
     """What a worker is to do. `survey`: look into documents; `read`: pages of them; `beside`: write files."""
 
     kind: str
@@ -52,17 +53,17 @@ class Task(NamedTuple):
             yield self.kind, document.id, page
 
 
-def work(pipe: Connection, make: MakeReading, threads: int) -> None:
-    """Do tasks until the pipe is closed."""
+def work(pipe: Connection, make: MakeReader, threads: int) -> None:
+    """Do assignments until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the driver ends its workers
     threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = str(threads)  # before whatever brings torch
     try:
-        reading = make()
-        reading.load()
+        reader = make()
+        reader.load()
         pipe.send(("ready", 0, 0, None))
         while True:
-            for answer in answers(pipe.recv(), reading):
+            for answer in answers(pipe.recv(), reader):
                 pipe.send(answer)
             pipe.send(("idle", 0, 0, None))
     except (EOFError, BrokenPipeError, ConnectionResetError):
@@ -79,18 +80,18 @@ def end_with(parent: int) -> None:
     os._exit(1)
 
 
-def answers(task: Task, reading: Reading) -> Iterator[tuple[str, int, int, Any]]:
+def answers(assignment: Assignment, reader: PageReader) -> Iterator[tuple[str, int, int, Any]]:
     """(what, document, page, value) for everything the driver has to know, in order."""
-    if task.kind == "survey":
-        for document in task.documents:
+    if assignment.kind == "survey":
+        for document in assignment.documents:
             yield "begun", document.id, 0, None
             yield _survey(document)
-    elif task.kind == "beside":
-        (document,) = task.documents
+    elif assignment.kind == "beside":
+        (document,) = assignment.documents
         yield "begun", document.id, 0, None
-        yield "written", document.id, 0, reading.write_beside(document)
+        yield "written", document.id, 0, reader.write_beside(document)
     else:
-        yield from _read(task, reading)
+        yield from _read(assignment, reader)
 
 
 def _survey(document: Document) -> tuple[str, int, int, Any]:
@@ -102,14 +103,14 @@ def _survey(document: Document) -> tuple[str, int, int, Any]:
         return "unreadable", document.id, 0, f"{document.name} cannot be opened: {_said(error)}."
 
 
-def _read(task: Task, reading: Reading) -> Iterator[tuple[str, int, int, Any]]:
-    """All pages of a task go through one call of the reader, so that they share its batches."""
-    keys = list(zip(task.documents, task.pages, strict=True))
+def _read(assignment: Assignment, reader: PageReader) -> Iterator[tuple[str, int, int, Any]]:
+    """All pages of an assignment go through one call of the reader, so that they share its batches."""
+    keys = list(zip(assignment.documents, assignment.pages, strict=True))
     done = 0
     pictures = (picture_of(document, page) for document, page in keys)
     yield "begun", keys[0][0].id, keys[0][1], None
     try:
-        for record in reading.read(pictures):
+        for record in reader.read(pictures):
             yield "read", keys[done][0].id, keys[done][1], packed(record)
             done += 1
             if done < len(keys):
@@ -123,7 +124,7 @@ def _read(task: Task, reading: Reading) -> Iterator[tuple[str, int, int, Any]]:
             yield "read", document.id, page, packed(error_record(document.name, page, sentence))
             return
         for document, page in keys[done:]:
-            yield from _read(Task("read", [document], (page,)), reading)
+            yield from _read(Assignment("read", [document], (page,)), reader)
 
 
 def picture_of(document: Document, page: int) -> Picture:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nanoocr.cli.batch import BATCH_HELP, add_batch_flags, batch_command
+from nanoocr.cli.evaluate import EVALUATE_HELP, evaluate_command
 from nanoocr.cli.finetune import FINETUNE_HELP, add_finetune_flags, finetune_command
 from nanoocr.cli.flags import (
     READ_HELP,
@@ -67,6 +68,8 @@ def _main(argv: list[str] | None) -> int:
     parser, commands = _parser()
     refuse_unknown_command(argv, commands)
     refuse_empty_values(argv)
+    if argv and argv[0] == "evaluate":
+        return evaluate_command(argv[1:])  # its flags come from a config, not from argparse
     if argv and argv[0] in commands:
         # Before parsing: argparse would say that a required flag is missing, where somebody mistyped it.
         refuse_unknown_flags(mistyped_flags(argv[1:], commands[argv[0]]), commands[argv[0]])
@@ -107,6 +110,7 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
         add("convert", convert_command, "make a model folder of others' weights", CONVERT_HELP)
     )
     add_finetune_flags(add("finetune", finetune_command, "train on pages of your own", FINETUNE_HELP))
+    commands["evaluate"] = parsers.add_parser("evaluate", help=EVALUATE_HELP)
     add_push_flags(add("push", push_command, "send a model folder to a hub", PUSH_HELP))
     export = add("export", export_command, "give a model to others' tools")
     export.add_argument(

@@ -98,7 +98,10 @@ def serve_command(arguments: argparse.Namespace) -> int:
     app = make_app(desk, limits)
 
     class Server(uvicorn.Server):
+        """uvicorn's server, which tells the application as soon as it is asked to stop."""
+
         def handle_exit(self, sig: int, frame: object) -> None:
+            """Answer SIGINT and SIGTERM: `/ready` says no from now on, and what runs is finished."""
             app.state.server.stopping = True  # tells clients that are already connected
             super().handle_exit(sig, frame)  # type: ignore[arg-type]
 

@@ -271,6 +271,7 @@ def _fetch(name: str, *, hub: Hub, which: HubSet, listing: Listing, cache: Shard
     title = f"{which.repo}/{name}"
 
     def download(folder: Path) -> Path:
+        """Fetch the shard into `folder`, and try again after each of WAITS."""
         print(f"{title}: fetching {listing.sizes[name] / GIGABYTE:.2f} GB", file=sys.stderr)
         waits = iter(WAITS)
         while True:

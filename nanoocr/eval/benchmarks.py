@@ -27,6 +27,7 @@ def load_fox(
     pages = read_fox(folder, tasks or PAGE_OCR)
 
     def sample(page_id: str, image: Path, question: str, truth: str) -> EvalSample:
+        """One page, or one question about a page."""
         task = page_id.partition("/")[0]
         asked = prompt if task in PAGE_OCR else question
         return EvalSample(page_id, image, asked, truth, "document", (task,))
@@ -49,6 +50,7 @@ def load_omnidocbench(
     """
 
     def sample(page: OmniPage) -> EvalSample:
+        """One page; its languages are its groups."""
         languages = tuple(a for a in page.attributes if a.startswith("language:"))
         image = Path(pictures) / page.image.name if pictures else page.image
         return EvalSample(page.id, image, prompt, page.markdown, "document", languages, page)
@@ -65,6 +67,7 @@ def omnidocbench_scores(
     """
 
     def score(samples: Sequence[EvalSample], texts: Mapping[str, str]) -> dict[str, float]:
+        """The scores of the set: means over pages, scores of all pages as one text, and the overall score."""
         report = score_omnidocbench([sample.annotation for sample in samples], texts, version=version)
         known = {name: average for name, average in report.scores.items() if average is not None}
         means = {name: average.page_average for name, average in known.items()}
@@ -99,6 +102,7 @@ def load_olmocr_bench(folder: str | Path, per_group: int = 0, prompt: str = PROM
     )
 
     def sample(key: PageKey) -> EvalSample | str:
+        """One page with its own tests, or the reason why it is left out."""
         document, page = key
         names = (f"pdfs/{document}.pdf", f"{document}.pdf")
         picture = next((folder / name for name in names if (folder / name).is_file()), None)

@@ -1,14 +1,20 @@
-"""Results of an evaluation as tables for people."""
+"""Results of an evaluation for people: tables, what was left out, and samples worth a look."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from nanoocr.eval.catalogue import main_metric
+from nanoocr.eval.store import named
+from nanoocr.eval.summary import ALL
+
+CLIP = 160  # characters of a text that the console shows
 
 
 def percent(share: float | None) -> str:
@@ -66,3 +72,33 @@ def metric_table(summary: Mapping[str, Any]) -> Table:
     for metric, numbers in summary["scores"].items():
         table.add_row(metric, *(f"{numbers[name]:.3f}" if name in numbers else "-" for name in names))
     return table
+
+
+def print_results(results: Mapping[str, Any], console: Console) -> None:
+    """Print tables, what was left out, and samples worth a look."""
+    console.print(group_table(results))
+    console.print(SCORE_NOTE)
+    console.print(metric_table(results["groups"][ALL]))
+    for condition, scores in results["set_scores"].items():
+        listed = ", ".join(f"{name} {value:.6f}" for name, value in scores.items())
+        console.print(f"whole set, {condition} picture: {listed}")
+    for name in ("left_out", "missing", "unknown"):
+        if results[name]:
+            console.print(f"{name.replace('_', ' ')}: {len(results[name])} ({named(results[name])})")
+    for note in results["notes"]:
+        console.print(note)
+    seen: set[str] = set()
+    for entry in results["shown"]:
+        if entry["id"] in seen:
+            continue
+        seen.add(entry["id"])
+        console.print(f"{entry['group']}, {entry['which']}: {entry['id']} ({entry['picture']})")
+        for title, text in {"truth": entry["truth"], **entry["texts"]}.items():
+            console.print(f"  {title:<6}{text[:CLIP]!r}{' ...' if len(text) > CLIP else ''}")
+
+
+def result_console() -> Console:
+    """A console on stdout whose tables keep their width when stdout is no terminal."""
+    return Console(
+        highlight=False, markup=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120
+    )

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from nanoocr.config import PROMPT
 from nanoocr.errors import PictureError, UsageError
@@ -38,6 +38,9 @@ THUMBNAIL = 512  # longer side, in pixels, of the small copy of a picture for th
 @dataclass(frozen=True)
 class VisionEvalConfig:
     """Scores the answers of a model, a peer or somebody else."""
+
+    # Commands that were written down before a benchmark was called a benchmark go on working.
+    RENAMED: ClassVar[Mapping[str, str]] = {"task": "benchmark"}
 
     out: str  # folder for answers, pictures and results.json; an interrupted run continues in it
     model: str = "shipped"  # model folder, training step, run folder, shipped, tesseract or rapidocr

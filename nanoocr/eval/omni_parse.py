@@ -49,6 +49,7 @@ def load_omni_parse_bench(folder: str | Path, per_group: int = 0, prompt: str = 
         raise UsageError(f"{folder}: no manifest of Omni Parse Bench ({error})") from error
 
     def sample(row: Any) -> EvalSample | str:
+        """One page with its tests, or the reason why it is left out."""
         picture = folder / row.doc_path
         if not picture.is_file():
             return f"{row.page_id}: {row.doc_path} is missing"

@@ -60,6 +60,7 @@ def load_pages(name: str) -> Callable[[str | Path, Sequence[str], int], SampleSe
     """Make a loader for the page set `name` (nanoocr/eval/page_sets.py), which has no kinds to select."""
 
     def load(folder: str | Path, kinds: Sequence[str] = (), per_group: int = 0) -> SampleSet:
+        """The samples of the set in `folder`; `kinds` is not used."""
         found = load_page_set(name, folder, per_group)
         return SampleSet(found.samples, found.left_out)
 
@@ -109,6 +110,7 @@ def load_icdar(folder: str | Path, kinds: Sequence[str] = (), per_group: int = 0
     truths = {path.stem.removeprefix("gt_"): path for path in sorted(folder.rglob("gt_*.txt"))}
 
     def sample(name: str) -> EvalSample | str:
+        """One picture with its truth, or the reason why it is left out."""
         if name not in pictures or name not in truths:
             there, lacks = ("truth", "picture") if name in truths else ("picture", "truth")
             return f"{name}: a {there} without a {lacks}"

@@ -26,6 +26,7 @@ def means(score: Callable[[EvalSample, str], Mapping[str, float]]) -> SetScorer:
     """Turn a score of one answer into its mean over all answers."""
 
     def over_all(samples: Sequence[EvalSample], texts: Texts) -> Scores:
+        """The mean of each score over all samples; none for no samples."""
         pages = [score(sample, texts[sample.id]) for sample in samples]
         return {name: fmean(page[name] for page in pages) for name in pages[0]} if pages else {}
 

@@ -87,6 +87,7 @@ def reading(peer: Peer, with_boxes: bool) -> Read:
     if isinstance(peer, OurPeer):
 
         def read_ours(image: Image.Image, kind: str) -> tuple[str, int | None]:
+            """The text of a picture, and how many vision tokens it took."""
             page = peer.page(image)
             return page.text, page.tokens.vision
 

@@ -92,6 +92,7 @@ def _of_dataset(dataset: str, kind: str) -> Callable[[Path], Found]:
     """Make a loader for the rows of one data set in manifest.jsonl; `kind` is what engines are told."""
 
     def load(data: Path) -> Found:
+        """The data set's pages in the manifest of `data`, and sentences about broken rows."""
         for row in _rows(data / "manifest.jsonl"):
             if isinstance(row, str) or row.get("dataset") == dataset:
                 yield row if isinstance(row, str) else _page(data, f"{dataset}/{row.get('id')}", row, kind)
@@ -103,6 +104,7 @@ def _fox(kind: str) -> Callable[[Path], Found]:
     """Make a loader for one of the three settings of Fox's pages."""
 
     def load(data: Path) -> Found:
+        """The pages of this setting, and sentences about broken rows."""
         for row in _rows(data / FOX / "manifest.jsonl"):
             if isinstance(row, str) or row.get("kind") == kind:
                 yield row if isinstance(row, str) else _page(data / FOX, f"{row.get('id')}", row, "document")
@@ -187,6 +189,7 @@ def _sample_set(load: Callable[[Path], SampleSet]) -> Callable[[Path], Found]:
     """Turn the loader of a benchmark into the loader of a page set."""
 
     def found(data: Path) -> Found:
+        """What is left out, then the samples."""
         samples = load(data)
         yield from samples.left_out
         yield from samples.samples

@@ -77,6 +77,7 @@ def run_series(metrics: RunMetrics) -> dict[str, Lines]:
     """The curves of a run, by the title of their panel."""
 
     def lines(event: str, **keys: str) -> Lines:
+        """Curves by label, of keys by label; labels without a point are left out."""
         found = {label.replace("_", " "): metrics.line(event, key) for label, key in keys.items()}
         return {label: points for label, points in found.items() if points}
 

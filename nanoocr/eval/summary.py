@@ -86,6 +86,7 @@ def summarise(results: Sequence[PageResult]) -> dict[str, Any]:
     seconds = [result.right.seconds for result in results if result.right.seconds is not None]
 
     def rate(bad: Sequence[bool]) -> float | None:
+        """The share of True; None of nothing."""
         return sum(bad) / len(bad) if bad else None
 
     return {

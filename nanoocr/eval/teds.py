@@ -182,10 +182,14 @@ def tree_distance(found: Node, wanted: Node, content: bool) -> float:
     known: dict[tuple[str, str], float] = {}
 
     class Costs(Config):  # type: ignore[misc]
+        """What apted asks about nodes: their children, and what it costs to turn one into another."""
+
         def children(self, node: Node) -> Sequence[Node]:
+            """The nodes directly below."""
             return node.children
 
         def rename(self, one: Node, other: Node) -> float:
+            """From 0, alike, to 1; two cells of the same kind cost the share of their text that differs."""
             if one.tag != other.tag or one.spans != other.spans:
                 return 1.0
             if not content or one.content == other.content:

@@ -218,6 +218,7 @@ def _picture_of(data: dict[str, Any]) -> str:
     ends = (*PICTURES, ".pdf")
 
     def named(one: str) -> bool:
+        """Whether a name or an address is that of a picture or a PDF."""
         # A picture's name ends the address, or what stands before its query.
         return one.lower().endswith(ends) or one.lower().partition("?")[0].endswith(ends)
 

@@ -89,11 +89,13 @@ def rows(story: Story) -> list[tuple[str, str, str]]:
     """(what, before, after) of everything that was measured."""
 
     def cers(name: str, seen: Callable[[Sequence[Reading]], Sequence[Reading]] = tuple) -> tuple[str, str]:
+        """CER with its interval before and after, of the readings that `seen` makes of what was measured."""
         both = (seen(getattr(measured, name)) for measured in (story.before, story.after))
         one, other = (_span(interval(readings), "{:.2%}") for readings in both)
         return one, other
 
     def means(name: str, score: Callable[[Reading], float]) -> tuple[str, str]:
+        """The mean of a score with its interval, before and after."""
         both = (mean_interval(getattr(measured, name), score) for measured in (story.before, story.after))
         one, other = (_span(value, "{:.3f}") for value in both)
         return one, other

@@ -75,9 +75,11 @@ def _one_way(document: TrueDocument) -> TrueDocument:
     """Accents joined to their letters, and what fonts draw alike written as the model writes it."""
 
     def mended(text: str) -> str:
+        """The text as the model writes it."""
         return written_one_way(unicodedata.normalize("NFC", text))
 
     def line(one: TrueLine) -> TrueLine:
+        """A line whose text and words are mended."""
         return TrueLine(mended(one.text), one.quad, tuple(map(line, one.words)))
 
     return replace(document, text=mended(document.text), lines=tuple(map(line, document.lines)))

@@ -20,8 +20,8 @@ from nanoocr.finetune.agreement import contradicts, mostly_unseen
 from nanoocr.finetune.align import align, errors
 from nanoocr.finetune.types import CutDocument, LineStrip, TrueDocument, TrueLine
 from nanoocr.inference.assemble import StripReading
-from nanoocr.inference.lines import LineReader
-from nanoocr.layout import Strip, cut_strips
+from nanoocr.inference.lines import LineReader, cut_page
+from nanoocr.layout import Strip
 from nanoocr.pages import ALL_PAGES, PageRanges, open_source
 
 # Up to here a strip's words are believed to be its words: two texts of one language that have nothing to do
@@ -85,9 +85,8 @@ def _images(document: TrueDocument) -> Iterator[Image.Image]:
 
 
 def _read_page(reader: LineReader, image: Image.Image) -> list[StripReading]:
-    layout = reader.upright_layout(image)
-    strips = [strip for number, line in enumerate(layout.lines) for strip in cut_strips(image, line, number)]
-    return reader.read_strips(strips)
+    strips, known = cut_page(image, reader.upright_layout(image))
+    return reader.read_strips(strips, known)
 
 
 def _line_strip(
@@ -161,9 +160,11 @@ class _Extent:
 
     @property
     def area(self) -> float:
+        """In square pixels; 0 where nothing is left."""
         return max(0.0, self.right - self.left) * max(0.0, self.bottom - self.top)
 
     def common(self, other: _Extent) -> _Extent:
+        """What lies in both; its area is 0 where nothing does."""
         return _Extent(
             max(self.left, other.left),
             max(self.top, other.top),
@@ -227,6 +228,7 @@ def _groups(strips: Sequence[_Extent], boxes: Sequence[_Extent]) -> Iterator[tup
     root = list(range(len(strips) + len(boxes)))
 
     def find(i: int) -> int:
+        """The representative of the group that i is in."""
         while root[i] != i:
             i = root[i]
         return i

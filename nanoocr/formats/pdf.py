@@ -270,6 +270,7 @@ def _to_points(box: tuple[float, float, float, float], turns: int, page: TextPag
     wide, high = right - left, top - bottom
 
     def to_points(point: Point) -> Point:
+        """(x, y) in pixels of the picture -> (x, y) in points of the PDF page."""
         across, down = point[0] / page.width, point[1] / page.height
         if turns == 0:
             return (left + across * wide, top - down * high)

@@ -47,6 +47,11 @@ class StripReading:
         return confidence_of(self.completion)
 
     @property
+    def least_probability(self) -> float:
+        """The probability of the token that the model doubts most, the end included."""
+        return min((*self.completion.probabilities, self.completion.stop_probability))
+
+    @property
     def first_confidence(self) -> float:
         """That of the first look. It tells text from dirt, where the surer of both looks is too sure."""
         return confidence_of(self.looks[0] if self.looks else self.completion)

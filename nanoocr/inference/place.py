@@ -66,6 +66,7 @@ def _match(wanted: Sequence[float], gaps: Sequence[Span], line: Span) -> list[Sp
     word = (line.end - line.start) / (len(wanted) + 1)
 
     def cost(place: float, gap: Span) -> float:
+        """How badly a gap suits a blank that is expected at `place`, an x in pixels; lower is better."""
         # Measured in words, so that long and short lines weigh the blank's width alike.
         away = abs((gap.start + gap.end) / 2 - place) / word
         return WRONG_PLACE * away - (gap.end - gap.start) / widest

@@ -91,6 +91,7 @@ def are_frames(ink: np.ndarray, boxes: Boxes) -> np.ndarray:
     width, height = x1 - x0, y1 - y0
 
     def inked(left: np.ndarray, top: np.ndarray, right: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+        """Pixels of ink in each box, by the four corners of the summed table; all arrays are (N,)."""
         return sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
 
     level = np.minimum(inked(x0, y0, x1, y0 + 1), inked(x0, y1 - 1, x1, y1)) / width

@@ -76,6 +76,7 @@ class State:
         held = 0
 
         def hold(count: int) -> None:
+            """Count bytes of a body that came; raises ApiError where all bodies together are too large."""
             nonlocal held
             held += count
             self.held += count
@@ -90,39 +91,32 @@ class State:
             self.held -= held
 
 
+Work = Callable[[State, Request], Awaitable[Response]]  # what a route does
+
+
 def make_app(desk: Desk, limits: Limits) -> Starlette:
     """The application; its `state.server` is the State."""
     state = State(desk, limits)
     desk.note = state.metrics.note
-
-    def guarded(work: Callable[[State, Request], Awaitable[Response]]) -> Callable[..., Awaitable[Response]]:
-        async def answer(request: Request) -> Response:
-            started = time.perf_counter()
-            try:
-                _check_key(request, limits.keys)
-                response = await work(state, request)
-            except Exception as error:
-                if (known := as_api_error(error)).status == 500:
-                    LOG.exception("a request failed")
-                response = error_response(known)
-            state.metrics.request(request.url.path, response.status_code, time.perf_counter() - started)
-            return response
-
-        return answer
+    guarded = partial(_guarded, state)
 
     async def health(_: Request) -> Response:
+        """Whether the process answers."""
         return JSONResponse({"status": "ok"})
 
     async def ready(_: Request) -> Response:
+        """Whether a new request would be taken: 200 or 503."""
         ok = desk.ready() and not state.stopping and state.inside < limits.max_queue
         return JSONResponse({"ready": ok}, 200 if ok else 503)
 
     async def metrics(_: Request) -> Response:
+        """What Prometheus reads."""
         state.metrics.look(state.inside, **await _rows(state))
         return Response(state.metrics.text(), media_type="text/plain; version=0.0.4")
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        """What runs beside the requests, from the start of the server to its end."""
         # Both import what they need when they are first used, and the first client would wait for that.
         async with anyio.create_task_group():
             state.metrics.text()
@@ -145,6 +139,25 @@ def make_app(desk: Desk, limits: Limits) -> Starlette:
     )
     app.state.server = state
     return app
+
+
+def _guarded(state: State, work: Work) -> Callable[..., Awaitable[Response]]:
+    """The handler of a route: `work` behind a check of the key, with its errors as answers."""
+
+    async def answer(request: Request) -> Response:
+        """Answer one request, and count it."""
+        started = time.perf_counter()
+        try:
+            _check_key(request, state.limits.keys)
+            response = await work(state, request)
+        except Exception as error:
+            if (known := as_api_error(error)).status == 500:
+                LOG.exception("a request failed")
+            response = error_response(known)
+        state.metrics.request(request.url.path, response.status_code, time.perf_counter() - started)
+        return response
+
+    return answer
 
 
 async def _watch(metrics: Metrics) -> None:
@@ -229,6 +242,7 @@ async def _replies(state: State, job: Job) -> AsyncGenerator[Reply, None]:
     loop, queue = asyncio.get_running_loop(), asyncio.Queue[Reply]()
 
     def tell(reply: Reply) -> None:
+        """Hand a reply to the loop; called in other threads."""
         with contextlib.suppress(RuntimeError):  # the loop is closed: the server has stopped
             loop.call_soon_threadsafe(queue.put_nowait, reply)
 
@@ -282,6 +296,7 @@ async def _rows(state: State) -> dict[str, int]:
     """How many rows the decoder has; none where nobody tells in time."""
 
     async def collect() -> bytes:
+        """The answer as it comes through the pipe."""
         async with contextlib.aclosing(_replies(state, Job("look"))) as replies:
             return b"".join([reply.value async for reply in replies if reply.kind == "part"])
 

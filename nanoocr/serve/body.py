@@ -48,6 +48,7 @@ async def read_body(request: Request, limit: int, hold: Callable[[int], None]) -
         raise too_large
 
     async def collect() -> bytearray:
+        """The body, counted while it comes; raises ApiError where it is too large."""
         parts = bytearray()
         async for part in request.stream():
             hold(len(part))
@@ -96,6 +97,7 @@ def parse_upload(body: bytes | bytearray, content_type: str, query: Mapping[str,
 
 async def _parse_form(body: bytes, content_type: str, query: Mapping[str, str]) -> Upload:
     async def once() -> AsyncGenerator[bytes]:
+        """The body as a stream of one piece, which the parser of forms wants."""
         yield body
 
     try:

@@ -197,6 +197,7 @@ def _cut_off(connection: socket.socket, end: float) -> Iterator[None]:
     """End a connection when the time is over, however slowly its bytes drip."""
 
     def stop() -> None:
+        """Wake the thread that reads from the connection; its read ends with an error."""
         with contextlib.suppress(OSError):  # it has ended by itself
             connection.shutdown(socket.SHUT_RDWR)
 

@@ -21,7 +21,7 @@ from nanoocr.serve.errors import as_api_error, bad
 from nanoocr.serve.events import ChatEvents, OcrEvents, Stream
 from nanoocr.serve.fetch import Fetcher
 from nanoocr.serve.messages import Job, Note, Tell, tell_error, tell_whole
-from nanoocr.serve.service import OPENING, Read, Service, Task, Watch
+from nanoocr.serve.service import OPENING, DocumentRequest, Read, Service, Watch
 
 LOG = logging.getLogger("nanoocr.serve")
 TYPES = {
@@ -81,8 +81,8 @@ class ThreadDesk:
         rows = {"batch": decoder.rows(), "waiting": decoder.waiting()}
         tell_whole(tell, json.dumps(rows).encode(), TYPES["json"])
 
-    def _read(self, tasks: Sequence[Task], watch: Watch) -> list[Read]:
-        reads = [one for task in tasks for one in self.service.read(task, watch)]
+    def _read(self, wanted: Sequence[DocumentRequest], watch: Watch) -> list[Read]:
+        reads = [one for document in wanted for one in self.service.read(document, watch)]
         for page in (one.page for one in reads):
             self.note("page", (page.status, page.seconds, page.tokens._asdict()))
         return reads
@@ -99,17 +99,19 @@ class ThreadDesk:
             message = f"{len(asked.documents)} documents in a request, this server reads {service.max_pages}"
             raise bad(message, "messages", "too_many_pages")
         documents = [self._fetched(document) for document in asked.documents]
-        tasks = [_task(asked, data, number, cancelled) for number, data in enumerate(documents, 1)]
-        asked = replace(asked, documents=())  # they are in the tasks
+        wanted = [
+            _document_request(asked, data, number, cancelled) for number, data in enumerate(documents, 1)
+        ]
+        asked = replace(asked, documents=())  # they are in `wanted`, and may be large
         form = Form(service.name, service.reader.tokenizer, asked.logprobs)
         if asked.stream:
             events = ChatEvents(Stream(tell), asked, form, service.reader.min_confidence)
-            reads = self._read(tasks, events)
+            reads = self._read(wanted, events)
             if not events.stream.begun:
                 raise_broken(reads)
             events.done(reads)
             return
-        reads = self._read(tasks, Watch())
+        reads = self._read(wanted, Watch())
         raise_broken(reads)
         tell_whole(tell, _completion(reads, asked, form), TYPES["json"])
 
@@ -130,20 +132,22 @@ class ThreadDesk:
             raise bad(f"the field {unknown[0]!r} is not known here", unknown[0], "unsupported_parameter")
         ranges, name = parse_pages(fields.get("pages") or "1-end"), wanted_format(job.accept, fields)
         stream, preview = _flag(fields, "stream"), _flag(fields, "preview")
-        task = Task(upload.data, upload.name, pages=ranges, cancelled=cancelled)
+        wanted = DocumentRequest(upload.data, upload.name, pages=ranges, cancelled=cancelled)
         if stream:
             events = OcrEvents(Stream(tell), preview)
-            events.done(self._read([task], events))
+            events.done(self._read([wanted], events))
             return
-        reads = self._read([task], Watch())
+        reads = self._read([wanted], Watch())
         raise_broken(reads)
         pages = [one.page for one in reads]
-        content = _ocr_json(self.service.name, pages) if name is None else _rendered(pages, name, task)
+        content = _ocr_json(self.service.name, pages) if name is None else _rendered(pages, name, wanted)
         tell_whole(tell, content, TYPES[name or "json"])
 
 
-def _task(asked: ChatRequest, data: bytes, number: int, cancelled: threading.Event) -> Task:
-    return Task(
+def _document_request(
+    asked: ChatRequest, data: bytes, number: int, cancelled: threading.Event
+) -> DocumentRequest:
+    return DocumentRequest(
         data,
         f"document {number}",
         prompt=asked.prompt,
@@ -169,9 +173,9 @@ def _ocr_json(model: str, pages: Sequence[Page]) -> bytes:
     return f'{{{head}, "pages": [{",".join(page.to_json() for page in pages)}], "usage": {usage}}}'.encode()
 
 
-def _rendered(pages: Sequence[Page], name: str, task: Task) -> bytes:
+def _rendered(pages: Sequence[Page], name: str, wanted: DocumentRequest) -> bytes:
     with OPENING:  # a PDF of the results opens its source again
-        content = render(pages, name, {task.name: task.data} if name == "pdf" else None)
+        content = render(pages, name, {wanted.name: wanted.data} if name == "pdf" else None)
     return content.encode() if isinstance(content, str) else content
 
 

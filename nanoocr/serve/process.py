@@ -14,6 +14,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ LOG = logging.getLogger("nanoocr.serve")
 BYE = -1  # the number of the message that ends the process
 LONGEST_PAUSE = 60.0  # seconds between two tries to start a process that does not start
 END_SECONDS = 10.0  # in which it must have ended
+# Every operation of torch lets go of Python's lock and asks for it again. Beside a thread that finds the lines
+# of a page it would wait for it for up to this long each time, and a strip takes hundreds of operations.
+SWITCH_SECONDS = 0.0005
 
 
 @dataclass(frozen=True)
@@ -73,10 +77,12 @@ def serve_jobs(pipe: Connection, choice: Choice) -> None:
         return
     fetcher = None if choice.hosts is None else Fetcher(parse_hosts(choice.hosts))
     desk = ThreadDesk(service, Grants(choice.any_prompt, fetcher, choice.max_body))
+    sys.setswitchinterval(SWITCH_SECONDS)
     gc.freeze()  # the model and the libraries are no garbage: looking through them would cost each request
     sending = threading.Lock()
 
     def send(number: int, what: Any) -> None:
+        """Send a reply to a job; threads take turns at the pipe."""
         with sending:
             try:
                 pipe.send((number, what))
@@ -105,7 +111,7 @@ def serve_jobs(pipe: Connection, choice: Choice) -> None:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadingProcess:
     """A process that reads, and what goes to it: (number, job), (number, None) to cancel, None at the end."""
 
     process: BaseProcess
@@ -113,7 +119,7 @@ class Reading:
     outgoing: SimpleQueue[tuple[int, Job | None] | None]
 
 
-def started(choice: Choice) -> Reading:
+def started(choice: Choice) -> ReadingProcess:
     """A process that takes jobs.
 
     Raises:
@@ -133,12 +139,12 @@ def started(choice: Choice) -> Reading:
     if error is not None:
         process.join()
         raise error
-    reading = Reading(process, ours, SimpleQueue())
+    reading = ReadingProcess(process, ours, SimpleQueue())
     threading.Thread(target=_send, args=(reading,), name="to reading", daemon=True).start()
     return reading
 
 
-def _send(reading: Reading) -> None:
+def _send(reading: ReadingProcess) -> None:
     """Send what goes to the process; in a thread, since a body may be large and the pipe full."""
     for message in iter(reading.outgoing.get, None):
         number, job = message
@@ -166,7 +172,7 @@ class ProcessDesk:
         self._lock = threading.Lock()
         self._waiting: dict[int, Tell] = {}
         self._closed = threading.Event()
-        self._reading: Reading | None = started(choice)
+        self._reading: ReadingProcess | None = started(choice)
         threading.Thread(target=self._serve, args=(self._reading,), name="from reading", daemon=True).start()
 
     def ready(self) -> bool:
@@ -189,6 +195,7 @@ class ProcessDesk:
         reading.outgoing.put((number, job))
 
         def cancel() -> None:
+            """Forget the job here, and have the other process stop it."""
             self._waiting.pop(number, None)
             reading.outgoing.put((number, None))
 
@@ -209,7 +216,7 @@ class ProcessDesk:
     # -----------------------------------------------------------------------------------------------
     # The thread that listens
 
-    def _serve(self, reading: Reading | None) -> None:
+    def _serve(self, reading: ReadingProcess | None) -> None:
         while reading is not None:
             self._hear(reading)
             with self._lock:
@@ -225,7 +232,7 @@ class ProcessDesk:
             )
             self._reading = reading = self._restarted()
 
-    def _hear(self, reading: Reading) -> None:
+    def _hear(self, reading: ReadingProcess) -> None:
         """Hand on what the process says, until it has died."""
         while True:
             try:
@@ -238,7 +245,7 @@ class ProcessDesk:
                 tell(what)
             del what
 
-    def _restarted(self) -> Reading | None:
+    def _restarted(self) -> ReadingProcess | None:
         pause = 1.0
         while not self._closed.is_set():
             try:

@@ -9,7 +9,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -20,11 +20,11 @@ from PIL import Image
 from nanoocr.errors import UsageError
 from nanoocr.inference.assemble import PageReading, StripReading
 from nanoocr.inference.engine import MAX_BATCH, Completion, Request
-from nanoocr.inference.lines import LineReader
+from nanoocr.inference.lines import LineReader, cut_page, reading_order
 from nanoocr.inference.page import Page, error_page, make_page, with_doubt
 from nanoocr.inference.reader import Reader, make_request, page_of_lines
 from nanoocr.inference.sampling import SamplingConfig
-from nanoocr.layout import PageLayout, Strip, cut_strips
+from nanoocr.layout import PageLayout, Strip
 from nanoocr.model.vlm import VLM
 from nanoocr.pages import ALL_PAGES, PageRanges, Picture, count_pages, open_source
 from nanoocr.serve.decoder import CancelledError, Decoder
@@ -43,8 +43,8 @@ class TooManyPagesError(UsageError):
 
 
 @dataclass(frozen=True)
-class Task:
-    """One document of a request and how it is to be read."""
+class DocumentRequest:
+    """One document of a request, and how it is to be read."""
 
     data: bytes
     name: str
@@ -117,7 +117,7 @@ class _Asking:
     """
 
     decoder: Decoder
-    task: Task
+    wanted: DocumentRequest
     slot: threading.Semaphore
     tell: Callable[[int, Completion], None] | None = None
     first: int = 0
@@ -130,6 +130,7 @@ class _Asking:
         *,
         max_batch: int = MAX_BATCH,
     ) -> list[Completion]:
+        """As `Engine.generate`, by the decoder of all requests; only the request's own thread may call it."""
         self.slot.release()
         started = time.perf_counter()
         try:
@@ -138,7 +139,7 @@ class _Asking:
                 sampling,
                 max_batch=max_batch,
                 first=self.first,
-                cancelled=self.task.cancelled,
+                cancelled=self.wanted.cancelled,
                 tell=self.tell,
             )
         finally:
@@ -147,6 +148,7 @@ class _Asking:
 
     @property
     def model(self) -> VLM:
+        """The decoder's model."""
         return self.decoder.model
 
 
@@ -155,7 +157,7 @@ class Service:
 
     def __init__(self, reader: Reader, name: str, max_pages: int) -> None:
         self.reader, self.name, self.max_pages = reader, name, max_pages
-        self.decoder = Decoder(reader.model, reader.tokenizer)
+        self.decoder = Decoder(reader.model, reader.tokenizer, reader.engine.head)
         self.note: Note = lambda _, __: None
         self.room = Room(MOST_PIXELS)
         # More threads that compute than processors only pass Python's lock around.
@@ -167,39 +169,39 @@ class Service:
         self.decoder.close()
         self.threads.shutdown()
 
-    def read(self, task: Task, watch: Watch | None = None) -> list[Read]:
+    def read(self, wanted: DocumentRequest, watch: Watch | None = None) -> list[Read]:
         """The pages of a document; `watch` is told what happens on the way.
 
         Raises:
             TooManyPagesError: more than `max_pages` pages.
             PictureError: the document cannot be opened.
-            CancelledError: `task.cancelled` was set.
+            CancelledError: `wanted.cancelled` was set.
         """
         watch = watch or Watch()
         with OPENING:
-            count = len(task.pages.select(count_pages(task.data, task.name), task.name))
+            count = len(wanted.pages.select(count_pages(wanted.data, wanted.name), wanted.name))
         if count > self.max_pages:
             raise TooManyPagesError(
-                f"{task.name} has {count} pages, this server reads at most {self.max_pages} of a request: "
+                f"{wanted.name} has {count} pages, this server reads at most {self.max_pages} of a request: "
                 "choose some with pages=1-10"
             )
-        watch.opened(task.name, count)
+        watch.opened(wanted.name, count)
         read = []
-        with closing(self._opened(task)) as pictures:
+        with closing(self._opened(wanted)) as pictures:
             for number, picture in enumerate(pictures):
                 with self.slots:
-                    read.append(self._page(task, picture, watch, number))
+                    read.append(self._page(wanted, picture, watch, number))
                 watch.page_read(number, read[-1])
         return read
 
-    def _opened(self, task: Task) -> Generator[Picture]:
+    def _opened(self, wanted: DocumentRequest) -> Generator[Picture]:
         """The pages, each opened when it is asked for, and with a place in the room until the next one."""
-        with closing(open_source(task.data, task.name, task.pages)) as pictures:  # type: ignore[type-var]
+        with closing(open_source(wanted.data, wanted.name, wanted.pages)) as pictures:  # type: ignore[type-var]
             while True:
                 with contextlib.ExitStack() as stack:
                     # The next page is opened when this one has its place: else all would wait opened.
                     with OPENING:
-                        if task.cancelled.is_set():
+                        if wanted.cancelled.is_set():
                             raise CancelledError("the request was cancelled")
                         started = time.perf_counter()
                         picture = next(pictures, None)
@@ -210,68 +212,89 @@ class Service:
                             stack.enter_context(self.room.taken(picture.image.width * picture.image.height))
                     yield picture
 
-    def _page(self, task: Task, picture: Picture, watch: Watch, number: int) -> Read:
+    def _page(self, wanted: DocumentRequest, picture: Picture, watch: Watch, number: int) -> Read:
         if picture.image is None:
             return Read(error_page(picture))
         started = time.perf_counter()
         watch.page_begun(number, picture.image)
         if self.reader.by_lines:
-            reading = self._by_lines(task, picture.image, watch, number)
+            reading = self._by_lines(wanted, picture.image, watch, number)
             page = page_of_lines(picture, reading, time.perf_counter() - started)
             return Read(page, reading.completions)
         request = make_request(
             self.reader.model,
             self.reader.tokenizer,
             picture.image,
-            task.prompt or self.reader.prompt,
-            task.max_tokens,
+            wanted.prompt or self.reader.prompt,
+            wanted.max_tokens,
             self.reader.mode,
         )
         waited = time.perf_counter() - started
-        asking = _Asking(self.decoder, task, self.slots, first=number, note=self.note)
-        done = asking.generate([request], task.sampling)
+        asking = _Asking(self.decoder, wanted, self.slots, first=number, note=self.note)
+        done = asking.generate([request], wanted.sampling)
         return Read(
             with_doubt(make_page(picture, done[0], waited), self.reader.doubt_of(picture.image)), tuple(done)
         )
 
-    def _by_lines(self, task: Task, image: Image.Image, watch: Watch, number: int) -> PageReading:
+    def _by_lines(
+        self, wanted: DocumentRequest, image: Image.Image, watch: Watch, number: int
+    ) -> PageReading:
         """As LineReader.read, and each strip is told of as soon as it is read."""
+        decoding = []
+
+        def note(stage: str, seconds: float) -> None:
+            """Note the time of decoding, and keep it."""
+            decoding.append(seconds)
+            self.note(stage, seconds)
+
         # Such a model knows one question; chat.py refuses others.
         reader = replace(
-            self.reader.line_reader(self.reader.prompt, task.max_tokens),
-            engine=_Asking(self.decoder, task, self.slots),
-            sampling=task.sampling,
+            self.reader.line_reader(self.reader.prompt, wanted.max_tokens),
+            engine=_Asking(self.decoder, wanted, self.slots, note=note),
+            sampling=wanted.sampling,
         )
         started = time.perf_counter()
-        layout = reader.upright_layout(image)
-        self.note("lines", time.perf_counter() - started)  # and the strips that were read to know what is up
-        strips = [s for place, line in enumerate(layout.lines) for s in cut_strips(image, line, place)]
-        watch.found(layout, strips)
+        found = reader.upright_layout(image)
+        # Without the strips that were read to know what is up.
+        self.note("lines", time.perf_counter() - started - sum(decoding))
+        strips, known = cut_page(image, found)
+        watch.found(found.layout, strips)
         size = STRIPS_OF_STREAM if watch.in_order else len(strips)
         readings: list[StripReading] = []
         for first in range(0, len(strips), size or 1):
-            readings += self._strips(reader, strips[first : first + size], watch, number, first)
-        return reader.page_of(layout, readings)
+            part = strips[first : first + size]
+            known_here = {i: known[first + i] for i in range(len(part)) if first + i in known}
+            readings += self._strips(reader, part, known_here, watch, number, first)
+        return reader.page_of(found.layout, readings)
 
     def _strips(
-        self, reader: LineReader, strips: Sequence[Strip], watch: Watch, number: int, place: int
+        self,
+        reader: LineReader,
+        strips: Sequence[Strip],
+        known: Mapping[int, Completion],
+        watch: Watch,
+        number: int,
+        place: int,
     ) -> list[StripReading]:
         """As LineReader.read_strips, of the strips of a page from `place` on."""
-        # In the order in which they are decoded, which is that of LineReader.look.
-        order = sorted(range(len(strips)), key=lambda i: strips[i].image.shape[1])
+        order = reading_order(strips, known)
         assert isinstance(reader.engine, _Asking)  # _by_lines has given it
 
         def tell(index: int, reading: StripReading) -> None:
+            """Tell the watch of a strip, by its place in the page's order."""
             watch.strip_read(number, place + index, reader.written(reading))
 
-        def told(index: int, completion: Completion) -> None:
-            reading = StripReading(strips[order[index]], completion)
+        def heard(index: int, completion: Completion) -> None:
+            """Hear what a strip says, by its place in the page's order."""
+            reading = StripReading(strips[index], completion)
             # What is doubtful gets a second look, and only then its text is known.
             if not reader.doubts(reading):
-                tell(order[index], reading)
+                tell(index, reading)
 
-        asking = replace(reader.engine, tell=told, note=self.note)
-        firsts = replace(reader, engine=asking).look(strips)
+        for index, completion in known.items():
+            heard(index, completion)
+        asking = replace(reader.engine, tell=lambda row, completion: heard(order[row], completion))
+        firsts = replace(reader, engine=asking).look(strips, known)
         readings = replace(reader, engine=replace(asking, tell=None)).look_again(firsts)
         for i, (before, reading) in enumerate(zip(firsts, readings, strict=True)):
             if reader.doubts(before):

@@ -32,6 +32,7 @@ def without_marks(text: str) -> str:
     lines = _MARK_LINES.sub("", text)
 
     def left(match: re.Match[str]) -> str:
+        """What is left of a mark: a blank, or nothing at the end of a mark and at the start of a line."""
         at_start = match.start() == 0 or lines[match.start() - 1] == "\n"
         return "" if match["end"] is not None or at_start else " "
 

@@ -22,7 +22,7 @@ from nanoocr.model.deepencoder import VisionFeatures
 from nanoocr.model.glyph_heads import CLASSES, RATIO
 
 
-class GlyphHeads(glyph_heads.GlyphHeads):
+class GlyphLosses(glyph_heads.GlyphHeads):
     """The two heads, and the sums of their losses."""
 
     def of_patches(self, features: VisionFeatures, targets: Tensor) -> GlyphSums:

@@ -274,6 +274,7 @@ def interruptible() -> Iterator[list[bool]]:
     asked = [False]
 
     def ask(number: int, frame: FrameType | None) -> None:
+        """The signal's handler: notes that the run is to stop after this step."""
         # A second Ctrl-C means that somebody does not want to wait for the checkpoint.
         if asked[0] and number == signal.SIGINT:
             raise KeyboardInterrupt

@@ -25,7 +25,7 @@ from nanoocr.train.config import TrainConfig
 from nanoocr.train.data import check_validation, plan_data, validation_rows
 from nanoocr.train.distributed import World, member
 from nanoocr.train.failure import in_one_sentence
-from nanoocr.train.glyph import GlyphHeads
+from nanoocr.train.glyph import GlyphLosses
 from nanoocr.train.lock import locked
 from nanoocr.train.loop import train, validation_is_due
 from nanoocr.train.newest import newest_whole_step
@@ -138,7 +138,7 @@ def lengthen(model: VLM, positions: int) -> None:
         model.config = replace(sizes, gpt=replace(sizes.gpt, sequence_len=positions))
 
 
-def take_over_heads(heads: GlyphHeads, folder: Path) -> str:
+def take_over_heads(heads: GlyphLosses, folder: Path) -> str:
     """Load the glyph heads of a training step into fresh ones, if that step has any. Returns what it did.
 
     Fresh heads send noise into the encoder for some hundred steps. Plain model folders have no heads, and

@@ -154,6 +154,7 @@ def on_whole_matrices(function: Callable[[Tensor], Tensor], own: Tensor, of: Ten
     strides = (shape[1] * shape[2], shape[2], 1)
 
     def spread(part: Tensor, dim: int) -> DTensor:
+        """This rank's part, split along `dim`, as a tensor of the whole shape."""
         mesh = of.device_mesh
         return DTensor.from_local(part, mesh, [Shard(dim)], run_check=False, shape=shape, stride=strides)
 
@@ -188,6 +189,7 @@ def write_parts(run: Path, content: Any, world: World) -> tuple[Any, list[Path]]
     parts: dict[str, Tensor] = {}
 
     def take(path: str, tensor: Tensor) -> Tensor:
+        """Put a split tensor aside, and leave an empty one of its shape in its place."""
         if not is_split(tensor):
             return tensor
         parts[path] = tensor
@@ -220,6 +222,7 @@ def read_parts(folder: Path, content: Any, model: nn.Module) -> Any:
     wanted: dict[str, Tensor] = {}
 
     def make_room(path: str, tensor: Tensor) -> Tensor:
+        """Memory of the shape and dtype of a tensor that was put aside; split where there is a mesh."""
         if not tensor.is_meta:
             return tensor
         if mesh is None:

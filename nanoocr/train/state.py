@@ -17,7 +17,7 @@ from nanoocr.model.deepencoder import VisionFeatures
 from nanoocr.model.vlm import VLM
 from nanoocr.train.average import WeightAverage
 from nanoocr.train.distributed import World
-from nanoocr.train.glyph import GlyphHeads
+from nanoocr.train.glyph import GlyphLosses
 from nanoocr.train.recipes import make_optimizers
 from nanoocr.train.run import Run
 from nanoocr.train.sharding import is_sharded, shard
@@ -28,7 +28,7 @@ class TrainState:
     """Everything that changes during training, which is what a checkpoint has to hold."""
 
     model: VLM
-    heads: GlyphHeads | None
+    heads: GlyphLosses | None
     optimizers: list[torch.optim.Optimizer]
     # The model's encoder and GPT, or compiled versions with the same weights, for the training step only.
     encode: Callable[[Tensor], VisionFeatures]
@@ -66,7 +66,7 @@ def build_state(run: Run, model: VLM) -> TrainState:
         # The fork keeps the generator's state, so a run with heads draws the same numbers as one without.
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
-            heads = GlyphHeads(model.config).to(model.device)
+            heads = GlyphLosses(model.config).to(model.device)
         world.same_weights([heads])
     encode, decode = model.encoder.__call__, model.gpt.__call__
     if config.compile:  # The text has another length in every batch, while views have few sizes.

@@ -25,7 +25,7 @@ from nanoocr.model.gpt import Documents
 from nanoocr.model.vlm import VLM
 from nanoocr.train.distributed import World
 from nanoocr.train.finite import notice, stop_if_diverged, trained
-from nanoocr.train.glyph import GlyphHeads, GlyphSums
+from nanoocr.train.glyph import GlyphLosses, GlyphSums
 from nanoocr.train.optim import learning_rate_factor
 from nanoocr.train.recipes import Recipe
 from nanoocr.train.run import Run
@@ -279,7 +279,7 @@ def documents_to_device(documents: Documents, model: VLM) -> Documents:
 
 
 def sums_of_heads(
-    heads: GlyphHeads, features: VisionFeatures, targets: Tensor, recipe: Recipe
+    heads: GlyphLosses, features: VisionFeatures, targets: Tensor, recipe: Recipe
 ) -> dict[str, GlyphSums]:
     """Sums of the heads. The head on SAM's patches takes part only while SAM trains."""
     # A frozen SAM learns nothing from a loss on its own patches.

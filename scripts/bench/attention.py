@@ -31,11 +31,12 @@ from torch.nn.attention.flex_attention import flex_attention
 from nanoocr.commandline import parse, run
 from nanoocr.config import PATCH, preset
 from nanoocr.errors import UsageError
+from nanoocr.eval.console import result_console
 from nanoocr.inference.reader import choose_device
 from nanoocr.machine import machine, use_threads
 from nanoocr.model.layers import attend
 from nanoocr.model.sam import position_bias, with_coordinates
-from scripts.common import result_console, timed
+from scripts.common import timed
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,10 @@ from nanoocr.data.source import Mixture
 from nanoocr.data.synth import find_fonts, make_sample, write_parquet
 from nanoocr.data.task import ParquetTask
 from nanoocr.errors import UsageError
+from nanoocr.eval.console import result_console
 from nanoocr.image_process import mode
 from nanoocr.machine import machine
-from scripts.common import resident, result_console
+from scripts.common import resident
 
 VIEWS = preset("nano").views
 CARDS = 2000  # different cards in the file that is streamed

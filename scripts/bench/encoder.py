@@ -27,12 +27,13 @@ from torch import Tensor, nn
 from nanoocr.commandline import parse, run
 from nanoocr.config import CELL, ModelConfig, preset
 from nanoocr.errors import UsageError
+from nanoocr.eval.console import result_console
 from nanoocr.inference.reader import choose_device
 from nanoocr.machine import counted, has_fast_bf16, machine, peak_resident, use_threads
 from nanoocr.model.deepencoder import DeepEncoder
 from nanoocr.model.flops import encoder_flops
 from scripts.bench.reference import copy_weights, reference_encoder, square_sizes
-from scripts.common import result_console, timed
+from scripts.common import timed
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from nanoocr.data.example import Example, TooLongError, prepare
 from nanoocr.data.loader import Delivery, StreamState
 from nanoocr.data.packing import pack
 from nanoocr.errors import UsageError
+from nanoocr.eval.console import result_console
 from nanoocr.machine import machine
 from nanoocr.tasks.choose import make_task
 from nanoocr.train.config import TrainConfig
@@ -38,7 +39,6 @@ from nanoocr.train.run import Run
 from nanoocr.train.setup import new_model, resolve_recipe
 from nanoocr.train.state import build_state
 from nanoocr.train.step import train_step
-from scripts.common import result_console
 
 PAD = 0  # id of padding, which nobody looks at
 

@@ -16,11 +16,11 @@ from pathlib import Path
 import tyro
 
 from nanoocr.batch import shards
-from nanoocr.batch.drive import Batch, Plan, next_task, note
+from nanoocr.batch.drive import Batch, Plan, next_assignment, note
 from nanoocr.batch.ledger import Found, Ledger
 from nanoocr.batch.pace import watch
 from nanoocr.batch.record import packed
-from nanoocr.batch.worker import Reading
+from nanoocr.batch.worker import PageReader
 from nanoocr.machine import peak_resident
 from scripts.common import resident
 
@@ -33,7 +33,7 @@ class Options:
     says: int = 5  # how often it tells its memory
 
 
-def _no_reader() -> Reading:
+def _no_reader() -> PageReader:
     raise AssertionError("nothing is read here")
 
 
@@ -51,13 +51,13 @@ def fill(folder: Path, documents: int) -> None:
 
 
 def resume(folder: Path) -> Ledger:
-    """Open the ledger and find the first task, as a resumed run does."""
+    """Open the ledger and find the first assignment, as a resumed run does."""
     ledger = Ledger(folder)
     ledger.known()  # inputs that are named again are looked up in it
     shards.begin(folder, ledger)
     watch(ledger, 1.0, print)
-    task = next_task(Batch(ledger, folder, _no_reader, Plan(), print), set())
-    assert task is not None and task.kind == "read"
+    assignment = next_assignment(Batch(ledger, folder, _no_reader, Plan(), print), set())
+    assert assignment is not None and assignment.kind == "read"
     return ledger
 
 
@@ -72,9 +72,11 @@ def read_all(folder: Path, ledger: Ledger, says: int) -> None:
         "seconds": 1.0,
         "confidence": 0.9,
     }
-    while task := next_task(batch, set()):
+    while assignment := next_assignment(batch, set()):
         with ledger.changing() as db:
-            for document, page in zip(task.documents, task.pages or (0,) * len(task.documents), strict=True):
+            for document, page in zip(
+                assignment.documents, assignment.pages or (0,) * len(assignment.documents), strict=True
+            ):
                 value = (
                     packed({"file": document.name, "page": page, **record})
                     if page
@@ -100,7 +102,7 @@ def main() -> None:
         seconds, used = time.monotonic() - started, time.process_time() - used
         grown = (peak_resident() - before) / 2**20
         print(
-            f"{options.documents} documents: first task after {seconds:.2f} s, {used:.2f} of them on the "
+            f"{options.documents} documents: begun after {seconds:.2f} s, {used:.2f} of them on the "
             f"processor; {grown:.0f} MiB more",
             flush=True,
         )

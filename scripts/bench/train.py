@@ -31,6 +31,7 @@ from nanoocr.data.batch import Batch
 from nanoocr.data.example import prepare
 from nanoocr.data.loader import DataPlan, multimodal_data_generator
 from nanoocr.errors import UsageError
+from nanoocr.eval.console import result_console
 from nanoocr.image_process import count_vision_tokens
 from nanoocr.machine import counted, machine
 from nanoocr.model.layers import attend
@@ -43,7 +44,7 @@ from nanoocr.train.run import Run
 from nanoocr.train.setup import load_tokenizer, new_model, prepare_machine, resolve_recipe
 from nanoocr.train.state import TrainState, build_state
 from nanoocr.train.step import Totals, compute_losses
-from scripts.common import result_console, write_json
+from scripts.common import write_json
 
 WARM_UP = 4  # steps before the clock runs: the first ones allocate, and wait for the first rows
 DATA_SAMPLES = 128  # samples made to time the making

@@ -25,11 +25,11 @@ from torch import Tensor, nn
 from nanoocr.commandline import parse, run
 from nanoocr.config import CELL, ModelConfig, preset
 from nanoocr.errors import UsageError
+from nanoocr.eval.console import result_console
 from nanoocr.image_process import count_vision_tokens
 from nanoocr.machine import has_fast_bf16, machine, use_threads
 from nanoocr.model.vlm import IGNORE, VLM, count_parameters
 from scripts.bench.reference import reference_encoder, square_sizes
-from scripts.common import result_console
 
 
 @dataclass(frozen=True)

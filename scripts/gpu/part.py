@@ -29,11 +29,12 @@ from rich.table import Table
 
 from nanoocr.config import ModelConfig, preset
 from nanoocr.errors import UsageError
+from nanoocr.eval.console import result_console
 from nanoocr.inference.reader import choose_device
 from nanoocr.machine import machine, peak_resident
 from nanoocr.model.folder import empty_model
 from nanoocr.model.vlm import VLM
-from scripts.common import result_console, timed, write_json
+from scripts.common import timed, write_json
 
 # Dense bf16 TFLOP/s from the vendor's data sheets (SXM boards), for MFU.
 PEAK_TFLOPS = {"H200": 989.0, "H100": 989.0, "A100": 312.0}

@@ -7,7 +7,7 @@ import pytest
 
 from nanoocr.batch.drive import Plan
 from nanoocr.batch.ledger import Document
-from nanoocr.batch.ray_actor import Actor, Attempts, tasks_of
+from nanoocr.batch.ray_actor import Actor, Attempts, assignments_of
 from nanoocr.batch.ray_engine import drive_ray, next_round, note_answers
 from tests.batch.crash import make_pages, read_out, run
 from tests.batch.fake import FakeReading
@@ -16,8 +16,8 @@ from tests.batch.test_drive import paint, start_ledger
 
 def test_the_pages_of_a_block_share_a_task_and_documents_do_not():
     one, two = (Document(n, "", "", "", "", 9) for n in (1, 2))
-    tasks = tasks_of([("read", one, 3), ("beside", one, 0), ("read", two, 1), ("beside", two, 0)])
-    assert [list(task.items()) for task in tasks] == [
+    assignments = assignments_of([("read", one, 3), ("beside", one, 0), ("read", two, 1), ("beside", two, 0)])
+    assert [list(one.items()) for one in assignments] == [
         [("beside", 1, 0)],
         [("beside", 2, 0)],
         [("read", 1, 3), ("read", 2, 1)],

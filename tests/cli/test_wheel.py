@@ -66,7 +66,9 @@ def test_it_reads_a_page(installed, tmp_path):
 @pytest.mark.slow
 def test_every_subcommand_has_help(installed, tmp_path):
     listed = re.findall(r"^    (\w+)  ", call(installed, tmp_path, "--help").stdout, re.MULTILINE)
-    assert set(listed) == {"read", "batch", "serve", "info", "convert", "finetune", "push", "export"}
+    assert set(listed) == {
+        "read", "batch", "serve", "info", "convert", "finetune", "evaluate", "push", "export",
+    }  # fmt: skip
     for name in listed:
         done = call(installed, tmp_path, name, "--help")
         assert done.returncode == 0, done.stderr

@@ -10,6 +10,7 @@ from PIL import Image
 
 from nanoocr.commandline import run
 from nanoocr.eval.catalogue import BENCHMARKS, Selection
+from nanoocr.eval.evaluate import VisionEvalConfig, evaluate
 from scripts import vision_eval
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "data" / "omnidocbench_golden"
@@ -100,13 +101,13 @@ def test_omnidocbench_scores_the_set_and_a_missing_page_is_wrong(omni, tmp_path,
     ],
 )
 def test_the_official_numbers_come_out_of_the_script(task, expected, tmp_path):
-    config = vision_eval.VisionEvalConfig(
+    config = VisionEvalConfig(
         out=str(tmp_path),
         benchmark=task,
         data=str(GOLDEN / "OmniDocBench_demo.json"),
         predictions=str(GOLDEN / "pred_end2end"),
     )
-    results = vision_eval.evaluate(config)
+    results = evaluate(config)
     assert results["missing"] == () and results["unknown"] == ()
     found = results["set_scores"]["right"]
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-3)
@@ -131,4 +132,6 @@ def test_benchmark_mistakes(flags, named, fox, tmp_path, capsys):
 @pytest.mark.parametrize("flags", [["--task=nothing"], ["--task", "nothing"], ["--benchmark=nothing"]])
 def test_the_flag_of_before_goes_on_working(flags, tmp_path, capsys):
     assert run(vision_eval.main, ["--model=tesseract", f"--out={tmp_path}", *flags]) == 2
-    assert "nothing" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "nothing" in error
+    assert error.count("--benchmark now") == ("--task" in flags[0])

@@ -76,7 +76,7 @@ def test_capitals_alone_do_not_hide_that_the_weights_read_worse():
 
 def test_reading_and_serving_write_capitals_alike(monkeypatch):
     pytest.importorskip("starlette")
-    from nanoocr.serve.service import Service, Task, Watch
+    from nanoocr.serve.service import DocumentRequest, Service, Watch
 
     class Told(Watch):
         def __init__(self) -> None:
@@ -93,7 +93,7 @@ def test_reading_and_serving_write_capitals_alike(monkeypatch):
     assert reader.read(page).text.split() == "\n".join(lines).upper().split()
     service, told = Service(reader, "mine", max_pages=3), Told()
     try:
-        (read,) = service.read(Task(stored.getvalue(), "a.png"), told)
+        (read,) = service.read(DocumentRequest(stored.getvalue(), "a.png"), told)
     finally:
         service.close()
     assert read.page.text == reader.read(page).text

@@ -12,7 +12,7 @@ from nanoocr.alphabet import CHARACTERS, CLASS_OF
 from nanoocr.data.glyphs import EMPTY_WEIGHT, NOTHING, UNKNOWN, glyph_targets
 from nanoocr.model.deepencoder import VisionFeatures
 from nanoocr.model.glyph_heads import CLASSES, SLOTS
-from nanoocr.train.glyph import GlyphHeads, glyph_sums, split_into_tokens
+from nanoocr.train.glyph import GlyphLosses, glyph_sums, split_into_tokens
 
 NONE = np.zeros((0, 4), dtype=np.float32)
 
@@ -144,7 +144,7 @@ def test_accuracy_without_any_character_is_a_number():
 
 def test_heads_learn_to_name_what_the_features_show(tiny_model):
     """Both reach accuracy 1 where each patch shows its own characters; layouts must fit for that."""
-    heads = GlyphHeads(tiny_model.config)
+    heads = GlyphLosses(tiny_model.config)
     left = torch.randint(0, 8, (2, 4, 8))
     targets = torch.stack([left, (left + 1) % 8], dim=-1).to(torch.uint8)
     features = VisionFeatures(
@@ -165,7 +165,7 @@ def test_heads_learn_to_name_what_the_features_show(tiny_model):
 
 
 def test_token_head_does_not_see_the_scale_of_the_projector(tiny_model):
-    heads = GlyphHeads(tiny_model.config)
+    heads = GlyphLosses(tiny_model.config)
     features = tiny_model.encoder(torch.rand(1, 3, 64, 128))
     targets = torch.randint(0, CLASSES, (1, 4, 8, SLOTS))
     scaled = features._replace(projected=features.projected * 15)

@@ -10,7 +10,7 @@ from nanoocr.errors import UsageError
 from nanoocr.model.components import COMPONENTS, component_of, freeze
 from nanoocr.model.vlm import VLM, count_parameters
 from nanoocr.train.config import TrainConfig
-from nanoocr.train.glyph import GlyphHeads
+from nanoocr.train.glyph import GlyphLosses
 from nanoocr.train.optim import Muon
 from nanoocr.train.recipes import describe, make_optimizers, recipe
 from nanoocr.train.setup import resolve_recipe
@@ -108,7 +108,7 @@ def ids_of(optimizer: torch.optim.Optimizer) -> list[int]:
 def test_every_trained_parameter_is_in_one_optimiser_and_no_frozen_one_in_any(tiny_model, name, stage):
     chosen = recipe(name, stage)
     freeze(tiny_model, chosen.trained)
-    heads = GlyphHeads(tiny_model.config)
+    heads = GlyphLosses(tiny_model.config)
     held = [i for optimizer in make_optimizers(tiny_model, heads, chosen, 0.0) for i in ids_of(optimizer)]
     wanted = [id(p) for p in [*tiny_model.parameters(), *heads.parameters()] if p.requires_grad]
     assert sorted(held) == sorted(wanted)
@@ -116,7 +116,7 @@ def test_every_trained_parameter_is_in_one_optimiser_and_no_frozen_one_in_any(ti
 
 def test_muon_gets_the_hidden_matrices_and_adamw_the_rest(tiny_model):
     chosen = recipe("scratch", 1)
-    heads = GlyphHeads(tiny_model.config)
+    heads = GlyphLosses(tiny_model.config)
     muon, adamw = make_optimizers(tiny_model, heads, chosen, weight_decay=0.1)
     assert isinstance(muon, Muon) and isinstance(adamw, torch.optim.AdamW)
     names = {id(parameter): name for name, parameter in tiny_model.named_parameters()}

@@ -55,6 +55,7 @@ def write_parquet(
             check_request(kind, seed, fonts, min_lines, max_lines)
 
     def row(i: int) -> dict[str, Any]:
+        """Row i of the file; the kinds take turns."""
         kind, index = turns[i % len(turns)], i // len(turns)
         if kind == TEXT:
             return text_row(seed, index)
