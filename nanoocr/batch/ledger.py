@@ -170,6 +170,12 @@ class Ledger:
         """What `agree` has kept, hints and all; empty where nothing is."""
         return {**self._meta("options"), **self._meta("hints")}
 
+    def settle(self, options: Mapping[str, Any]) -> None:
+        """Say more exactly what some of the options that `agree` has kept were all along."""
+        with self.changing() as db:
+            settled = json.dumps({**self._meta("options"), **options})
+            db.execute("UPDATE meta SET value = ? WHERE key = 'options'", (settled,))
+
     def _meta(self, key: str) -> dict[str, Any]:
         kept = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return json.loads(kept[0]) if kept else {}

@@ -53,7 +53,7 @@ def read_command(arguments: argparse.Namespace) -> int:
     """Read everything, report each page as it comes, and return the exit code."""
     from nanoocr.pages import parse_pages
 
-    target = choose_target(arguments.format, arguments.json, arguments.output)
+    target = choose_target(arguments.format, arguments.json, arguments.output, arguments.mark_below)
     pages = parse_pages(arguments.pages)
     found = find_inputs(arguments.files)
     if (told := found.told()) and not arguments.quiet:
@@ -93,6 +93,7 @@ def _summary(counts: dict[str, int], quiet: bool) -> int:
 
 def _read_pages(arguments: argparse.Namespace, job: Job) -> Iterator[Page]:
     """Yield the pages of all inputs, in order."""
+    from nanoocr.formats.marks import check_marks
     from nanoocr.inference.page import make_page
 
     pictures = _pictures(job)
@@ -101,6 +102,7 @@ def _read_pages(arguments: argparse.Namespace, job: Job) -> Iterator[Page]:
         yield from (make_page(picture, None, 0.0) for picture in pictures)
         return
     reader = reader_choice(arguments, arguments.max_batch).load(arguments.threads)
+    check_marks(arguments.mark_below, reader.by_lines)
     yield from reader.read_pictures(pictures, arguments.prompt, max_tokens=arguments.max_tokens)
 
 

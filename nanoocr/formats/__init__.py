@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from nanoocr.document import PageLike, TextPage
 from nanoocr.errors import OutputError, UsageError
 from nanoocr.files import write_file
+from nanoocr.formats.marks import MARKED, mark_pages
 
 if TYPE_CHECKING:
     from nanoocr.formats.pdf import Sources
@@ -61,17 +62,22 @@ def find_format(name: str) -> Format:
     return FORMATS[name]
 
 
-def render(pages: Sequence[PageLike], name: str, sources: Sources | None = None) -> str | bytes:
+def render(
+    pages: Sequence[PageLike], name: str, sources: Sources | None = None, mark_below: float | None = None
+) -> str | bytes:
     """The pages in one file of the format called `name`.
 
     Args:
         sources: what a page's `file` stands for where that is no path (bytes, an image); only PDF asks.
+        mark_below: words with less confidence than this stand in marks of doubt, in text and Markdown.
 
     Raises:
         UsageError: no such format, a library that it needs is missing, or PAGE XML of several pages.
         OutputError: a PDF none of whose pages can be shown.
     """
     chosen = find_format(name)
+    if mark_below is not None and name in MARKED:
+        pages = mark_pages(pages, mark_below)
     try:
         module = importlib.import_module(chosen.module)
         content: str | bytes = module.render(pages, sources) if name == "pdf" else module.render(pages)
@@ -105,9 +111,16 @@ def write(
 
 
 def write_document(
-    pages: Sequence[PageLike], names: Sequence[str], stem: Path, sources: Sources | None = None
+    pages: Sequence[PageLike],
+    names: Sequence[str],
+    stem: Path,
+    sources: Sources | None = None,
+    mark_below: float | None = None,
 ) -> Written:
     """Write the pages of one input in each of the formats, to files called `stem` and the format's suffix.
+
+    Args:
+        sources, mark_below: as of `render`.
 
     Raises:
         UsageError: no such format, or the input lies where its output would go.
@@ -119,7 +132,10 @@ def write_document(
     for name in names:
         path = stem.with_name(f"{stem.name}{find_format(name).suffix}")
         _refuse_input(path, pages[0].file)
-        _write_document(cleaned, name, path, sources, written)
+        document = cleaned
+        if mark_below is not None and name in MARKED:
+            document = mark_pages(cleaned, mark_below)
+        _write_document(document, name, path, sources, written)
     return written
 
 

@@ -33,8 +33,8 @@ LOG = logging.getLogger("nanoocr.serve")
 BYE = -1  # the number of the message that ends the process
 LONGEST_PAUSE = 60.0  # seconds between two tries to start a process that does not start
 END_SECONDS = 10.0  # in which it must have ended
-# Every operation of torch lets go of Python's lock and asks for it again. Beside a thread that finds the lines
-# of a page it would wait for it for up to this long each time, and a strip takes hundreds of operations.
+# Every operation of torch lets go of Python's lock and asks for it again. Beside a thread that finds the
+# lines of a page it would wait for up to this long each time, and a strip takes hundreds of operations.
 SWITCH_SECONDS = 0.0005
 
 
