@@ -29,7 +29,7 @@ from scripts.common import resident
 class Options:
     """What is measured."""
 
-    documents: int = 100_000
+    documents: int = 100_000  # entries of the ledger
     says: int = 5  # how often it tells its memory
 
 
