@@ -210,7 +210,7 @@ def test_a_missing_docstring_is_found():
 
 
 def without_help(source: str) -> list[str]:
-    """Flags that say nothing in --help: fields of a class that is parsed, without a comment or a docstring."""
+    """Flags without a help text: fields of a parsed class that have neither a comment nor a docstring."""
     tree, lines = ast.parse(source), source.splitlines()
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args]
     parsed = {ast.unparse(call.args[0]) for call in calls if ast.unparse(call.func) in ("parse", "tyro.cli")}

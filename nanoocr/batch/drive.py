@@ -20,8 +20,10 @@ from nanoocr.batch.worker import Assignment, MakeReader, error_record
 from nanoocr.errors import BrokenRunError
 
 SURVEYED_AT_ONCE = 8
-SHARES = 2  # of each worker in what is left: else the last one reads its pages while the others have none
-EARLY_DEATHS = 3  # for each worker, before it could read: something is wrong with all of them
+SHARES = 2  # assignments per worker into which the last pages are cut, so that no worker ends long after the others
+EARLY_DEATHS = (
+    3  # deaths per worker before any could read; so many mean that something is wrong with all of them
+)
 LISTEN = 0.5  # seconds between two looks at the clock
 
 Tell = Callable[[str], None]
@@ -29,7 +31,7 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """How a batch is run. None of it changes a text."""
+    """How a batch is run. Nothing of this changes a text."""
 
     workers: int = 1
     threads: int = 1
@@ -81,7 +83,7 @@ def drive(
 
 
 def _give_out(batch: Batch) -> bool:
-    """Fill the hands of the workers; False where nothing is left to do."""
+    """Give every worker assignments; returns False if nothing is left to do."""
     while True:
         with_room = [worker for worker in batch.workers if worker.has_room]
         if batch.workers and not with_room:
@@ -93,19 +95,19 @@ def _give_out(batch: Batch) -> bool:
             return True
         assignment = next_assignment(batch, held)
         if assignment is None and not held:
-            # Either all but the doubted is done, or a doubted document was opened and has pages now.
+            # Either only doubted pages are left, or a doubted document was opened and has ordinary pages now.
             batch.alone = not batch.alone
             assignment = next_assignment(batch, held)
             if assignment is None:
                 return False
         if assignment is None or not with_room:
             return True
-        # The one with the least to do, so that the last pages are shared evenly.
+        # The worker with the least to do gets it, so that the last pages are shared evenly.
         min(with_room, key=lambda worker: len(worker.assignments)).give(assignment)
 
 
 def next_assignment(batch: Batch, held: set[tuple[str, int, int]]) -> Assignment | None:
-    """What to do next: files of a document that is read, then pages, then a look into more documents."""
+    """What to do next: write the files of a document that is read, else read pages, else survey documents."""
     ledger, alone = batch.ledger, batch.alone
     most = 1 if alone else batch.plan.pages_at_once
     for one in ledger.documents("read", 0, len(held) + 1, alone):
