@@ -20,10 +20,9 @@ from nanoocr.batch.worker import Assignment, MakeReader, error_record
 from nanoocr.errors import BrokenRunError
 
 SURVEYED_AT_ONCE = 8
-SHARES = 2  # assignments per worker into which the last pages are cut, so that no worker ends long after the others
-EARLY_DEATHS = (
-    3  # deaths per worker before any could read; so many mean that something is wrong with all of them
-)
+SHARES = 2  # assignments per worker in the last pages, so that no worker ends long after the others
+# Deaths per worker before any could read; so many mean that something is wrong with all of them.
+EARLY_DEATHS = 3
 LISTEN = 0.5  # seconds between two looks at the clock
 
 Tell = Callable[[str], None]

@@ -23,7 +23,8 @@ from nanoocr.inference.sampling import SamplingConfig
 from nanoocr.layout import PageLayout, Strip, TextLine, cut_strips, find_page, stretch_strip
 from nanoocr.model.vlm import VLM
 
-STRIPS_AT_ONCE = 256  # decoded together: the more there are, the fewer passes end with a strip or two
+# Strips decoded together; the more there are, the fewer passes run for the last strip or two.
+STRIPS_AT_ONCE = 256
 # Strips that the model is less sure of are no text more often than text: borders, dirt, pictures. The value
 # is where text that is left out and text that is invented weigh alike on synthetic pages.
 LEAST_CONFIDENCE = 0.5
@@ -34,11 +35,12 @@ MOST_TOKENS, PIXELS_PER_TOKEN = 24, 4
 # and the surer text is taken. Nobody knows before at which size a print is read best, and wider letters part
 # what stands close together. On real lines a sixth of the errors goes (docs/log.md, "a second look").
 DOUBTFUL_STRIP, HIGHER, WIDER = 0.97, 1.06, 1.15
-PROBES = 4  # lines that tell whether a page stands on its head
-PROBE_TOKENS = 32  # of each: on their heads lines say much at length, in which no draft helps
+PROBES = 4  # lines that are read to tell whether a page stands on its head
+# Most tokens of each, because a line on its head gives long nonsense, in which no draft helps.
+PROBE_TOKENS = 32
 # A page that stood on its head was read with .87 (tests/formats/test_ocrmypdf.py).
 SURELY_UPRIGHT = 0.93  # mean confidence of probes from which the other way up is not tried
-CLEARLY = 0.1  # what the probes of a page on its head are surer than those of the same page as it came
+CLEARLY = 0.1  # the other way up must be surer than the page as it came by at least this much
 
 
 class Decodes(Protocol):
@@ -59,11 +61,11 @@ class LineReader:
     """An engine, and how it is asked about strips."""
 
     engine: Decodes
-    before: tuple[int, ...]  # ids in front of the picture's run
-    behind: tuple[int, ...]  # ids behind it
+    before: tuple[int, ...]  # ids before the run of picture ids
+    behind: tuple[int, ...]  # ids after that run
     sampling: SamplingConfig
     least_confidence: float = LEAST_CONFIDENCE
-    max_tokens: int | None = None  # of a strip
+    max_tokens: int | None = None  # most tokens of a strip
     letters: str = ""  # what it writes its lines in (see `written_in`), whatever the print is
 
     def read(self, image: Image.Image) -> PageReading:
@@ -102,11 +104,11 @@ class LineReader:
         return layout if reads_better_turned(level, turned) == on_head else other
 
     def _probe(self, image: Image.Image, layout: PageLayout) -> tuple[float, int]:
-        """Mean confidence of the strips of the longest lines, and how many characters they say."""
+        """Read the longest lines; returns their mean confidence and how many characters were read."""
         # The line with the most letters says the most, and not the one with the largest.
         longest = sorted(layout.lines, key=lambda line: _length(line) / line.cap_height)[-PROBES:]
         strips = [strip for line in longest for strip in cut_strips(image, line)[:1]]
-        # Two ways up are to be compared, and not two sizes.
+        # The two ways up must be compared at one size, so there is no second look here.
         most = min(PROBE_TOKENS, self.max_tokens or PROBE_TOKENS)
         readings = replace(self, max_tokens=most).look(strips)
         said = [reading for reading in readings if reading.completion.text]
@@ -161,7 +163,7 @@ def reads_better_turned(level: tuple[float, int], turned: tuple[float, int]) -> 
 
 
 def surer(first: StripReading, second: StripReading) -> StripReading:
-    """What is known of a strip after both looks at it."""
+    """The reading of the surer of two looks at a strip."""
     taken = second if second.confidence > first.confidence else first
     return replace(taken, looks=(first.completion, second.completion))
 

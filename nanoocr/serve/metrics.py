@@ -8,11 +8,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from nanoocr.serve.heartbeat import Beat
 
-PATHS = (
-    "/v1/models",
-    "/v1/chat/completions",
-    "/v1/ocr",
-)  # a fixed list, because each new label value costs memory
+# A fixed list, because each new label value costs memory.
+PATHS = ("/v1/models", "/v1/chat/completions", "/v1/ocr")
 
 
 class Metrics:

@@ -31,9 +31,8 @@ from nanoocr.serve.decoder import CancelledError, Decoder
 
 THREADS = 64  # requests that are read at the same time; others wait in the queue
 STRIPS_OF_STREAM = 32  # strips per portion where a page is streamed from its top on
-MOST_PIXELS = (
-    200_000_000  # most pixels of all pages in work, which is some 2 GB with what reading makes of them
-)
+# Most pixels of all pages in work, which is some 2 GB with what reading makes of them.
+MOST_PIXELS = 200_000_000
 # pdfium takes one caller at a time in the whole process.
 OPENING = threading.Lock()
 
