@@ -23,7 +23,7 @@ SURE = 0.85  # confidence from which on a reading is believed without a second t
 MANY_STRIPS, DOUBTFUL = 6, 0.75  # a page of at least this many strips is judged by their median confidence
 LEAST_LETTERS = 0.25  # least share of letters and digits in text; even tables of dashes have that many
 SHAPES = frozenset("IlOo")  # letters that a stroke or a ring may be
-# What is read on a raster has at most so few different signs, and each comes at least so often.
+# What is read on a raster has at most so few different signs, and each comes at least so often on average.
 FEW_LETTERS, SAME_LETTERS = 3, 3
 # If so many letters and digits are surely read, and so many of them differ, the page is text whatever else
 # stands on it, and a stream of its lines may begin. Dirt, rasters and holes gave two (scripts.measure_pages).
