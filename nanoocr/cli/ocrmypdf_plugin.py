@@ -118,7 +118,7 @@ def find_lines_for_ocrmypdf(picture: Path, model: SharedModel = MODEL) -> PageLi
         image = open_image(picture)
         if not reader.by_lines:
             return TextPage(picture.name, 1, image.width, image.height)
-        layout = reader.line_reader(reader.prompt).upright_layout(image)
+        layout = reader.line_reader(reader.prompt).upright_layout(image).layout
     lines = tuple(
         Line("", line.quad, block=line.block, baseline=(line.baseline[0], line.baseline[-1]))
         for line in layout.lines

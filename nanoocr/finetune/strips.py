@@ -20,8 +20,8 @@ from nanoocr.finetune.agreement import contradicts, mostly_unseen
 from nanoocr.finetune.align import align, errors
 from nanoocr.finetune.types import CutDocument, LineStrip, TrueDocument, TrueLine
 from nanoocr.inference.assemble import StripReading
-from nanoocr.inference.lines import LineReader
-from nanoocr.layout import Strip, cut_strips
+from nanoocr.inference.lines import LineReader, cut_page
+from nanoocr.layout import Strip
 from nanoocr.pages import ALL_PAGES, PageRanges, open_source
 
 # Up to here a strip's words are believed to be its words: two texts of one language that have nothing to do
@@ -85,9 +85,8 @@ def _images(document: TrueDocument) -> Iterator[Image.Image]:
 
 
 def _read_page(reader: LineReader, image: Image.Image) -> list[StripReading]:
-    layout = reader.upright_layout(image)
-    strips = [strip for number, line in enumerate(layout.lines) for strip in cut_strips(image, line, number)]
-    return reader.read_strips(strips)
+    strips, known = cut_page(image, reader.upright_layout(image))
+    return reader.read_strips(strips, known)
 
 
 def _line_strip(

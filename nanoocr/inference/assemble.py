@@ -48,6 +48,11 @@ class StripReading:
         return confidence_of(self.completion)
 
     @property
+    def least_probability(self) -> float:
+        """The probability of the token that the model doubts most, the end included."""
+        return min((*self.completion.probabilities, self.completion.stop_probability))
+
+    @property
     def first_confidence(self) -> float:
         """The confidence of the first look. It tells text from dirt better than the surer of both looks."""
         return confidence_of(self.looks[0] if self.looks else self.completion)

@@ -228,7 +228,7 @@ class Engine:
         """`_run` by drafts: in every step the model judges what is left of each row's draft."""
         started = time.perf_counter()
         never = never_generated(self.model, self.tokenizer, may_stop=not sampling.ignore_stop)
-        vision, drafts = self._encode_with_drafts(rows)
+        vision, drafts = self.encode_with_drafts(rows)
         inputs = [list(row.request.ids) for row in rows]
         room = max(len(row.request.ids) + row.limit for row in rows)
         cache = self.model.new_cache(batch=len(rows), capacity=room)
@@ -237,7 +237,7 @@ class Engine:
             judged = self._judge(cache, inputs, proposals, vision, never)
             vision = None
             seconds = time.perf_counter() - started
-            for row, draft, proposal, (picks, probabilities) in zip(rows, drafts, proposals, judged):
+            for row, draft, proposal, (picks, probabilities, _) in zip(rows, drafts, proposals, judged):
                 accepted = agreeing(proposal, picks)
                 for token, probability in zip(picks[: accepted + 1], probabilities):
                     if row.status is None:
@@ -256,10 +256,14 @@ class Engine:
             inputs = [row.ids[-1:] for row in rows]
 
     @torch.inference_mode()
-    def _encode_with_drafts(self, rows: list[Row]) -> tuple[Tensor | None, list[Draft]]:
-        """Vision tokens of all rows, and the drafts of those that have one picture of a single view."""
-        assert self.head is not None
+    def encode_with_drafts(self, rows: Sequence[Row]) -> tuple[Tensor | None, list[Draft]]:
+        """Vision tokens (N, C) of all rows, and their drafts.
+
+        A draft is empty where the engine has no head, and where a row has not one picture of a single view.
+        """
         pictures = [as_picture(view) for row in rows for view in row.request.views]
+        if self.head is None:
+            return encode_pictures(self.model, pictures), [Draft([]) for _ in rows]
         vision, texts = encode_and_draft(self.model, pictures, self.head)
         drafts, at = [], 0
         for row in rows:

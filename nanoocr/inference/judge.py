@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,7 +19,13 @@ from nanoocr.model.vlm import VLM
 # between two layers stays in the caches of a CPU. A GPU takes all that a batch may have.
 CPU_TOKENS, GPU_TOKENS = 2560, 2**16
 
-Judged = tuple[list[int], list[float]]  # ids, and their probabilities
+
+class Judged(NamedTuple):
+    """What the model says in a row in place of every proposed token, and behind the last of them."""
+
+    ids: list[int]
+    probabilities: list[float]  # of these ids
+    logits_V: Tensor  # noqa: N815 - a shape; those of the last id, for whoever chooses another one
 
 
 @torch.inference_mode()
@@ -32,7 +39,7 @@ def judge(
 ) -> list[Judged]:
     """Feed inputs and proposals; returns what each row says in place of each proposed token and at the end.
 
-    Of ids and probabilities there is one more than tokens are proposed. `vision` (N, C) stands for the
+    Of ids there is one more than tokens are proposed. `vision` (N, C) stands for the
     picture's ids of all inputs, one row behind the other; `never` (V,) bool are ids that are never said.
 
     Raises:
@@ -87,4 +94,6 @@ def judge_part(
     chosen_A = logits_AV.gather(-1, ids_A[:, None])[:, 0] - logits_AV.logsumexp(-1)
     ids, probabilities = ids_A.tolist(), chosen_A.exp().tolist()
     ends = list(accumulate(len(proposed) + 1 for proposed in proposals))
-    return [(ids[a:b], probabilities[a:b]) for a, b in zip([0, *ends], ends)]
+    last_BV = logits_AV[[end - 1 for end in ends]]
+    rows = zip([0, *ends], ends, last_BV)
+    return [Judged(ids[a:b], probabilities[a:b], logits_V) for a, b, logits_V in rows]

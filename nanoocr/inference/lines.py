@@ -8,9 +8,9 @@ picture -> layout (lines with geometry) -> strips, 64 pixels high -> Engine, str
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from PIL import Image
@@ -35,6 +35,8 @@ MOST_TOKENS, PIXELS_PER_TOKEN = 24, 4
 # and the surer text is taken. Nobody knows before at which size a print is read best, and wider letters part
 # what stands close together. On real lines a sixth of the errors goes (docs/log.md, "a second look").
 DOUBTFUL_STRIP, HIGHER, WIDER = 0.97, 1.06, 1.15
+# A long strip is sure on the whole where one letter of it is not, so one token this doubtful is enough.
+DOUBTFUL_TOKEN = 0.7
 PROBES = 4  # lines that are read to tell whether a page stands on its head
 # Most tokens of each, because a line on its head gives long nonsense, in which no draft helps.
 PROBE_TOKENS = 32
@@ -56,6 +58,21 @@ class Decodes(Protocol):
         """A completion for each request, in their order, `max_batch` of them decoded together."""
 
 
+class Probe(NamedTuple):
+    """What some strips say of a page one way up."""
+
+    confidence: float  # mean of the strips
+    letters: int  # characters that they say
+    read: dict[int, Completion]  # by line, of its first strip, where that was read to its end
+
+
+class UprightLayout(NamedTuple):
+    """A layout the right way up, and what was read to know it, as in a `Probe`."""
+
+    layout: PageLayout
+    read: dict[int, Completion]
+
+
 @dataclass(frozen=True)
 class LineReader:
     """An engine, and how it is asked about strips."""
@@ -70,10 +87,9 @@ class LineReader:
 
     def read(self, image: Image.Image) -> PageReading:
         """The lines of an RGB picture, in reading order."""
-        layout = self.upright_layout(image)
-        strips = [s for number, line in enumerate(layout.lines) for s in cut_strips(image, line, number)]
-        readings = self.read_strips(strips)
-        return self.page_of(layout, readings)
+        found = self.upright_layout(image)
+        strips, known = cut_page(image, found)
+        return self.page_of(found.layout, self.read_strips(strips, known))
 
     def page_of(self, layout: PageLayout, readings: Sequence[StripReading]) -> PageReading:
         """The page out of its strips, its lines written in this reader's letters."""
@@ -87,38 +103,43 @@ class LineReader:
         completion = replace(reading.completion, text=written_in(reading.completion.text, self.letters))
         return replace(reading, completion=completion)
 
-    def upright_layout(self, image: Image.Image) -> PageLayout:
+    def upright_layout(self, image: Image.Image) -> UprightLayout:
         """The layout the right way up: where the finder doubts, both ways are tried by reading."""
         layout = find_page(image)
         on_head = layout.upright.quarter_turns >= 2  # for letters at random the finder's signs say nothing
         if not on_head and not (layout.lines and layout.upright.doubtful_180):
-            return layout
-        # Reading costs time, so the other way up is tried only where this one reads badly.
-        found = self._probe(image, layout)
-        if not on_head and found[0] >= SURELY_UPRIGHT:
-            return layout
+            return UprightLayout(layout, {})
+        # Reading costs time, so the other way up is tried only where this one reads badly. Most pages are as
+        # they were found, so these strips are read to their ends and need not be read again.
+        found = self._probe(image, layout, self.max_tokens)
+        if not on_head and found.confidence >= SURELY_UPRIGHT:
+            return UprightLayout(layout, found.read)
         # Lines are cut along the direction of reading, so the layout has to be found anew.
-        other = find_page(image, (layout.upright.quarter_turns + 2) % 4)
-        readings = (found, self._probe(image, other))
-        level, turned = readings[::-1] if on_head else readings
-        return layout if reads_better_turned(level, turned) == on_head else other
+        turned = find_page(image, (layout.upright.quarter_turns + 2) % 4)
+        other = self._probe(image, turned, min(PROBE_TOKENS, self.max_tokens or PROBE_TOKENS))
+        as_found = reads_better_turned(other, found) if on_head else not reads_better_turned(found, other)
+        return UprightLayout(layout, found.read) if as_found else UprightLayout(turned, other.read)
 
-    def _probe(self, image: Image.Image, layout: PageLayout) -> tuple[float, int]:
-        """Read the longest lines; returns their mean confidence and how many characters were read."""
+    def _probe(self, image: Image.Image, layout: PageLayout, most: int | None) -> Probe:
+        """Read the first strips of the longest lines, at most so many tokens of each."""
         # The line with the most letters says the most, and not the one with the largest.
-        longest = sorted(layout.lines, key=lambda line: _length(line) / line.cap_height)[-PROBES:]
-        strips = [strip for line in longest for strip in cut_strips(image, line)[:1]]
-        # The two ways up must be compared at one size, so there is no second look here.
-        most = min(PROBE_TOKENS, self.max_tokens or PROBE_TOKENS)
+        numbers = sorted(range(len(layout.lines)), key=lambda i: _letters(layout.lines[i]))[-PROBES:]
+        strips = [strip for i in numbers for strip in cut_strips(image, layout.lines[i], i)[:1]]
         readings = replace(self, max_tokens=most).look(strips)
-        said = [reading for reading in readings if reading.completion.text]
-        letters = sum(len(reading.completion.text) for reading in said)
+        letters = sum(len(reading.completion.text) for reading in readings)
+        said = [reading.confidence for reading in readings if reading.completion.text]
+        ended = {one.strip.line: one.completion for one in readings if one.completion.status == "ok"}
         # A strip in which nothing is read speaks against this way up, so all probes share the mean.
-        return sum(reading.confidence for reading in said) / max(len(readings), 1), letters
+        return Probe(sum(said) / max(len(readings), 1), letters, ended)
 
-    def read_strips(self, strips: Sequence[Strip]) -> list[StripReading]:
-        """What each strip says, in their order, after a second look at the doubtful ones."""
-        return self.look_again(self.look(strips))
+    def read_strips(
+        self, strips: Sequence[Strip], known: Mapping[int, Completion] | None = None
+    ) -> list[StripReading]:
+        """What each strip says, in their order, after a second look at the doubtful ones.
+
+        `known` holds the first look at some of them, by their place in `strips`.
+        """
+        return self.look_again(self.look(strips, known))
 
     def look_again(self, readings: Sequence[StripReading]) -> list[StripReading]:
         """The readings after a second look at the doubtful ones, in the same order."""
@@ -131,16 +152,18 @@ class LineReader:
 
     def doubts(self, reading: StripReading) -> bool:
         """Whether a second look is worth its time: something was read that may stay, but not for sure."""
-        said = bool(reading.completion.text.strip())
-        return said and self.least_confidence <= reading.confidence < DOUBTFUL_STRIP
+        if not reading.completion.text.strip() or reading.confidence < self.least_confidence:
+            return False
+        return reading.confidence < DOUBTFUL_STRIP or reading.least_probability < DOUBTFUL_TOKEN
 
-    def look(self, strips: Sequence[Strip]) -> list[StripReading]:
+    def look(
+        self, strips: Sequence[Strip], known: Mapping[int, Completion] | None = None
+    ) -> list[StripReading]:
         """What each strip says at a first look, in their order; strips of one width are read together."""
-        # Strips of one width go through the encoder together and end after about as many steps.
-        order = sorted(range(len(strips)), key=lambda i: strips[i].image.shape[1])
+        order = reading_order(strips, known or {})
         requests = [self.request(strips[i]) for i in order]
         done = self.engine.generate(requests, self.sampling, max_batch=STRIPS_AT_ONCE) if requests else []
-        by_place = dict(zip(order, done, strict=True))
+        by_place = {**(known or {}), **dict(zip(order, done, strict=True))}
         return [StripReading(strip, by_place[i]) for i, strip in enumerate(strips)]
 
     def request(self, strip: Strip) -> Request:
@@ -151,15 +174,32 @@ class LineReader:
         return Request((*self.before, *run, *self.behind), (views,), min(most, self.max_tokens or most))
 
 
-def reads_better_turned(level: tuple[float, int], turned: tuple[float, int]) -> bool:
-    """Whether a page stands on its head, from (confidence, characters) of its probes both ways up.
+def cut_page(image: Image.Image, found: UprightLayout) -> tuple[list[Strip], dict[int, Completion]]:
+    """The strips of all lines, and by their place among them what has been read already."""
+    strips: list[Strip] = []
+    known = {}
+    for number, line in enumerate(found.layout.lines):
+        if number in found.read:
+            known[len(strips)] = found.read[number]
+        strips += cut_strips(image, line, number)
+    return strips, known
+
+
+def reading_order(strips: Sequence[Strip], known: Mapping[int, Completion]) -> list[int]:
+    """The places of the strips that are not known, as they are decoded."""
+    # Strips of one width go through the encoder together and end after about as many steps.
+    return sorted((i for i in range(len(strips)) if i not in known), key=lambda i: strips[i].image.shape[1])
+
+
+def reads_better_turned(level: Probe, turned: Probe) -> bool:
+    """Whether a page stands on its head, from probes of it as it came and turned by 180 degrees.
 
     Few pages do, so that reading must speak clearly for it. A letter or two cannot: many a sign is another
     one on its head.
     """
     # The fewer characters there are, the more the two readings must differ.
-    clearly = CLEARLY + 1 / max(level[1], turned[1], 1)
-    return turned[0] > level[0] + clearly
+    clearly = CLEARLY + 1 / max(level.letters, turned.letters, 1)
+    return turned.confidence > level.confidence + clearly
 
 
 def surer(first: StripReading, second: StripReading) -> StripReading:
@@ -168,5 +208,6 @@ def surer(first: StripReading, second: StripReading) -> StripReading:
     return replace(taken, looks=(first.completion, second.completion))
 
 
-def _length(line: TextLine) -> float:
-    return math.dist(line.baseline[0], line.baseline[-1])
+def _letters(line: TextLine) -> float:
+    """About how many letters a line has room for."""
+    return math.dist(line.baseline[0], line.baseline[-1]) / line.cap_height

@@ -53,6 +53,18 @@ class KVCache:
             self.keys = F.pad(self.keys, (0, 0, 0, missing))
             self.values = F.pad(self.values, (0, 0, 0, missing))
 
+    def add_rows(self, count: int, capacity: int) -> None:
+        """Put `count` empty rows behind the others; rows may hold `capacity` positions, or more as before."""
+        self.capacity = max(self.capacity, capacity)
+        layers, rows, heads, room, width = self.keys.shape
+        shape = (layers, rows + count, heads, room, width)
+        for name, old in (("keys", self.keys), ("values", self.values)):
+            # Zeros, for the same reason as in `reserve`; only what is used is worth copying.
+            new = old.new_zeros(shape)
+            new[:, :rows, :, : self.used] = old[:, :, :, : self.used]
+            setattr(self, name, new)
+        self.lengths = F.pad(self.lengths, (0, count))
+
     def part(self, first: int, end: int) -> KVCache:
         """The rows first .. end-1 of it, in the same memory as long as neither grows."""
         part = copy.copy(self)

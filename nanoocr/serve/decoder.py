@@ -3,9 +3,10 @@
 generate() of request A --\\
 generate() of request B ---> waiting rows -> one batch over one KV cache -> completions, each to its request
 
-Callers stay in their own threads and wait there. The result of a row is that of `Engine`: rows of a batch do
-not see each other. Calls of a few rows have a lane with a batch of its own, because they would otherwise wait
-for the large steps of whole pages. The lanes take turns: next comes the one that has had less of its share.
+Callers stay in their own threads and wait there. In every step the model judges the drafts of all rows, as
+in `Engine`, and the result of a row is the same: rows of a batch do not see each other. Calls of a few rows
+have a lane with a batch of its own, because they would otherwise wait for the large steps of whole pages. The
+lanes take turns: next comes the one that has had less of its share.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
+import torch
+
 from nanoocr.bpe import Tokenizer
 from nanoocr.errors import NanoOCRError
+from nanoocr.inference.draft import agreeing
 from nanoocr.inference.engine import (
     MAX_BATCH,
     Completion,
@@ -25,7 +29,9 @@ from nanoocr.inference.engine import (
     never_generated,
     note_alternatives,
 )
+from nanoocr.inference.judge import Judged, judge
 from nanoocr.inference.sampling import Sampler, SamplingConfig
+from nanoocr.model.glyph_heads import PatchHead
 from nanoocr.model.vlm import VLM
 from nanoocr.serve.lane import Lane, Member, Work
 
@@ -33,8 +39,8 @@ MAX_ROWS = 64  # most rows of a lane's batch; more rows share the cost of a step
 MOST_OF_ONE = 48  # most rows of one call among them, so that the next call finds room at once
 SHORT = 6  # a call of at most this many rows goes into the short lane
 SHORT_WEIGHT = 3.0  # how much more of the thread's time the short lane gets than the other one
-STEPS_BETWEEN = 4  # steps for which new rows gather: encoding many strips at once costs less per strip
-AT_ONCE = 16  # rows that enter between two steps; more would delay the rows that are being decoded
+STEPS_BETWEEN = 2  # steps for which new rows gather: encoding many strips at once costs less per strip
+AT_ONCE = 8  # rows that enter between two steps; more would delay the rows that are being decoded
 AT_ONCE_BESIDE = 4  # the same for whole pages, while short calls wait
 
 
@@ -45,10 +51,11 @@ class CancelledError(NanoOCRError):
 class Decoder(Engine):
     """An engine that several threads may ask at once; call `close` at the end."""
 
-    def __init__(self, model: VLM, tokenizer: Tokenizer, max_rows: int = MAX_ROWS) -> None:
-        super().__init__(model, tokenizer)
+    def __init__(
+        self, model: VLM, tokenizer: Tokenizer, head: PatchHead | None = None, max_rows: int = MAX_ROWS
+    ) -> None:
+        super().__init__(model, tokenizer, head)
         self.never = never_generated(model, tokenizer)
-        self.greedy = Sampler(SamplingConfig(), [], 0, self.never)
         self.short, self.long = Lane(max_rows, SHORT_WEIGHT), Lane(max_rows, 1.0)
         self.lanes = (self.short, self.long)
         self._change = threading.Condition()
@@ -159,9 +166,18 @@ class Decoder(Engine):
             lane.steps = 0
         if not new:
             return
-        for member in new:
+        lane.join(self.model, new)
+        vision, drafts = self.encode_with_drafts([member.row for member in new])
+        seen = 0
+        for member, draft in zip(new, drafts, strict=True):
+            tokens = member.inputs.count(self.model.image_id)
+            if tokens and vision is not None:
+                member.vision = vision[seen : seen + tokens]
+            seen += tokens
             member.sampler = self._dice(member)
-        lane.join(self.model, *self.prefill([member.row for member in new]))
+            # What is drawn, or told with its alternatives, is said one token at a time.
+            if member.sampler is None and not member.work.sampling.alternatives:
+                member.draft = draft
 
     def _dice(self, member: Member) -> Sampler | None:
         work, row = member.work, member.row
@@ -170,26 +186,37 @@ class Decoder(Engine):
         return Sampler(work.sampling, [work.first + row.index], row.limit, self.never)
 
     def _step(self, lane: Lane) -> None:
-        """Choose a token for every row. Rows that have ended leave; the others get their token as input."""
-        tokens, probabilities = self._pick(lane)
-        for member, token, probability in zip(lane.members, tokens, probabilities, strict=True):
-            self.take(member.row, token, probability, member.work.sampling)
-        ended = [member for member in lane.members if member.row.status is not None]
-        going = [i for i, member in enumerate(lane.members) if member.row.status is None]
-        lane.keep(going)
-        for member in ended:
-            self._deliver(member)
-        if going:
-            assert lane.cache is not None
-            lane.logits_BV = self.advance(lane.cache, [tokens[i] for i in going])
+        """Add at least one token to every row. Rows that have ended leave the batch."""
+        assert lane.cache is not None
+        members = lane.members
+        proposals = [one.draft.proposal(one.row.limit - len(one.row.ids) - 1) for one in members]
+        pictures = [one.vision for one in members if one.vision is not None]
+        vision = torch.cat(pictures) if pictures else None
+        inputs = [one.inputs for one in members]
+        judged = judge(self.model, lane.cache, inputs, proposals, vision, self.never)
+        for member, proposal, said in zip(members, proposals, judged, strict=True):
+            self._hear(member, proposal, said)
+        lane.keep([i for i, member in enumerate(members) if member.row.status is None])
+        for member in members:
+            if member.row.status is not None:
+                self._deliver(member)
+        if lane.cache is not None:
+            # The cache holds a row's prompt and all that it said but its last token, which is fed next.
+            lengths = [len(one.row.request.ids) + len(one.row.ids) - 1 for one in lane.members]
+            lane.cache.lengths = torch.tensor(lengths, device=self.model.device)
 
-    def _pick(self, lane: Lane) -> tuple[list[int], list[float]]:
-        tokens, probabilities = self.greedy.pick(lane.logits_BV)
-        for i, member in enumerate(lane.members):
-            note_alternatives([member.row], lane.logits_BV[i : i + 1], member.work.sampling.alternatives)
-            if member.sampler is not None:
-                (tokens[i],), (probabilities[i],) = member.sampler.pick(lane.logits_BV[i : i + 1])
-        return tokens, probabilities
+    def _hear(self, member: Member, proposal: list[int], said: Judged) -> None:
+        """Take the proposed tokens on which the model agrees, and one more token of its own."""
+        row, sampling, (picks, probabilities, logits_V) = member.row, member.work.sampling, said
+        note_alternatives([row], logits_V[None], sampling.alternatives)
+        if member.sampler is not None:
+            picks, probabilities = member.sampler.pick(logits_V[None])
+        accepted = agreeing(proposal, picks)
+        for token, probability in zip(picks[: accepted + 1], probabilities):
+            if row.status is None:
+                self.take(row, token, probability, sampling)
+        member.draft.judged(proposal, picks, probabilities, accepted)
+        member.inputs, member.vision = row.ids[-1:], None
 
     def _deliver(self, member: Member) -> None:
         work, completion = member.work, self.complete(member.row)

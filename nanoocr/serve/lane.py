@@ -10,6 +10,7 @@ from queue import SimpleQueue
 import torch
 from torch import Tensor
 
+from nanoocr.inference.draft import Draft
 from nanoocr.inference.engine import Completion, Row
 from nanoocr.inference.sampling import Sampler, SamplingConfig
 from nanoocr.model.cache import KVCache
@@ -43,7 +44,10 @@ class Member:
 
     row: Row
     work: Work
+    inputs: list[int]  # ids that the model has not read yet: the prompt, later the last token
+    draft: Draft
     sampler: Sampler | None = None
+    vision: Tensor | None = None  # (N, C), the picture of `inputs`; None once it has been read
 
 
 @dataclass
@@ -52,12 +56,9 @@ class Lane:
 
     max_rows: int
     weight: float
-    works: deque[Work] = field(
-        default_factory=deque
-    )  # calls with waiting rows; the first one is next in turn
+    works: deque[Work] = field(default_factory=deque)  # calls with waiting rows; the first is next
     members: list[Member] = field(default_factory=list)
     cache: KVCache | None = None
-    logits_BV: Tensor = field(default_factory=lambda: torch.empty(0))  # noqa: N815 - a shape
     clock: float = 0.0
     steps: int = 0  # steps since rows last entered
 
@@ -76,7 +77,8 @@ class Lane:
                 full.append(work)
                 continue
             work.running += 1
-            taken.append(Member(work.waiting.popleft(), work))
+            row = work.waiting.popleft()
+            taken.append(Member(row, work, list(row.request.ids), Draft([])))
             if work.waiting:
                 self.works.append(work)
         self.works.extendleft(reversed(full))  # calls that could not take part keep their turn
@@ -99,13 +101,13 @@ class Lane:
         return list(works.values())
 
     @torch.inference_mode()
-    def join(self, model: VLM, cache: KVCache, logits_BV: Tensor) -> None:
-        """Append the cache of members that have just been added."""
+    def join(self, model: VLM, members: list[Member]) -> None:
+        """Give members that have been added their place in the cache."""
+        capacity = max(len(one.row.request.ids) + one.row.limit for one in members)
         if self.cache is None:
-            self.cache, self.logits_BV = cache, logits_BV
-            return
-        self.cache = join_caches(model, self.cache, cache)
-        self.logits_BV = torch.cat([self.logits_BV, logits_BV])
+            self.cache = model.new_cache(batch=len(members), capacity=capacity)
+        else:
+            self.cache.add_rows(len(members), capacity)
 
     @torch.inference_mode()
     def keep(self, rows: list[int]) -> None:
@@ -113,23 +115,7 @@ class Lane:
         if len(rows) == len(self.members):
             return
         self.members = [self.members[i] for i in rows]
-        if self.cache is None:
-            return
-        self.cache.keep_rows(rows)
-        self.logits_BV = self.logits_BV[rows]
+        if self.cache is not None:
+            self.cache.keep_rows(rows)
         if not rows:
             self.cache = None
-
-
-def join_caches(model: VLM, one: KVCache, other: KVCache) -> KVCache:
-    """One cache with the rows of both, as long as the longer. What lies after a row's end is masked."""
-    count = len(one.lengths)
-    capacity = max(one.keys.size(3), other.keys.size(3))
-    joined: KVCache = model.new_cache(batch=count + len(other.lengths), capacity=capacity)
-    joined.reserve(max(one.used, other.used))
-    for part, rows in ((one, slice(0, count)), (other, slice(count, None))):
-        joined.keys[:, rows, :, : part.used] = part.keys[:, :, :, : part.used]
-        joined.values[:, rows, :, : part.used] = part.values[:, :, :, : part.used]
-    joined.lengths = torch.cat([one.lengths, other.lengths])
-    joined.used = max(one.used, other.used)
-    return joined

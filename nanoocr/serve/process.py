@@ -14,6 +14,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ LOG = logging.getLogger("nanoocr.serve")
 BYE = -1  # the number of the message that ends the process
 LONGEST_PAUSE = 60.0  # seconds between two tries to start a process that does not start
 END_SECONDS = 10.0  # seconds within which the process must end
+# Every operation of torch releases Python's lock and asks for it again. While another thread finds the lines
+# of a page, each of them may wait this long for the lock, and a strip takes hundreds of operations.
+SWITCH_SECONDS = 0.0005
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ def serve_jobs(pipe: Connection, choice: Choice) -> None:
         return
     fetcher = None if choice.hosts is None else Fetcher(parse_hosts(choice.hosts))
     desk = ThreadDesk(service, Grants(choice.any_prompt, fetcher, choice.max_body))
+    sys.setswitchinterval(SWITCH_SECONDS)
     gc.freeze()  # the model and the libraries stay, so the collector need not scan them in each request
     sending = threading.Lock()
 

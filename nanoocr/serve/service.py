@@ -9,7 +9,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -20,11 +20,11 @@ from PIL import Image
 from nanoocr.errors import UsageError
 from nanoocr.inference.assemble import PageReading, StripReading
 from nanoocr.inference.engine import MAX_BATCH, Completion, Request
-from nanoocr.inference.lines import LineReader
+from nanoocr.inference.lines import LineReader, cut_page, reading_order
 from nanoocr.inference.page import Page, error_page, make_page, with_doubt
 from nanoocr.inference.reader import Reader, make_request, page_of_lines
 from nanoocr.inference.sampling import SamplingConfig
-from nanoocr.layout import PageLayout, Strip, cut_strips
+from nanoocr.layout import PageLayout, Strip
 from nanoocr.model.vlm import VLM
 from nanoocr.pages import ALL_PAGES, PageRanges, Picture, count_pages, open_source
 from nanoocr.serve.decoder import CancelledError, Decoder
@@ -158,7 +158,7 @@ class Service:
 
     def __init__(self, reader: Reader, name: str, max_pages: int) -> None:
         self.reader, self.name, self.max_pages = reader, name, max_pages
-        self.decoder = Decoder(reader.model, reader.tokenizer)
+        self.decoder = Decoder(reader.model, reader.tokenizer, reader.engine.head)
         self.note: Note = lambda _, __: None
         self.room = Room(MOST_PIXELS)
         # With more computing threads than processors, they would only pass Python's lock around.
@@ -241,46 +241,61 @@ class Service:
         self, wanted: DocumentRequest, image: Image.Image, watch: Watch, number: int
     ) -> PageReading:
         """As LineReader.read, but `watch` hears of each strip as soon as it is read."""
+        decoding = []
+
+        def note(stage: str, seconds: float) -> None:
+            """Note the time of decoding, and keep it."""
+            decoding.append(seconds)
+            self.note(stage, seconds)
+
         # Such a model knows one question, so the request's prompt is not used; chat.py refuses others.
         reader = replace(
             self.reader.line_reader(self.reader.prompt, wanted.max_tokens),
-            engine=_Asking(self.decoder, wanted, self.slots),
+            engine=_Asking(self.decoder, wanted, self.slots, note=note),
             sampling=wanted.sampling,
         )
         started = time.perf_counter()
-        layout = reader.upright_layout(image)
-        self.note(
-            "lines", time.perf_counter() - started
-        )  # includes the strips that are read to find out which way is up
-        strips = [s for place, line in enumerate(layout.lines) for s in cut_strips(image, line, place)]
-        watch.found(layout, strips)
+        found = reader.upright_layout(image)
+        # The strips that are read to find out which way is up count as decoding.
+        self.note("lines", time.perf_counter() - started - sum(decoding))
+        strips, known = cut_page(image, found)
+        watch.found(found.layout, strips)
         size = STRIPS_OF_STREAM if watch.in_order else len(strips)
         readings: list[StripReading] = []
         for first in range(0, len(strips), size or 1):
-            readings += self._strips(reader, strips[first : first + size], watch, number, first)
-        return reader.page_of(layout, readings)
+            part = strips[first : first + size]
+            known_here = {i: known[first + i] for i in range(len(part)) if first + i in known}
+            readings += self._strips(reader, part, known_here, watch, number, first)
+        return reader.page_of(found.layout, readings)
 
     def _strips(
-        self, reader: LineReader, strips: Sequence[Strip], watch: Watch, number: int, place: int
+        self,
+        reader: LineReader,
+        strips: Sequence[Strip],
+        known: Mapping[int, Completion],
+        watch: Watch,
+        number: int,
+        place: int,
     ) -> list[StripReading]:
         """As LineReader.read_strips, for some strips of a page, the first of which has the place `place`."""
-        # LineReader.look decodes them in this order.
-        order = sorted(range(len(strips)), key=lambda i: strips[i].image.shape[1])
+        order = reading_order(strips, known)
         assert isinstance(reader.engine, _Asking)  # _by_lines has given it
 
         def tell(index: int, reading: StripReading) -> None:
             """Tell the watch of a strip, by its place in the page's order."""
             watch.strip_read(number, place + index, reader.written(reading))
 
-        def told(index: int, completion: Completion) -> None:
-            """Hear of a strip that is decoded, by its place in the order of decoding."""
-            reading = StripReading(strips[order[index]], completion)
+        def heard(index: int, completion: Completion) -> None:
+            """Hear what a strip says, by its place in the page's order."""
+            reading = StripReading(strips[index], completion)
             # A doubtful strip gets a second look, and its text is known only after that.
             if not reader.doubts(reading):
-                tell(order[index], reading)
+                tell(index, reading)
 
-        asking = replace(reader.engine, tell=told, note=self.note)
-        firsts = replace(reader, engine=asking).look(strips)
+        for index, completion in known.items():
+            heard(index, completion)
+        asking = replace(reader.engine, tell=lambda row, completion: heard(order[row], completion))
+        firsts = replace(reader, engine=asking).look(strips, known)
         readings = replace(reader, engine=replace(asking, tell=None)).look_again(firsts)
         for i, (before, reading) in enumerate(zip(firsts, readings, strict=True)):
             if reader.doubts(before):

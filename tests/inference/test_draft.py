@@ -32,8 +32,8 @@ class Corrupted(Engine):
 
     passes = 0
 
-    def _encode_with_drafts(self, rows):
-        vision, _ = super()._encode_with_drafts(rows)
+    def encode_with_drafts(self, rows):
+        vision, _ = super().encode_with_drafts(rows)
         requests = [row.request for row in rows]
         done = Engine(self.model, self.tokenizer).generate(requests, SamplingConfig(stop_loops=False))
         return vision, [Draft(corrupted(list(one.ids), seed=len(one.ids))) for one in done]

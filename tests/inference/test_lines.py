@@ -1,5 +1,6 @@
 """Strips that were read become lines and words with places on the page."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from nanoocr.inference.assemble import StripReading, assemble, geometric_mean, least_of_page, word_confidences
 from nanoocr.inference.engine import Completion, TokenCount
-from nanoocr.inference.lines import LineReader, reads_better_turned
+from nanoocr.inference.lines import LineReader, Probe, reads_better_turned
 from nanoocr.inference.sampling import SamplingConfig
 from nanoocr.layout import PageLayout, Strip, TextLine, Upright, stretch_strip
 from nanoocr.layout.strips import CAP_HEIGHT
@@ -69,6 +70,14 @@ def test_of_two_looks_the_surer_one_is_taken(second, text):
     assert doubtful.first_confidence == pytest.approx(0.8)
     assert doubtful.tokens == TokenCount(4, 10, 4)  # both looks cost their tokens
     assert reader.engine.answers == []
+
+
+def test_one_doubtful_token_of_a_long_strip_is_enough_for_a_second_look():
+    sure = completion("a" * 60, 0.999)
+    first = replace(sure, probabilities=(*sure.probabilities[:-1], 0.6))
+    reader = reader_that_says(first, replace(sure, text="b" * 60))
+    (reading,) = reader.read_strips([strip(0, 50, 100, (10, 210))])
+    assert reading.first_confidence > 0.99 and reading.completion.text == "b" * 60
 
 
 @pytest.mark.parametrize("first", [completion("", 0.6), completion("dirt", 0.4)])
@@ -196,4 +205,4 @@ def test_signs_alone_on_a_page_are_no_text(said, height, kept):
     ],
 )
 def test_a_page_is_turned_only_where_reading_speaks_clearly_for_it(level, turned, on_its_head):
-    assert reads_better_turned(level, turned) is on_its_head
+    assert reads_better_turned(Probe(*level, {}), Probe(*turned, {})) is on_its_head

@@ -64,6 +64,19 @@ def test_a_blank_picture_gives_none_of_the_samples(reader, truths):
     assert max(word_overlap(page.text, truth) for truth in truths) < 0.5
 
 
+def test_a_strip_that_was_read_to_know_what_is_up_is_not_read_again(reader, monkeypatch):
+    asked = []
+    generate = type(reader.engine).generate
+
+    def counted(engine, requests, *arguments, **options):
+        asked.append(len(requests))
+        return generate(engine, requests, *arguments, **options)
+
+    monkeypatch.setattr(type(reader.engine), "generate", counted)
+    page = reader.read(SAMPLES / "card_1_line_dark.png")  # one line, and the finder doubts its way up
+    assert page.text and asked == [1]
+
+
 def test_the_quickstart_prints_every_picture_and_its_error_rate(capsys):
     assert read_samples.main([f"--folder={SAMPLES}"]) == 0
     printed = capsys.readouterr().out

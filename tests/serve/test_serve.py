@@ -232,7 +232,7 @@ def test_a_cancelled_request_leaves_the_batch(service):
 
 def test_rows_join_and_leave_without_touching_each_other(service):
     """Requests of which each meets others half way give what they give alone."""
-    decoder = Decoder(service.reader.model, service.reader.tokenizer, max_rows=2)
+    decoder = Decoder(service.reader.model, service.reader.tokenizer, service.reader.engine.head, max_rows=2)
     try:
         reader = service.reader
         strips = [_request(reader, card) for card in CARDS]
@@ -245,7 +245,7 @@ def test_rows_join_and_leave_without_touching_each_other(service):
 
 
 def test_one_request_leaves_room_in_the_batch(service):
-    decoder = Decoder(service.reader.model, service.reader.tokenizer, max_rows=4)
+    decoder = Decoder(service.reader.model, service.reader.tokenizer, service.reader.engine.head, max_rows=4)
     seen, step = [], decoder._step
 
     def noted(lane):

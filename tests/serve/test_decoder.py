@@ -1,0 +1,75 @@
+"""The shared decoder: rows come and go, and each says what it would say alone."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from nanoocr.inference.draft import Draft
+from nanoocr.inference.engine import Engine
+from nanoocr.inference.sampling import SamplingConfig
+from nanoocr.model.cache import ROOM
+from nanoocr.serve.decoder import Decoder
+from tests.inference.engine_requests import TOKENIZER, make_request, random_model
+from tests.inference.test_draft import corrupted, random_head, stopping_model
+
+
+class Corrupted(Decoder):
+    """A decoder whose drafts are what it would read, with mistakes of every kind."""
+
+    def encode_with_drafts(self, rows):
+        vision, _ = super().encode_with_drafts(rows)
+        done = Engine(self.model, self.tokenizer).generate([row.request for row in rows], SamplingConfig())
+        return vision, [Draft(corrupted(list(one.ids), seed=len(one.ids))) for one in done]
+
+
+@pytest.mark.parametrize("make", [Decoder, Corrupted])
+@pytest.mark.parametrize(
+    "sampling", [SamplingConfig(), SamplingConfig(alternatives=2), SamplingConfig(temperature=0.8, seed=3)]
+)
+def test_rows_that_come_and_go_say_what_they_say_alone(make, sampling):
+    """Among them rows longer than a cache begins with, so that it grows while others join."""
+    model = stopping_model()
+    requests = [
+        make_request("x" * (i % 9), (64, 128), seed=i, max_tokens=10 + 9 * (i % 9)) for i in range(36)
+    ]
+    assert max(len(one.ids) + (one.max_tokens or 0) for one in requests) > ROOM
+    alone = [Engine(model, TOKENIZER).generate([one], sampling)[0] for one in requests]
+    calls = [range(first, first + 1 + first // 4 % 4) for first in range(0, 36, 4)]
+    decoder = make(model, TOKENIZER, random_head(model), max_rows=5)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            done = list(
+                threads.map(lambda call: decoder.generate([requests[i] for i in call], sampling), calls)
+            )
+    finally:
+        decoder.close()
+    for call, completions in zip(calls, done, strict=True):
+        for i, ours in zip(call, completions, strict=True):
+            # Row i of a call draws by the numbers of (seed, i), so only the first one draws as it does alone.
+            if sampling.temperature and i > call[0]:
+                continue
+            assert (ours.ids, ours.status) == (alone[i].ids, alone[i].status)
+            assert ours.probabilities == pytest.approx(alone[i].probabilities, abs=1e-4)
+            assert likely(ours) == likely(alone[i])
+
+
+def likely(completion):
+    return [[token for token, _ in place] for place in completion.alternatives]
+
+
+def test_drafts_save_steps():
+    model = random_model()
+    requests = [make_request("x", (64, 128), seed=i, max_tokens=40) for i in range(8)]
+    steps = {}
+    for make in (Decoder, Corrupted):
+        decoder = make(model, TOKENIZER, random_head(model))
+        step, count = decoder._step, []
+        decoder._step = lambda lane, step=step, count=count: (count.append(1), step(lane))
+        try:
+            with torch.inference_mode():
+                decoder.generate(requests, SamplingConfig(stop_loops=False))
+        finally:
+            decoder.close()
+        steps[make] = len(count)
+    assert steps[Corrupted] < 0.8 * steps[Decoder]
