@@ -42,8 +42,8 @@ class Plan:
 
 
 @dataclass
-class Batch:
-    """A batch while it runs."""
+class BatchRun:
+    """A batch while it runs: its ledger, its workers, and how it is run."""
 
     ledger: Ledger
     folder: Path
@@ -63,7 +63,7 @@ def drive(
     Raises:
         NanoOCRError: what a worker cannot go on with: no model, no room, a defect of all workers.
     """
-    batch = Batch(ledger, folder, make, plan, tell)
+    batch = BatchRun(ledger, folder, make, plan, tell)
     shards.begin(folder, ledger)
     try:
         while _give_out(batch):
@@ -81,7 +81,7 @@ def drive(
 # Giving out
 
 
-def _give_out(batch: Batch) -> bool:
+def _give_out(batch: BatchRun) -> bool:
     """Give every worker assignments; returns False if nothing is left to do."""
     while True:
         with_room = [worker for worker in batch.workers if worker.has_room]
@@ -105,7 +105,7 @@ def _give_out(batch: Batch) -> bool:
         min(with_room, key=lambda worker: len(worker.assignments)).give(assignment)
 
 
-def next_assignment(batch: Batch, held: set[tuple[str, int, int]]) -> Assignment | None:
+def next_assignment(batch: BatchRun, held: set[tuple[str, int, int]]) -> Assignment | None:
     """What to do next: write the files of a document that is read, else read pages, else survey documents."""
     ledger, alone = batch.ledger, batch.alone
     most = 1 if alone else batch.plan.pages_at_once
@@ -133,7 +133,7 @@ def fair_share(left: int, workers: int, most: int) -> int:
     return max(min(most, -(-left // (SHARES * workers))), 1)
 
 
-def _start_missing(batch: Batch) -> None:
+def _start_missing(batch: BatchRun) -> None:
     wanted = 1 if batch.alone else batch.plan.workers
     while len(batch.workers) < wanted:
         batch.workers.append(start(batch.make, batch.plan.threads))
@@ -143,7 +143,7 @@ def _start_missing(batch: Batch) -> None:
 # Hearing
 
 
-def _hear(batch: Batch) -> None:
+def _hear(batch: BatchRun) -> None:
     """Note what the workers say, in one transaction, and bury the dead."""
     speakers = listen(batch.workers, LISTEN)
     with batch.ledger.changing() as db:
@@ -193,7 +193,7 @@ def _note_page(
         ledger.finished(db, number)
 
 
-def _mourn(batch: Batch, db: sqlite3.Connection, worker: Worker) -> None:
+def _mourn(batch: BatchRun, db: sqlite3.Connection, worker: Worker) -> None:
     """Bury a worker, and count its death against what it had begun."""
     bury(worker)
     batch.workers.remove(worker)
