@@ -40,7 +40,7 @@ FORMATS = {
     "tsv": Format(".tsv", "nanoocr.formats.tsv"),
     "pdf": Format(".pdf", "nanoocr.formats.pdf"),
 }
-# What a page's text goes into even if nobody knows where it stands.
+# Formats that can hold a page's text even if its place is unknown.
 _WITHOUT_PLACES = ("txt", "json", "md")
 
 
@@ -52,7 +52,7 @@ class Written(NamedTuple):
 
 
 def find_format(name: str) -> Format:
-    """The format of this name.
+    """The format called `name`.
 
     Raises:
         UsageError: there is none.
@@ -227,7 +227,7 @@ def _render_noting(
 
 
 def _without_places(document: Sequence[PageLike], names: Sequence[str]) -> Iterable[str]:
-    """Of which pages the formats asked for hold no text, since nobody knows where it stands."""
+    """Notes about pages whose text the chosen formats cannot hold, because its place is unknown."""
     with_places = [name for name in names if name not in _WITHOUT_PLACES]
     for page in document:
         if page.text.strip() and not page.lines and with_places:
@@ -257,12 +257,12 @@ def name_outputs(places: Sequence[PurePath]) -> list[PurePath]:
 
 
 def part_name(page: PageLike, several: bool) -> str:
-    """What is put behind the name of a page's own file: its number where the input has several pages."""
+    """The suffix of a page's own file: the page's number, if the input has several pages."""
     return f"-{page.page:04d}" if several or page.page > 1 else ""
 
 
 def _refuse_input(path: Path, source: str) -> None:
-    """Raises UsageError where the output would take the place of what was read."""
+    """Raise UsageError if the output would overwrite what was read."""
     try:
         same = path.exists() and path.samefile(source)
     except (OSError, ValueError):  # the input is no file, or its name is none
@@ -279,7 +279,7 @@ def save(path: Path, content: bytes) -> None:
     """
     try:
         if path.exists() and not path.is_file():
-            path.write_bytes(content)  # renaming a file into its place would do away with a device
+            path.write_bytes(content)  # renaming a file into its place would replace the device
         else:
             write_file(path, content)
     except OSError as error:
