@@ -33,8 +33,8 @@ LOG = logging.getLogger("nanoocr.serve")
 BYE = -1  # the number of the message that ends the process
 LONGEST_PAUSE = 60.0  # seconds between two tries to start a process that does not start
 END_SECONDS = 10.0  # seconds within which the process must end
-# Every operation of torch releases Python's lock and asks for it again. While another thread finds lines, each
-# operation may wait this long for the lock, and a strip takes hundreds of them.
+# Every operation of torch releases Python's lock and asks for it again. While another thread finds lines,
+# each operation may wait this long for the lock, and a strip takes hundreds of them.
 SWITCH_SECONDS = 0.0005
 
 
