@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nanoocr.inference.page import Page
 
 TEXT = ("txt",)
+OVERLAY_KINDS = ("png", "svg")
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Target:
     output: str
     is_folder: bool = False
     json_lines: bool = False
+    mark_below: float | None = None  # words of less confidence are marked in text and Markdown
 
 
 class Results(Protocol):
@@ -42,8 +44,10 @@ class Results(Protocol):
         """Write everything that is still held back. No page comes after this."""
 
 
-def choose_target(formats: str | None, json_lines: bool, output: str) -> Target:
-    """What --format, --json and --output mean together.
+def choose_target(
+    formats: str | None, json_lines: bool, output: str, mark_below: float | None = None
+) -> Target:
+    """What --format, --json, --output and --mark_below mean together.
 
     Raises:
         UsageError: they contradict each other, or there is no such format.
@@ -52,18 +56,20 @@ def choose_target(formats: str | None, json_lines: bool, output: str) -> Target:
         raise UsageError("--json gives JSON lines, so it goes without --format: leave one of them out")
     names = tuple(dict.fromkeys(name.strip() for name in (formats or "txt").split(",")))
     from nanoocr.formats import find_format
+    from nanoocr.formats.marks import check_formats
 
     for name in names:
         find_format(name)
+    check_formats(mark_below, ("JSON",) if json_lines else names)
     # Several formats cannot share a file, so an output that does not exist yet must be a folder.
     is_new = output != "-" and not Path(output).exists()
     if output.endswith("/") or Path(output).is_dir() or (len(names) > 1 and is_new):
-        return Target(("json",) if json_lines else names, output, is_folder=True)
+        return Target(("json",) if json_lines else names, output, is_folder=True, mark_below=mark_below)
     if len(names) > 1:
         raise UsageError(f"--format={','.join(names)} writes several files: name a folder, as in -o texts/")
     if names == ("pdf",) and output == "-":
         raise UsageError("a PDF is no text for the screen: name its file, as in -o scan.pdf")
-    return Target(names, output, json_lines=json_lines)
+    return Target(names, output, json_lines=json_lines, mark_below=mark_below)
 
 
 @contextmanager
@@ -122,10 +128,19 @@ class Stream:
         if page.status == "error":
             return ""
         before, self.before = self.before, (page, number)
+        said = self._marked(page)
         if before is not None and before[1] == number:
-            return f"\f{page.text}\n"
+            return f"\f{said}\n"
         header = f"==> {page.file} <==\n" if self.headed else ""
-        return f"{header if before is None else chr(10) + header}{page.text}\n"
+        return f"{header if before is None else chr(10) + header}{said}\n"
+
+    def _marked(self, page: Page) -> str:
+        """The text of a page, with marks of doubt where they are asked for."""
+        if self.target.mark_below is None:
+            return page.text
+        from nanoocr.formats.marks import mark_page
+
+        return mark_page(page, self.target.mark_below).text
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -154,7 +169,7 @@ class Document:
 
     def finish(self) -> None:
         """Write the document. If no page could be read, the results of an older run stay."""
-        from nanoocr.formats import merge_pdf, render, save
+        from nanoocr.formats import clean_noting, merge_pdf, render, save
 
         (name,) = self.target.formats
         output = self.target.output
@@ -163,7 +178,9 @@ class Document:
         if name == "pdf":
             tell(merge_pdf(self.pages, output, self.sources), self.quiet)
             return
-        content = render(self.pages, name)
+        pages, notes = clean_noting(self.pages, [name])
+        tell(notes, self.quiet)
+        content = render(pages, name, mark_below=self.target.mark_below)
         if output == "-":
             with opened(output) as out:
                 write(out, content if isinstance(content, str) else content.decode(), output)
@@ -214,18 +231,23 @@ class Folder:
 
         pages, self.pages = self.pages, []
         if any(page.status != "error" for page in pages):
-            done = write_document(pages, self.target.formats, self.stems[self.number], self.sources)
+            target = self.target
+            stem = self.stems[self.number]
+            done = write_document(pages, target.formats, stem, self.sources, target.mark_below)
             tell(done.notes, self.quiet)
 
 
 @dataclass
 class Overlays:
-    """PNG files of the pages, with the words that were read drawn on them."""
+    """Pictures of the pages with the words that were read drawn on them; `kinds` are of OVERLAY_KINDS."""
 
     folder: str
+    kinds: Sequence[str]
     stems: Sequence[Path]
+    inputs: Sequence[Input]
 
     def __post_init__(self) -> None:
+        self._refuse([self._place(stem, 1, kind) for stem in self.stems for kind in self.kinds])
         make_folder(self.folder)
 
     def add(self, page: Page, number: int, image: Image.Image | None) -> None:
@@ -233,14 +255,44 @@ class Overlays:
         if image is None:
             return
         from nanoocr.formats import save
-        from nanoocr.formats.overlay import draw
+        from nanoocr.formats.overlay import draw, draw_svg, picture_uri
 
-        stem = self.stems[number]
-        several = f"-{page.page:04d}" if page.page > 1 else ""
-        path = stem.with_name(f"{stem.name}{several}.overlay.png")
-        content = io.BytesIO()
-        draw(page, image).save(content, "PNG")
-        save(path, content.getvalue())
+        for kind in self.kinds:
+            path = self._place(self.stems[number], page.page, kind)
+            self._refuse([path])
+            if kind == "svg":
+                save(path, draw_svg(page, picture_uri(image)).encode("utf-8"))
+                continue
+            content = io.BytesIO()
+            draw(page, image).save(content, "PNG")
+            save(path, content.getvalue())
+
+    def _place(self, stem: Path, page: int, kind: str) -> Path:
+        several = f"-{page:04d}" if page > 1 else ""
+        return stem.with_name(f"{stem.name}{several}.overlay.{kind}")
+
+    def _refuse(self, paths: Sequence[Path]) -> None:
+        refuse_overwriting(map(str, paths), self.inputs, "--overlay")
+
+
+def choose_overlays(folder: str | None, kinds: str | None, inputs: Sequence[Input]) -> Overlays | None:
+    """What --overlay and --overlay_format mean together; None if no overlay is asked for.
+
+    Raises:
+        UsageError: they contradict each other, there is no such format, or an input would be overwritten.
+        OutputError: the folder cannot be made.
+    """
+    if folder is None:
+        if kinds is not None:
+            raise UsageError(
+                "--overlay_format goes with --overlay=DIR, which names the folder for the drawings"
+            )
+        return None
+    names = tuple(dict.fromkeys(name.strip() for name in (kinds or OVERLAY_KINDS[0]).split(",")))
+    for name in names:
+        if name not in OVERLAY_KINDS:
+            raise UsageError(f"unknown overlay format {name!r}: choose {', '.join(OVERLAY_KINDS)}")
+    return Overlays(folder, names, name_stems(folder, inputs), inputs)
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -262,13 +314,13 @@ def make_folder(folder: str) -> None:
         raise OutputError(f"{folder} cannot be written: {error.strerror}") from error
 
 
-def refuse_overwriting(outputs: Iterable[str], inputs: Sequence[Input]) -> None:
+def refuse_overwriting(outputs: Iterable[str], inputs: Sequence[Input], flag: str = "--output") -> None:
     """Raise UsageError if results would overwrite an input, under whatever name."""
     names = {identity(item.source): item.name for item in reversed(inputs) if item.source is not None}
     for output in outputs:
         file = identity(Path(output))
         if file is not None and file in names:
-            raise UsageError(f"--output={output} is {names[file]}, which is to be read: name another file")
+            raise UsageError(f"{flag}={output} is {names[file]}, which is to be read: name another file")
 
 
 def identity(path: Path) -> tuple[int, int] | None:

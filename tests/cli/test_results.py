@@ -1,5 +1,6 @@
 """`nanoocr read` with formats, folders and overlays: a stand-in reads, so that the words are known."""
 
+import base64
 import io
 import json
 import re
@@ -89,6 +90,16 @@ def test_all_formats_at_once(read):
     assert "a.png: ok, 6 tokens" in err
 
 
+def test_marks_of_doubt(read):
+    """On the screen, in one file and in a folder; JSON has confidences instead."""
+    assert read("a.png", "--mark_below=0.95")[1] == "[a page1?]\n"
+    assert read("a.png", "--mark_below=0.9")[1] == "a page1\n"
+    assert read("two.pdf", "--mark_below=1", "--format=md")[1].count("?") == 2
+    assert read("a.png", "--mark_below=1", "--format=txt,json", "-o", "out/")[0] == 0
+    assert Path("out/a.txt").read_text() == "[a page1?]\n" and "?" not in Path("out/a.json").read_text()
+    assert "leave it out, or add --format=txt" in read("a.png", "--mark_below=1", "--json")[2]
+
+
 def test_a_document_of_several_pages(read):
     assert read("two.pdf", "--format=txt,alto,pdf", "-o", "out/")[0] == 0
     assert written("out") == ["two-0001.alto.xml", "two-0002.alto.xml", "two.pdf", "two.txt"]
@@ -154,6 +165,26 @@ def test_overlays_are_drawn_beside_the_results(read):
     assert drawn.getpixel((60, 34)) != (255, 255, 255)
 
 
+def test_an_overlay_as_svg_holds_its_picture(read):
+    assert read("a.png", "two.pdf", "--overlay=look", "--overlay_format=svg,png")[0] == 0
+    stems = ["a.overlay", "two-0002.overlay", "two.overlay"]
+    assert written("look") == [f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")]
+    root = etree.parse("look/a.overlay.svg").getroot()
+    assert root.xpath("//*[local-name()='text']/text()") == ["1", "90%"]
+    assert root.xpath("//*[local-name()='polygon']/*/text()") == ["a 90%", "page1 90%"]
+    (address,) = root.xpath("//*[local-name()='image']/@href")
+    held = Image.open(io.BytesIO(base64.b64decode(address.removeprefix("data:image/jpeg;base64,"))))
+    assert held.size == (240, 120)
+
+
+def test_overlays_that_cannot_be_meant(read):
+    assert "--overlay=DIR" in read("a.png", "--overlay_format=svg")[2]
+    assert "choose png, svg" in read("a.png", "--overlay=look", "--overlay_format=gif")[2]
+    Path("b.jpg").rename("a.overlay.png")  # an input where an overlay would go
+    code, _, err = read("a.png", "a.overlay.png", "--overlay=.")
+    assert code == 2 and "a.overlay.png, which is to be read" in err
+
+
 def test_an_input_is_never_replaced(read):
     before = Path("two.pdf").read_bytes()
     for output in ("two.pdf", "./"):
@@ -206,7 +237,7 @@ def test_the_examples_of_the_guide_run(read, capsys):
     guide = (Path(__file__).parents[2] / "docs" / "guide" / "read.md").read_text()
     shell = [block.splitlines() for block in re.findall(r"```sh\n(.*?)```", guide, re.DOTALL)]
     commands = [line.split()[2:] for block in shell for line in block]
-    assert len(commands) == 10
+    assert len(commands) == 12
     for command in commands:
         assert read(*command)[0] == 0, command
     assert {"a.txt", "texts", "out", "all.pdf", "look"} <= {path.name for path in Path().iterdir()}
