@@ -1,8 +1,8 @@
 """Decodes large PNG and TIFF files strip by strip, and shrinks them on the way.
 
 Pillow decodes such a picture as a whole, and 300 megapixels of colour take 900 MB. But both formats store
-their rows in order. So some rows at a time are put into a small file of their own, which Pillow decodes, and
-only the smaller copy is kept. Sizes are (width, height) here, as in Pillow's calls.
+their rows in order, or a TIFF rows of tiles. So some rows at a time are put into a small file of their own,
+which Pillow decodes, and only the smaller copy is kept. Sizes are (width, height) here, as in Pillow's calls.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator
 from io import BytesIO
 from itertools import accumulate
+from typing import NamedTuple
 
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
@@ -21,22 +22,28 @@ PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # samples per pixel, by the colour type of a PNG
 # The tags of a TIFF that say how its strips are decoded.
 TIFF_TAGS = (256, 258, 259, 262, 266, 277, 284, 292, 293, 317, 320, 338, 339, 347, 529, 530, 531, 532)
-ROWS_PER_STRIP, STRIP_OFFSETS, STRIP_BYTES, PLANAR = 278, 273, 279, 284
+COMPRESSION, PHOTOMETRIC, ROWS_PER_STRIP, STRIP_OFFSETS, STRIP_BYTES, PLANAR = 259, 262, 278, 273, 279, 284
+TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_BYTES = 322, 323, 324, 325
+RAW, OLD_JPEG, YCBCR = 1, 6, 6  # values of the tags for compression and colours
+DEFLATE = (8, 32946)  # the number of today and Adobe's
 
 
 def comes_in_strips(image: Image.Image) -> bool:
-    """Whether a picture can be decoded in strips: a PNG or TIFF of at most 8 bits, with rows in order."""
+    """Whether a picture can be decoded in strips: a PNG or TIFF with its rows, or rows of tiles, in order."""
     if isinstance(image, PngImagePlugin.PngImageFile):
         return not image.info.get("interlace") and not is_deep(image)
-    if not isinstance(image, TiffImagePlugin.TiffImageFile) or is_deep(image):
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return False
+    # Of 16-bit colours Pillow keeps the upper 8 bits; of greys it keeps all, which cannot be averaged.
+    if is_deep(image) and image.mode not in ("RGB", "RGBA"):
         return False
     tags = image.tag_v2
-    offsets, rows = tags.get(STRIP_OFFSETS), tags.get(ROWS_PER_STRIP, 2**32 - 1)
-    if (
-        not offsets or tags.get(PLANAR, 1) != 1 or tags.get(259) == 6
-    ):  # 6 is the old kind of JPEG, which does not come in strips
+    if tags.get(PLANAR, 1) != 1 or tags.get(COMPRESSION) == OLD_JPEG:  # which does not come in strips
         return False
-    return min(rows, image.height) * image.width <= STRIP_PIXELS * 4
+    bands = _bands(tags)
+    if bands is None:
+        return False
+    return _can_be_cut(tags) or bands.rows * bands.width <= STRIP_PIXELS * 4
 
 
 def is_deep(image: Image.Image) -> bool:
@@ -192,39 +199,117 @@ def _last_row(strip: Image.Image, head: bytes) -> bytes:
 # TIFF
 
 
+class _Bands(NamedTuple):
+    """How a TIFF is stored: bands of `rows` rows, each a strip or a row of `across` tiles."""
+
+    rows: int
+    width: int  # of a band, with what the last tile has beyond the picture
+    across: int
+    offsets: tuple[int, ...]
+    counts: tuple[int, ...]
+    tiled: bool
+
+
+def _bands(tags: Directory) -> _Bands | None:
+    """The bands of a TIFF; None where its tags do not say where they are."""
+    try:
+        width, height = int(tags[256]), int(tags[257])
+        if STRIP_OFFSETS in tags:
+            rows = max(1, min(int(tags.get(ROWS_PER_STRIP, height)), height))
+            offsets, counts = _numbers(tags[STRIP_OFFSETS]), _numbers(tags[STRIP_BYTES])
+            return _Bands(rows, width, 1, offsets, counts, tiled=False)
+        rows, across = int(tags[TILE_HEIGHT]), -(-width // int(tags[TILE_WIDTH]))
+        if rows < 1 or across < 1:
+            return None
+        offsets, counts = _numbers(tags[TILE_OFFSETS]), _numbers(tags[TILE_BYTES])
+        return _Bands(rows, across * int(tags[TILE_WIDTH]), across, offsets, counts, tiled=True)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+
+
+def _numbers(value: int | tuple[int, ...]) -> tuple[int, ...]:
+    """Several numbers of a tag. Pillow gives a single one of some tags alone."""
+    return value if isinstance(value, tuple) else (int(value),)
+
+
 def _tiff_strips(image: Image.Image, data: bytes) -> Iterator[Image.Image]:
-    """Decode a few of the file's own strips at a time, each time as a TIFF that holds nothing else."""
+    """Decode a few of the file's own bands at a time, each time as a TIFF that holds nothing else."""
     assert isinstance(image, TiffImagePlugin.TiffImageFile)
     tags = image.tag_v2
-    width, height = _stored(image)
-    per_strip = min(int(tags.get(ROWS_PER_STRIP, height)), height)
-    offsets, counts = tags[STRIP_OFFSETS], tags[STRIP_BYTES]
-    together = max(1, STRIP_PIXELS // (per_strip * width))
-    for first in range(0, len(offsets), together):
-        taken = range(first, min(first + together, len(offsets)))
-        rows = min(per_strip * len(taken), height - first * per_strip)
-        if rows <= 0:
-            return
-        content = [data[offsets[i] : offsets[i] + counts[i]] for i in taken]
-        strip = TiffImagePlugin.TiffImageFile(BytesIO(_small_tiff(tags, content, rows, per_strip)))
+    for content, rows, each in _cut_strip(tags, data) if _can_be_cut(tags) else _taken_bands(tags, data):
+        strip = TiffImagePlugin.TiffImageFile(BytesIO(_small_tiff(tags, content, rows, each)))
         strip.load()
         yield strip
 
 
-def _small_tiff(
-    tags: TiffImagePlugin.ImageFileDirectory_v2, strips: list[bytes], rows: int, each: int
-) -> bytes:
-    """Build a TIFF of these strips, in the byte order of the file that they come from."""
+def _taken_bands(tags: Directory, data: bytes) -> Iterator[tuple[list[bytes], int, int]]:
+    """(encoded strips or tiles, their rows, the rows of each) for some whole bands at a time."""
+    bands = _bands(tags)
+    assert bands is not None
+    width, height = int(tags[256]), int(tags[257])
+    together = max(1, STRIP_PIXELS // (bands.rows * width))
+    for first in range(0, -(-height // bands.rows), together):
+        taken = slice(first * bands.across, (first + together) * bands.across)
+        places = list(zip(bands.offsets[taken], bands.counts[taken], strict=True))
+        rows = min(bands.rows * (len(places) // bands.across), height - first * bands.rows)
+        if rows <= 0:
+            return
+        yield [data[start : start + count] for start, count in places], rows, bands.rows
+
+
+def _can_be_cut(tags: Directory) -> bool:
+    """Whether the whole picture is one strip that can be cut between its rows: raw, or packed by deflate."""
+    bands = _bands(tags)
+    if bands is None or bands.tiled or len(bands.offsets) != 1 or tags.get(PHOTOMETRIC) == YCBCR:
+        return False
+    return tags.get(COMPRESSION, RAW) in (RAW, *DEFLATE)
+
+
+def _cut_strip(tags: Directory, data: bytes) -> Iterator[tuple[list[bytes], int, int]]:
+    """As `_taken_bands`, from a picture in one strip: some rows of it at a time, packed anew if need be.
+
+    A predictor subtracts within a row, so rows stay what they are.
+    """
+    width, height = int(tags[256]), int(tags[257])
+    line = -(-width * sum(_numbers(tags.get(258, 1))) // 8)
+    rows = max(1, STRIP_PIXELS // width)
+    bands = _bands(tags)
+    assert bands is not None
+    start, count = bands.offsets[0], bands.counts[0]
+    content, unpack = data[start : start + count], zlib.decompressobj()
+    is_raw = tags.get(COMPRESSION, RAW) == RAW
+    for first in range(0, height, rows):
+        here = min(rows, height - first)
+        if is_raw:
+            piece = content[first * line : (first + here) * line]
+        else:
+            piece = unpack.decompress(unpack.unconsumed_tail if first else content, here * line)
+        if len(piece) < here * line:
+            raise OSError("its rows end too early")
+        yield [piece if is_raw else zlib.compress(piece, 0)], here, here
+
+
+def _small_tiff(tags: Directory, parts: list[bytes], rows: int, each: int) -> bytes:
+    """Build a TIFF of these strips or tiles, in the byte order of the file that they come from."""
     order = b"II*\0" if tags._endian == "<" else b"MM\0*"
-    ifd = TiffImagePlugin.ImageFileDirectory_v2(ifh=order + bytes(4))
+    ifd = Directory(ifh=order + bytes(4))
     for tag in TIFF_TAGS:
         if tag in tags:
             ifd.tagtype[tag] = tags.tagtype[tag]
             ifd[tag] = tags[tag]
-    ifd[257], ifd[ROWS_PER_STRIP] = rows, each
-    ifd[STRIP_BYTES] = tuple(map(len, strips))
-    places = accumulate(map(len, strips[:-1]), initial=0)
-    ifd.tagtype[STRIP_OFFSETS] = ifd.tagtype[STRIP_BYTES] = 4
-    # Pillow counts these places from the end of the directory, and converts them to places in the file.
-    ifd[STRIP_OFFSETS] = tuple(places)
-    return order + struct.pack(tags._endian + "I", 8) + ifd.tobytes(8) + b"".join(strips)
+    ifd[257] = rows
+    tiled = TILE_OFFSETS in tags
+    if tiled:
+        ifd[TILE_WIDTH], ifd[TILE_HEIGHT] = tags[TILE_WIDTH], each
+    else:
+        ifd[ROWS_PER_STRIP] = each
+    offsets, counts = (TILE_OFFSETS, TILE_BYTES) if tiled else (STRIP_OFFSETS, STRIP_BYTES)
+    ifd.tagtype[offsets] = ifd.tagtype[counts] = 4
+    ifd[counts] = tuple(map(len, parts))
+    places = tuple(accumulate(map(len, parts[:-1]), initial=0))
+    ifd[offsets] = places
+    # Pillow counts the places of strips from the end of the directory, those of tiles from the file's start.
+    if tiled:
+        behind = 8 + len(ifd.tobytes(8))
+        ifd[offsets] = tuple(behind + place for place in places)
+    return order + struct.pack(tags._endian + "I", 8) + ifd.tobytes(8) + b"".join(parts)

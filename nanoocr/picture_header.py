@@ -69,7 +69,7 @@ SQUARE_WITHIN, MOST_STRETCHED = 1.01, 4.0
 JPEG_SCALES, TIFF_SCALES, STRIP_SCALES = (1, 2, 4, 8), (1, 2), (1, 2, 3, 4)
 # A JPEG is scaled block by block, so its size matters little; but a progressive one is held whole, at 3 to 6
 # bytes a pixel. Of pictures that come in strips (large_pictures.py) only the smaller copy is held. A grey
-# TIFF without strips takes one byte a pixel until it is reduced, and colours take four.
+# TIFF or interlaced PNG without strips takes one byte a pixel until it is reduced, and colours take four.
 SCALED_LIMITS = {"baseline": 8, "progressive": 3, "strips": 8, "grey": 3}  # multiples of the limit on pixels
 TEXT_LIMIT = 2**20  # at most this many bytes of a compressed text chunk are looked at
 
@@ -281,7 +281,11 @@ def _reduction(image: Image.Image, max_pixels: int, has_data: bool) -> int:
         kind, scales = "progressive" if image.info.get("progressive") else "baseline", JPEG_SCALES
     elif has_data and comes_in_strips(image):
         kind, scales = "strips", STRIP_SCALES
-    elif isinstance(image, TiffImagePlugin.TiffImageFile) and image.mode in ("1", "L"):
+    elif (
+        isinstance(image, (TiffImagePlugin.TiffImageFile, PngImagePlugin.PngImageFile))
+        and image.mode in ("1", "L")
+        and "transparency" not in image.info
+    ):
         kind, scales = "grey", TIFF_SCALES
     else:
         return 1

@@ -5,8 +5,9 @@ python -m scripts.calibration --model=checkpoints/lines --strips=2000
 Strips are drawn from VALIDATION_SEED, which no training run uses. A strip is right if its text equals the
 truth letter for letter. The table gives the share of right strips for ten classes of confidence; the expected
 calibration error is the mean distance of share and confidence. A second table gives, for several thresholds,
-how much true text is left out and how much is invented on strips without text. The last line on stdout is the
-same as JSON.
+how much true text is left out and how much is invented on strips without text. A third one says for
+--mark_below how many words it marks, how many of these are wrong, and how many wrong words it finds. The last
+line on stdout is the same as JSON.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 
 import numpy as np
 from rich.table import Table
@@ -25,6 +27,7 @@ from nanoocr.errors import UsageError
 from nanoocr.eval.console import result_console
 from nanoocr.eval.metrics import corpus_character_error_rate
 from nanoocr.eval.samples import FIRST_INDEX
+from nanoocr.inference.assemble import word_confidences
 from nanoocr.inference.reader import Reader, default_model_folder
 from nanoocr.layout import Strip
 from nanoocr.machine import machine, use_threads
@@ -33,6 +36,7 @@ from scripts.common import write_json
 
 BINS = 10
 THRESHOLDS = (0.0, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9)
+MARKS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class Outcome:
     truth: str
     text: str
     confidence: float
+    words: tuple[float, ...] = ()  # the confidence of each word of the text
 
 
 def read_strips(reader: Reader, count: int) -> list[Outcome]:
@@ -69,7 +74,9 @@ def read_strips(reader: Reader, count: int) -> list[Outcome]:
         pictures = [np.asarray(sample.image) for sample in samples]
         strips = [Strip(picture, np.eye(2, 3), (0, picture.shape[1]), 0) for picture in pictures]
         for sample, reading in zip(samples, lines.read_strips(strips), strict=True):
-            outcomes.append(Outcome(sample.answer, reading.completion.text, reading.confidence))
+            done = reading.completion
+            words = tuple(word_confidences(done, done.text.split()))
+            outcomes.append(Outcome(sample.answer, done.text, reading.confidence, words))
         print(f"{len(outcomes)} of {count} strips", file=sys.stderr)
     return outcomes
 
@@ -105,8 +112,32 @@ def at_threshold(outcomes: Sequence[Outcome], least: float) -> dict[str, float]:
     }
 
 
+def right_words(outcome: Outcome) -> list[bool]:
+    """For each word that was read, whether it stands at its place in the truth too."""
+    read, truth = outcome.text.split(), outcome.truth.split()
+    right = [False] * len(read)
+    for block in SequenceMatcher(None, read, truth, autojunk=False).get_matching_blocks():
+        right[block.a : block.a + block.size] = [True] * block.size
+    return right
+
+
+def at_mark(outcomes: Sequence[Outcome], below: float, least: float) -> dict[str, float]:
+    """What marks below a confidence of `below` say, in strips that are not left out."""
+    kept = [o for o in outcomes if o.confidence >= least]
+    words = [pair for o in kept for pair in zip(o.words, right_words(o), strict=True)]
+    marked = [right for sure, right in words if sure < below]
+    wrong = sum(not right for _, right in words)
+    return {
+        "mark_below": below,
+        "marked": len(marked) / max(1, len(words)),
+        "marked_are_wrong": sum(not right for right in marked) / max(1, len(marked)),
+        "wrong_are_marked": sum(not right for right in marked) / max(1, wrong),
+        "unmarked_are_wrong": (wrong - sum(not right for right in marked)) / max(1, len(words) - len(marked)),
+    }
+
+
 def main(argv: list[str] | None = None) -> None:
-    """Read, print both tables and the JSON."""
+    """Read, print the tables and the JSON."""
     config = parse(CalibrationConfig, argv)
     use_threads(config.threads)
     reader = Reader(model_folder(config.model) if config.model else default_model_folder())
@@ -115,10 +146,13 @@ def main(argv: list[str] | None = None) -> None:
     outcomes = read_strips(reader, config.strips)
     rows = reliability(outcomes)
     cuts = [at_threshold(outcomes, least) for least in THRESHOLDS]
+    marks = [at_mark(outcomes, below, reader.min_confidence) for below in MARKS]
     error = expected_calibration_error(rows)
     result_console().print(_reliability_table(rows, error))
     result_console().print(_threshold_table(cuts))
+    result_console().print(_mark_table(marks))
     data = {**machine(), "strips": config.strips, "ece": error, "reliability": rows, "thresholds": cuts}
+    data["marks"] = marks
     if config.json:
         write_json(config.json, data)
     print(json.dumps(data))
@@ -142,6 +176,17 @@ def _threshold_table(cuts: Sequence[dict[str, float]]) -> Table:
     for cut in cuts:
         shares = (cut["cer"], cut["left_out"], cut["invented"])
         table.add_row(f"{cut['threshold']:.2f}", *(f"{share:.2%}" for share in shares))
+    return table
+
+
+def _mark_table(marks: Sequence[dict[str, float]]) -> Table:
+    table = Table(title="What marks of doubt say about words")
+    names = ("Words marked", "Marked words wrong", "Wrong words marked", "Unmarked words wrong")
+    for name in ("Marked below", *names):
+        table.add_column(name, justify="right")
+    for mark in marks:
+        below, *shares = mark.values()
+        table.add_row(f"{below:.2f}", *(f"{share:.1%}" for share in shares))
     return table
 
 

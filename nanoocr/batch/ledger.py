@@ -146,7 +146,7 @@ class Ledger:
         return self.db.execute("SELECT 1 FROM documents LIMIT 1").fetchone() is None
 
     def agree(self, options: Mapping[str, Any], hints: Mapping[str, Any] | None = None) -> None:
-        """Keep what the texts hang on, or compare it with what is kept; `hints` are kept and may change.
+        """Keep the options on which texts depend, or compare them with those kept; `hints` may change.
 
         Raises:
             UsageError: the ledger is of a run with other options.
@@ -169,6 +169,12 @@ class Ledger:
     def options(self) -> dict[str, Any]:
         """What `agree` has kept, hints and all; empty where nothing is."""
         return {**self._meta("options"), **self._meta("hints")}
+
+    def settle(self, options: Mapping[str, Any]) -> None:
+        """Say more exactly what some of the options that `agree` has kept were all along."""
+        with self.changing() as db:
+            settled = json.dumps({**self._meta("options"), **options})
+            db.execute("UPDATE meta SET value = ? WHERE key = 'options'", (settled,))
 
     def _meta(self, key: str) -> dict[str, Any]:
         kept = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()

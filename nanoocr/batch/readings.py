@@ -23,7 +23,7 @@ FILES = "files"  # the folder, in the output, of the files beside
 
 @dataclass(frozen=True)
 class Settings:
-    """How pages are read and what is written of them: everything that a text hangs on."""
+    """How pages are read and what is written of them: everything on which a text depends."""
 
     out: Path
     choice: ReaderChoice
@@ -32,6 +32,7 @@ class Settings:
     formats: tuple[str, ...] = ()
     prompt: str | None = None  # None is what the model was trained to be asked
     max_tokens: int | None = None
+    mark_below: float | None = None  # see `formats.marks`; in the files beside alone
 
 
 @dataclass
@@ -52,7 +53,9 @@ class ModelReading:
         Raises:
             CheckpointError, UsageError: as `Reader`.
         """
-        _ = self.reader
+        from nanoocr.formats.marks import check_marks
+
+        check_marks(self.settings.mark_below, self.reader.by_lines)
 
     def read(self, pictures: Iterable[Picture]) -> Iterator[dict[str, Any]]:
         """A record for each picture, in order."""
@@ -70,7 +73,7 @@ class ModelReading:
             return []
         sources = {document.name: read_place(document.place)} if "pdf" in self.settings.formats else None
         stem = self.settings.out / FILES / document.stem
-        return write_document(pages, self.settings.formats, stem, sources).notes
+        return write_document(pages, self.settings.formats, stem, sources, self.settings.mark_below).notes
 
 
 def page_of(record: dict[str, Any]) -> Page:

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nanoocr.cli.flags import Parser, add_model_flags, positive, reader_choice
+from nanoocr.cli.flags import Parser, add_mark_flag, add_model_flags, positive, reader_choice
 from nanoocr.cli.output import opened, write
 from nanoocr.cli.read import NOTHING_READ, SOME_FAILED
 from nanoocr.errors import OutputError, UsageError
@@ -33,7 +33,7 @@ Reads files, folders, patterns, .tar archives (WebDataset's too) and .parquet fi
 folder gets pages-NNNNNN.parquet, one row for each page, and a ledger. After a kill or a full disk the same
 command with --resume continues. At the end a summary in JSON goes to stdout.
 """
-RECALLED = ("format", "prompt", "mode", "min_confidence", "max_tokens")
+RECALLED = ("format", "prompt", "mode", "min_confidence", "mark_below", "max_tokens")
 WORKERS_EACH = 8  # Most workers per processor. More is a slip of the finger, because each loads a model.
 PAUSE, PAUSE_ON_SCREEN = 30.0, 2.0  # seconds between two progress lines
 
@@ -91,6 +91,7 @@ def add_batch_flags(batch: Parser) -> None:
     batch.add_argument(
         "--address", metavar="NAME", help="with --engine=ray: the cluster (default: a local one)"
     )
+    add_mark_flag(batch)
     add_model_flags(batch)
     batch.add_argument("-q", "--quiet", action="store_true", help="print nothing on stderr except errors")
 
@@ -111,7 +112,7 @@ def batch_command(arguments: argparse.Namespace) -> int:
         if arguments.resume:
             _recall(arguments, ledger)
             settings, plan = _settings(arguments), _plan(arguments)
-        ledger.agree(_options(settings), {"model": str(settings.choice.model)})
+        ledger.agree(_options(settings), {"model": str(settings.choice.model), "device": arguments.device})
         ledger.add(_told(documents(arguments.inputs, arguments.list, ledger.known(), arguments.quiet)))
         if ledger.is_empty():
             raise UsageError(f"{arguments.out} holds no documents yet: name the inputs again")
@@ -162,6 +163,7 @@ def _open_ledger(arguments: argparse.Namespace) -> Ledger:
 
 def _recall(arguments: argparse.Namespace, ledger: Ledger) -> None:
     """Take flags that a resumed command does not give from the first run."""
+    _settle_dtype(arguments, ledger)
     kept = ledger.options()
     for name in RECALLED:
         if getattr(arguments, name) is None:
@@ -170,6 +172,23 @@ def _recall(arguments: argparse.Namespace, ledger: Ledger) -> None:
         arguments.dtype = kept.get("dtype", "auto")
     if arguments.model is None and kept.get("model"):
         arguments.model = Path(kept["model"])
+
+
+def _settle_dtype(arguments: argparse.Namespace, ledger: Ledger) -> None:
+    """Write down what `auto` meant to an older version: float32 on a CPU, and on a GPU what it means now.
+
+    Versions of now write `auto` for a named GPU alone, and the device beside it.
+    """
+    from nanoocr.inference.reader import choose_device, choose_dtype
+
+    kept = ledger.options()
+    if kept.get("dtype") != "auto" or "device" in kept:
+        return
+    device = choose_device(arguments.device)
+    if device.type == "cpu":
+        ledger.settle({"dtype": "float32"})
+    elif arguments.device is None:
+        ledger.settle({"dtype": str(choose_dtype("auto", device)).removeprefix("torch.")})
 
 
 @contextmanager
@@ -234,6 +253,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     from nanoocr.batch.readings import Settings
     from nanoocr.files import read_manifest
     from nanoocr.formats import find_format
+    from nanoocr.formats.marks import check_formats
     from nanoocr.inference.reader import choose_device, choose_dtype, default_model_folder
     from nanoocr.model.folder import model_folder
 
@@ -241,6 +261,8 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     formats = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
     for name in formats:
         find_format(name)
+    if formats or not arguments.resume:  # a resumed command need not say its formats again
+        check_formats(arguments.mark_below, formats)
     choice = reader_choice(arguments, arguments.pages_at_once)
     # Decided here and once, as workers may run on machines of which not all would choose the same.
     dtype = choice.dtype
@@ -258,12 +280,16 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         formats=formats,
         prompt=arguments.prompt,
         max_tokens=arguments.max_tokens,
+        mark_below=arguments.mark_below,
     )
 
 
 def _options(settings: Settings) -> dict[str, Any]:
     """The settings on which texts and files depend, and which a resumed batch must not change."""
-    kept = {name: getattr(settings, name) for name in ("model_name", "version", "prompt", "max_tokens")}
+    kept = {
+        name: getattr(settings, name)
+        for name in ("model_name", "version", "prompt", "max_tokens", "mark_below")
+    }
     chosen = {name: getattr(settings.choice, name) for name in ("mode", "min_confidence", "dtype")}
     return {**kept, **chosen, "format": ",".join(settings.formats)}
 

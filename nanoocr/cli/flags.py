@@ -82,12 +82,25 @@ def model_path(text: str) -> Path:
     return Path(text)
 
 
+def add_mark_flag(parser: Parser) -> None:
+    """Add the flag for marks of doubt, for the commands that write text."""
+    parser.add_argument(
+        "--mark_below",
+        "--mark-below",
+        metavar="P",
+        type=share,
+        help="mark words with less confidence than P, from 0 to 1, in text and Markdown: [word?] "
+        "(default: no marks)",
+    )
+
+
 def add_read_flags(read: Parser) -> None:
     """Add the flags of `nanoocr read`."""
     read.add_argument(
         "files", nargs="+", metavar="FILE", help="picture, PDF, folder (with its folders), or - for stdin"
     )
     _add_output_flags(read)
+    add_mark_flag(read)
     add_model_flags(read)
     _add_speed_flags(read)
     read.add_argument(

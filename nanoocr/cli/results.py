@@ -31,6 +31,7 @@ class Target:
     output: str
     is_folder: bool = False
     json_lines: bool = False
+    mark_below: float | None = None  # words of less confidence are marked in text and Markdown
 
 
 class Results(Protocol):
@@ -43,8 +44,10 @@ class Results(Protocol):
         """Write everything that is still held back. No page comes after this."""
 
 
-def choose_target(formats: str | None, json_lines: bool, output: str) -> Target:
-    """What --format, --json and --output mean together.
+def choose_target(
+    formats: str | None, json_lines: bool, output: str, mark_below: float | None = None
+) -> Target:
+    """What --format, --json, --output and --mark_below mean together.
 
     Raises:
         UsageError: they contradict each other, or there is no such format.
@@ -53,18 +56,20 @@ def choose_target(formats: str | None, json_lines: bool, output: str) -> Target:
         raise UsageError("--json gives JSON lines, so it goes without --format: leave one of them out")
     names = tuple(dict.fromkeys(name.strip() for name in (formats or "txt").split(",")))
     from nanoocr.formats import find_format
+    from nanoocr.formats.marks import check_formats
 
     for name in names:
         find_format(name)
+    check_formats(mark_below, ("JSON",) if json_lines else names)
     # Several formats cannot share a file, so an output that does not exist yet must be a folder.
     is_new = output != "-" and not Path(output).exists()
     if output.endswith("/") or Path(output).is_dir() or (len(names) > 1 and is_new):
-        return Target(("json",) if json_lines else names, output, is_folder=True)
+        return Target(("json",) if json_lines else names, output, is_folder=True, mark_below=mark_below)
     if len(names) > 1:
         raise UsageError(f"--format={','.join(names)} writes several files: name a folder, as in -o texts/")
     if names == ("pdf",) and output == "-":
         raise UsageError("a PDF is no text for the screen: name its file, as in -o scan.pdf")
-    return Target(names, output, json_lines=json_lines)
+    return Target(names, output, json_lines=json_lines, mark_below=mark_below)
 
 
 @contextmanager
@@ -123,10 +128,19 @@ class Stream:
         if page.status == "error":
             return ""
         before, self.before = self.before, (page, number)
+        said = self._marked(page)
         if before is not None and before[1] == number:
-            return f"\f{page.text}\n"
+            return f"\f{said}\n"
         header = f"==> {page.file} <==\n" if self.headed else ""
-        return f"{header if before is None else chr(10) + header}{page.text}\n"
+        return f"{header if before is None else chr(10) + header}{said}\n"
+
+    def _marked(self, page: Page) -> str:
+        """The text of a page, with marks of doubt where they are asked for."""
+        if self.target.mark_below is None:
+            return page.text
+        from nanoocr.formats.marks import mark_page
+
+        return mark_page(page, self.target.mark_below).text
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -166,7 +180,7 @@ class Document:
             return
         pages, notes = clean_noting(self.pages, [name])
         tell(notes, self.quiet)
-        content = render(pages, name)
+        content = render(pages, name, mark_below=self.target.mark_below)
         if output == "-":
             with opened(output) as out:
                 write(out, content if isinstance(content, str) else content.decode(), output)
@@ -217,7 +231,9 @@ class Folder:
 
         pages, self.pages = self.pages, []
         if any(page.status != "error" for page in pages):
-            done = write_document(pages, self.target.formats, self.stems[self.number], self.sources)
+            target = self.target
+            stem = self.stems[self.number]
+            done = write_document(pages, target.formats, stem, self.sources, target.mark_below)
             tell(done.notes, self.quiet)
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from nanoocr.document import PageLike, TextPage
 from nanoocr.errors import OutputError, UsageError
 from nanoocr.files import write_file
+from nanoocr.formats.marks import MARKED, mark_pages
 
 if TYPE_CHECKING:
     from nanoocr.formats.pdf import Sources
@@ -39,7 +40,7 @@ FORMATS = {
     "tsv": Format(".tsv", "nanoocr.formats.tsv"),
     "pdf": Format(".pdf", "nanoocr.formats.pdf"),
 }
-# What a page's text goes into even if nobody knows where it stands.
+# Formats that can hold a page's text even if its place is unknown.
 _WITHOUT_PLACES = ("txt", "json", "md")
 
 
@@ -51,7 +52,7 @@ class Written(NamedTuple):
 
 
 def find_format(name: str) -> Format:
-    """The format of this name.
+    """The format called `name`.
 
     Raises:
         UsageError: there is none.
@@ -61,17 +62,22 @@ def find_format(name: str) -> Format:
     return FORMATS[name]
 
 
-def render(pages: Sequence[PageLike], name: str, sources: Sources | None = None) -> str | bytes:
+def render(
+    pages: Sequence[PageLike], name: str, sources: Sources | None = None, mark_below: float | None = None
+) -> str | bytes:
     """The pages in one file of the format called `name`.
 
     Args:
         sources: what a page's `file` stands for where that is no path (bytes, an image); only PDF asks.
+        mark_below: words with less confidence than this stand in marks of doubt, in text and Markdown.
 
     Raises:
         UsageError: no such format, a library that it needs is missing, or PAGE XML of several pages.
         OutputError: a PDF none of whose pages can be shown.
     """
     chosen = find_format(name)
+    if mark_below is not None and name in MARKED:
+        pages = mark_pages(pages, mark_below)
     try:
         module = importlib.import_module(chosen.module)
         content: str | bytes = module.render(pages, sources) if name == "pdf" else module.render(pages)
@@ -105,9 +111,16 @@ def write(
 
 
 def write_document(
-    pages: Sequence[PageLike], names: Sequence[str], stem: Path, sources: Sources | None = None
+    pages: Sequence[PageLike],
+    names: Sequence[str],
+    stem: Path,
+    sources: Sources | None = None,
+    mark_below: float | None = None,
 ) -> Written:
     """Write the pages of one input in each of the formats, to files called `stem` and the format's suffix.
+
+    Args:
+        sources, mark_below: as of `render`.
 
     Raises:
         UsageError: no such format, or the input lies where its output would go.
@@ -119,7 +132,10 @@ def write_document(
     for name in names:
         path = stem.with_name(f"{stem.name}{find_format(name).suffix}")
         _refuse_input(path, pages[0].file)
-        _write_document(cleaned, name, path, sources, written)
+        document = cleaned
+        if mark_below is not None and name in MARKED:
+            document = mark_pages(cleaned, mark_below)
+        _write_document(document, name, path, sources, written)
     return written
 
 
@@ -211,7 +227,7 @@ def _render_noting(
 
 
 def _without_places(document: Sequence[PageLike], names: Sequence[str]) -> Iterable[str]:
-    """Of which pages the formats asked for hold no text, since nobody knows where it stands."""
+    """Notes about pages whose text the chosen formats cannot hold, because its place is unknown."""
     with_places = [name for name in names if name not in _WITHOUT_PLACES]
     for page in document:
         if page.text.strip() and not page.lines and with_places:
@@ -241,12 +257,12 @@ def name_outputs(places: Sequence[PurePath]) -> list[PurePath]:
 
 
 def part_name(page: PageLike, several: bool) -> str:
-    """What is put behind the name of a page's own file: its number where the input has several pages."""
+    """The suffix of a page's own file: the page's number, if the input has several pages."""
     return f"-{page.page:04d}" if several or page.page > 1 else ""
 
 
 def _refuse_input(path: Path, source: str) -> None:
-    """Raises UsageError where the output would take the place of what was read."""
+    """Raise UsageError if the output would overwrite what was read."""
     try:
         same = path.exists() and path.samefile(source)
     except (OSError, ValueError):  # the input is no file, or its name is none
@@ -263,7 +279,7 @@ def save(path: Path, content: bytes) -> None:
     """
     try:
         if path.exists() and not path.is_file():
-            path.write_bytes(content)  # renaming a file into its place would do away with a device
+            path.write_bytes(content)  # renaming a file into its place would replace the device
         else:
             write_file(path, content)
     except OSError as error:

@@ -20,7 +20,7 @@ from nanoocr.formats.shapes import PixelBox, baseline_of, pixel_points, pixels
 NAMESPACE = "http://www.loc.gov/standards/alto/ns-v4#"
 SCHEMA = "http://www.loc.gov/standards/alto/v4/alto-4-2.xsd"
 XSI = "http://www.w3.org/2001/XMLSchema-instance"
-UPRIGHT = 2.0  # degrees; a word turned less than this needs no shape beside its box
+UPRIGHT = 2.0  # degrees; for a word or line that leans less than this the box is enough
 
 
 def render(pages: Sequence[PageLike]) -> bytes:
@@ -88,7 +88,7 @@ def _add_word(line: etree._Element, word: Word, name: str) -> None:
 
 
 def _add_shape(element: etree._Element, quad: Quad) -> None:
-    """The quad itself, where it is more than its upright box."""
+    """Add the quad itself, if it is more than its upright box."""
     if abs(angle(quad)) >= UPRIGHT:
         _add_polygon(element, quad)
 
@@ -98,7 +98,7 @@ def _add_polygon(element: etree._Element, quad: Quad) -> None:
 
 
 def _gap(before: PixelBox, after: PixelBox) -> dict[str, str]:
-    """The place of a blank: from one word to the next. Words may touch, then it has no width."""
+    """The place of a blank, between one word and the next. It has no width where words touch."""
     width = max(0, after.left - before.right)
     return {"HPOS": str(before.right), "VPOS": str(before.top), "WIDTH": str(width)}
 

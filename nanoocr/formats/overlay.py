@@ -28,7 +28,7 @@ BLOCK_COLOR: Color = (90, 90, 200)
 UNKNOWN: Color = (120, 120, 120)  # the color of what has no confidence
 FADED = 0.45  # how much of the picture's contrast is kept, so that the drawing stands out
 LABEL = 0.42  # height of the numbers, as a share of the line's height
-SMALLEST_LABEL, LARGEST_LABEL = 9, 40  # pixels
+SMALLEST_LABEL, LARGEST_LABEL = 9, 40  # height of the numbers, in pixels
 LONGEST_JPEG = 65_500  # pixels; the format's limit for a side, less what the library keeps for itself
 
 

@@ -111,6 +111,7 @@ def read_flags(rng: random.Random, folder: Path) -> None:
             "device",
             "max_tokens",
             "min_confidence",
+            "mark_below",
             "mode",
             "model",
             "format",

@@ -1,5 +1,6 @@
 """What a batch takes in: archives, tables, patterns, lists; and the sentences where that does not work."""
 
+import contextlib
 import io
 import json
 import sys
@@ -18,6 +19,7 @@ from nanoocr.batch.streams import local_file
 from nanoocr.cli import main
 from nanoocr.cli.batch_inputs import _expanded, documents
 from nanoocr.errors import PictureError, UsageError
+from nanoocr.inference import reader
 from nanoocr.train.lock import give_back, take
 
 
@@ -157,6 +159,7 @@ def test_a_missing_file_is_a_sentence(tmp_path):
         (["--resume"], "holds no batch to go on with"),
         ([], "there is nothing to read"),
         (["x.png", "--retry_failed"], "goes with --resume"),
+        (["x.png", "--mark_below=0.9"], "add --format=txt"),
         (["x.png", "--address=auto"], "goes with --engine=ray"),
         (["x.png", "--format=nonsense"], "unknown format"),
         (["--list=nowhere.txt"], "--list=nowhere.txt cannot be read"),
@@ -216,3 +219,31 @@ def test_a_batch_whose_inputs_were_never_noted_is_not_done(tmp_path, capsys):
     Ledger(tmp_path).close()  # as where the disk was full before the first document was noted
     assert main(["batch", f"--out={tmp_path}", "--resume"]) == 2
     assert "name the inputs again" in capsys.readouterr().err
+
+
+def begin_as_an_older_version(out):
+    """Begin a batch whose ledger says dtype=auto, as those did whatever the processor was."""
+    main(["batch", str(out.parent / "no.png"), f"--out={out}", "-q", "--workers=1"])
+    with contextlib.closing(Ledger(out)) as ledger:
+        ledger.settle({"dtype": "auto"})
+        ledger.agree(ledger._meta("options"), {"model": None})
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_auto_of_an_older_version_goes_on_as_the_float32_that_it_was(tmp_path, monkeypatch, capsys, fast):
+    monkeypatch.setattr(reader, "has_fast_bf16", lambda device: fast)
+    begin_as_an_older_version(tmp_path / "out")
+    again = ["batch", f"--out={tmp_path / 'out'}", "--resume", "-q", "--device=cpu", "--workers=1"]
+    assert main([*again, "--dtype=bfloat16"]) == 2
+    assert "a run with dtype=float32, not bfloat16" in capsys.readouterr().err
+    assert main([*again, *(["--dtype=float32"] if fast else [])]) == 3  # there is no picture
+    with contextlib.closing(Ledger(tmp_path / "out")) as ledger:
+        assert ledger.options()["dtype"] == "float32"
+
+
+def test_auto_of_a_named_gpu_is_not_taken_for_float32(tmp_path, capsys):
+    begin_as_an_older_version(tmp_path)
+    with contextlib.closing(Ledger(tmp_path)) as ledger:
+        ledger.agree(ledger._meta("options"), {"model": None, "device": "cuda"})
+    assert main(["batch", f"--out={tmp_path}", "--resume", "--device=cpu"]) == 2
+    assert "a run with dtype=auto, not" in capsys.readouterr().err

@@ -90,6 +90,16 @@ def test_all_formats_at_once(read):
     assert "a.png: ok, 6 tokens" in err
 
 
+def test_marks_of_doubt(read):
+    """On the screen, in one file and in a folder; JSON has confidences instead."""
+    assert read("a.png", "--mark_below=0.95")[1] == "[a page1?]\n"
+    assert read("a.png", "--mark_below=0.9")[1] == "a page1\n"
+    assert read("two.pdf", "--mark_below=1", "--format=md")[1].count("?") == 2
+    assert read("a.png", "--mark_below=1", "--format=txt,json", "-o", "out/")[0] == 0
+    assert Path("out/a.txt").read_text() == "[a page1?]\n" and "?" not in Path("out/a.json").read_text()
+    assert "leave it out, or add --format=txt" in read("a.png", "--mark_below=1", "--json")[2]
+
+
 def test_a_document_of_several_pages(read):
     assert read("two.pdf", "--format=txt,alto,pdf", "-o", "out/")[0] == 0
     assert written("out") == ["two-0001.alto.xml", "two-0002.alto.xml", "two.pdf", "two.txt"]
@@ -227,7 +237,7 @@ def test_the_examples_of_the_guide_run(read, capsys):
     guide = (Path(__file__).parents[2] / "docs" / "guide" / "read.md").read_text()
     shell = [block.splitlines() for block in re.findall(r"```sh\n(.*?)```", guide, re.DOTALL)]
     commands = [line.split()[2:] for block in shell for line in block]
-    assert len(commands) == 10
+    assert len(commands) == 12
     for command in commands:
         assert read(*command)[0] == 0, command
     assert {"a.txt", "texts", "out", "all.pdf", "look"} <= {path.name for path in Path().iterdir()}

@@ -3,12 +3,13 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from format_pages import TEXTS, make_page
 
 from nanoocr.document import Box, Line, TextPage, Word
-from nanoocr.formats import json_text, markdown, plain, tsv
+from nanoocr.formats import json_text, markdown, plain, render, tsv
 from nanoocr.formats.shapes import pixels
 
 
@@ -131,3 +132,31 @@ def test_justified_text_is_no_table():
 def test_pages_are_set_apart_in_markdown():
     page = TextPage("x", 1, 99, 99, tuple(lines_at(["a"])))
     assert markdown.render([page, page]) == "a\n\n---\n\na\n"
+
+
+def test_marks_of_doubt_stand_where_the_doubtful_words_are():
+    """Neighbours share a mark; a table's cells, headings and lists keep their form."""
+    (line,) = lines_at(["one two three four"])
+    words = tuple(
+        replace(word, confidence=c) for word, c in zip(line.words, (0.95, 0.4, 0.5, None), strict=True)
+    )
+    page = TextPage("x.png", 1, 900, 90, (replace(line, words=words),))
+    assert render([page], "txt", mark_below=0.9) == "one [two three?] four\n"
+    assert render([page], "md", mark_below=0.9) == "one \\[two three?\\] four\n"
+    assert render([page], "txt", mark_below=0.4) == render([page], "txt") == "one two three four\n"
+    assert render([page], "json", mark_below=0.9) == render([page], "json")
+
+
+def test_marks_in_a_table_stand_in_the_cells():
+    lines = lines_at([[(10, "tea"), (300, "1.50")], [(10, "cake"), (300, "2.75")]])
+    doubted = [
+        replace(line, words=tuple(replace(w, confidence=float(w.text != "2.75")) for w in line.words))
+        for line in lines
+    ]
+    page = TextPage("x.png", 1, 900, 90, tuple(doubted))
+    assert "| cake | \\[2.75?\\] |" in render([page], "md", mark_below=0.9)
+
+
+def test_a_page_without_words_is_not_marked():
+    page = TextPage("x.png", 1, 9, 9, text="read as a whole")
+    assert render([page], "txt", mark_below=1.0) == "read as a whole\n"
