@@ -35,20 +35,20 @@ def mark_page(page: PageLike, below: float) -> TextPage:
 
 def mark_line(line: Line, below: float) -> Line:
     """The line with marks in its text and in its words."""
-
-    def is_doubtful(pair: tuple[Word, bool]) -> bool:
-        return pair[0].confidence is not None and pair[0].confidence < below
-
     text = ""
-    for doubtful, group in groupby(words_with_blanks(line), is_doubtful):
+    for doubtful, group in groupby(words_with_blanks(line), lambda pair: _is_doubtful(pair[0], below)):
         said = "".join(f"{word.text}{' ' * blank}" for word, blank in group)
         # The blank behind the last word belongs to the line and not to the mark.
         text += f"[{said.rstrip()}?]{' ' * said.endswith(' ')}" if doubtful else said
     # Tables are put together from words, so each one has a mark of its own.
     words = tuple(
-        replace(word, text=f"[{word.text}?]") if is_doubtful((word, False)) else word for word in line.words
+        replace(word, text=f"[{word.text}?]") if _is_doubtful(word, below) else word for word in line.words
     )
     return replace(line, text=text.rstrip(), words=words)
+
+
+def _is_doubtful(word: Word, below: float) -> bool:
+    return word.confidence is not None and word.confidence < below
 
 
 def check_marks(below: float | None, by_lines: bool) -> None:
