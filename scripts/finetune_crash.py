@@ -45,7 +45,7 @@ class FinetuneCrashConfig:
     """Kills fine-tuning and compares where it ends."""
 
     kills: int = len(LANDMARKS)  # the first ones at landmarks, the rest at random
-    documents: int = 6
+    documents: int = 6  # documents to tune on
     seed: int = 0  # seeds the moments of the random kills
     out: str = ""  # folder for the runs; empty means a temporary one
 

@@ -30,7 +30,7 @@ from nanoocr.eval.boxes import text_of_boxes
 from nanoocr.eval.evaluate import split_names
 from nanoocr.eval.made_pages import TURNS, UPRIGHT
 from nanoocr.eval.page_extras import EXTRAS, other_answers
-from nanoocr.eval.page_reading import OURS, Engine, answers_of, find_engines
+from nanoocr.eval.page_reading import OURS, ComparedEngine, answers_of, find_engines
 from nanoocr.eval.page_scores import invented, score_set
 from nanoocr.eval.page_sets import SOURCES, PageSet, load_page_set, published_answers
 from nanoocr.eval.page_tables import (
@@ -108,7 +108,11 @@ class Reading:
 
 
 def read_engines(
-    config: PagesConfig, engines: Sequence[Engine], page_set: PageSet, absent: dict[str, str], until: float
+    config: PagesConfig,
+    engines: Sequence[ComparedEngine],
+    page_set: PageSet,
+    absent: dict[str, str],
+    until: float,
 ) -> dict[str, Reading]:
     """Let every engine read one set, and add published answers of other systems."""
     found = {engine.name: read_set(config, engine, page_set, absent, until) for engine in engines}
@@ -119,7 +123,7 @@ def read_engines(
 
 
 def read_set(
-    config: PagesConfig, engine: Engine, page_set: PageSet, absent: dict[str, str], until: float
+    config: PagesConfig, engine: ComparedEngine, page_set: PageSet, absent: dict[str, str], until: float
 ) -> Reading:
     """One engine's reading of a set. If it cannot read there are no answers, and `absent` says why."""
     if engine.name in absent:

@@ -41,12 +41,10 @@ FEWEST = 4  # at least this many documents, because half of them must be two to 
 class PoisonConfig:
     """Poisons texts and counts what is noticed."""
 
-    data: str = (
-        ""  # folder of documents whose texts are true, as scripts/dev/make_style.py makes it; required
-    )
+    data: str = ""  # folder of documents with true texts, as scripts/dev/make_style.py makes it; required
     model: str = ""  # model folder; empty means the packaged model
-    seeds: int = 10
-    threads: int = 0
+    seeds: int = 10  # times that each poison is given, each time to other texts
+    threads: int = 0  # torch threads; 0 is torch's choice
 
 
 class UnnoticedError(NanoOCRError):

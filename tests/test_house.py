@@ -209,6 +209,40 @@ def test_a_missing_docstring_is_found():
     assert without_docstring(ast.parse(source)) == ["A", "A.b", "A._c.e", "d"]
 
 
+def without_help(source: str) -> list[str]:
+    """Flags without a help text: fields of a parsed class that have neither a comment nor a docstring."""
+    tree, lines = ast.parse(source), source.splitlines()
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args]
+    parsed = {ast.unparse(call.args[0]) for call in calls if ast.unparse(call.func) in ("parse", "tyro.cli")}
+    silent = []
+    for config in ast.walk(tree):
+        if not isinstance(config, ast.ClassDef) or config.name not in parsed:
+            continue
+        for field, after in zip(config.body, [*config.body[1:], None]):
+            explained = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+            around = lines[field.lineno - 2 : field.end_lineno] if isinstance(field, ast.AnnAssign) else []
+            if (
+                around
+                and not explained
+                and not any("# " in line for line in [around[0].lstrip()[:2], *around[1:]])
+            ):
+                silent.append(f"{config.name}.{ast.unparse(field.target)}")
+    return silent
+
+
+def test_every_flag_of_a_script_says_what_it_is():
+    scripts = sorted((ROOT / "scripts").rglob("*.py"))
+    found = [
+        f"{path.relative_to(ROOT)}: {name}" for path in scripts for name in without_help(path.read_text())
+    ]
+    assert not found
+
+
+def test_a_silent_flag_is_found():
+    source = "class C:\n    a: int = 1  # one\n    b: int = 2\n    # three\n    c: int = 3\n\nparse(C)\n"
+    assert without_help(source) == ["C.b"]
+
+
 @pytest.mark.parametrize(("old", "name", "new"), OLD_ADDRESSES)
 def test_an_old_address_works_and_says_once_where_it_went(old, name, new):
     module, home = importlib.import_module(old), importlib.import_module(new)

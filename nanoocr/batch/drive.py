@@ -20,8 +20,9 @@ from nanoocr.batch.worker import Assignment, MakeReader, error_record
 from nanoocr.errors import BrokenRunError
 
 SURVEYED_AT_ONCE = 8
-SHARES = 2  # of each worker in what is left: else the last one reads its pages while the others have none
-EARLY_DEATHS = 3  # for each worker, before it could read: something is wrong with all of them
+SHARES = 2  # assignments per worker in the last pages, so that no worker ends long after the others
+# Deaths per worker before any could read; so many mean that something is wrong with all of them.
+EARLY_DEATHS = 3
 LISTEN = 0.5  # seconds between two looks at the clock
 
 Tell = Callable[[str], None]
@@ -29,7 +30,7 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """How a batch is run. None of it changes a text."""
+    """How a batch is run. Nothing of this changes a text."""
 
     workers: int = 1
     threads: int = 1
@@ -41,8 +42,8 @@ class Plan:
 
 
 @dataclass
-class Batch:
-    """A batch while it runs."""
+class BatchRun:
+    """A batch while it runs: its ledger, its workers, and how it is run."""
 
     ledger: Ledger
     folder: Path
@@ -62,7 +63,7 @@ def drive(
     Raises:
         NanoOCRError: what a worker cannot go on with: no model, no room, a defect of all workers.
     """
-    batch = Batch(ledger, folder, make, plan, tell)
+    batch = BatchRun(ledger, folder, make, plan, tell)
     shards.begin(folder, ledger)
     try:
         while _give_out(batch):
@@ -80,8 +81,8 @@ def drive(
 # Giving out
 
 
-def _give_out(batch: Batch) -> bool:
-    """Fill the hands of the workers; False where nothing is left to do."""
+def _give_out(batch: BatchRun) -> bool:
+    """Give every worker assignments; returns False if nothing is left to do."""
     while True:
         with_room = [worker for worker in batch.workers if worker.has_room]
         if batch.workers and not with_room:
@@ -93,19 +94,19 @@ def _give_out(batch: Batch) -> bool:
             return True
         assignment = next_assignment(batch, held)
         if assignment is None and not held:
-            # Either all but the doubted is done, or a doubted document was opened and has pages now.
+            # Either only doubted pages are left, or a doubted document was opened and has ordinary pages now.
             batch.alone = not batch.alone
             assignment = next_assignment(batch, held)
             if assignment is None:
                 return False
         if assignment is None or not with_room:
             return True
-        # The one with the least to do, so that the last pages are shared evenly.
+        # The worker with the least to do gets it, so that the last pages are shared evenly.
         min(with_room, key=lambda worker: len(worker.assignments)).give(assignment)
 
 
-def next_assignment(batch: Batch, held: set[tuple[str, int, int]]) -> Assignment | None:
-    """What to do next: files of a document that is read, then pages, then a look into more documents."""
+def next_assignment(batch: BatchRun, held: set[tuple[str, int, int]]) -> Assignment | None:
+    """What to do next: write the files of a document that is read, else read pages, else survey documents."""
     ledger, alone = batch.ledger, batch.alone
     most = 1 if alone else batch.plan.pages_at_once
     for one in ledger.documents("read", 0, len(held) + 1, alone):
@@ -132,7 +133,7 @@ def fair_share(left: int, workers: int, most: int) -> int:
     return max(min(most, -(-left // (SHARES * workers))), 1)
 
 
-def _start_missing(batch: Batch) -> None:
+def _start_missing(batch: BatchRun) -> None:
     wanted = 1 if batch.alone else batch.plan.workers
     while len(batch.workers) < wanted:
         batch.workers.append(start(batch.make, batch.plan.threads))
@@ -142,7 +143,7 @@ def _start_missing(batch: Batch) -> None:
 # Hearing
 
 
-def _hear(batch: Batch) -> None:
+def _hear(batch: BatchRun) -> None:
     """Note what the workers say, in one transaction, and bury the dead."""
     speakers = listen(batch.workers, LISTEN)
     with batch.ledger.changing() as db:
@@ -192,7 +193,7 @@ def _note_page(
         ledger.finished(db, number)
 
 
-def _mourn(batch: Batch, db: sqlite3.Connection, worker: Worker) -> None:
+def _mourn(batch: BatchRun, db: sqlite3.Connection, worker: Worker) -> None:
     """Bury a worker, and count its death against what it had begun."""
     bury(worker)
     batch.workers.remove(worker)

@@ -146,7 +146,7 @@ class Ledger:
         return self.db.execute("SELECT 1 FROM documents LIMIT 1").fetchone() is None
 
     def agree(self, options: Mapping[str, Any], hints: Mapping[str, Any] | None = None) -> None:
-        """Keep what the texts hang on, or compare it with what is kept; `hints` are kept and may change.
+        """Keep the options on which texts depend, or compare them with those kept; `hints` may change.
 
         Raises:
             UsageError: the ledger is of a run with other options.

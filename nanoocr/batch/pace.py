@@ -54,19 +54,19 @@ class Watch:
     ledger: Ledger
     then: Counts
     started: float
-    every: float  # seconds
+    every: float  # seconds between two lines
     say: Callable[[str], None]
     said: float = 0.0
 
     def look(self) -> None:
-        """Speak if it is time to."""
+        """Print a line if it is time for one."""
         now = time.monotonic()
         if now - max(self.said, self.started) >= self.every:
             self.said = now
             self.say(str(self.pace()))
 
     def pace(self) -> Pace:
-        """How far it is."""
+        """How far the batch is."""
         return Pace(self.ledger.counts(), self.then, time.monotonic() - self.started)
 
 

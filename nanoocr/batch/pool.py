@@ -15,8 +15,8 @@ from typing import Any
 
 from nanoocr.batch.worker import Assignment, MakeReader, work
 
-ASSIGNMENTS = 2  # that a worker holds: it need not wait for the driver between two
-HEARD_AT_ONCE = 256  # messages of one worker, so that none is passed over for long
+ASSIGNMENTS = 2  # assignments that a worker holds, so that it need not wait for the driver between two
+HEARD_AT_ONCE = 256  # messages that are taken from one worker at once, so that the others are heard too
 
 Message = tuple[str, int, int, Any]  # what, document, page, value
 
@@ -38,7 +38,7 @@ class Worker:
         return self.is_ready and len(self.assignments) < ASSIGNMENTS
 
     def give(self, assignment: Assignment) -> None:
-        """Send an assignment. One that has died in the meantime shows it when it is listened to."""
+        """Send an assignment. If the worker has died, that shows when it is listened to."""
         self.assignments.append(assignment)
         try:
             self.pipe.send(assignment)
@@ -46,7 +46,7 @@ class Worker:
             return
 
     def hear(self) -> Iterator[Message]:
-        """What it has said since. Raises EOFError where it has died."""
+        """The messages that have come since. Raises EOFError if the worker has died."""
         for _ in range(HEARD_AT_ONCE):
             if not self.pipe.poll():
                 return
@@ -68,12 +68,12 @@ class Worker:
 
 
 def start(make: MakeReader, threads: int) -> Worker:
-    """A new worker. Spawned, because a fork of a process with threads may hang."""
+    """Start a worker. It is spawned, because a fork of a process with threads may hang."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=work, args=(theirs, make, threads), daemon=True)
     start_deaf(process)
-    theirs.close()  # else the end of the worker would not show in ours
+    theirs.close()  # otherwise our end would not notice when the worker ends
     return Worker(process, ours)
 
 
@@ -91,7 +91,7 @@ def start_deaf(process: BaseProcess) -> None:
 
 
 def listen(workers: Sequence[Worker], seconds: float) -> list[Worker]:
-    """The workers that have something to say, or have died; waits for one at most so long."""
+    """The workers that have sent something or have died; waits at most so many seconds for the first."""
     said = set(map(id, wait([worker.pipe for worker in workers], seconds)))
     return [worker for worker in workers if id(worker.pipe) in said]
 

@@ -23,7 +23,7 @@ FILES = "files"  # the folder, in the output, of the files beside
 
 @dataclass(frozen=True)
 class Settings:
-    """How pages are read and what is written of them: everything that a text hangs on."""
+    """How pages are read and what is written of them: everything on which a text depends."""
 
     out: Path
     choice: ReaderChoice

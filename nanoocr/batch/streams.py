@@ -18,7 +18,7 @@ import pyarrow.fs as pafs
 
 from nanoocr.errors import UsageError
 
-BUFFER = 2**20  # bytes; the headers of an archive would else be a request each
+BUFFER = 2**20  # bytes that are read at once; otherwise each header of an archive would be a request
 
 Where = dict[str, Any]
 

@@ -55,9 +55,11 @@ class Assignment(NamedTuple):
 
 def work(pipe: Connection, make: MakeReader, threads: int) -> None:
     """Do assignments until the pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the driver ends its workers
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches all processes, but the driver ends its workers
     threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # before whatever brings torch
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # set before anything imports torch
     try:
         reader = make()
         reader.load()
@@ -73,15 +75,15 @@ def work(pipe: Connection, make: MakeReader, threads: int) -> None:
 
 
 def end_with(parent: int) -> None:
-    """End this process as soon as its parent is another one than `parent`, which has died then."""
-    # A worker whose driver was killed would read its page to the end, beside the workers of the next run.
+    """End this process as soon as its parent is no longer `parent`, which has then died."""
+    # Otherwise a worker whose driver was killed would read on beside the workers of the next run.
     while os.getppid() == parent:
         time.sleep(0.2)
     os._exit(1)
 
 
 def answers(assignment: Assignment, reader: PageReader) -> Iterator[tuple[str, int, int, Any]]:
-    """(what, document, page, value) for everything the driver has to know, in order."""
+    """Carry out an assignment; yields (what, document, page, value) for the driver, in order."""
     if assignment.kind == "survey":
         for document in assignment.documents:
             yield "begun", document.id, 0, None

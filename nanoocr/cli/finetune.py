@@ -26,7 +26,14 @@ def add_finetune_flags(parser: Parser) -> None:
     add("--out", metavar="MODEL", required=True, help="the model folder to write; MODEL.work holds the run")
     add("--model", metavar="DIR", default="", help="model folder to start from (default: the package's)")
     add("--steps", metavar="N", type=int, default=0, help="optimiser steps (default: by the amount of data)")
-    add("--batch_size", "--batch-size", metavar="N", type=int, default=32, help="lines per step")
+    add(
+        "--batch_size",
+        "--batch-size",
+        metavar="N",
+        type=int,
+        default=32,
+        help="lines per step (default: %(default)s)",
+    )
     add("--lr", metavar="X", type=float, default=3e-4, help="AdamW's learning rate (default: %(default)s)")
     add(
         "--muon_lr",
@@ -63,21 +70,41 @@ def _add_measuring_flags(parser: Parser) -> None:
         metavar="P",
         type=float,
         default=0.2,
-        help="share of the documents held out for measuring",
+        help="share of the documents held out for measuring (default: %(default)s)",
     )
-    add("--average", metavar="P", type=float, default=0.97, help="decay of the averaged weights")
+    add(
+        "--average",
+        metavar="P",
+        type=float,
+        default=0.97,
+        help="decay of the averaged weights (default: %(default)s)",
+    )
     add(
         "--patience",
         metavar="N",
         type=int,
         default=4,
-        help="stop after this many validations without a better one",
+        help="stop after this many validations without a better one (default: %(default)s)",
     )
     add(
-        "--eval_every", "--eval-every", metavar="N", type=int, default=0, help="steps between two validations"
+        "--eval_every",
+        "--eval-every",
+        metavar="N",
+        type=int,
+        default=0,
+        help="steps between two validations (default: an eighth of the steps, and 20 at least)",
     )
-    add("--eval_drawn", "--eval-drawn", metavar="N", type=int, default=400, help="drawn lines for measuring")
-    add("--seed", metavar="N", type=int, default=0, help="seeds the split and the data")
+    add(
+        "--eval_drawn",
+        "--eval-drawn",
+        metavar="N",
+        type=int,
+        default=400,
+        help="drawn lines for measuring (default: %(default)s)",
+    )
+    add(
+        "--seed", metavar="N", type=int, default=0, help="seeds the split and the data (default: %(default)s)"
+    )
     add(
         "--threads", metavar="N", type=int, default=0, help="processors to use (default: those that are free)"
     )

@@ -135,7 +135,14 @@ def _add_output_flags(read: Parser) -> None:
     read.add_argument(
         "--overlay",
         metavar="DIR",
-        help="also write each page with its reading drawn on it, as a PNG in this folder",
+        help="also write each page with its reading drawn on it, into this folder",
+    )
+    read.add_argument(
+        "--overlay_format",
+        "--overlay-format",
+        metavar="LIST",
+        help="png, svg or png,svg for --overlay; an SVG tells the text of the word under the mouse "
+        "(default: png)",
     )
 
 

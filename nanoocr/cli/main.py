@@ -36,6 +36,16 @@ from nanoocr.cli.read import read_command
 from nanoocr.cli.serve import SERVE_HELP, add_serve_flags, serve_command
 from nanoocr.commandline import run
 
+INFO_HELP = """\
+Shows the sizes of a model, its number of parameters, the views and the question it was trained with, and the
+sha256 of its weights.
+"""
+
+EXPORT_HELP = """\
+Writes the two halves of a model for tools that know them: the GPT as a folder that transformers loads, and
+the encoder under the names that DeepSeek-OCR's weights have.
+"""
+
 CONVERT_HELP = """\
 SRC is a hub name OWNER/NAME@REVISION (without a revision: the commit pinned in nanoocr/pretrained/files.py,
 or else main), a folder, or a file. Parts that no source has are fresh. Every key of a source must be loaded
@@ -101,7 +111,7 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
         add("batch", batch_command, "read a great many files, and go on after anything", BATCH_HELP)
     )
     add_serve_flags(add("serve", serve_command, "serve OpenAI's interface and a web page", SERVE_HELP))
-    info = add("info", info_command, "show what a model is")
+    info = add("info", info_command, "show what a model is", INFO_HELP)
     info.add_argument(
         "--model", metavar="DIR", type=model_path, help="model or run folder (default: the package's)"
     )
@@ -112,7 +122,7 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
     add_finetune_flags(add("finetune", finetune_command, "train on pages of your own", FINETUNE_HELP))
     commands["evaluate"] = parsers.add_parser("evaluate", help=EVALUATE_HELP)
     add_push_flags(add("push", push_command, "send a model folder to a hub", PUSH_HELP))
-    export = add("export", export_command, "give a model to others' tools")
+    export = add("export", export_command, "give a model to others' tools", EXPORT_HELP)
     export.add_argument(
         "--model", metavar="DIR", type=model_path, help="model or run folder (default: the package's)"
     )

@@ -44,6 +44,7 @@ LEANING = 3.0
 GAP = 0.1
 UPRIGHT_LEAN = 15.0  # degrees; a line that leans more says nothing about how the sheet lay in the scanner
 DEFAULT_DPI = 72.0
+COLLECT_AFTER = 50_000  # new objects; Python's own 700 make it look through those of torch again and again
 
 log = logging.getLogger(__name__)
 
@@ -61,13 +62,14 @@ class SharedModel:
 
     def load(self) -> tuple[Reader, int]:
         """The model, loaded once, and how many torch threads it may use (0 means torch's choice)."""
-        from nanoocr import Reader
-        from nanoocr.machine import choose_threads
-
         with self._loading:
             if self._loaded is None:
-                threads = choose_threads()  # before the model is there: it looks at the machine's load
-                self._loaded = Reader(), threads
+                with _collecting_less():
+                    from nanoocr import Reader
+                    from nanoocr.machine import choose_threads
+
+                    threads = choose_threads()  # before the model is there: it looks at the machine's load
+                    self._loaded = Reader(), threads
                 gc.freeze()  # without this the garbage collector scans all of torch again and again
             return self._loaded
 
@@ -78,15 +80,26 @@ class SharedModel:
         Two torch threads on one page wait for each other so often that two pages with one thread each take a
         quarter less processor time.
         """
-        from nanoocr.machine import use_threads
-
         self.threads_at_work.add(threading.get_ident())
         try:
             reader, threads = self.load()
+            from nanoocr.machine import use_threads  # behind `load`, which is where torch is to be imported
+
             use_threads(threads and max(1, threads // len(self.threads_at_work)))
             yield reader
         finally:
             self.threads_at_work.discard(threading.get_ident())
+
+
+@contextmanager
+def _collecting_less() -> Iterator[None]:
+    """Garbage is collected as seldom as in `nanoocr read` while torch is imported: a sixth of that time."""
+    first, *others = gc.get_threshold()
+    gc.set_threshold(max(COLLECT_AFTER, first), *others)
+    try:
+        yield
+    finally:
+        gc.set_threshold(first, *others)
 
 
 # In a worker process OCRmyPDF makes engines, and even its plugin manager, anew for every page. Only this

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from nanoocr.cli.flags import reader_choice
 from nanoocr.cli.inputs import Input, find_inputs
-from nanoocr.cli.results import Overlays, choose_target, name_stems, open_results
+from nanoocr.cli.results import choose_overlays, choose_target, open_results
 from nanoocr.commandline import on_one_line
 from nanoocr.errors import UsageError
 
@@ -33,7 +33,7 @@ NOTHING_READ, SOME_FAILED = 3, 5
 
 
 @dataclass
-class Job:
+class OpenInputs:
     """The inputs, and how far they are opened: opening runs ahead of reading by a batch.
 
     `waiting` has an entry for each page that is opened and not yet read: the number of its input and, for an
@@ -59,23 +59,23 @@ def read_command(arguments: argparse.Namespace) -> int:
     if (told := found.told()) and not arguments.quiet:
         print(told, file=sys.stderr)
     sources: dict[str, Path | bytes] = {item.name: item.source for item in found.files if item.source}
-    job = Job(found.files, pages, arguments.overlay is not None, sources)
+    opening = OpenInputs(found.files, pages, arguments.overlay is not None, sources)
     headed = len(arguments.files) > 1 or any(map(os.path.isdir, arguments.files))
-    overlays = arguments.overlay and Overlays(arguments.overlay, name_stems(arguments.overlay, job.inputs))
+    overlays = choose_overlays(arguments.overlay, arguments.overlay_format, opening.inputs)
     counts = {"read": 0, "failed": 0}
     with (
-        open_results(target, job.inputs, headed, sources, arguments.quiet) as results,
-        _bar(arguments.quiet, len(job.inputs)) as bar,
+        open_results(target, opening.inputs, headed, sources, arguments.quiet) as results,
+        _bar(arguments.quiet, len(opening.inputs)) as bar,
     ):
-        for page in _read_pages(arguments, job):
-            number, image = job.waiting.popleft()
+        for page in _read_pages(arguments, opening):
+            number, image = opening.waiting.popleft()
             with _paused(bar):
                 results.add(page, number)
                 _report(page, arguments.quiet, brief=bar is not None)
-            if overlays:
+            if overlays is not None:
                 overlays.add(page, number, image)
             counts["failed" if page.status == "error" else "read"] += 1
-            _advance(bar, sum(counts.values()), job.ends)
+            _advance(bar, sum(counts.values()), opening.ends)
         with _paused(bar):
             results.finish()
     return _summary(counts, arguments.quiet)
@@ -91,13 +91,13 @@ def _summary(counts: dict[str, int], quiet: bool) -> int:
     return 0
 
 
-def _read_pages(arguments: argparse.Namespace, job: Job) -> Iterator[Page]:
+def _read_pages(arguments: argparse.Namespace, opening: OpenInputs) -> Iterator[Page]:
     """Yield the pages of all inputs, in order."""
     from nanoocr.formats.marks import check_marks
     from nanoocr.inference.page import make_page
 
-    pictures = _pictures(job)
-    if not any(_may_be_readable(item) for item in job.inputs):
+    pictures = _pictures(opening)
+    if not any(_may_be_readable(item) for item in opening.inputs):
         # If no input can be opened, the errors can be reported without loading a model.
         yield from (make_page(picture, None, 0.0) for picture in pictures)
         return
@@ -106,26 +106,26 @@ def _read_pages(arguments: argparse.Namespace, job: Job) -> Iterator[Page]:
     yield from reader.read_pictures(pictures, arguments.prompt, max_tokens=arguments.max_tokens)
 
 
-def _pictures(job: Job) -> Iterator[Picture]:
+def _pictures(opening: OpenInputs) -> Iterator[Picture]:
     """Yield the pictures of all inputs, each opened when it is asked for."""
     count = 0
-    for number, item in enumerate(job.inputs):
-        for picture in _open(item, job):
+    for number, item in enumerate(opening.inputs):
+        for picture in _open(item, opening):
             count += 1
-            job.waiting.append((number, picture.image if job.keeps_pixels else None))
+            opening.waiting.append((number, picture.image if opening.keeps_pixels else None))
             yield picture
-        job.ends.append(count)
+        opening.ends.append(count)
 
 
-def _open(item: Input, job: Job) -> Iterator[Picture]:
+def _open(item: Input, opening: OpenInputs) -> Iterator[Picture]:
     from nanoocr.pages import Picture, open_source
 
     if item.error is not None:
         return iter([Picture(item.name, 1, error=item.error)])
     if item.source is None:
         # A PDF of the results shows the picture again, so its source is kept.
-        job.sources[item.name] = _stdin()
-    return open_source(job.sources[item.name], item.name, job.pages)
+        opening.sources[item.name] = _stdin()
+    return open_source(opening.sources[item.name], item.name, opening.pages)
 
 
 def _may_be_readable(item: Input) -> bool:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nanoocr.inference.page import Page
 
 TEXT = ("txt",)
+OVERLAY_KINDS = ("png", "svg")
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ class Document:
 
     def finish(self) -> None:
         """Write the document. If no page could be read, the results of an older run stay."""
-        from nanoocr.formats import merge_pdf, render, save
+        from nanoocr.formats import clean_noting, merge_pdf, render, save
 
         (name,) = self.target.formats
         output = self.target.output
@@ -177,7 +178,9 @@ class Document:
         if name == "pdf":
             tell(merge_pdf(self.pages, output, self.sources), self.quiet)
             return
-        content = render(self.pages, name, mark_below=self.target.mark_below)
+        pages, notes = clean_noting(self.pages, [name])
+        tell(notes, self.quiet)
+        content = render(pages, name, mark_below=self.target.mark_below)
         if output == "-":
             with opened(output) as out:
                 write(out, content if isinstance(content, str) else content.decode(), output)
@@ -236,12 +239,15 @@ class Folder:
 
 @dataclass
 class Overlays:
-    """PNG files of the pages, with the words that were read drawn on them."""
+    """Pictures of the pages with the words that were read drawn on them; `kinds` are of OVERLAY_KINDS."""
 
     folder: str
+    kinds: Sequence[str]
     stems: Sequence[Path]
+    inputs: Sequence[Input]
 
     def __post_init__(self) -> None:
+        self._refuse([self._place(stem, 1, kind) for stem in self.stems for kind in self.kinds])
         make_folder(self.folder)
 
     def add(self, page: Page, number: int, image: Image.Image | None) -> None:
@@ -249,14 +255,44 @@ class Overlays:
         if image is None:
             return
         from nanoocr.formats import save
-        from nanoocr.formats.overlay import draw
+        from nanoocr.formats.overlay import draw, draw_svg, picture_uri
 
-        stem = self.stems[number]
-        several = f"-{page.page:04d}" if page.page > 1 else ""
-        path = stem.with_name(f"{stem.name}{several}.overlay.png")
-        content = io.BytesIO()
-        draw(page, image).save(content, "PNG")
-        save(path, content.getvalue())
+        for kind in self.kinds:
+            path = self._place(self.stems[number], page.page, kind)
+            self._refuse([path])
+            if kind == "svg":
+                save(path, draw_svg(page, picture_uri(image)).encode("utf-8"))
+                continue
+            content = io.BytesIO()
+            draw(page, image).save(content, "PNG")
+            save(path, content.getvalue())
+
+    def _place(self, stem: Path, page: int, kind: str) -> Path:
+        several = f"-{page:04d}" if page > 1 else ""
+        return stem.with_name(f"{stem.name}{several}.overlay.{kind}")
+
+    def _refuse(self, paths: Sequence[Path]) -> None:
+        refuse_overwriting(map(str, paths), self.inputs, "--overlay")
+
+
+def choose_overlays(folder: str | None, kinds: str | None, inputs: Sequence[Input]) -> Overlays | None:
+    """What --overlay and --overlay_format mean together; None if no overlay is asked for.
+
+    Raises:
+        UsageError: they contradict each other, there is no such format, or an input would be overwritten.
+        OutputError: the folder cannot be made.
+    """
+    if folder is None:
+        if kinds is not None:
+            raise UsageError(
+                "--overlay_format goes with --overlay=DIR, which names the folder for the drawings"
+            )
+        return None
+    names = tuple(dict.fromkeys(name.strip() for name in (kinds or OVERLAY_KINDS[0]).split(",")))
+    for name in names:
+        if name not in OVERLAY_KINDS:
+            raise UsageError(f"unknown overlay format {name!r}: choose {', '.join(OVERLAY_KINDS)}")
+    return Overlays(folder, names, name_stems(folder, inputs), inputs)
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -278,13 +314,13 @@ def make_folder(folder: str) -> None:
         raise OutputError(f"{folder} cannot be written: {error.strerror}") from error
 
 
-def refuse_overwriting(outputs: Iterable[str], inputs: Sequence[Input]) -> None:
+def refuse_overwriting(outputs: Iterable[str], inputs: Sequence[Input], flag: str = "--output") -> None:
     """Raise UsageError if results would overwrite an input, under whatever name."""
     names = {identity(item.source): item.name for item in reversed(inputs) if item.source is not None}
     for output in outputs:
         file = identity(Path(output))
         if file is not None and file in names:
-            raise UsageError(f"--output={output} is {names[file]}, which is to be read: name another file")
+            raise UsageError(f"{flag}={output} is {names[file]}, which is to be read: name another file")
 
 
 def identity(path: Path) -> tuple[int, int] | None:

@@ -24,11 +24,21 @@ http://HOST:PORT/. After SIGTERM the server finishes the requests that it is rea
 def add_serve_flags(serve: Parser) -> None:
     """Add the flags of `nanoocr serve`."""
     serve.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
-    serve.add_argument("--port", metavar="N", type=positive, default=8000, help="(default: %(default)s)")
+    serve.add_argument("--port", metavar="N", type=positive, default=8000, help="port (default: %(default)s)")
     serve.add_argument("--model", metavar="DIR", type=model_path, help=MODEL_HELP)
     serve.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: cuda if there is one)")
-    serve.add_argument("--dtype", metavar="NAME", default="auto", help="auto, float32 or bfloat16")
-    serve.add_argument("--threads", metavar="N", type=positive, help="processors to use")
+    serve.add_argument(
+        "--dtype",
+        metavar="NAME",
+        default="auto",
+        help="float32, bfloat16, or auto: bfloat16 where the processor has it natively (default: auto)",
+    )
+    serve.add_argument(
+        "--threads",
+        metavar="N",
+        type=positive,
+        help="processors to use (default: OMP_NUM_THREADS, or the idle ones)",
+    )
     serve.add_argument(
         "--api_key_file",
         "--api-key-file",

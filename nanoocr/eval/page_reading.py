@@ -106,7 +106,7 @@ def fingerprint(folder: Path) -> str:
 
 
 @dataclass(frozen=True)
-class Engine:
+class ComparedEngine:
     """An engine: its name in tables, the folder of its answers, and how to start it."""
 
     name: str
@@ -114,7 +114,7 @@ class Engine:
     start: Callable[[], Peer]
 
 
-def find_engines(names: Sequence[str], model: str, answers: str | Path, threads: int) -> list[Engine]:
+def find_engines(names: Sequence[str], model: str, answers: str | Path, threads: int) -> list[ComparedEngine]:
     """The engines by name; `nanoocr` is our reader with the model folder `model`.
 
     Raises:
@@ -127,15 +127,15 @@ def find_engines(names: Sequence[str], model: str, answers: str | Path, threads:
         if name == OURS:
             folder = model_folder(model) if model else default_model_folder()
             place = Path(answers, f"{OURS}-{fingerprint(folder)}")
-            found.append(Engine(name, place, partial(OurPeer, model, threads)))
+            found.append(ComparedEngine(name, place, partial(OurPeer, model, threads)))
         else:
             place = Path(answers, name if threads == 1 else f"{name}-{threads}-threads")
-            found.append(Engine(name, place, partial(make_peer, name, threads)))
+            found.append(ComparedEngine(name, place, partial(make_peer, name, threads)))
     return found
 
 
 def answers_of(
-    engine: Engine, page_set: PageSet, threads: int, read: bool, until: float = math.inf
+    engine: ComparedEngine, page_set: PageSet, threads: int, read: bool, until: float = math.inf
 ) -> tuple[dict[str, Any], dict[str, Prediction]]:
     """Describe the engine and return its answers by page.
 

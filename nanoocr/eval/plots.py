@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nanoocr.errors import UsageError
-from nanoocr.eval.compression import PAPER_CURVES, PHASES
+from nanoocr.eval.compression import NATURAL, PAPER_CURVES, PHASES, RANDOM
 from nanoocr.eval.run_log import Lines
 
 if TYPE_CHECKING:
@@ -44,6 +44,18 @@ def png(figure: Figure) -> bytes:
     return stored.getvalue()
 
 
+def svg(figure: Figure) -> bytes:
+    """The figure as an SVG file, the same for the same figure."""
+    from matplotlib import rc_context
+
+    stored = io.BytesIO()
+    # Letters as letters take a fifth of the space of letters as outlines. A date and ids drawn by chance
+    # would make every file a new one.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "nanoocr"}):
+        figure.savefig(stored, format="svg", metadata={"Date": None})
+    return stored.getvalue()
+
+
 def plot_curve(curves: Mapping[str, Sequence[Mapping[str, Any]]], name: str) -> bytes:
     """Precision and CER against text tokens / vision tokens, with the paper's precision beside ours."""
     figure, (precision, cer) = new_figure(1, 2)
@@ -67,6 +79,33 @@ def plot_curve(curves: Mapping[str, Sequence[Mapping[str, Any]]], name: str) -> 
     precision.set_ylim(0, 1.02)
     cer.set_ylim(0, max(1.02, cer.get_ylim()[1]))
     return png(figure)
+
+
+def plot_control(points: Sequence[Mapping[str, Any]]) -> bytes:
+    """CER against characters per vector for each way, natural and random text apart, as an SVG file.
+
+    `points` are those of scripts/compression_control.py: of each way and ratio, from its start to its end.
+    """
+    figure, panels = new_figure(1, 2)
+    curves: dict[str, dict[int, Mapping[str, Any]]] = {}
+    for point in points:  # the last point of a run replaces those before it
+        curves.setdefault(f"{point['way']}, trained", {})[point["ratio"]] = point
+    before = {p["ratio"]: p for p in points if p["way"] == "picture" and not p["steps"]}
+    for panel, kind in zip(panels, (NATURAL, RANDOM)):
+        for label, curve in {**curves, "picture, as packaged": before}.items():
+            ratios = sorted(curve)
+            low, mean, high = ([curve[r][kind][key] for r in ratios] for key in ("low", "cer", "high"))
+            style = "o:" if curve is before else "o-"
+            (line,) = panel.plot(ratios, mean, style, ms=3, label=label)
+            panel.fill_between(ratios, low, high, alpha=0.12, color=line.get_color())
+        for phase, most in PHASES.items():
+            panel.axhline(most, color="0.6", lw=0.8, ls=":")
+            panel.annotate(f"{phase} below", (0, most), fontsize=6, color="0.4", va="bottom")
+        ratios = sorted({p["ratio"] for p in points})
+        panel.set(title=kind, xlabel="characters per vector", ylabel="CER, mean of texts", xticks=ratios)
+        panel.set(xlim=(0, None), ylim=(0, max(1.02, panel.get_ylim()[1])))
+    panels[0].legend(fontsize=7)
+    return svg(figure)
 
 
 def plot_run(series: Mapping[str, Lines], name: str) -> bytes:

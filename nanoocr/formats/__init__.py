@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
-from nanoocr.document import PageLike
+from nanoocr.document import PageLike, TextPage
 from nanoocr.errors import OutputError, UsageError
 from nanoocr.files import write_file
 from nanoocr.formats.marks import MARKED, mark_pages
@@ -40,7 +40,7 @@ FORMATS = {
     "tsv": Format(".tsv", "nanoocr.formats.tsv"),
     "pdf": Format(".pdf", "nanoocr.formats.pdf"),
 }
-# What a page's text goes into even if nobody knows where it stands.
+# Formats that can hold a page's text even if its place is unknown.
 _WITHOUT_PLACES = ("txt", "json", "md")
 
 
@@ -52,7 +52,7 @@ class Written(NamedTuple):
 
 
 def find_format(name: str) -> Format:
-    """The format of this name.
+    """The format called `name`.
 
     Raises:
         UsageError: there is none.
@@ -126,19 +126,31 @@ def write_document(
         UsageError: no such format, or the input lies where its output would go.
         OutputError: a file cannot be written.
     """
-    from nanoocr.formats.clean import clean
-
-    cleaned = [clean(page) for page in pages]  # once for all formats
-    notes = [note for one in cleaned for note in one.notes]
-    written = Written([], [*notes, *_without_places(pages, names)])
+    cleaned, notes = clean_noting(pages, names)  # once for all formats
+    sources = _with_clean_names(pages, cleaned, sources)
+    written = Written([], notes)
     for name in names:
         path = stem.with_name(f"{stem.name}{find_format(name).suffix}")
         _refuse_input(path, pages[0].file)
-        document = [one.page for one in cleaned]
+        document = cleaned
         if mark_below is not None and name in MARKED:
-            document = mark_pages(document, mark_below)
+            document = mark_pages(cleaned, mark_below)
         _write_document(document, name, path, sources, written)
     return written
+
+
+def clean_noting(pages: Iterable[PageLike], names: Sequence[str]) -> tuple[list[TextPage], list[str]]:
+    """The pages as every format can hold them, and a sentence for all that was changed or is left out.
+
+    Args:
+        names: the formats to be written; some of them hold nothing of a page whose lines nobody knows.
+    """
+    from nanoocr.formats.clean import clean
+
+    cleaned = [clean(page) for page in pages]
+    notes = [note for one in cleaned for note in one.notes]
+    kept = [one.page for one in cleaned]
+    return kept, [*notes, *_without_places(kept, names)]
 
 
 def merge_pdf(pages: Iterable[PageLike], path: str | Path, sources: Sources | None = None) -> list[str]:
@@ -148,7 +160,7 @@ def merge_pdf(pages: Iterable[PageLike], path: str | Path, sources: Sources | No
         sources: what a page's `file` stands for where that is no path (bytes, an image).
 
     Returns:
-        A sentence for each page that had to be left out.
+        A sentence for everything that was changed or left out: characters, places of words, whole pages.
 
     Raises:
         UsageError: a page comes from the file that is to be written.
@@ -159,9 +171,21 @@ def merge_pdf(pages: Iterable[PageLike], path: str | Path, sources: Sources | No
     every, place = list(pages), Path(path)
     for name in dict.fromkeys(page.file for page in every):
         _refuse_input(place, name)
-    content, notes = render_with_notes(every, sources)
+    cleaned, notes = clean_noting(every, ["pdf"])
+    content, left_out = render_with_notes(cleaned, _with_clean_names(every, cleaned, sources))
     save(place, content)
-    return notes
+    return [*notes, *left_out]
+
+
+def _with_clean_names(
+    pages: Sequence[PageLike], cleaned: Sequence[TextPage], sources: Sources | None
+) -> Sources:
+    """The sources, found under the names of cleaned pages too: a path may hold what XML forbids."""
+    known = dict(sources or {})
+    for page, kept in zip(pages, cleaned, strict=True):
+        if page.file != kept.file:
+            known[kept.file] = known.get(page.file, page.file)
+    return known
 
 
 def _write_document(
@@ -203,7 +227,7 @@ def _render_noting(
 
 
 def _without_places(document: Sequence[PageLike], names: Sequence[str]) -> Iterable[str]:
-    """Of which pages the formats asked for hold no text, since nobody knows where it stands."""
+    """Notes about pages whose text the chosen formats cannot hold, because its place is unknown."""
     with_places = [name for name in names if name not in _WITHOUT_PLACES]
     for page in document:
         if page.text.strip() and not page.lines and with_places:
@@ -233,12 +257,12 @@ def name_outputs(places: Sequence[PurePath]) -> list[PurePath]:
 
 
 def part_name(page: PageLike, several: bool) -> str:
-    """What is put behind the name of a page's own file: its number where the input has several pages."""
+    """The suffix of a page's own file: the page's number, if the input has several pages."""
     return f"-{page.page:04d}" if several or page.page > 1 else ""
 
 
 def _refuse_input(path: Path, source: str) -> None:
-    """Raises UsageError where the output would take the place of what was read."""
+    """Raise UsageError if the output would overwrite what was read."""
     try:
         same = path.exists() and path.samefile(source)
     except (OSError, ValueError):  # the input is no file, or its name is none
@@ -255,7 +279,7 @@ def save(path: Path, content: bytes) -> None:
     """
     try:
         if path.exists() and not path.is_file():
-            path.write_bytes(content)  # renaming a file into its place would do away with a device
+            path.write_bytes(content)  # renaming a file into its place would replace the device
         else:
             write_file(path, content)
     except OSError as error:

@@ -20,7 +20,7 @@ from nanoocr.formats.shapes import PixelBox, baseline_of, pixel_points, pixels
 NAMESPACE = "http://www.loc.gov/standards/alto/ns-v4#"
 SCHEMA = "http://www.loc.gov/standards/alto/v4/alto-4-2.xsd"
 XSI = "http://www.w3.org/2001/XMLSchema-instance"
-UPRIGHT = 2.0  # degrees; a line turned less than this needs no shape beside its box
+UPRIGHT = 2.0  # degrees; for a word or line that leans less than this the box is enough
 
 
 def render(pages: Sequence[PageLike]) -> bytes:
@@ -71,7 +71,8 @@ def _add_page(layout: etree._Element, page: TextPage, name: str) -> None:
 def _add_line(block: etree._Element, line: Line, name: str) -> None:
     baseline = _points(pixel_points(baseline_of(line)))
     element = _add(block, "TextLine", ID=name, BASELINE=baseline, **_place(pixels(line.quad)))
-    _add_shape(element, line.quad)
+    # kraken takes a line's outline from here alone, not from its box.
+    _add_polygon(element, line.quad)
     pairs = words_with_blanks(line)
     _add_word(element, pairs[0][0], f"{name}_w1")
     for place, ((before, blank), (word, _)) in enumerate(pairwise(pairs), 2):
@@ -87,13 +88,17 @@ def _add_word(line: etree._Element, word: Word, name: str) -> None:
 
 
 def _add_shape(element: etree._Element, quad: Quad) -> None:
-    """The quad itself, where it is more than its upright box."""
+    """Add the quad itself, if it is more than its upright box."""
     if abs(angle(quad)) >= UPRIGHT:
-        _add(_add(element, "Shape"), "Polygon", POINTS=_points(pixel_points(quad)))
+        _add_polygon(element, quad)
+
+
+def _add_polygon(element: etree._Element, quad: Quad) -> None:
+    _add(_add(element, "Shape"), "Polygon", POINTS=_points(pixel_points(quad)))
 
 
 def _gap(before: PixelBox, after: PixelBox) -> dict[str, str]:
-    """The place of a blank: from one word to the next. Words may touch, then it has no width."""
+    """The place of a blank, between one word and the next. It has no width where words touch."""
     width = max(0, after.left - before.right)
     return {"HPOS": str(before.right), "VPOS": str(before.top), "WIDTH": str(width)}
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from nanoocr.document import Baseline, Box, Line, PageLike, Point, Quad, TextPage, Word, angle, hull, part
 
-# Everything but the Char production of XML 1.0; surrogates are in it, which UTF-8 cannot hold either.
+# Everything outside the Char production of XML 1.0. This includes surrogates, which UTF-8 cannot hold either.
 FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 MIN_SIDE = 1.0  # pixels; the smallest box that whole numbers can tell from nothing
 
@@ -32,7 +32,7 @@ class Cleaned:
 def clean(page: PageLike) -> Cleaned:
     """The page with only allowed characters, boxes inside the picture, and words in every line.
 
-    A page that this function has made is given back, so that several formats share the work.
+    A page that this function has made is returned as it is, so that several formats share the work.
     """
     if isinstance(page, TextPage) and page.is_clean:
         return Cleaned(page, ())
@@ -85,13 +85,13 @@ def _notes(page: PageLike, counts: Counter[str]) -> Iterable[str]:
 
 
 def _clean_line(line: Line, page: Box, counts: Counter[str]) -> Line | None:
-    """None for a line without any text."""
+    """The line with allowed text and places; None if it has no text."""
     text = " ".join(_allowed(line.text, counts).split())
-    # The counts tell of words, and the line's own box is none.
+    # The notes count words, so what happens to the line's own box is not counted.
     quad = _inside(line.quad, page, Counter()) or _hull_quad(line.words, page) or page.quad()
     words = []
     for word in line.words:
-        # The line's text holds the same characters, where they have been counted.
+        # The same characters were already counted in the line's text.
         word_text = " ".join(_allowed(word.text, Counter()).split())
         if word_text:
             words.append(_clean_word(word, word_text, quad, page, counts))

@@ -19,7 +19,8 @@ from collections.abc import Iterable, Sequence
 from nanoocr.errors import OutputError
 
 UNITS = 1000  # units of the em square, as PDF counts glyph space
-ASCENT, DESCENT = 800, -200  # one em together, so that a text's height is its font size in every reader
+# Together one em, so that every reader takes the font size for the height of the text.
+ASCENT, DESCENT = 800, -200
 # Glyph widths in em. A letter takes the nearest one and is stretched by at most half a step to fit: readers
 # tell words apart by gaps in relation to the font size, and strong stretching misleads them.
 WIDTHS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)

@@ -1,4 +1,4 @@
-"""JSON: everything that is known of the pages, with quads as four [x, y] each."""
+"""JSON: everything that is known about the pages, with quads as four [x, y] each."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _points(points: Sequence[Point]) -> list[list[float]]:
 
 
 def rounded(number: float | None, digits: int) -> float | None:
-    """A number for JSON; None where there is none or it is not finite."""
+    """A number for JSON; None for a missing number or one that is not finite."""
     # JSON has no word for what is not finite.
     return round(number, digits) if number is not None and math.isfinite(number) else None
 

@@ -13,7 +13,7 @@ from nanoocr.document import Line, PageLike, TextPage, blocks, height
 from nanoocr.formats.clean import clean_pages
 from nanoocr.formats.tables import find_table
 
-HEADING = 1.25  # how many times the capitals of the running text those of a heading are high
+HEADING = 1.25  # a heading's capitals are at least this many times as high as those of the running text
 HEADING_LINES = 3  # a longer block in large letters is text
 LEVELS = 6  # Markdown has no deeper heading
 BULLET = re.compile(r"[•·●▪◦‣∙○*–—-]\s+(?=\S)")

@@ -6,12 +6,14 @@ look different. `draw` gives a Pillow image, `draw_svg` a text that browsers sho
 
 from __future__ import annotations
 
+import base64
 import colorsys
+import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
-from nanoocr.document import Line, PageLike, Quad, TextPage, hull
+from nanoocr.document import Line, PageLike, Point, Quad, TextPage, hull
 from nanoocr.errors import PictureError
 from nanoocr.formats.clean import clean
 
@@ -26,7 +28,8 @@ BLOCK_COLOR: Color = (90, 90, 200)
 UNKNOWN: Color = (120, 120, 120)  # the color of what has no confidence
 FADED = 0.45  # how much of the picture's contrast is kept, so that the drawing stands out
 LABEL = 0.42  # height of the numbers, as a share of the line's height
-SMALLEST_LABEL, LARGEST_LABEL = 9, 40  # pixels
+SMALLEST_LABEL, LARGEST_LABEL = 9, 40  # height of the numbers, in pixels
+LONGEST_JPEG = 65_500  # pixels; the format's limit for a side, less what the library keeps for itself
 
 
 def draw(page: PageLike, picture: Source | None = None) -> Image.Image:
@@ -127,24 +130,41 @@ def _label_size(quad: Quad) -> float:
 
 
 def draw_svg(page: PageLike, href: str) -> str:
-    """The overlay as SVG over the picture at `href`; each word tells its text when pointed at."""
+    """The overlay as SVG over the picture at `href`; each word tells its text when pointed at.
+
+    Args:
+        href: the address of a picture that browsers show, or the picture itself: see `picture_uri`.
+    """
     cleaned = clean(page).page
     size = f'width="{cleaned.width}" height="{cleaned.height}"'
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} viewBox="0 0 {cleaned.width} {cleaned.height}">',
         f"<title>{escape(_title(cleaned))}</title>",
+        # The picture is faded, so a dark window must not shine through.
+        f'<rect {size} fill="#fff"/>',
         f'<image href={quoteattr(href)} {size} opacity="{FADED}" preserveAspectRatio="none"/>',
     ]
     for number, line in enumerate(cleaned.lines, 1):
-        parts += _svg_line(line, number)
+        parts += _svg_line(line, number, cleaned)
     return "\n".join([*parts, "</svg>", ""])
+
+
+def picture_uri(image: Image.Image) -> str:
+    """The picture as a `data:` address, so that an SVG holds it and stays whole wherever it is moved.
+
+    It is a JPEG, since a photograph as PNG is many times as large; a picture too long for that is a PNG.
+    """
+    kind = "JPEG" if max(image.size) <= LONGEST_JPEG else "PNG"
+    file = io.BytesIO()
+    image.convert("L" if image.mode in ("1", "L") else "RGB").save(file, kind, quality=80)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 
 def _title(page: TextPage) -> str:
     return page.file if page.page == 1 else f"{page.file}, page {page.page}"
 
 
-def _svg_line(line: Line, number: int) -> Sequence[str]:
+def _svg_line(line: Line, number: int, page: TextPage) -> Sequence[str]:
     color, size = _hex(BLOCK_COLOR), _label_size(line.quad)
     parts = ["<g>"]
     for word in line.words:
@@ -154,20 +174,31 @@ def _svg_line(line: Line, number: int) -> Sequence[str]:
             f'<polygon points="{_svg_points(word.quad)}" fill="{shade}" fill-opacity=".35" stroke="{shade}">'
             f"<title>{escape(word.text)}{share}</title></polygon>"
         )
-    parts.append(
-        f'<polygon points="{_svg_points(line.quad)}" fill="none" stroke="{color}" stroke-width="2"/>'
-    )
-    x, y = line.quad[0]
-    label = f'font-family="sans-serif" font-size="{size:.0f}" fill="{color}"'
-    parts.append(f'<text x="{x - 3:.1f}" y="{y + size:.1f}" text-anchor="end" {label}>{number}</text>')
+    frame = f'fill="none" stroke="{color}"'
+    parts.append(f'<polygon points="{_svg_points(line.quad)}" {frame} stroke-width="2"/>')
+    if line.baseline is not None:
+        parts.append(f'<polyline points="{_svg_points(line.baseline)}" {frame}/>')
+    parts.append(_svg_label(line.quad[0], str(number), size, page, before=True))
     if line.confidence is not None:
-        x, y = line.quad[1]
-        parts.append(f'<text x="{x + 3:.1f}" y="{y + size:.1f}" {label}>{line.confidence:.0%}</text>')
+        parts.append(_svg_label(line.quad[1], f"{line.confidence:.0%}", size, page, before=False))
     return [*parts, "</g>"]
 
 
-def _svg_points(quad: Quad) -> str:
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in quad)
+def _svg_label(corner: Point, text: str, size: float, page: TextPage, before: bool) -> str:
+    """A number with a white rim beside the corner: before the line's start or behind its end."""
+    # Digits are no wider than two thirds of their size; so much has to fit before the picture's edge.
+    width = 0.67 * size * len(text)
+    left = corner[0] - 3 - width if before else corner[0] + 3
+    left = max(0.0, min(left, page.width - width))
+    x, anchor = (left + width, "end") if before else (left, "start")
+    y = max(size, min(corner[1] + size, page.height - 1))
+    style = f'font-family="sans-serif" font-size="{size:.0f}" fill="{_hex(BLOCK_COLOR)}"'
+    rim = 'stroke="#fff" stroke-width="3" paint-order="stroke"'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {style} {rim}>{text}</text>'
+
+
+def _svg_points(points: Sequence[Point]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
 
 
 def _hex(color: Color) -> str:

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     import pikepdf
 
 POINTS_PER_INCH = 72
-ASSUMED_DPI = 200  # for pictures that do not say; scans of text usually have 200 to 300
+ASSUMED_DPI = 200  # dpi of pictures that name no resolution; scans of text usually have 200 to 300
 MOST_POINTS, FEWEST_POINTS = 14_400, 3  # the sizes of a page that every viewer takes
 PDF_HEAD = 1024  # a PDF's signature stands somewhere in its first 1024 bytes
 FONT_NAME = "HiddenText"
-LAYER_FONT = "F1"  # used in a layer alone, because OCRmyPDF takes over no font of another name
+LAYER_FONT = "F1"  # the font's name in a layer alone, because OCRmyPDF takes over no font of another name
 
 Sources = Mapping[str, PictureSource]
 
@@ -126,7 +126,7 @@ def _add_file(writing: _Writing, name: str, pages: list[TextPage], source: Pictu
         if page not in found:
             writing.notes.append(f"{name} has no page {page.page}, so it is left out of the PDF.")
     start = len(writing.pdf.pages)
-    # All of them come before any text does: a page taken twice is copied from its first copy.
+    # All pages are copied before any gets text, because a page taken twice is copied from its first copy.
     for page in found:
         writing.pdf.pages.append(original.pages[page.page - 1])
     for index, page in enumerate(found, start):
@@ -148,7 +148,7 @@ def _is_pdf(source: PictureSource) -> bool:
 def _open_pdf(source: PictureSource) -> pikepdf.Pdf:
     import pikepdf
 
-    assert isinstance(source, bytes | str | Path)  # _is_pdf has seen to it
+    assert isinstance(source, bytes | str | Path)  # _is_pdf has checked this
     try:
         return pikepdf.open(io.BytesIO(source) if isinstance(source, bytes) else source)
     except (pikepdf.PdfError, OSError) as error:
@@ -201,7 +201,7 @@ def _draw_picture(embedded: Embedded, width: float, height: float) -> bytes:
 
 
 def _cover(writing: _Writing, pdf_page: pikepdf.Page, page: TextPage) -> None:
-    """Lay the text over a page that is there already."""
+    """Lay the text over a page of the source."""
     import pikepdf
 
     box = _visible_box(pdf_page)
@@ -242,7 +242,7 @@ def _inherited(page: pikepdf.Page, key: str, default: Any) -> Any:
     """A value of the page, or of the nearest node above it in the page tree."""
     node: Any = page.obj
     depth = 0
-    while node is not None and depth < 64:  # damaged files may go round in circles
+    while node is not None and depth < 64:  # in damaged files the parents may form a circle
         if key in node:
             return node[key]
         node, depth = node.get("/Parent"), depth + 1

@@ -93,7 +93,7 @@ def _embed_jpeg(pdf: pikepdf.Pdf, content: bytes, image: Image.Image, dpi: float
     _describe(stream, image.width, image.height, 8)
     stream.ColorSpace = Name(SPACES[image.mode])
     if image.mode == "CMYK" and "adobe" in image.info:
-        stream.Decode = Array([1, 0] * 4)  # Adobe's programs write ink as its absence
+        stream.Decode = Array([1, 0] * 4)  # Adobe's programs store the inverse of each ink
     orientation = image.getexif().get(ORIENTATION, 1)
     turned = orientation in (5, 6, 7, 8)
     size = (image.height, image.width) if turned else image.size

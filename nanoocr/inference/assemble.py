@@ -20,15 +20,16 @@ from nanoocr.layout import PageLayout, Strip, TextLine
 from nanoocr.layout.strips import BASELINE, lengths_along
 
 SURE = 0.85  # confidence from which on a reading is believed without a second thought
-MANY_STRIPS, DOUBTFUL = 6, 0.75  # from how many strips on a page is judged, by their median confidence
-LEAST_LETTERS = 0.25  # share of letters and digits in what is text; tables of dashes have that many
+MANY_STRIPS, DOUBTFUL = 6, 0.75  # a page of at least this many strips is judged by their median confidence
+LEAST_LETTERS = 0.25  # least share of letters and digits in text; even tables of dashes have that many
 SHAPES = frozenset("IlOo")  # letters that a stroke or a ring may be
-FEW_LETTERS, SAME_LETTERS = 3, 3  # a raster has so few different ones, and each comes so often on average
-# Letters and digits, surely read, and different ones among them, from which on a page is text whatever else
-# stands on it: so a stream of its lines may begin. Dirt, rasters and holes gave two (scripts.measure_pages).
+# What is read on a raster has at most so few different signs, and each comes at least so often on average.
+FEW_LETTERS, SAME_LETTERS = 3, 3
+# If so many letters and digits are surely read, and so many of them differ, the page is text whatever else
+# stands on it, and a stream of its lines may begin. Dirt, rasters and holes gave two (scripts.measure_pages).
 SURELY_LETTERS, SURELY_DIFFERENT = 24, 8
-ONE_LINE = 6  # cap heights of a picture below which it shows one line
-SAME_WORD = 0.15  # cap heights between two strips below which they share a word that was cut
+ONE_LINE = 6  # a picture lower than this many cap heights shows one line
+SAME_WORD = 0.15  # strips nearer to each other than this many cap heights share a word that was cut
 ASCENDERS = frozenset("bdfhklt")
 DESCENDERS = frozenset("gjpqy,;Qçş()[]{}/|_§")
 
@@ -39,7 +40,7 @@ class StripReading:
 
     strip: Strip
     completion: Completion
-    looks: tuple[Completion, ...] = ()  # both looks at it, the first one in front; () where there was but one
+    looks: tuple[Completion, ...] = ()  # the first and the second look; () if there was only one
 
     @property
     def confidence(self) -> float:
@@ -53,12 +54,12 @@ class StripReading:
 
     @property
     def first_confidence(self) -> float:
-        """That of the first look. It tells text from dirt, where the surer of both looks is too sure."""
+        """The confidence of the first look. It tells text from dirt better than the surer of both looks."""
         return confidence_of(self.looks[0] if self.looks else self.completion)
 
     @property
     def tokens(self) -> TokenCount:
-        """Those of both looks."""
+        """The tokens of both looks."""
         return sum_tokens([look.tokens for look in self.looks or (self.completion,)])
 
 
@@ -67,13 +68,13 @@ class PageReading:
     """The lines that were read on a page; `tokens` counts those of all its strips."""
 
     lines: tuple[Line, ...]
-    quarter_turns: int  # clockwise, that would set the page upright
+    quarter_turns: int  # quarter turns clockwise that would set the page upright
     tokens: TokenCount
     confidence: float | None
     truncated: bool = False
-    left_out: int = 0  # strips below the least confidence
+    left_out: int = 0  # how many strips were left out, below the least confidence
     completions: tuple[Completion, ...] = ()  # one per strip whose text is in the lines, in the same order
-    kept: int = 0  # strips with a text that is believed
+    kept: int = 0  # how many strips have a text that is believed
 
 
 def assemble(layout: PageLayout, readings: Sequence[StripReading], least: float) -> PageReading:
@@ -103,7 +104,7 @@ def assemble(layout: PageLayout, readings: Sequence[StripReading], least: float)
 
 
 def hardly_text(layout: PageLayout, kept: Sequence[StripReading]) -> bool:
-    """Whether signs alone were read, with hardly a letter or digit among them.
+    """Whether only signs were read, with hardly a letter or digit among them.
 
     Holes of a punch, dirt and rasters look like signs, strokes and rings alone like I and O. Whoever cuts out
     a sign alone means it, so that one is believed which nearly fills the picture and is surely read.
@@ -124,14 +125,14 @@ def hardly_text(layout: PageLayout, kept: Sequence[StripReading]) -> bool:
 
 
 def surely_text(kept: Sequence[StripReading]) -> bool:
-    """Whether so much was surely read that nothing else on the page can speak against it."""
+    """Whether so much was surely read that nothing else on the page can change the verdict."""
     said = "".join(one.completion.text for one in kept if one.first_confidence >= SURE)
     letters = [char for char in said if char.isalnum()]
     return len(letters) >= SURELY_LETTERS and len(set(letters)) >= SURELY_DIFFERENT
 
 
 def least_of_page(confidences: Sequence[float]) -> float:
-    """What the strips of a page must have at least: much, where most of them are doubtful.
+    """The least confidence for the strips of a page; it is high if most of them are doubtful.
 
     A raster, a texture or the back of a page gives many strips in which the model sees a sign here and there.
     A page of text has few of those, also where its print is bad.

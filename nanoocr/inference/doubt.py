@@ -10,14 +10,16 @@ from collections.abc import Sequence
 from nanoocr.image_process import MODES, Mode, choose_view
 from nanoocr.inference.assemble import PageReading
 
-FAR_SMALLER = 4.0  # times that a view shrinks a picture: letters of 24 pixels are then 6 high
-MANY_LEFT_OUT = 4  # strips from which on it counts that most are too doubtful; a page of few lines may end so
+# A view that shrinks a picture more than this many times leaves letters of 24 pixels only 6 high.
+FAR_SMALLER = 4.0
+# With at least so many strips it counts that most are doubtful; on a page of few lines that is chance.
+MANY_LEFT_OUT = 4
 
 Size = tuple[int, int]  # (height, width)
 
 
 def doubt_of_view(size: Size, views: Sequence[Size], mode: Mode | None, trained: Sequence[str]) -> str | None:
-    """Why not to trust one look at a picture of `size`; None where nothing speaks against it.
+    """Why not to trust one look at a picture of `size`; None if nothing speaks against it.
 
     `trained` names the resolution modes of the training run, besides the model's own `views`.
     """
@@ -35,9 +37,9 @@ def doubt_of_view(size: Size, views: Sequence[Size], mode: Mode | None, trained:
 
 
 def doubt_of_lines(reading: PageReading) -> str | None:
-    """Why not to trust what was read of a page in strips; None where nothing speaks against it.
+    """Why not to trust what was read of a page in strips; None if nothing speaks against it.
 
-    Where nothing at all is kept, nothing is said that could be wrong: a picture without text ends so.
+    If no text is kept, nothing can be wrong; a picture without text ends like this.
     """
     total = reading.kept + reading.left_out
     # Of few strips most may be doubtful by chance.

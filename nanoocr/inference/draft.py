@@ -21,17 +21,17 @@ from torch import Tensor
 from nanoocr.alphabet import CHARACTERS
 from nanoocr.inference.place import NARROW, widths
 
-EMPTY_ODDS = 4.0  # training counts an empty slot a fifth: the head says "nothing" too seldom
+EMPTY_ODDS = 4.0  # training weighs an empty slot a fifth, so the head says "nothing" too seldom
 PRESENT = 0.35  # characters that a column must hold at least by the head's probabilities
 SHARED = 0.7  # the same for two columns together, where a centre lies on their border
-TWICE = 1.5  # two columns that name the same narrow letter hold two of it from here on
-BLANK = 0.45  # a blank is at least so much further than two letters stand apart, in widths of a letter
-WINDOW = 6  # agreeing tokens from which on what stands before them no longer matters to the alignment
-AHEAD = 6  # tokens of a draft that may be skipped at a time
-BEHIND = 12  # tokens that a draft may lack
-PATIENCE = 1  # passes in a row without one accepted token after which little is proposed at a time
+TWICE = 1.5  # two columns that name the same narrow letter hold two of it from this sum on
+BLANK = 0.45  # letters this much further apart than usual, in widths of a letter, have a blank between them
+WINDOW = 6  # after this many agreeing tokens, what stands before them no longer matters to the alignment
+AHEAD = 6  # most tokens of a draft that are skipped at a time
+BEHIND = 12  # most tokens in a row that a draft may lack
+PATIENCE = 1  # after so many passes in a row without an accepted token, few tokens are proposed at a time
 LITTLE = 4  # tokens, then
-SURE = 0.8  # what the model must be of a token behind a mistake of the draft to mend the draft by it
+SURE = 0.8  # how sure the model must be of a token after a mistake of the draft to mend the draft by it
 
 
 def draft_texts(logits_VHWSK: Tensor) -> list[str]:
@@ -93,13 +93,13 @@ def with_blanks(letters: Sequence[tuple[float, str]]) -> str:
 class Draft:
     """What is left of a row's draft, and the tokens since the last place where both agreed for long."""
 
-    tokens: list[int]  # from that place on
-    said: list[int] = field(default_factory=list)  # what the model has said from there on
+    tokens: list[int]  # the draft from that place on
+    said: list[int] = field(default_factory=list)  # what the model has said since that place
     at: int = 0  # tokens[at:] are proposed next
     failures: int = 0  # passes in a row that have accepted nothing
 
     def proposal(self, most: int) -> list[int]:
-        """At most so many tokens to be judged."""
+        """The next tokens of the draft, at most `most`, for the model to judge."""
         # A draft that has failed mostly goes on failing, and a rejected token costs as much as a good one.
         most = min(most, LITTLE) if self.failures >= PATIENCE else most
         return self.tokens[self.at : self.at + max(0, most)]

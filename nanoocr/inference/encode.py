@@ -12,7 +12,8 @@ from nanoocr.inference.draft import draft_texts
 from nanoocr.model.glyph_heads import PatchHead
 from nanoocr.model.vlm import VLM
 
-ENCODE_PIXELS = 4 * 1024 * 1024  # pixels per pass of the encoder: bounds its memory whatever the batch is
+# Pixels per pass of the encoder, which limits its memory whatever the batch is.
+ENCODE_PIXELS = 4 * 1024 * 1024
 # The same on a CPU, whose caches hold what some 16 strips need between two layers: 64 strips of 768 pixels
 # took 16.4 microseconds of the processor for each column of pixels, 16 took 14.1. It saves memory as well.
 CPU_ENCODE_PIXELS = 768 * 1024

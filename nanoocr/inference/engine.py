@@ -30,7 +30,7 @@ from nanoocr.model.vlm import VLM
 
 Status = Literal["ok", "truncated", "repetition"]
 
-LOOP_CHECK = 16  # generated tokens between two looks for a loop
+LOOP_CHECK = 16  # a row is checked for a loop every so many generated tokens
 MAX_BATCH = 32
 
 
@@ -59,7 +59,7 @@ class TokenCount(NamedTuple):
 
 @dataclass(frozen=True)
 class Completion:
-    """What one request gave.
+    """The answer to one request.
 
     `status` is `ok` when the model ended the text itself, `truncated` when the token limit or the model's
     sequence length was hit, `repetition` when the row went in circles: then `ids` and `text` end after the
@@ -177,7 +177,7 @@ class Engine:
         """The most tokens a request may generate; refuses what cannot be run."""
         wanted = request.ids.count(self.model.image_id)
         found = sum(count_picture_tokens(as_picture(view)) for view in request.views)
-        # Checked row by row: over a whole batch, a surplus here could hide a lack there.
+        # Checked row by row: in the sum over a batch, a surplus in one row could hide a lack in another.
         if wanted != found:
             raise UsageError(f"request {index} holds {wanted} <|image|> ids but {found} vision tokens")
         # The last generated token is never fed back, so it needs no position.
@@ -219,7 +219,7 @@ class Engine:
             if len(going) < len(rows):
                 rows, tokens = [rows[i] for i in going], [tokens[i] for i in going]
                 sampler.keep_rows(going)
-                with torch.inference_mode():  # the cache was made in it
+                with torch.inference_mode():  # the dtype in which the cache was made
                     cache.keep_rows(going)
             if rows:
                 logits_BV = self.advance(cache, tokens)

@@ -37,7 +37,7 @@ def judge(
     vision: Tensor | None,
     never: Tensor,
 ) -> list[Judged]:
-    """Feed inputs and proposals: what each row says in place of every proposed token and behind the last.
+    """Feed inputs and proposals; returns what each row says in place of each proposed token and at the end.
 
     Of ids there is one more than tokens are proposed. `vision` (N, C) stands for the
     picture's ids of all inputs, one row behind the other; `never` (V,) bool are ids that are never said.
@@ -47,9 +47,9 @@ def judge(
     """
     counts = [len(given) + len(proposed) for given, proposed in zip(inputs, proposals, strict=True)]
     most = int((cache.lengths + torch.tensor(counts, device=cache.lengths.device)).max())
-    cache.reserve(most)  # all of it before parts are taken, which must not grow on their own
+    cache.reserve(most)  # grown before it is cut into parts, which must not grow on their own
     judged: list[Judged] = []
-    seen = 0  # vision tokens of the rows before
+    seen = 0  # how many vision tokens the rows before have
     for first, end in portions(counts, CPU_TOKENS if model.device.type == "cpu" else GPU_TOKENS):
         pictures = sum(given.count(model.image_id) for given in inputs[first:end])
         own = None if vision is None else vision[seen : seen + pictures]
@@ -79,7 +79,7 @@ def judge_part(
     vision: Tensor | None,
     never: Tensor,
 ) -> list[Judged]:
-    """`judge` in one pass."""
+    """As `judge`, in one pass."""
     lines = [[*given, *proposed] for given, proposed in zip(inputs, proposals, strict=True)]
     packed = cache.pack([len(line) for line in lines])
     ids_1P = torch.tensor([[token for line in lines for token in line]], device=model.device)

@@ -23,7 +23,8 @@ from nanoocr.inference.sampling import SamplingConfig
 from nanoocr.layout import PageLayout, Strip, TextLine, cut_strips, find_page, stretch_strip
 from nanoocr.model.vlm import VLM
 
-STRIPS_AT_ONCE = 256  # decoded together: the more there are, the fewer passes end with a strip or two
+# Strips decoded together; the more there are, the fewer passes run for the last strip or two.
+STRIPS_AT_ONCE = 256
 # Strips that the model is less sure of are no text more often than text: borders, dirt, pictures. The value
 # is where text that is left out and text that is invented weigh alike on synthetic pages.
 LEAST_CONFIDENCE = 0.5
@@ -36,11 +37,12 @@ MOST_TOKENS, PIXELS_PER_TOKEN = 24, 4
 DOUBTFUL_STRIP, HIGHER, WIDER = 0.97, 1.06, 1.15
 # A long strip is sure on the whole where one letter of it is not, so one token this doubtful is enough.
 DOUBTFUL_TOKEN = 0.7
-PROBES = 4  # lines that tell whether a page stands on its head
-PROBE_TOKENS = 32  # of each: on their heads lines say much at length, in which no draft helps
+PROBES = 4  # lines that are read to tell whether a page stands on its head
+# Most tokens of each, because a line on its head gives long nonsense, in which no draft helps.
+PROBE_TOKENS = 32
 # A page that stood on its head was read with .87 (tests/formats/test_ocrmypdf.py).
 SURELY_UPRIGHT = 0.93  # mean confidence of probes from which the other way up is not tried
-CLEARLY = 0.1  # what the probes of a page on its head are surer than those of the same page as it came
+CLEARLY = 0.1  # the other way up must be surer than the page as it came by at least this much
 
 
 class Decodes(Protocol):
@@ -76,11 +78,11 @@ class LineReader:
     """An engine, and how it is asked about strips."""
 
     engine: Decodes
-    before: tuple[int, ...]  # ids in front of the picture's run
-    behind: tuple[int, ...]  # ids behind it
+    before: tuple[int, ...]  # ids before the run of picture ids
+    behind: tuple[int, ...]  # ids after that run
     sampling: SamplingConfig
     least_confidence: float = LEAST_CONFIDENCE
-    max_tokens: int | None = None  # of a strip
+    max_tokens: int | None = None  # most tokens of a strip
     letters: str = ""  # what it writes its lines in (see `written_in`), whatever the print is
 
     def read(self, image: Image.Image) -> PageReading:
@@ -119,7 +121,7 @@ class LineReader:
         return UprightLayout(layout, found.read) if as_found else UprightLayout(turned, other.read)
 
     def _probe(self, image: Image.Image, layout: PageLayout, most: int | None) -> Probe:
-        """The first strips of the longest lines, of which at most so many tokens are read."""
+        """Read the first strips of the longest lines, at most so many tokens of each."""
         # The line with the most letters says the most, and not the one with the largest.
         numbers = sorted(range(len(layout.lines)), key=lambda i: _letters(layout.lines[i]))[-PROBES:]
         strips = [strip for i in numbers for strip in cut_strips(image, layout.lines[i], i)[:1]]
@@ -201,7 +203,7 @@ def reads_better_turned(level: Probe, turned: Probe) -> bool:
 
 
 def surer(first: StripReading, second: StripReading) -> StripReading:
-    """What is known of a strip after both looks at it."""
+    """The reading of the surer of two looks at a strip."""
     taken = second if second.confidence > first.confidence else first
     return replace(taken, looks=(first.completion, second.completion))
 

@@ -41,7 +41,7 @@ class Page:
     height: int = 0
     dpi: float | None = None
     quarter_turns: int = 0
-    left_out: int = 0  # strips whose text is left out, because the model is not sure enough of it
+    left_out: int = 0  # how many strips are left out because the model is not sure enough of them
     doubt: str | None = None  # why the text is not to be trusted, in one sentence
 
     def to_dict(self) -> dict[str, Any]:
@@ -101,7 +101,7 @@ class Page:
         merge_pdf([self], path, None if source is None else {self.file: source})
 
     def _rendered(self, name: str) -> str:
-        from nanoocr.formats import render  # only for who asks: reading needs none of it
+        from nanoocr.formats import render  # imported here, because reading needs none of it
 
         # XML comes as bytes, since it declares its own encoding.
         content = render([self], name)

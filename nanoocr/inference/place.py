@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 NARROW, WIDE = frozenset("iljI.,:;'|!()[]t‘’·"), frozenset("mwMW@%—…™")
-WRONG_PLACE = 4.0  # what a blank costs that is a whole word's width away, in widths of a found blank
+WRONG_PLACE = 4.0  # cost of a blank that lies a whole word's width away, in widths of a found blank
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def widths(text: str) -> list[float]:
 
 
 def place_words(words: Sequence[str], line: Span, gaps: Sequence[Span]) -> list[Span]:
-    """The stretch of each word of a text that fills `line`, whose blanks between ink are `gaps`.
+    """The span of each word of a text that fills `line`; `gaps` are the blanks between its ink.
 
     Without enough gaps the words share the line by the width of their letters.
     """
@@ -61,7 +61,7 @@ def _by_width(words: Sequence[str], line: Span) -> list[Span]:
 
 
 def _match(wanted: Sequence[float], gaps: Sequence[Span], line: Span) -> list[Span]:
-    """One gap for each wanted place, rising, with the least cost: far away is dear, a wide gap is cheap."""
+    """One gap for each wanted place, rising, at the least cost: far gaps cost much, wide gaps little."""
     widest = max(gap.end - gap.start for gap in gaps)
     word = (line.end - line.start) / (len(wanted) + 1)
 

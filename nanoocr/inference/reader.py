@@ -36,7 +36,7 @@ from nanoocr.pictures import find_dpi
 from nanoocr.tokenizer import render_for_completion
 
 LINES, VIEW = "lines", "view"
-WAYS = (LINES, VIEW)  # to read; beside them --mode takes the resolution modes of a model of whole pictures
+WAYS = (LINES, VIEW)  # ways to read; --mode also takes the resolution modes of a model of whole pictures
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -144,7 +144,7 @@ class Reader:
         """
         if isinstance(source, list | tuple):
             for one in source:
-                check_source(one)  # all of them before the first costs anything
+                check_source(one)  # all are checked before the first one is read
             every = (picture for one in source for picture in open_source(one, pages=pages))
             return list(self.read_pictures(every, prompt, max_tokens=max_tokens))
         check_source(source)
@@ -229,7 +229,7 @@ class Reader:
         return picture, request, doubt
 
     def doubt_of(self, image: Image.Image) -> str | None:
-        """Why not to trust this model's one look at a picture; None where nothing speaks against it."""
+        """Why not to trust this model's one look at a picture; None if nothing speaks against it."""
         views = self.model.config.views
         return doubt_of_view((image.height, image.width), views, self.mode, self.trained_modes)
 
@@ -269,7 +269,7 @@ class Reader:
         started = time.perf_counter()
         picture, request, doubt = self._prepare(_demand(picture), prompt, max_tokens)
         _demand(picture)
-        assert request is not None  # _demand has raised where there is none
+        assert request is not None  # _demand has raised if there is no picture
         waited = time.perf_counter() - started
         for event in self.engine.stream(request, self.sampling, first=number):
             if event.text:
@@ -307,7 +307,7 @@ class ReaderChoice:
 
 
 def _demand(picture: Picture) -> Picture:
-    """The picture, or its error raised."""
+    """The picture; raises its error if it has none."""
     if picture.error is not None:
         raise picture.error
     return picture

@@ -11,12 +11,12 @@ from dataclasses import dataclass, fields
 import cv2
 import numpy as np
 
-SIDE_INKED = 0.9  # share of each side of a frame that is ink at least
+SIDE_INKED = 0.9  # least share of ink on each side of a frame
 
 
 @dataclass(frozen=True)
 class Boxes:
-    """N boxes in pixels; x1 and y1 lie one behind the last pixel. All arrays (N,) float64."""
+    """N boxes in pixels; x1 and y1 lie one after the last pixel. All arrays (N,) float64."""
 
     x0: np.ndarray
     y0: np.ndarray

@@ -59,7 +59,7 @@ def fit_baseline(own: Boxes, marks: Boxes, row: Runs) -> np.ndarray:
     near = np.abs(off) < 0.35 * cap
     inside = [near & (x >= low) & (x < high) for low, high in itertools.pairwise(edges)]
     # The median of fewer than four letters may follow a descender.
-    knots = [(np.median(x[part]), np.median(off[part])) for part in inside if part.sum() >= 4]
+    knots = [(_median(x[part]), _median(off[part])) for part in inside if part.sum() >= 4]
     nodes = _on_curve(row, edges)
     if len(knots) >= 3:
         nodes = nodes + np.interp(edges, *np.array(knots).T)
@@ -67,6 +67,12 @@ def fit_baseline(own: Boxes, marks: Boxes, row: Runs) -> np.ndarray:
     if np.abs(nodes - chord).max() < BEND * cap:
         edges, nodes = edges[[0, -1]], nodes[[0, -1]] + np.mean(nodes - chord)
     return np.stack([edges, nodes], axis=1)
+
+
+def _median(values: np.ndarray) -> float:
+    """That of `np.median`, several times as fast for few numbers; a page has hundreds of such stretches."""
+    ordered, half = np.sort(values), len(values) // 2
+    return float(ordered[half] if len(values) % 2 else (ordered[half - 1] + ordered[half]) / 2)
 
 
 def _on_curve(row: Runs, x: np.ndarray) -> np.ndarray:

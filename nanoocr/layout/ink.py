@@ -114,8 +114,11 @@ def _look_at(gray: np.ndarray, edges: tuple[int, int, int, int]) -> Ground | Non
 def flat_below(gray: np.ndarray) -> float:
     """The standard deviation, in grey levels, below which a window of this picture is paper and noise."""
     # The median of the second differences is noise: letters cover less than half of nearly every picture.
-    second = np.abs(cv2.Laplacian(gray[: 2 * (gray.shape[0] // 2)], cv2.CV_16S))
-    noise = float(np.median(second[::3, ::2])) / 3.0
+    second = np.abs(cv2.Laplacian(gray[: 2 * (gray.shape[0] // 2)], cv2.CV_16S)[::3, ::2])
+    # Whole numbers are counted, which takes a tenth of the time of sorting so many of them.
+    up_to = np.bincount(second.ravel()).cumsum()
+    low, high = np.searchsorted(up_to, [(second.size - 1) // 2, second.size // 2], side="right")
+    noise = float(low + high) / 2 / 3.0
     return min(max(LOWEST_CONTRAST, 2.0 * noise), HIGHEST_FLOOR)
 
 

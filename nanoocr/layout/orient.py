@@ -1,4 +1,4 @@
-"""How a page lies: its turn by quarters, and its tilt, told from how letters follow each other.
+"""How a page lies: its turn by quarters, and its tilt, judged by how letters follow each other.
 
 Letters of one word stand closer together than lines do, and they share a baseline. Chains of neighbours
 therefore run along the lines, whatever the tilt. A page that stands on its head is told by its lower-case
@@ -14,7 +14,7 @@ import numpy as np
 from nanoocr.layout.components import Boxes, group_quantile, weighted_median
 from nanoocr.layout.lines import Runs, find_chains
 
-MORE = 1.3  # times as many letters in lines that the other direction needs to be believed
+MORE = 1.3  # the other direction is believed if it has this many times as many letters in lines
 
 
 def share_in_lines(letters: Boxes) -> float:

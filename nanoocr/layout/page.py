@@ -28,11 +28,13 @@ from nanoocr.layout.rules import remove_rules
 from nanoocr.layout.sift import LOW, compact, cut_by_edge, one_line, plausible, rescue, small_runs
 from nanoocr.layout.types import PageLayout, TextLine, Upright
 
-ENLARGED, SMALL_CAP = 2, 10  # times that a page of such capitals is enlarged, as their strokes hang together
+# Factor by which a page of such small capitals is enlarged, because their strokes touch.
+ENLARGED, SMALL_CAP = 2, 10
 LONGEST_SIDE = 2000  # larger pages are analysed on a reduced copy
 SMALL_SIDE = 500  # a page without any line is searched once more on a copy of this side
 FEW_LETTERS = 24  # a picture with so few is also searched upside down before it counts as empty
-LARGEST_REST = 2.5  # degrees of tilt that moving the boxes mends; more needs the picture turned
+# Up to this tilt, in degrees, it is enough to move the boxes; beyond it the picture is turned.
+LARGEST_REST = 2.5
 
 
 LARGEST_MARK = 36  # pixels; a larger piece of ink that is no letter is no comma either

@@ -19,12 +19,12 @@ from nanoocr.inference.engine import Completion
 from nanoocr.inference.page import Page
 from nanoocr.serve.chat import ChatRequest
 
-LEAST_LOGPROB = -9999.0  # OpenAI's word for a probability of 0, whose logarithm JSON cannot say
+LEAST_LOGPROB = -9999.0  # stands for the logarithm of 0, as at OpenAI, since JSON has no minus infinity
 
 
 @dataclass(frozen=True)
 class Said:
-    """A token of the answer: its piece of the text, its probability, and the likeliest in its place."""
+    """A token of the answer: its piece of the text, its probability, and the likeliest at its place."""
 
     text: str
     probability: float
@@ -33,18 +33,18 @@ class Said:
 
 @dataclass
 class Speech:
-    """The tokens of an answer as it grows, of which `take` gives those that nothing to come can change."""
+    """The tokens of an answer while it grows. `take` gives those that later text can no longer change."""
 
     stops: tuple[str, ...] = ()
     most: int | None = None  # tokens
-    count: int = 0  # tokens so far
-    cut_short: bool = False  # there were more than `most`
+    count: int = 0  # tokens that have come so far
+    cut_short: bool = False  # the answer ended because it had more than `most`
     stopped: bool = False  # a stop string has come
-    held: list[Said] = field(default_factory=list)  # what `take` has not given yet
-    before: str = ""  # ends of lines that go with the next token
+    held: list[Said] = field(default_factory=list)  # tokens that `take` has not given yet
+    before: str = ""  # line ends and blanks that wait for the next token
 
     def add(self, text: str, completions: Sequence[Completion]) -> None:
-        """Go on by a text and the strips that gave it; one without strips waits for the next token."""
+        """Append a text and the strips it was read from. A text without strips waits for the next token."""
         if not completions:
             self.before += text
             return
@@ -64,12 +64,12 @@ class Speech:
         At the `end` of the answer these are all that are left.
         """
         if end and self.before:
-            self._hold([Said(self.before, 1.0)])  # ends of lines behind which there is nothing
+            self._hold([Said(self.before, 1.0)])  # line ends after which nothing follows
             self.before = ""
         if self.stopped:
             return []
         text = "".join(one.text for one in self.held)
-        # A stop string that has come in part reaches back so far.
+        # The beginning of a stop string may have come: this many characters could still turn out to be one.
         sure = len(text) if end else len(text) - max(map(len, self.stops), default=1) + 1
         place = min((at for one in self.stops if (at := text.find(one)) >= 0), default=sure + 1)
         if place <= sure:
@@ -85,7 +85,7 @@ class Speech:
 
 
 def place_tokens(text: str, completions: Sequence[Completion]) -> tuple[list[Said], str]:
-    """`text` shared out among the tokens that gave it, and what is left behind the last one.
+    """Share `text` out among the tokens that gave it; also returns what is left after the last token.
 
     Pages hold the strips' words in order, with blanks and ends of lines of their own between them. A
     token gets what it says if that stands here, else as many letters as it says and what is before them.
@@ -103,7 +103,7 @@ def place_tokens(text: str, completions: Sequence[Completion]) -> tuple[list[Sai
 
 
 def _behind_letters(text: str, at: int, own: str) -> int:
-    """The place in `text` behind as many letters as `own` has."""
+    """The place in `text` after as many letters as `own` has."""
     for _ in range(len(own) - sum(map(str.isspace, own))):
         while at < len(text) and text[at].isspace():
             at += 1
@@ -112,7 +112,7 @@ def _behind_letters(text: str, at: int, own: str) -> int:
 
 
 def cut(said: Sequence[Said], end: int) -> list[Said]:
-    """The tokens of the first `end` characters, the last one cut."""
+    """The tokens of the first `end` characters; the last one is cut to fit."""
     kept, at = [], 0
     for one in said:
         if at >= end:
@@ -123,12 +123,12 @@ def cut(said: Sequence[Said], end: int) -> list[Said]:
 
 
 # ---------------------------------------------------------------------------------------------------
-# What is known at the end
+# The end of an answer
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How an answer ended, what it took, and what its reader should know."""
+    """How an answer ended, how many tokens it took, and the warnings for its reader."""
 
     finish_reason: str
     usage: dict[str, Any]
@@ -140,7 +140,7 @@ def ending(pages: Sequence[Page], speech: Speech, asked: ChatRequest) -> Ending:
     usage, most = usage_of(pages), asked.max_tokens
     cut_short = speech.cut_short or any(page.status in ("truncated", "repetition") for page in pages)
     if most is not None and most < usage["completion_tokens"]:
-        # A strip has no more tokens than that, yet all strips together may have.
+        # The decoder limits each strip, but all strips of an answer together may exceed the limit.
         usage = {**usage, "completion_tokens": most, "total_tokens": usage["prompt_tokens"] + most}
     reason = "length" if cut_short and not speech.stopped else "stop"
     broken = [f"page {page.page} of {page.file}: {page.error}" for page in pages if page.error]
@@ -240,16 +240,16 @@ def lines_of(said: Sequence[Said]) -> Iterator[list[Said]]:
 
 @dataclass
 class Pieces:
-    """Lines on their way out: what repeats the line before is kept back and goes in one piece.
+    """Cuts an answer into lines, and joins lines that repeat the one before, so that no two pieces are equal.
 
-    litellm ends a stream of a hundred equal pieces, such as the rows of an empty table.
+    The client litellm breaks off a stream of a hundred equal pieces, such as the rows of an empty table.
     """
 
     last: str = ""
     equal: list[Said] = field(default_factory=list)
 
     def add(self, said: Sequence[Said]) -> Iterator[list[Said]]:
-        """The pieces that go out now."""
+        """Take lines; returns the pieces that go out now."""
         for line in lines_of(said):
             text = "".join(one.text for one in line)
             if text == self.last:
@@ -260,7 +260,7 @@ class Pieces:
             yield line
 
     def rest(self) -> Iterator[list[Said]]:
-        """What is kept back."""
+        """The lines that are still kept back, as one last piece."""
         if self.equal:
             yield self.equal
             self.equal = []

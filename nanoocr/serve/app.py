@@ -29,11 +29,11 @@ from nanoocr.serve.messages import Desk, Head, Job, Reply
 from nanoocr.serve.metrics import Metrics
 
 LOG = logging.getLogger("nanoocr.serve")
-LOOK_SECONDS = 0.25  # between two looks whether a client that waits is still there
-LOOK_MOST = 1.0  # seconds that /metrics waits for the side that reads
-HELD_BODIES = 16  # so many of the largest bodies may be inside at a time
+LOOK_SECONDS = 0.25  # seconds between two checks whether a waiting client is still connected
+LOOK_MOST = 1.0  # seconds for which /metrics waits for the process with the model
+HELD_BODIES = 16  # all bodies together may be as large as this many of the largest
 RETRY_SECONDS = 2  # what a client is told to wait when the queue is full
-SAFE = {  # the page brings all that it needs, and nobody may frame it
+SAFE = {  # the page loads nothing from elsewhere, and no other site may frame it
     "Content-Security-Policy": "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; "
     "script-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -42,7 +42,7 @@ SAFE = {  # the page brings all that it needs, and nobody may frame it
 
 @dataclass(frozen=True)
 class Limits:
-    """What a server takes on. `keys` are those of its clients; without any it asks for none."""
+    """What a server accepts. `keys` are the clients' keys; if there are none, it asks for none."""
 
     max_body: int = 64 * 2**20
     max_queue: int = 128
@@ -63,9 +63,9 @@ class State:
 
     @contextlib.contextmanager
     def place(self) -> Iterator[Callable[[int], None]]:
-        """A place in the queue, taken before the body is read; what it gives is told the body's bytes.
+        """Take a place in the queue before the body is read. Yields a function that counts the body's bytes.
 
-        Bodies fill memory, so that all of them together are bounded too.
+        Bodies fill memory, so the sum of all of them is limited as well.
         """
         if self.stopping:
             raise ApiError(503, "the server is stopping", code="stopping", headers={"Retry-After": "5"})
@@ -161,7 +161,7 @@ def _guarded(state: State, work: Work) -> Callable[..., Awaitable[Response]]:
 
 
 async def _watch(metrics: Metrics) -> None:
-    """Look again and again whether the loop runs in time."""
+    """Check again and again whether the event loop is on time."""
     async for beat in beats():
         metrics.stalled(beat)
 
@@ -177,9 +177,9 @@ async def _http_error(_: Request, error: Exception) -> Response:
 
 
 def _check_key(request: Request, keys: tuple[str, ...]) -> None:
-    """Raises ApiError 401 where none of the keys is sent; the time that takes says nothing about them."""
+    """Raise ApiError 401 if none of the keys was sent. The time this takes reveals nothing about the keys."""
     sent = request.headers.get("authorization", "").removeprefix("Bearer ").strip().encode()
-    # All are compared, whichever matches.
+    # All keys are compared even after a match, so the time does not depend on which one matches.
     matches = [hmac.compare_digest(sent, key.encode()) for key in keys]
     if keys and not any(matches):
         raise ApiError(401, "the key of the API is missing or wrong", code="invalid_api_key")
@@ -195,7 +195,7 @@ async def _models(state: State, _: Request) -> Response:
 
 
 class Parts(StreamingResponse):
-    """An answer in parts. Its place in the queue is given back however it ends, also before it begins."""
+    """An answer in parts. However it ends, even before it begins, it gives its place in the queue back."""
 
     def __init__(
         self, parts: AsyncGenerator[bytes, None], head: Head, stack: contextlib.AsyncExitStack
@@ -209,7 +209,7 @@ class Parts(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         except ApiError as error:
-            # What has gone out is half an answer; uvicorn breaks the connection, so that nobody trusts it.
+            # Half an answer is out. uvicorn breaks the connection, so that no client takes it for whole.
             LOG.error("an answer broke off: %s", error)
         finally:
             await self.stack.aclose()
@@ -227,17 +227,18 @@ async def _answer(state: State, request: Request, kind: Literal["chat", "ocr"]) 
             dict(request.query_params),
         )
         replies = _replies(state, job)
-        del body, job  # the desk has them, and the answer may take long
+        del body, job  # the desk has the bytes, and the answer may take long
         stack.push_async_callback(replies.aclose)
         head = await _head(request, replies)
-        # An error behind the first part has no status left: only a stream's own events can tell it.
+        # After the first part it is too late for a status: only an event of the stream can tell.
         return Parts(_parts(replies, head), head, stack.pop_all())
 
 
 async def _replies(state: State, job: Job) -> AsyncGenerator[Reply, None]:
-    """What the desk says; the work ends where nobody listens.
+    """The desk's replies to a job. The work ends as soon as nobody takes them any more.
 
-    Raises what it ended by, and ApiError 504 after the server's time.
+    Raises:
+        ApiError: the one that ended the job; 504 if it took longer than the server allows.
     """
     loop, queue = asyncio.get_running_loop(), asyncio.Queue[Reply]()
 
@@ -266,7 +267,7 @@ async def _replies(state: State, job: Job) -> AsyncGenerator[Reply, None]:
 
 
 async def _head(request: Request, replies: AsyncGenerator[Reply, None]) -> Head:
-    """The head of an answer. Its client is looked at meanwhile: its going away ends the work."""
+    """Wait for the head of an answer; if the client goes away meanwhile, the work ends."""
     work = asyncio.ensure_future(anext(replies))
     try:
         while not (await asyncio.wait({work}, timeout=LOOK_SECONDS))[0]:
@@ -293,10 +294,10 @@ async def _parts(replies: AsyncGenerator[Reply, None], head: Head) -> AsyncGener
 
 
 async def _rows(state: State) -> dict[str, int]:
-    """How many rows the decoder has; none where nobody tells in time."""
+    """How many rows the decoder has; empty if the process with the model does not answer in time."""
 
     async def collect() -> bytes:
-        """The answer as it comes through the pipe."""
+        """Ask the process with the model, and join its answer."""
         async with contextlib.aclosing(_replies(state, Job("look"))) as replies:
             return b"".join([reply.value async for reply in replies if reply.kind == "part"])
 

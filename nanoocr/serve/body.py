@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from nanoocr.serve.errors import ApiError, bad
 
-BODY_SECONDS = 60.0  # in which a body must have arrived: a slow one would hold its place in the queue
+BODY_SECONDS = 60.0  # seconds within which a body must arrive, since a slow one keeps its place in the queue
 
 
 class Upload(NamedTuple):
@@ -26,12 +26,12 @@ class Upload(NamedTuple):
 
 
 def quiet_forms() -> None:
-    """Let python-multipart say nothing: whoever sends odd forms would fill the server's log."""
+    """Silence python-multipart, because anybody could fill the server's log by sending odd forms."""
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL + 1)
 
 
 async def read_body(request: Request, limit: int, hold: Callable[[int], None]) -> bytearray:
-    """The whole body; `hold` is told the bytes of each part, and may refuse them.
+    """Read the whole body. `hold` is called with the size of each part, and may refuse it by raising.
 
     Raises:
         ApiError: 413 for more than `limit` bytes, before they are read where the client says how many;
@@ -43,7 +43,7 @@ async def read_body(request: Request, limit: int, hold: Callable[[int], None]) -
         code="body_too_large",
     )
     declared = request.headers.get("content-length", "0")
-    # isascii, since "²" is a digit too; a number of thousands of digits is one that int() refuses.
+    # isascii, because "²" counts as a digit too; the length, because int() refuses thousands of digits.
     if not (declared.isascii() and declared.isdigit()) or len(declared) > 18 or int(declared) > limit:
         raise too_large
 
@@ -55,7 +55,7 @@ async def read_body(request: Request, limit: int, hold: Callable[[int], None]) -
             parts += part
             if len(parts) > limit:
                 raise too_large
-        return parts  # not as bytes: a copy of a large body would hold up the loop
+        return parts  # not converted to bytes: copying a large body would block the event loop
 
     try:
         return await asyncio.wait_for(collect(), BODY_SECONDS)
@@ -69,7 +69,7 @@ def parse_json(body: bytes | bytearray) -> dict[str, Any]:
     """The JSON object of a body.
 
     Raises:
-        ApiError: it is none.
+        ApiError: the body is not a JSON object.
     """
     try:
         value = json.loads(body)
@@ -81,7 +81,7 @@ def parse_json(body: bytes | bytearray) -> dict[str, Any]:
 
 
 def parse_upload(body: bytes | bytearray, content_type: str, query: Mapping[str, str]) -> Upload:
-    """The document of a body: its part `file` where it is multipart, else all of it.
+    """The document of a body: the part `file` of a multipart form, or else the whole body.
 
     Raises:
         ApiError: no document, or a form that cannot be read.
@@ -91,7 +91,7 @@ def parse_upload(body: bytes | bytearray, content_type: str, query: Mapping[str,
             raise bad("the body is empty: send a picture, a PDF or a form with a part called file", "file")
         return Upload(bytes(body), "document", dict(query))
 
-    # A large form takes its time, so that this runs in a thread, with a loop of its own.
+    # Parsing a large form takes long, so it runs in a thread of its own, which needs its own event loop.
     return asyncio.run(_parse_form(bytes(body), content_type, query))
 
 

@@ -1,4 +1,4 @@
-"""POST /v1/chat/completions: what a request of OpenAI's interface asks for."""
+"""POST /v1/chat/completions: checks what a request of OpenAI's interface asks for."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ ONLY: dict[str, Any] = {
     "store": False,
 }
 MOST_ALTERNATIVES = 20  # OpenAI's own bound of top_logprobs
-PIECE = 2**20  # characters of base64 that are decoded at a time: one that decodes holds up all other threads
+PIECE = 2**20  # characters of base64 per call of the decoder, which blocks all other threads while it runs
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What a server grants: its model, its one question (None: any), and whether it fetches addresses.
+    """What a server allows: its model, its one question (None: any), and whether it fetches addresses.
 
-    With `any_prompt` a text that the model does not see is no mistake: the answer names it in `warnings`.
+    With `any_prompt` a text that the model does not see is accepted, and the answer names it in `warnings`.
     """
 
     model: str
@@ -42,7 +42,7 @@ class Rules:
 
 
 class Address(NamedTuple):
-    """Where a picture is to be fetched, and the part of the request that says so."""
+    """The address of a picture, and the part of the request that names it, for error messages."""
 
     url: str
     where: str
@@ -50,7 +50,7 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """What is asked: documents in order, one question about each of them."""
+    """A checked request: documents in order, and one question that is asked about each."""
 
     documents: tuple[bytes | Address, ...]
     prompt: str | None
@@ -64,7 +64,7 @@ class ChatRequest:
 
 
 def parse_chat(body: dict[str, Any], rules: Rules) -> ChatRequest:
-    """A request of the client, checked.
+    """Parse and check a client's request.
 
     Raises:
         ApiError: an unknown model or field, a wrong type, a value that cannot be honoured, no picture, or a
@@ -96,7 +96,7 @@ def _refuse_unsupported(body: dict[str, Any]) -> None:
         raise bad(f"the field {unknown[0]!r} is not supported here", unknown[0], "unsupported_parameter")
     for name, value in ONLY.items():
         found = body.get(name)
-        # To Python, True is 1 and False is 0.
+        # In Python True equals 1 and False equals 0, so booleans are told apart first.
         if found is not None and (found != value or isinstance(found, bool) != isinstance(value, bool)):
             raise bad(f"{name}={found!r} is not supported here, only {value!r}", name, "unsupported_value")
 
@@ -121,7 +121,7 @@ def _sampling(body: dict[str, Any]) -> SamplingConfig:
         raise bad("top_logprobs needs logprobs=true", "top_logprobs")
     return SamplingConfig(
         temperature=_number(body, "temperature", 2, 0.0),
-        # OpenAI lets top_p be 0: then the likeliest token alone is left.
+        # OpenAI allows top_p=0, which leaves only the likeliest token.
         top_p=max(_number(body, "top_p", 1, 1.0), 1e-9),
         seed=_whole(body, "seed", 0) or 0,
         alternatives=alternatives,
@@ -145,7 +145,7 @@ def _whole(body: dict[str, Any], name: str, least: int) -> int | None:
 
 
 def _number(body: dict[str, Any], name: str, most: int, default: float) -> float:
-    """A number from 0 to `most`; Python's JSON also knows NaN and Infinity, which are none."""
+    """A number from 0 to `most`; Python's JSON also accepts NaN and Infinity, which are refused."""
     value = body.get(name)
     value = default if value is None else value
     right = isinstance(value, int | float) and not isinstance(value, bool)
@@ -242,15 +242,15 @@ def _from_url(url: Any, where: str, fetches: bool) -> bytes | Address:
 
 
 def decode_base64(text: str, start: int = 0) -> bytes:
-    """The bytes that `text` stands for from `start` on, blanks and ends of lines left out.
+    """Decode the base64 in `text` from index `start` on; blanks and line ends are skipped.
 
     Raises:
-        ValueError: it is no base64.
+        ValueError: the text is not base64.
     """
     out, rest = bytearray(), ""
     for at in range(start, len(text), PIECE):
         rest += "".join(text[at : at + PIECE].split())
-        if "=" in rest and at + PIECE < len(text):  # the padding stands at the end, perhaps of two pieces
+        if "=" in rest and at + PIECE < len(text):  # the padding at the end may be split between two pieces
             continue
         ready = len(rest) if at + PIECE >= len(text) else len(rest) // 4 * 4
         out += base64.b64decode(rest[:ready], validate=True)

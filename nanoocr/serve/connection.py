@@ -1,7 +1,7 @@
-"""A connection of a client: who opens one must say what he wants, within time and size.
+"""A client's connection: the headers of a request must arrive in time, and must not be too large.
 
-h11 holds headers to 64 KiB, where the other parser of uvicorn takes megabytes. uvicorn itself waits without
-end for headers that come byte by byte; here it does not.
+h11 limits headers to 64 KiB; uvicorn's other parser accepts megabytes. uvicorn itself waits
+forever for headers that come byte by byte; here it does not.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from nanoocr.serve.errors import error_body
 
-HEAD_SECONDS = 20.0  # in which the headers of a request must have arrived
-MOST_CONNECTIONS = 800  # below the 1024 open files that most systems allow; more get a 503
+HEAD_SECONDS = 20.0  # seconds within which the headers of a request must arrive
+MOST_CONNECTIONS = 800  # stays below the 1024 open files that most systems allow; further clients get a 503
 
 
 class Connection(H11Protocol):
-    """uvicorn's connection, closed where headers do not come in time."""
+    """uvicorn's connection, which is closed if the headers do not arrive in time."""
 
     _due: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """The clock runs from the first moment: a client may never send a byte."""
+        """Start the clock at once, because a client may never send a byte."""
         super().connection_made(transport)
         self._expect()
 
     def data_received(self, data: bytes) -> None:
-        """After an answer the clock runs again when the next request begins."""
+        """After an answer, start the clock again when the next request begins."""
         super().data_received(data)
         if not self._waits():
             self._forget()
@@ -37,12 +37,12 @@ class Connection(H11Protocol):
             self._expect()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The clock stops."""
+        """Stop the clock."""
         self._forget()
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP gets an error of the form that all have here, unless an answer is under way."""
+        """Answer what is not HTTP by an error in our usual JSON, unless an answer is already under way."""
         body = json.dumps(error_body(400, msg, "invalid_http")).encode()
         head = [
             ("content-type", "application/json"),

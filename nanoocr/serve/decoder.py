@@ -5,8 +5,8 @@ generate() of request B ---> waiting rows -> one batch over one KV cache -> comp
 
 Callers stay in their own threads and wait there. In every step the model judges the drafts of all rows, as
 in `Engine`, and the result of a row is the same: rows of a batch do not see each other. Calls of a few rows
-have a batch and a lane of their own, since they would else wait for the large steps of whole pages: both
-lanes get the thread in turn, by the time that they have had.
+have a lane with a batch of its own, because they would otherwise wait for the large steps of whole pages. The
+lanes take turns: next comes the one that has had less of its share.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from nanoocr.model.glyph_heads import PatchHead
 from nanoocr.model.vlm import VLM
 from nanoocr.serve.lane import Lane, Member, Work
 
-MAX_ROWS = 64  # decoded together in a lane; more share each step's cost
-MOST_OF_ONE = 48  # of these, rows of one call: the next one finds room at once
-SHORT = 6  # rows up to which a call takes the short lane
-SHORT_WEIGHT = 3.0  # parts of the time that this lane gets where the other one takes one
-STEPS_BETWEEN = 2  # of a batch, in which rows gather: an encoder of many strips costs less for each
-AT_ONCE = 8  # rows taken in between two steps: more would hold up those that are decoding
-AT_ONCE_BESIDE = 4  # the same for whole pages while short calls wait
+MAX_ROWS = 64  # most rows of a lane's batch; more rows share the cost of a step
+MOST_OF_ONE = 48  # most rows of one call among them, so that the next call finds room at once
+SHORT = 6  # a call of at most this many rows goes into the short lane
+SHORT_WEIGHT = 3.0  # how much more of the thread's time the short lane gets than the other one
+STEPS_BETWEEN = 2  # steps for which new rows gather: encoding many strips at once costs less per strip
+AT_ONCE = 8  # rows that enter between two steps; more would delay the rows that are being decoded
+AT_ONCE_BESIDE = 4  # the same for whole pages, while short calls wait
 
 
 class CancelledError(NanoOCRError):
@@ -109,17 +109,17 @@ class Decoder(Engine):
             if self._closed:
                 raise CancelledError("the server is stopping")
             if not lane.is_busy:
-                # Time in which it had nothing to do is not owed to it.
+                # A lane does not catch up on time in which it had nothing to do.
                 lane.clock = max(lane.clock, min((one.clock for one in self.lanes if one.is_busy), default=0))
             lane.works.append(work)
             self._change.notify()
 
     def rows(self) -> int:
-        """Rows that are decoded now."""
+        """How many rows are being decoded."""
         return sum(len(lane.members) for lane in self.lanes)
 
     def waiting(self) -> int:
-        """Rows that no step has taken in yet."""
+        """How many rows wait to enter a batch."""
         return sum(len(work.waiting) for lane in self.lanes for work in list(lane.works))
 
     # -----------------------------------------------------------------------------------------------
@@ -140,13 +140,13 @@ class Decoder(Engine):
             self._fail(lane, CancelledError("the server is stopping"))
 
     def _turn(self, lane: Lane) -> None:
-        """Rows come into the lane's batch, and all that are there go a step on."""
+        """Let waiting rows enter the lane's batch, and decode one token for every row in it."""
         began = time.thread_time()
         try:
             self._admit(lane)
             if lane.members:
                 self._step(lane)
-        except Exception as error:  # noqa: BLE001 - every caller gets it; the thread serves on
+        except Exception as error:  # noqa: BLE001 - every caller gets the error, and the thread goes on serving
             self._fail(lane, error)
         lane.clock += (time.thread_time() - began) / lane.weight
 
@@ -162,7 +162,7 @@ class Decoder(Engine):
             return
         with self._change:
             new = lane.take_in(AT_ONCE_BESIDE if beside else AT_ONCE)
-            lane.members += new  # now, so that an error finds them
+            lane.members += new  # added before the work, so that an error reaches their callers
             lane.steps = 0
         if not new:
             return
@@ -186,7 +186,7 @@ class Decoder(Engine):
         return Sampler(work.sampling, [work.first + row.index], row.limit, self.never)
 
     def _step(self, lane: Lane) -> None:
-        """A token or more for every row; rows that have ended leave."""
+        """Add at least one token to every row. Rows that have ended leave the batch."""
         assert lane.cache is not None
         members = lane.members
         proposals = [one.draft.proposal(one.row.limit - len(one.row.ids) - 1) for one in members]
@@ -206,7 +206,7 @@ class Decoder(Engine):
             lane.cache.lengths = torch.tensor(lengths, device=self.model.device)
 
     def _hear(self, member: Member, proposal: list[int], said: Judged) -> None:
-        """Take what the model has said of a row's proposal, as far as both agree, and one token more."""
+        """Take the proposed tokens on which the model agrees, and one more token of its own."""
         row, sampling, (picks, probabilities, logits_V) = member.row, member.work.sampling, said
         note_alternatives([row], logits_V[None], sampling.alternatives)
         if member.sampler is not None:

@@ -10,7 +10,7 @@ from nanoocr.errors import NanoOCRError, PictureError
 
 
 class ApiError(NanoOCRError):
-    """A request that cannot be answered: status, sentence, and what the client's code can look at."""
+    """A request that cannot be answered: the status, a sentence, and fields for the client's code."""
 
     def __init__(
         self,
@@ -25,18 +25,18 @@ class ApiError(NanoOCRError):
         self.status, self.code, self.param, self.headers = status, code, param, headers or {}
 
     def fields(self) -> tuple[int, str, str, str | None, dict[str, str]]:
-        """Plain values, which go to other processes."""
+        """The error as plain values, which can be sent to another process."""
         return self.status, str(self), self.code, self.param, self.headers
 
 
 def from_fields(fields: tuple[int, str, str, str | None, dict[str, str]]) -> ApiError:
-    """The error that gave these `ApiError.fields`."""
+    """The error that was turned into these `fields`."""
     status, message, code, param, headers = fields
     return ApiError(status, message, code=code, param=param, headers=headers)
 
 
 def bad(message: str, param: str | None = None, code: str = "invalid_value") -> ApiError:
-    """A mistake in what was sent."""
+    """An error 400: the client's request is wrong."""
     return ApiError(400, message, code=code, param=param)
 
 
@@ -45,12 +45,12 @@ def error_body(status: int, message: str, code: str, param: str | None = None) -
     kind = "server_error" if status >= 500 else "invalid_request_error"
     kind = {401: "authentication_error", 429: "rate_limit_error"}.get(status, kind)
     told = {"message": message, "type": kind, "param": param, "code": code}
-    # JSON can name half a pair of UTF-16, which UTF-8 cannot send back.
+    # JSON can contain half of a UTF-16 surrogate pair, which UTF-8 cannot encode.
     return {"error": {name: text and text.encode("utf-8", "replace").decode() for name, text in told.items()}}
 
 
 def error_response(error: ApiError) -> JSONResponse:
-    """The answer for an error; what would fail again says that it need not be tried again."""
+    """The HTTP response for an error. It tells clients not to retry what would fail again."""
     headers = dict(error.headers)
     if error.status in (500, 501, 504):
         headers["x-should-retry"] = "false"
@@ -59,7 +59,7 @@ def error_response(error: ApiError) -> JSONResponse:
 
 
 def as_api_error(error: Exception) -> ApiError:
-    """What a reading ended by, in the terms of HTTP."""
+    """Turn whatever error ended a reading into an ApiError with an HTTP status."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, PictureError):

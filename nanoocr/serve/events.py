@@ -22,12 +22,12 @@ from nanoocr.serve.live import DecidedLines
 from nanoocr.serve.messages import Head, Reply, Tell
 from nanoocr.serve.service import Read, Watch
 
-PREVIEW = 1400  # pixels of the longer side of a page that is shown to somebody
+PREVIEW = 1400  # longer side, in pixels, of the small picture of a page
 STREAM = Head("text/event-stream")
 
 
 class Stream:
-    """Events to a client. The first one begins the answer: before it an error still has its own status."""
+    """Sends events to a client. The first one begins the answer; until then an error can have a status."""
 
     def __init__(self, tell: Tell) -> None:
         self.tell = tell
@@ -41,13 +41,13 @@ class Stream:
         self.tell(Reply("part", event_line(event)))
 
     def end(self) -> None:
-        """Say that all has come."""
+        """End the stream; this tells the client that nothing is missing."""
         self.tell(Reply("part", b"data: [DONE]\n\n"))
         self.tell(Reply("end"))
 
 
 def event_line(event: dict[str, Any]) -> bytes:
-    """An event as it is sent."""
+    """An event as the bytes that are sent."""
     return f"data: {json.dumps(event, ensure_ascii=False)}\n\n".encode()
 
 
@@ -77,7 +77,7 @@ class OcrEvents(Watch):
 
     def strip_read(self, number: int, place: int, reading: StripReading) -> None:
         """A strip has been read."""
-        assert self.layout is not None  # it was found before
+        assert self.layout is not None  # `found` has come before
         line = reading.strip.line
         quad = [[round(x, 1), round(y, 1)] for x, y in self.layout.lines[line].quad]
         event = {"type": "line", "index": number, "line": line, "strip": place, "quad": quad, "of": self.of}
@@ -95,14 +95,14 @@ class OcrEvents(Watch):
 
 
 class ChatEvents(Watch):
-    """A chat's text line by line, each as soon as it is decided; in the end what a whole answer says."""
+    """Streams a chat's text, each line as soon as it is decided. Joined, they are the unstreamed answer."""
 
     in_order = True
 
     def __init__(self, stream: Stream, asked: ChatRequest, form: Form, least: float) -> None:
         self.stream, self.asked, self.form, self.least = stream, asked, form, least
         self.speech, self.pieces = Speech(asked.stop, asked.max_tokens), Pieces()
-        self.pages = 0  # begun, of all documents
+        self.pages = 0  # how many pages have begun, over all documents
         self._begin_page()
 
     def _begin_page(self) -> None:

@@ -1,9 +1,9 @@
-"""Pictures at addresses, for servers started with --allow_fetch: from named hosts, and never from within.
+"""Pictures at addresses, for servers started with --allow_fetch: from named public hosts alone.
 
 address -> is its host named? -> resolve -> is every answer public? -> connect to that very answer -> body
 
-The name is resolved once and the connection goes to what was looked at, so that a name which answers
-otherwise a moment later leads nowhere. A redirect begins again at the front.
+The name is resolved once, and the connection goes to the address that was checked. So a name that resolves
+to a private address a moment later does no harm. A redirect goes through all checks again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 from nanoocr.errors import UsageError
 from nanoocr.serve.errors import ApiError, bad
 
-SECONDS = 20.0  # for all of it, redirects included
+SECONDS = 20.0  # seconds for a whole fetch, redirects included
 MOST_REDIRECTS = 3
 REDIRECTS = (301, 302, 303, 307, 308)
 PORTS = {"http": 80, "https": 443}
@@ -33,25 +33,25 @@ NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 class Host(NamedTuple):
-    """A host that may be asked; without a port at the usual one of the scheme."""
+    """A host that may be fetched from. Without a port, the usual one of the scheme is meant."""
 
     name: str
     port: int | None
 
 
 def system_resolve(host: str, port: int) -> list[str]:
-    """The addresses of a host, as the system's resolver tells."""
+    """The IP addresses of a host, from the system's resolver."""
     return [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
 def system_connect(address: str, port: int, seconds: float) -> socket.socket:
-    """A connection to an address, which is no name."""
+    """Connect to an IP address; a name is never given here."""
     return socket.create_connection((address, port), seconds)
 
 
 @dataclass(frozen=True)
 class Fetcher:
-    """Which hosts may be asked, and how one comes to them: tests bring their own resolver and network."""
+    """Fetches from allowed hosts. Tests bring their own resolver and network."""
 
     hosts: frozenset[Host]
     resolve: Callable[[str, int], list[str]] = system_resolve
@@ -60,7 +60,7 @@ class Fetcher:
     context: ssl.SSLContext = field(default_factory=ssl.create_default_context)
 
     def fetch(self, url: str, where: str, limit: int) -> bytes:
-        """What lies at an address, at most `limit` bytes of it.
+        """Fetch an address; the answer may have at most `limit` bytes.
 
         Raises:
             ApiError: the host is not named, is not public, or does not give it in time. `where` is named.
@@ -82,13 +82,13 @@ class Fetcher:
         return _refused(where, f"the picture cannot be fetched ({type(error).__name__})")
 
     def _ask(self, url: str, where: str, limit: int, end: float) -> bytes | str:
-        """The body at an address, or the address to which it leads on."""
+        """The body at an address, or the address of a redirect."""
         parts = _split(url, where)
         host, port = self._checked(parts, where)
         addresses = self._public_addresses(host, port, where)
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection = http.client.HTTPConnection(host, port)
-        # A handle of its own on the connection, since TLS takes the socket over.
+        # TLS takes the socket over, so the timer needs a handle of its own on the connection.
         with (
             closing(self._connected(addresses, port, end)) as plain,
             closing(plain.dup()) as handle,
@@ -104,7 +104,7 @@ class Fetcher:
                 if answer.status != 200:
                     raise _refused(where, f"the address answers with status {answer.status}")
                 body = answer.read(limit + 1)
-                # A body that was cut off looks whole where its length is not told.
+                # If the length is not told, a body that was cut off would look whole.
                 if time.monotonic() >= end:
                     raise TimeoutError
                 if len(body) <= limit and answer.length:
@@ -114,14 +114,14 @@ class Fetcher:
         return body
 
     def _connected(self, addresses: list[str], port: int, end: float) -> socket.socket:
-        """A connection to the first address that takes one."""
+        """Connect to the first address that accepts."""
         for address in addresses[:-1]:
             with contextlib.suppress(OSError):
                 return self.connect(address, port, _left(end))
         return self.connect(addresses[-1], port, _left(end))
 
     def _checked(self, parts: SplitResult, where: str) -> tuple[str, int]:
-        """Host and port of an address, if they are among those that may be asked."""
+        """Host and port of an address, if they may be fetched from."""
         name = _canonical(parts.hostname or "", where)
         usual = PORTS[parts.scheme]
         try:
@@ -133,7 +133,7 @@ class Fetcher:
         raise _refused(where, f"this server does not fetch from {name}:{port}", "fetch_not_allowed")
 
     def _public_addresses(self, host: str, port: int, where: str) -> list[str]:
-        """The addresses of a host; not one of them may lie within."""
+        """The IP addresses of a host. All of them must be public."""
         found = self.resolve(host, port)
         if not found or not all(map(is_public, found)):
             raise _refused(where, f"{host} has no public address", "fetch_not_allowed")
@@ -141,7 +141,7 @@ class Fetcher:
 
 
 def is_public(text: str) -> bool:
-    """Whether an IP address belongs to the open Internet, also the IPv4 address that an IPv6 one wraps."""
+    """Whether an IP address is public; if an IPv6 address wraps an IPv4 one, both must be."""
     address = ipaddress.ip_address(text.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour
@@ -158,7 +158,7 @@ def parse_hosts(text: str) -> frozenset[Host]:
     """The hosts of --allow_fetch: names with or without a port, between commas.
 
     Raises:
-        UsageError: one of them is no host.
+        UsageError: one of them is not a host name.
     """
     hosts = set()
     for one in text.split(","):
@@ -177,7 +177,7 @@ def _split(url: str, where: str) -> SplitResult:
         parts = urlsplit(url)
     except ValueError:
         raise _refused(where, "the address cannot be understood") from None
-    # What is not printable would let a request say more than one thing.
+    # A control character could smuggle a second header into the request.
     if not url.isascii() or not url.isprintable() or " " in url:
         raise _refused(where, "the address must be plain ASCII, other signs written as %XX")
     if parts.scheme not in PORTS or not parts.hostname or "@" in parts.netloc:
@@ -194,11 +194,11 @@ def _canonical(host: str, where: str) -> str:
 
 @contextlib.contextmanager
 def _cut_off(connection: socket.socket, end: float) -> Iterator[None]:
-    """End a connection when the time is over, however slowly its bytes drip."""
+    """End a connection when its time is over, even if bytes still trickle in."""
 
     def stop() -> None:
         """Wake the thread that reads from the connection; its read ends with an error."""
-        with contextlib.suppress(OSError):  # it has ended by itself
+        with contextlib.suppress(OSError):  # the connection has already ended
             connection.shutdown(socket.SHUT_RDWR)
 
     timer = threading.Timer(_left(end), stop)

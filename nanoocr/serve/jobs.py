@@ -1,4 +1,4 @@
-"""Jobs are taken apart and done here, each in a thread of its own, beside the model.
+"""Parses jobs and does them, each in a thread of its own, in the process with the model.
 
 body -> what is asked (chat.py, body.py) -> Service.read -> the answer, whole (answer.py) or in events.py
 """
@@ -34,12 +34,12 @@ TYPES = {
     "tsv": "text/tab-separated-values",
     "pdf": "application/pdf",
 }
-FIELDS = frozenset(("format", "pages", "stream", "preview", "model"))  # of /v1/ocr
+FIELDS = frozenset(("format", "pages", "stream", "preview", "model"))  # the fields of /v1/ocr
 
 
 @dataclass(frozen=True)
 class Grants:
-    """What a server grants beyond the model's own question; `max_body` bounds fetched pictures too."""
+    """What a server allows besides the model's own question. `max_body` limits fetched pictures too."""
 
     any_prompt: bool = False
     fetcher: Fetcher | None = None
@@ -119,7 +119,7 @@ class ThreadDesk:
         """A document, fetched where it is an address."""
         if isinstance(document, bytes):
             return document
-        assert self.grants.fetcher is not None  # else parse_chat has refused it
+        assert self.grants.fetcher is not None  # without a fetcher parse_chat refuses addresses
         return self.grants.fetcher.fetch(document.url, document.where, self.grants.max_body)
 
     # -----------------------------------------------------------------------------------------------
@@ -174,13 +174,13 @@ def _ocr_json(model: str, pages: Sequence[Page]) -> bytes:
 
 
 def _rendered(pages: Sequence[Page], name: str, wanted: DocumentRequest) -> bytes:
-    with OPENING:  # a PDF of the results opens its source again
+    with OPENING:  # a PDF of the results opens its source again, and pdfium takes one caller at a time
         content = render(pages, name, {wanted.name: wanted.data} if name == "pdf" else None)
     return content.encode() if isinstance(content, str) else content
 
 
 def raise_broken(reads: Sequence[Read]) -> None:
-    """Raises ApiError where not one page could be read."""
+    """Raise ApiError if no page could be read."""
     if reads and all(one.page.status == "error" for one in reads):
         raise bad(str(reads[0].page.error), "file", "picture_unreadable")
 

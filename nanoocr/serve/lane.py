@@ -19,7 +19,7 @@ from nanoocr.model.vlm import VLM
 
 @dataclass
 class Work:
-    """One call of `generate`: its rows that wait, and what its caller is to hear."""
+    """One call of `generate`: the rows that still wait, and the queue of its caller's results."""
 
     waiting: deque[Row]
     sampling: SamplingConfig
@@ -32,7 +32,7 @@ class Work:
     error: Exception | None = None
 
     def end(self, error: Exception | None = None) -> None:
-        """Let the caller go on; the first error stays."""
+        """Let the caller go on. If several errors come, the first one is kept."""
         self.error = self.error or error
         self.waiting.clear()
         self.news.put(None)
@@ -40,7 +40,7 @@ class Work:
 
 @dataclass
 class Member:
-    """A row of the running batch. `sampler` is its own dice, None where the likeliest token is taken."""
+    """A row of the running batch. `sampler` draws its tokens; None takes the likeliest token."""
 
     row: Row
     work: Work
@@ -52,15 +52,15 @@ class Member:
 
 @dataclass
 class Lane:
-    """Calls of one kind. `clock` is the time that the lane has had, divided by its `weight`."""
+    """Calls of one kind. `clock` is the processor time that the lane has used, divided by its `weight`."""
 
     max_rows: int
     weight: float
-    works: deque[Work] = field(default_factory=deque)  # with waiting rows, the one whose turn it is first
+    works: deque[Work] = field(default_factory=deque)  # calls with waiting rows; the first is next
     members: list[Member] = field(default_factory=list)
     cache: KVCache | None = None
     clock: float = 0.0
-    steps: int = 0  # since rows were taken in
+    steps: int = 0  # steps since rows last entered
 
     @property
     def is_busy(self) -> bool:
@@ -68,7 +68,7 @@ class Lane:
         return bool(self.works or self.members)
 
     def take_in(self, most: int) -> list[Member]:
-        """At most so many waiting rows, one of each call in turn, so that none holds another up."""
+        """Take up to `most` waiting rows, one of each call in turn, so that no call holds another up."""
         taken: list[Member] = []
         full: list[Work] = []
         while self.works and len(taken) < min(most, self.max_rows - len(self.members)):
@@ -81,11 +81,11 @@ class Lane:
             taken.append(Member(row, work, list(row.request.ids), Draft([])))
             if work.waiting:
                 self.works.append(work)
-        self.works.extendleft(reversed(full))  # they keep their turn
+        self.works.extendleft(reversed(full))  # calls that could not take part keep their turn
         return taken
 
     def take_out(self) -> list[Work]:
-        """Drop the calls that were cancelled, and give them."""
+        """Remove the calls that were cancelled, and return them."""
         gone = {id(work): work for work in self.works if work.cancelled.is_set()}
         gone.update({id(one.work): one.work for one in self.members if one.work.cancelled.is_set()})
         if gone:
@@ -94,7 +94,7 @@ class Lane:
         return list(gone.values())
 
     def clear(self) -> list[Work]:
-        """Drop everything, and give the calls that were there."""
+        """Remove everything, and return the calls that were there."""
         works = {id(work): work for work in (*self.works, *(member.work for member in self.members))}
         self.works.clear()
         self.members, self.cache = [], None
@@ -111,7 +111,7 @@ class Lane:
 
     @torch.inference_mode()
     def keep(self, rows: list[int]) -> None:
-        """Drop all rows of the batch but these."""
+        """Keep only these rows of the batch."""
         if len(rows) == len(self.members):
             return
         self.members = [self.members[i] for i in rows]

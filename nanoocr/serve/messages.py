@@ -1,4 +1,4 @@
-"""What goes between the side of HTTP and the side that reads: jobs one way, replies the other.
+"""What passes between the HTTP side and the process with the model: jobs one way, replies the other.
 
 app.py (HTTP) -- Job --> Desk (threads here: jobs.py, or another process: process.py) -- replies --> app.py
 
@@ -12,13 +12,13 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from nanoocr.serve.errors import ApiError
 
-PART = 2**18  # bytes of an answer that go at a time: a large one at once would hold up everybody else
+PART = 2**18  # bytes of an answer that are sent at once; a larger piece would hold up all other answers
 
 
 class Job(NamedTuple):
-    """A request as it came; whoever reads takes it apart."""
+    """A request as it came. The process with the model parses it."""
 
-    kind: Literal["chat", "ocr", "look"]  # look: how full the decoder is, as JSON
+    kind: Literal["chat", "ocr", "look"]  # look: asks how full the decoder is
     body: bytes | bytearray = b""
     content_type: str = ""
     accept: str = ""
@@ -36,7 +36,7 @@ class Reply(NamedTuple):
 
 
 class Head(NamedTuple):
-    """What is known before the first byte of an answer; a stream has no length."""
+    """What is known before the first byte of an answer. The length of a stream is unknown."""
 
     media_type: str
     length: int | None = None
@@ -53,23 +53,23 @@ class Desk(Protocol):
     note: Note
 
     def ready(self) -> bool:
-        """Whether it takes jobs now."""
+        """Whether it accepts jobs now."""
 
     def begin(self, job: Job, tell: Tell) -> Callable[[], None]:
-        """Have a job done; what comes back ends it, and is to be called when nobody waits for it any more.
+        """Start a job. Returns a function that ends it, to be called when nobody waits for the job.
 
         Raises:
-            ApiError: no job is taken now.
+            ApiError: no job is accepted now.
         """
 
 
 def tell_error(tell: Tell, error: ApiError) -> None:
-    """End an answer by an error."""
+    """End an answer with an error."""
     tell(Reply("error", error.fields()))
 
 
 def tell_whole(tell: Tell, content: bytes, media_type: str) -> None:
-    """An answer of which all is there."""
+    """Send a complete answer."""
     tell(Reply("head", Head(media_type, len(content))))
     for start in range(0, len(content), PART):
         tell(Reply("part", content[start : start + PART]))

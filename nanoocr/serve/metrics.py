@@ -1,4 +1,4 @@
-"""What /metrics tells, in the text form of Prometheus."""
+"""The numbers of /metrics, in the text format of Prometheus."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from nanoocr.serve.heartbeat import Beat
 
-PATHS = ("/v1/models", "/v1/chat/completions", "/v1/ocr")  # a closed list: labels cost memory
+# A fixed list, because each new label value costs memory.
+PATHS = ("/v1/models", "/v1/chat/completions", "/v1/ocr")
 
 
 class Metrics:
@@ -37,13 +38,13 @@ class Metrics:
         self.rows = Gauge("nanoocr_waiting_rows", "Rows that wait for a place in the batch", registry=to)
 
     def request(self, path: str, status: int, seconds: float) -> None:
-        """Note an answer."""
+        """Count an answer."""
         known = path if path in PATHS else "other"
         self.requests.labels(known, str(status)).inc()
         self.seconds.labels(known).observe(seconds)
 
     def note(self, what: str, values: tuple[Any, ...]) -> None:
-        """Note what the side that reads tells: a `stage` of a page, or a `page` that has been read.
+        """Count what the process with the model reports: a `stage` of a page, or a `page` that has been read.
 
         Stages are open, lines and decode, with their seconds; the last two wait for a processor. A page has
         its status, its seconds, and its tokens by kind.
@@ -59,17 +60,17 @@ class Metrics:
             self.tokens.labels(kind).inc(count)
 
     def stalled(self, beat: Beat) -> None:
-        """Note how late the event loop ran."""
+        """Note by how much the event loop was late."""
         self.longest = [max(self.longest[0], beat.late), max(self.longest[1], beat.own)]
         self.stall.set(self.longest[0])
         self.own_stall.set(self.longest[1])
 
     def look(self, queue: int, batch: int, waiting: int) -> None:
-        """Set what is true now."""
+        """Set the gauges: what is true at this moment."""
         self.queue.set(queue)
         self.batch.set(batch)
         self.rows.set(waiting)
 
     def text(self) -> bytes:
-        """All of it."""
+        """All numbers, as Prometheus reads them."""
         return generate_latest(self.registry)

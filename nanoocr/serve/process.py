@@ -2,8 +2,8 @@
 
 ProcessDesk.begin -> pipe -> serve_jobs, a ThreadDesk in the other process -> pipe -> replies to each job
 
-Should that process die (a fault in a decoder of pictures, too little memory), what it was doing is answered
-by 503, and another one is started.
+If that process dies (a crash in a picture decoder, too little memory), its requests are answered with 503,
+and a new one is started.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from nanoocr.serve.messages import Job, Note, Tell, tell_error
 LOG = logging.getLogger("nanoocr.serve")
 BYE = -1  # the number of the message that ends the process
 LONGEST_PAUSE = 60.0  # seconds between two tries to start a process that does not start
-END_SECONDS = 10.0  # in which it must have ended
-# Every operation of torch lets go of Python's lock and asks for it again. Beside a thread that finds the lines
-# of a page it would wait for it for up to this long each time, and a strip takes hundreds of operations.
+END_SECONDS = 10.0  # seconds within which the process must end
+# Every operation of torch releases Python's lock and asks for it again. While another thread finds lines,
+# each operation may wait this long for the lock, and a strip takes hundreds of them.
 SWITCH_SECONDS = 0.0005
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What the process that reads is made of, in plain values; `hosts` are as of --allow_fetch."""
+    """How the process with the model is set up, in plain values. `hosts` has the form of --allow_fetch."""
 
     model: Path | None = None
     device: str | None = None
@@ -63,7 +63,7 @@ class Choice:
 
 def serve_jobs(pipe: Connection, choice: Choice) -> None:
     """Load the model, then do jobs until the pipe closes or says so."""
-    # Signals reach the whole group; the side of HTTP says when it is time.
+    # Signals reach the whole process group, but only the HTTP side decides when this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     from nanoocr.serve.fetch import Fetcher, parse_hosts
@@ -78,7 +78,7 @@ def serve_jobs(pipe: Connection, choice: Choice) -> None:
     fetcher = None if choice.hosts is None else Fetcher(parse_hosts(choice.hosts))
     desk = ThreadDesk(service, Grants(choice.any_prompt, fetcher, choice.max_body))
     sys.setswitchinterval(SWITCH_SECONDS)
-    gc.freeze()  # the model and the libraries are no garbage: looking through them would cost each request
+    gc.freeze()  # the model and the libraries stay, so the collector need not scan them in each request
     sending = threading.Lock()
 
     def send(number: int, what: Any) -> None:
@@ -86,7 +86,7 @@ def serve_jobs(pipe: Connection, choice: Choice) -> None:
         with sending:
             try:
                 pipe.send((number, what))
-            except OSError:  # nobody listens any more
+            except OSError:  # the HTTP side is gone
                 os._exit(0)
 
     desk.note = lambda what, values: send(0, (what, values))
@@ -103,7 +103,7 @@ def serve_jobs(pipe: Connection, choice: Choice) -> None:
                 job = job._replace(body=pipe.recv_bytes())
                 cancels[number] = desk.begin(job, partial(send, number))
         except (EOFError, OSError):
-            os._exit(0)  # its threads may be in the middle of a page that nobody waits for
+            os._exit(0)  # at once: its threads may be in the middle of a page that nobody waits for
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ def serve_jobs(pipe: Connection, choice: Choice) -> None:
 
 @dataclass(frozen=True)
 class ReadingProcess:
-    """A process that reads, and what goes to it: (number, job), (number, None) to cancel, None at the end."""
+    """The process with the model, and its queue: (number, job), (number, None) to cancel, None to end."""
 
     process: BaseProcess
     pipe: Connection
@@ -120,7 +120,7 @@ class ReadingProcess:
 
 
 def started(choice: Choice) -> ReadingProcess:
-    """A process that takes jobs.
+    """Start a process, and wait until it accepts jobs.
 
     Raises:
         NanoOCRError: as `load_service`; or it has died before it could say why.
@@ -129,7 +129,7 @@ def started(choice: Choice) -> ReadingProcess:
     ours, theirs = context.Pipe()
     process = context.Process(target=serve_jobs, args=(theirs, choice), daemon=True)
     process.start()
-    theirs.close()  # else the end of the process would not show in ours
+    theirs.close()  # otherwise our end would not notice when the process ends
     try:
         _, error = ours.recv()
     except (EOFError, OSError):
@@ -152,9 +152,9 @@ def _send(reading: ReadingProcess) -> None:
             reading.pipe.send((number, job and job._replace(body=b"")))
             if job is not None:
                 reading.pipe.send_bytes(job.body)
-        except OSError:  # it has died, which the other thread notices
+        except OSError:  # the process has died; the listening thread notices that too
             return
-        del message, job  # a body lives on at the other side alone
+        del message, job  # from here on only the other process needs the body
 
 
 class ProcessDesk:
@@ -176,7 +176,7 @@ class ProcessDesk:
         threading.Thread(target=self._serve, args=(self._reading,), name="from reading", daemon=True).start()
 
     def ready(self) -> bool:
-        """Whether the process is there."""
+        """Whether the process accepts jobs."""
         return self._reading is not None
 
     def process_id(self) -> int | None:
@@ -233,7 +233,7 @@ class ProcessDesk:
             self._reading = reading = self._restarted()
 
     def _hear(self, reading: ReadingProcess) -> None:
-        """Hand on what the process says, until it has died."""
+        """Pass on the process's replies until it dies."""
         while True:
             try:
                 number, what = reading.pipe.recv()
@@ -258,6 +258,6 @@ class ProcessDesk:
 
 
 def lost() -> ApiError:
-    """The error of a request whose process has died, or is not there yet."""
+    """The error for a request whose process has died or is not ready yet."""
     message = "the process that reads has ended and is being started again: try again in a moment"
     return ApiError(503, message, code="reader_lost", headers={"Retry-After": "5"})

@@ -1,6 +1,6 @@
 """What the server does for a request: open its pages, find lines, have them read by the shared decoder.
 
-Each request runs in a thread of its own (jobs.py). Whoever wants to know what happens on the way watches.
+Each request runs in a thread of its own (jobs.py). A `Watch` hears of each stage; streams are made from it.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ from nanoocr.pages import ALL_PAGES, PageRanges, Picture, count_pages, open_sour
 from nanoocr.serve.decoder import CancelledError, Decoder
 
 THREADS = 64  # requests that are read at the same time; others wait in the queue
-STRIPS_OF_STREAM = 32  # of a page that are read before the next ones, where they are shown from its top on
-MOST_PIXELS = 200_000_000  # pages in work hold at most this, some 2 GB with what reading makes of them
+STRIPS_OF_STREAM = 32  # strips per portion where a page is streamed from its top on
+# Most pixels of all pages in work, which is some 2 GB with what reading makes of them.
+MOST_PIXELS = 200_000_000
 # pdfium takes one caller at a time in the whole process.
 OPENING = threading.Lock()
 
-Note = Callable[[str, float], None]  # is told a stage of a page and its seconds
+Note = Callable[[str, float], None]  # called with the name of a stage of a page, and its seconds
 
 
 class TooManyPagesError(UsageError):
@@ -48,7 +49,7 @@ class DocumentRequest:
 
     data: bytes
     name: str
-    prompt: str | None = None  # None: what the model was trained to be asked
+    prompt: str | None = None  # None: the question that the model was trained with
     pages: PageRanges = ALL_PAGES
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     max_tokens: int | None = None
@@ -57,17 +58,17 @@ class DocumentRequest:
 
 @dataclass(frozen=True)
 class Read:
-    """A page, and what the model said of it in the order of the page's text."""
+    """A page that was read, and the model's completions in the order of the page's text."""
 
     page: Page
     completions: tuple[Completion, ...] = ()
 
 
 class Watch:
-    """What a reading tells on its way, in the thread of the request. This one listens to nothing.
+    """Hears of each stage of a reading, in the thread of the request. This base class ignores them all.
 
-    `number` counts the pages of a document from 0, `place` the strips of a page in its order. One that is
-    `in_order` has a page decoded from its top on.
+    `number` counts the pages of a document from 0, and `place` the strips of a page in reading order. If
+    `in_order` is true, the strips of a page are decoded from its top on.
     """
 
     in_order = False
@@ -89,7 +90,7 @@ class Watch:
 
 
 class Room:
-    """Pixels that all pages which are being read may have together: pixels are what fills memory."""
+    """Limits the sum of pixels of all pages in work, because pixels are what fills memory."""
 
     def __init__(self, most: int) -> None:
         self.most, self.used = most, 0
@@ -97,7 +98,7 @@ class Room:
 
     @contextlib.contextmanager
     def taken(self, pixels: int) -> Iterator[None]:
-        """A place for so many pixels; one that is larger than all of the room has it alone."""
+        """Wait for room for so many pixels, and hold it. A page larger than the room gets all of it."""
         with self.change:
             self.change.wait_for(lambda: not self.used or self.used + pixels <= self.most)
             self.used += pixels
@@ -111,9 +112,9 @@ class Room:
 
 @dataclass(frozen=True)
 class _Asking:
-    """The decoder as one request sees it: with its sign of being cancelled.
+    """The decoder as one request uses it: it knows whether the request was cancelled.
 
-    `slot` is the processor that the request's thread computes on, which is free while it waits here.
+    `slot` is the request's right to compute on a processor, which it gives back while it waits here.
     """
 
     decoder: Decoder
@@ -160,7 +161,7 @@ class Service:
         self.decoder = Decoder(reader.model, reader.tokenizer, reader.engine.head)
         self.note: Note = lambda _, __: None
         self.room = Room(MOST_PIXELS)
-        # More threads that compute than processors only pass Python's lock around.
+        # With more computing threads than processors, they would only pass Python's lock around.
         self.slots = threading.Semaphore(os.cpu_count() or 1)
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="request")
 
@@ -170,7 +171,7 @@ class Service:
         self.threads.shutdown()
 
     def read(self, wanted: DocumentRequest, watch: Watch | None = None) -> list[Read]:
-        """The pages of a document; `watch` is told what happens on the way.
+        """Read the pages of a document; `watch` hears of each stage.
 
         Raises:
             TooManyPagesError: more than `max_pages` pages.
@@ -195,11 +196,11 @@ class Service:
         return read
 
     def _opened(self, wanted: DocumentRequest) -> Generator[Picture]:
-        """The pages, each opened when it is asked for, and with a place in the room until the next one."""
+        """The pages. Each is opened when it is asked for, and holds its room until the next one."""
         with closing(open_source(wanted.data, wanted.name, wanted.pages)) as pictures:  # type: ignore[type-var]
             while True:
                 with contextlib.ExitStack() as stack:
-                    # The next page is opened when this one has its place: else all would wait opened.
+                    # OPENING is held until the page has room: else every waiting request would hold a page.
                     with OPENING:
                         if wanted.cancelled.is_set():
                             raise CancelledError("the request was cancelled")
@@ -239,7 +240,7 @@ class Service:
     def _by_lines(
         self, wanted: DocumentRequest, image: Image.Image, watch: Watch, number: int
     ) -> PageReading:
-        """As LineReader.read, and each strip is told of as soon as it is read."""
+        """As LineReader.read, but `watch` hears of each strip as soon as it is read."""
         decoding = []
 
         def note(stage: str, seconds: float) -> None:
@@ -247,7 +248,7 @@ class Service:
             decoding.append(seconds)
             self.note(stage, seconds)
 
-        # Such a model knows one question; chat.py refuses others.
+        # Such a model knows one question, so the request's prompt is not used; chat.py refuses others.
         reader = replace(
             self.reader.line_reader(self.reader.prompt, wanted.max_tokens),
             engine=_Asking(self.decoder, wanted, self.slots, note=note),
@@ -255,7 +256,7 @@ class Service:
         )
         started = time.perf_counter()
         found = reader.upright_layout(image)
-        # Without the strips that were read to know what is up.
+        # The strips that are read to find out which way is up count as decoding.
         self.note("lines", time.perf_counter() - started - sum(decoding))
         strips, known = cut_page(image, found)
         watch.found(found.layout, strips)
@@ -276,7 +277,7 @@ class Service:
         number: int,
         place: int,
     ) -> list[StripReading]:
-        """As LineReader.read_strips, of the strips of a page from `place` on."""
+        """As LineReader.read_strips, for some strips of a page, the first of which has the place `place`."""
         order = reading_order(strips, known)
         assert isinstance(reader.engine, _Asking)  # _by_lines has given it
 
@@ -287,7 +288,7 @@ class Service:
         def heard(index: int, completion: Completion) -> None:
             """Hear what a strip says, by its place in the page's order."""
             reading = StripReading(strips[index], completion)
-            # What is doubtful gets a second look, and only then its text is known.
+            # A doubtful strip gets a second look, and its text is known only after that.
             if not reader.doubts(reading):
                 tell(index, reading)
 
@@ -305,7 +306,7 @@ class Service:
 def load_service(
     model: Path | None, device: str | None, dtype: str, threads: int | None, max_pages: int
 ) -> Service:
-    """A service of a model folder; None is the model in the package.
+    """Load a model folder and start a service; None is the model in the package.
 
     Raises:
         CheckpointError, UsageError: as `Reader`.

@@ -34,11 +34,11 @@ TABLE_MARKS = ("|", "---")  # the answer has these marks, but nobody drew them
 class BoxesConfig:
     """How many pages, and which model reads them."""
 
-    pages: int = 40
+    pages: int = 40  # synthetic pages
     model: str = ""  # model folder; empty is the one in the package
-    enlarged: int = 2  # times
-    threads: int = 1
-    list_pages: bool = False
+    enlarged: int = 2  # draw the pages this many times as large
+    threads: int = 1  # torch threads
+    list_pages: bool = False  # print a row for each page too
 
 
 @dataclass(frozen=True)

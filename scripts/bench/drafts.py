@@ -36,11 +36,11 @@ class DraftsConfig:
 
     model: str = ""  # model folder; empty is the one in the package
     head: str = ""  # training step or model folder whose glyph head drafts; empty is the model's own
-    strips: int = 64
-    batch: int = 64
-    dtype: str = "float32"
-    threads: int = 1
-    repeats: int = 3
+    strips: int = 64  # held-out strips
+    batch: int = 64  # strips that are decoded together
+    dtype: str = "float32"  # float32 or bfloat16
+    threads: int = 1  # torch threads
+    repeats: int = 3  # rounds; each one takes every way in turn
 
 
 def main(argv: list[str] | None = None) -> int:

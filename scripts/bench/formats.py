@@ -36,9 +36,9 @@ CLEAN, OVERLAY = "clean", "overlay"
 class FormatsConfig:
     """How many pages, and how often each is rendered."""
 
-    pages: int = 4
-    repeats: int = 3
-    threads: int = 1
+    pages: int = 4  # synthetic pages
+    repeats: int = 3  # times that each format is written
+    threads: int = 1  # torch threads
 
 
 def main(argv: list[str] | None = None) -> int:

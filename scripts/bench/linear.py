@@ -29,8 +29,8 @@ FOLDS = (1, 4, 16, 32)
 class LinearConfig:
     """How often, and with how many threads."""
 
-    repeats: int = 5
-    threads: int = 1
+    repeats: int = 5  # rounds; each one takes every way in turn
+    threads: int = 1  # torch threads
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -33,10 +33,10 @@ COLUMN_GAPS = (0.0, 1.0, 1.5, 2.0, 3.0)
 class Options:
     """What is measured."""
 
-    data: Path = Path("../shared/data")
-    truth: str = "sroie_receipts_lines.jsonl"
-    pages: int = 1000
-    list_pages: bool = False
+    data: Path = Path("../shared/data")  # folder of the pages with true lines
+    truth: str = "sroie_receipts_lines.jsonl"  # file in it: a page with its lines in each line
+    pages: int = 1000  # at most this many
+    list_pages: bool = False  # print a row for each page too
 
 
 @dataclass(frozen=True)

@@ -40,11 +40,11 @@ LEAN = 0.3  # degrees, in turn to the left, not at all, and to the right
 class OcrmypdfConfig:
     """What is read, by which engines, and how often."""
 
-    engines: str = "nanoocr,tesseract"
-    pages: int = 10
+    engines: str = "nanoocr,tesseract"  # names that OCRmyPDF knows
+    pages: int = 10  # pages of the scan
     dpi: int = DRAWN_DPI  # resolution of the scan
-    jobs: int = 2
-    repeats: int = 3
+    jobs: int = 2  # pages that OCRmyPDF reads at the same time
+    repeats: int = 3  # rounds; each one takes every engine in turn
     flags: str = ""  # more of OCRmyPDF's, as --flags="--deskew --rotate-pages"
 
 

@@ -49,8 +49,8 @@ class ReadingConfig:
     before: str = ""  # root of an older checkout, whose reader is measured too
     pages: int = 3  # pages of each density, and receipts
     growth: bool = True  # measure the growth with the length too
-    repeats: int = 3
-    threads: int = 1
+    repeats: int = 3  # rounds; each one takes every engine in turn
+    threads: int = 1  # threads of every engine
 
 
 @dataclass(frozen=True)

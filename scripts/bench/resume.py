@@ -16,7 +16,7 @@ from pathlib import Path
 import tyro
 
 from nanoocr.batch import shards
-from nanoocr.batch.drive import Batch, Plan, next_assignment, note
+from nanoocr.batch.drive import BatchRun, Plan, next_assignment, note
 from nanoocr.batch.ledger import Found, Ledger
 from nanoocr.batch.pace import watch
 from nanoocr.batch.record import packed
@@ -29,7 +29,7 @@ from scripts.common import resident
 class Options:
     """What is measured."""
 
-    documents: int = 100_000
+    documents: int = 100_000  # entries of the ledger
     says: int = 5  # how often it tells its memory
 
 
@@ -56,14 +56,14 @@ def resume(folder: Path) -> Ledger:
     ledger.known()  # inputs that are named again are looked up in it
     shards.begin(folder, ledger)
     watch(ledger, 1.0, print)
-    assignment = next_assignment(Batch(ledger, folder, _no_reader, Plan(), print), set())
+    assignment = next_assignment(BatchRun(ledger, folder, _no_reader, Plan(), print), set())
     assert assignment is not None and assignment.kind == "read"
     return ledger
 
 
 def read_all(folder: Path, ledger: Ledger, says: int) -> None:
     """Note every page, and say every now and then how much memory the driver holds."""
-    batch = Batch(ledger, folder, _no_reader, Plan(), print)
+    batch = BatchRun(ledger, folder, _no_reader, Plan(), print)
     every, done, said = ledger.counts().documents // says, 0, 0
     record = {
         "text": "a line of text " * 100,

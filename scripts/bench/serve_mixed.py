@@ -34,13 +34,13 @@ from scripts.bench.serve import Server, client, heartbeat, stalls, started
 class Config:
     """What is sent."""
 
-    requests: int = 2000
+    requests: int = 2000  # in all
     clients: int = 16  # at once
     bad: float = 0.10  # share of mistakes
     cut: float = 0.05  # share that the client leaves in the middle
     folder: str = "assets/samples"  # whose pictures are sent
     names: str = "card_*.png"  # pattern of their names
-    seed: int = 0
+    seed: int = 0  # seeds the order and the mistakes
     minutes: float = 60  # after which nothing more is sent
 
 

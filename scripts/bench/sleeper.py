@@ -31,10 +31,10 @@ from nanoocr.pages import Picture
 class Options:
     """What is run."""
 
-    pages: int = 300
+    pages: int = 300  # made-up pages
     seconds: float = 0.3  # of a page
     engines: tuple[str, ...] = ("pool1", "pool2", "ray2")  # the number is that of workers
-    repeats: int = 1
+    repeats: int = 1  # rounds; each one takes every engine in turn
 
 
 @dataclass(frozen=True)

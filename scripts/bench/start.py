@@ -27,9 +27,9 @@ ROOT = Path(__file__).resolve().parents[2]
 class StartConfig:
     """What is read, and by which checkouts beside this one."""
 
-    picture: Path = ROOT / "assets" / "samples" / "card_1_line_dark.png"
+    picture: Path = ROOT / "assets" / "samples" / "card_1_line_dark.png"  # is read
     before: str = ""  # roots of older checkouts, parted by commas
-    repeats: int = 5
+    repeats: int = 5  # rounds; each one takes every checkout in turn
 
 
 def main(argv: list[str] | None = None) -> int:

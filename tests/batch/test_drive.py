@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from nanoocr.batch import shards
-from nanoocr.batch.drive import Batch, Plan, drive, next_assignment
+from nanoocr.batch.drive import BatchRun, Plan, drive, next_assignment
 from nanoocr.batch.ledger import Document, Found, Ledger
 from nanoocr.batch.pool import start_deaf
 from nanoocr.batch.sources import file_place, survey, unchanged_file
@@ -171,7 +171,7 @@ def test_pages_of_different_documents_share_a_task_and_those_of_one_go_to_severa
     with ledger.changing() as db:
         for number, pages in ((1, 1), (2, 1), (3, 6)):
             ledger.opened(db, number, str(number), pages)
-    batch = Batch(ledger, tmp_path, None, Plan(pages_at_once=4), print)
+    batch = BatchRun(ledger, tmp_path, None, Plan(pages_at_once=4), print)
     first = next_assignment(batch, set())
     assert list(first.items()) == [("read", 1, 1), ("read", 2, 1), ("read", 3, 1), ("read", 3, 2)]
     assert next_assignment(batch, set(first.items())).pages == (3, 4)  # the last assignments are short

@@ -1,5 +1,6 @@
 """`nanoocr read` with formats, folders and overlays: a stand-in reads, so that the words are known."""
 
+import base64
 import io
 import json
 import re
@@ -162,6 +163,26 @@ def test_overlays_are_drawn_beside_the_results(read):
     drawn = Image.open("look/a.png.overlay.png")
     assert drawn.size == (240, 120)
     assert drawn.getpixel((60, 34)) != (255, 255, 255)
+
+
+def test_an_overlay_as_svg_holds_its_picture(read):
+    assert read("a.png", "two.pdf", "--overlay=look", "--overlay_format=svg,png")[0] == 0
+    stems = ["a.overlay", "two-0002.overlay", "two.overlay"]
+    assert written("look") == [f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")]
+    root = etree.parse("look/a.overlay.svg").getroot()
+    assert root.xpath("//*[local-name()='text']/text()") == ["1", "90%"]
+    assert root.xpath("//*[local-name()='polygon']/*/text()") == ["a 90%", "page1 90%"]
+    (address,) = root.xpath("//*[local-name()='image']/@href")
+    held = Image.open(io.BytesIO(base64.b64decode(address.removeprefix("data:image/jpeg;base64,"))))
+    assert held.size == (240, 120)
+
+
+def test_overlays_that_cannot_be_meant(read):
+    assert "--overlay=DIR" in read("a.png", "--overlay_format=svg")[2]
+    assert "choose png, svg" in read("a.png", "--overlay=look", "--overlay_format=gif")[2]
+    Path("b.jpg").rename("a.overlay.png")  # an input where an overlay would go
+    code, _, err = read("a.png", "a.overlay.png", "--overlay=.")
+    assert code == 2 and "a.overlay.png, which is to be read" in err
 
 
 def test_an_input_is_never_replaced(read):

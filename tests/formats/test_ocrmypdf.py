@@ -1,5 +1,6 @@
 """The engine for OCRmyPDF: its tree, its manners towards other engines, and runs of the real program."""
 
+import io
 import json
 import math
 import os
@@ -16,9 +17,10 @@ from types import SimpleNamespace
 import pypdfium2
 import pytest
 from format_pages import encode, find_rule, iou, make_page
+from pdf_word_readers import READERS, installed_readers
 from PIL import Image, ImageDraw
 
-from nanoocr.document import Box, Line, TextPage
+from nanoocr.document import Box, Line, TextPage, hull
 from nanoocr.errors import CheckpointError, PictureError
 from nanoocr.formats import pdf
 
@@ -170,8 +172,8 @@ class Runs:
         self.folder, self.words = folder, folder / "words.json"
         self.words.write_text(json.dumps({"lines": WORDS}))
 
-    def ocr(self, source, *flags, path=None):
-        """Run on a list of pictures or the bytes of a PDF."""
+    def ocr(self, source, *flags, path=None, standin=True):
+        """Run on a list of pictures or the bytes of a PDF; without the stand-in the packaged model reads."""
         given, target = self.folder / "in.pdf", self.folder / "out.pdf"
         if isinstance(source, list):
             options = {"save_all": True, "append_images": source[1:], "resolution": DPI}
@@ -179,7 +181,8 @@ class Runs:
         given.write_bytes(source)
         loaded = any(entry.value == plugin.__name__ for entry in entry_points(group="ocrmypdf"))
         plugins = [] if loaded else ["--plugin", plugin.__name__]
-        plugins += ["--plugin", str(Path(__file__).with_name("standin_reader.py"))]
+        if standin:
+            plugins += ["--plugin", str(Path(__file__).with_name("standin_reader.py"))]
         command = [sys.executable, "-m", "ocrmypdf", *plugins, "--output-type", "pdf", *flags]
         environment = {**os.environ, "NANOOCR_TEST_WORDS": str(self.words)}
         environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])
@@ -205,7 +208,7 @@ ALL = ["upper", "left", "lower", "right"]
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "flags",
-    [(), ("--force-ocr",), ("--skip-text",), ("--no-use-threads", "-j2"), ("--pdf-renderer", "sandwich")],
+    [(), ("--force-ocr", "--no-use-threads", "-j2"), ("--skip-text",), ("--pdf-renderer", "sandwich")],
 )
 def test_modes(runs, flags):
     side = runs.folder / "side.txt"
@@ -220,10 +223,11 @@ def test_modes(runs, flags):
 def test_boxes_are_where_the_words_are(runs):
     done, out = runs.ocr([draw_page()], "--ocr-engine", "nanoocr")
     assert done.returncode == 0, done.stderr
-    words = pytest.importorskip("pymupdf").open(out)[0].get_text("words")
-    for found, (text, box) in zip(words, (word for line in WORDS for word in line), strict=True):
-        assert found[4] == text
-        assert iou(found[:4], [side * 72 for side in box]) > 0.5
+    expected = [(text, [side * DPI for side in box]) for line in WORDS for text, box in line]
+    for read in installed_readers():
+        for found, (text, box) in zip(read(out.read_bytes(), DPI / 72)[0], expected, strict=True):
+            assert found.text == text
+            assert iou(found.box, box) > 0.5
 
 
 @pytest.mark.slow
@@ -239,16 +243,14 @@ def test_our_own_searchable_pdf_can_be_renewed(runs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("turns", [1, 2, 3])
-def test_rotate_pages_sets_them_upright(runs, turns):
-    turned = draw_page().rotate(90 * turns, expand=True)  # counter-clockwise, so `turns` clockwise mend it
-    done, out = runs.ocr([turned], "--ocr-engine", "nanoocr", "--rotate-pages")
+def test_rotate_pages_sets_them_upright(runs):
+    turned = [draw_page().rotate(90 * turns, expand=True) for turns in (1, 2, 3)]
+    done, out = runs.ocr(turned, "--ocr-engine", "nanoocr", "--rotate-pages")
     assert done.returncode == 0, done.stderr
-    (page,) = pypdfium2.PdfDocument(out.read_bytes())
-    assert page.get_width() < page.get_height()
-    corner = page.render(scale=1).to_pil().convert("L").getpixel((6, 6))
-    assert corner < 100
-    assert text_of(out.read_bytes()) == [ALL]
+    for page in pypdfium2.PdfDocument(out.read_bytes()):
+        assert page.get_width() < page.get_height()
+        assert page.render(scale=1).to_pil().convert("L").getpixel((6, 6)) < 100
+    assert text_of(out.read_bytes()) == [ALL] * 3
 
 
 @pytest.mark.slow
@@ -274,13 +276,30 @@ def test_without_tesseract(runs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lean", [3.0, -3.0])
-def test_deskew_turns_the_right_way(runs, lean):
-    leaning = draw_page().rotate(-lean, fillcolor=255)
-    done, out = runs.ocr([leaning], "--ocr-engine", "nanoocr", "--deskew")
+def test_deskew_turns_the_right_way(runs):
+    leans = (3.0, -3.0)
+    leaning = [draw_page().rotate(-lean, fillcolor=255) for lean in leans]
+    done, out = runs.ocr(leaning, "--ocr-engine", "nanoocr", "--deskew")
     assert done.returncode == 0, done.stderr
-    (page,) = pypdfium2.PdfDocument(out.read_bytes())
-    shown = page.render(scale=DPI / 72).to_pil().convert("L")
-    for picture, expected in ((leaning, lean), (shown, 0.0)):
+    pages = pypdfium2.PdfDocument(out.read_bytes())
+    shown = [page.render(scale=DPI / 72).to_pil().convert("L") for page in pages]
+    for picture, expected in zip([*leaning, *shown], [*leans, 0.0, 0.0], strict=True):
         (x0, y0), (x1, y1) = find_rule(picture, DPI)
         assert math.degrees(math.atan2(y1 - y0, x1 - x0)) == pytest.approx(expected, abs=0.3)
+
+
+@pytest.mark.slow
+def test_the_packaged_model_through_the_real_program(runs):
+    page, png = make_page(("The quick brown fox", "jumps over the lazy dog"), width=700, height=500)
+    picture = Image.open(io.BytesIO(png))
+    side = runs.folder / "side.txt"
+    flags = ("--ocr-engine", "nanoocr", "--sidecar", str(side), "-j2")
+    done, out = runs.ocr([picture, picture], *flags, standin=False)
+    assert done.returncode == 0, done.stderr
+    words = page.text.split()
+    assert side.read_text().split() == [*words, *words]
+    assert text_of(out.read_bytes()) == [words, words]
+    truth = [hull(word.quad) for line in page.lines for word in line.words]
+    (found, _) = READERS["pypdfium2"](out.read_bytes(), DPI / 72)
+    for (_, (left, top, right, bottom)), box in zip(found, truth, strict=True):
+        assert box.left < (left + right) / 2 < box.right and box.top < (top + bottom) / 2 < box.bottom

@@ -2,16 +2,20 @@
 
 import importlib.util
 import io
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from format_pages import make_page
 from lxml import etree
+from PIL import Image
 
-from nanoocr.document import Box, Line, TextPage, Word
+from nanoocr.document import Box, Line, TextPage, Word, hull
 from nanoocr.errors import UsageError
 from nanoocr.formats import alto, hocr, page_xml
 from nanoocr.formats.shapes import pixels
@@ -77,6 +81,24 @@ def test_hocr_taken_by_hocr_tools(page, tool, tmp_path):
         assert [line for line in failed if "nonoverlapping" not in line] == []
 
 
+def test_hocr_tools_cut_out_the_words_at_their_places(page, tmp_path, monkeypatch):
+    extract = pytest.importorskip("hocr_tools_lib.tools.hocr_extract_images").extract_images
+    monkeypatch.chdir(tmp_path)
+    # The color of each pixel tells where it is, so a cut-out tells where it came from.
+    x, y = np.meshgrid(np.arange(page.width), np.arange(page.height))
+    places = np.stack([x % 256, y % 256, x // 256 * 16 + y // 256], axis=2).astype(np.uint8)
+    Image.fromarray(places).save(page.file)
+    Path("page.hocr").write_bytes(hocr.render([page]))
+    extract("page.hocr", "", "%03d.png", "ocrx_word")
+    found = []
+    for path in sorted(tmp_path.glob("[0-9]*.png")):
+        cut = np.asarray(Image.open(path)).astype(int)
+        left, top = cut[0, 0, 0] + cut[0, 0, 2] // 16 * 256, cut[0, 0, 1] + cut[0, 0, 2] % 16 * 256
+        text = path.with_suffix(".txt").read_text(encoding="utf-8")
+        found.append((text, (left, top, left + cut.shape[1], top + cut.shape[0])))
+    assert found == truth(page)
+
+
 def test_hocr_has_what_tools_search_for(page):
     html = etree.fromstring(hocr.render([page, page]))
     titles = [(node.get("class"), node.get("title")) for node in html.iter() if node.get("title")]
@@ -91,6 +113,37 @@ def test_hocr_has_what_tools_search_for(page):
     for kind, title in titles:
         if kind == "ocrx_word":
             assert re.fullmatch(r"bbox \d+ \d+ \d+ \d+; x_wconf \d+", title)
+
+
+def test_hocr_tells_a_consumer_what_that_of_tesseract_tells(tmp_path):
+    parser = pytest.importorskip("ocrmypdf.hocrtransform").HocrParser
+    if shutil.which("tesseract") is None:
+        pytest.skip("tesseract is not installed")
+    page, png = make_page(("The quick brown fox", "jumps over the lazy dog"), height=600)
+    picture, ours = tmp_path / "scan.png", tmp_path / "ours.hocr"
+    picture.write_bytes(png)
+    ours.write_bytes(hocr.render([page]))
+    command = ["tesseract", picture, tmp_path / "theirs", "--dpi", "150", "hocr"]
+    subprocess.run(command, env={**os.environ, "OMP_THREAD_LIMIT": "1"}, capture_output=True, check=True)
+    trees = [parser(path).parse() for path in (ours, tmp_path / "theirs.hocr")]
+    for tree in trees:
+        assert [word.text for word in tree.words] == page.text.split()
+        assert all(word.confidence is not None and word.bbox is not None for word in tree.words)
+        assert all(line.baseline is not None for line in tree.lines)
+        assert (tree.dpi, tree.bbox.right, tree.bbox.bottom, len(tree.lines)) == (150, 1240, 600, 2)
+    for mine, other in zip(trees[0].words, trees[1].words, strict=True):
+        assert (mine.bbox.left + mine.bbox.right) / 2 == pytest.approx(
+            (other.bbox.left + other.bbox.right) / 2, abs=8
+        )
+    known = [
+        {
+            part.split()[0]
+            for node in etree.parse(path).xpath("//*[@class='ocr_page']")
+            for part in node.get("title").split("; ")
+        }
+        for path in (ours, tmp_path / "theirs.hocr")
+    ]
+    assert known[0] == known[1] == {"bbox", "image", "ppageno", "scan_res"}
 
 
 def test_hocr_baseline_and_turn():
@@ -167,7 +220,7 @@ def test_alto_has_blanks_only_where_the_text_has_them():
     words = tuple(Word(text, box) for text in ("漢字", "かな", "ok"))
     root = check_alto(alto.render([TextPage("x.png", 1, 20, 20, (Line("漢字かな ok", box, words=words),))]))
     line = root.find(".//a:TextLine", ALTO)
-    assert [etree.QName(node).localname for node in line] == ["String", "String", "SP", "String"]
+    assert [etree.QName(node).localname for node in line] == ["Shape", "String", "String", "SP", "String"]
 
 
 @pytest.mark.parametrize(
@@ -220,6 +273,43 @@ def test_page_holds_words_and_lines(page):
     assert all(0 <= float(share) <= 1 for share in root.xpath("//@conf"))
     # The namespace must be the default one: an editor looks for it.
     assert root.prefix is None and root.find(".//p:Page", PAGE).get("imageFilename") == "scan.png"
+
+
+def test_page_opened_by_ocrd(page, tmp_path):
+    parse = pytest.importorskip("ocrd_models.ocrd_page").parse
+    path = tmp_path / "page.xml"
+    path.write_bytes(page_xml.render([page]))
+    regions = (
+        parse(str(path), silence=True).get_Page().get_AllRegions(classes=["Text"], order="reading-order")
+    )
+    lines = [line for region in regions for line in region.get_TextLine()]
+    words = [
+        (word.get_TextEquiv()[0].Unicode, points_box(word.get_Coords().points, ","))
+        for line in lines
+        for word in line.get_Word()
+    ]
+    assert words == truth(page)
+    assert [line.get_TextEquiv()[0].Unicode for line in lines] == [line.text for line in page.lines]
+    assert all(word.get_TextEquiv()[0].conf == 0.9 for line in lines for word in line.get_Word())
+    validator = pytest.importorskip("ocrd_validators").PageValidator
+    assert validator.validate(filename=str(path)).errors == []
+
+
+@pytest.mark.parametrize("kind", ["alto", "page"])
+def test_lines_opened_by_kraken(page, kind, tmp_path):
+    xml_page = pytest.importorskip("kraken.lib.xml", exc_type=ImportError).XMLPage
+    path = tmp_path / "page.xml"
+    path.write_bytes({"alto": alto, "page": page_xml}[kind].render([page]))
+    lines = list(xml_page(path, filetype=kind).lines.values())
+    assert [line.text for line in lines] == [line.text for line in page.lines]
+    for line, expected in zip(lines, page.lines, strict=True):
+        assert hull(line.boundary) == tuple(pixels(expected.quad))
+        assert len(line.baseline) == 2
+
+
+def points_box(points, between):
+    """The box around points such as `1,2 3,4`."""
+    return tuple(map(int, hull([tuple(map(int, point.split(between))) for point in points.split()])))
 
 
 def test_page_of_two_pages_is_refused(page):

@@ -32,11 +32,14 @@ def words_of_length(
 
 
 def draw_page(
-    dice: Dice, font: Font, size: Size, words: Sequence[str]
+    dice: Dice, font: Font, size: Size, words: Sequence[str], largest: int = LARGEST
 ) -> tuple[Image.Image, list[str]] | None:
-    """The words as a block in the largest letters that fit, and its lines; None where none fit."""
+    """The words as a block in the largest letters that fit, and its lines; None where none fit.
+
+    Letters are at most `largest` pixels.
+    """
     height, width = (side - 2 * MARGIN for side in size)
-    for pixels in range(LARGEST, SMALLEST - 1, -1):
+    for pixels in range(largest, SMALLEST - 1, -1):
         body = face(font, pixels)
         pitch = body.above + body.below + LEADING
         lines = wrap(words, body, width)
