@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -169,3 +170,21 @@ def test_mistakes(wrong, named, flags, capsys):
     assert run(compression_control.main, [*flags, wrong]) == 2
     error = capsys.readouterr().err
     assert named in error and error.count("\n") == 1
+
+
+# what the documentation says
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def test_the_page_shows_what_was_measured():
+    page = (DOCS / "compression.md").read_text()
+    points = json.loads((DOCS / "compression_control.json").read_text())["points"]
+    trained = [point for point in points if point["steps"]]
+    assert len(trained) == 12
+    for point in trained:
+        row = f"| {point['ratio']} | {point['way']} | {point['steps']} |"
+        (line,) = [line for line in page.splitlines() if line.startswith(row)]
+        for kind in KINDS:
+            found = point[kind]
+            assert f"{found['cer']:.1%} (" in line and f"{found['phase']} | {found['bits']:.2f} |" in line
