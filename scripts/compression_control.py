@@ -77,7 +77,7 @@ class ControlConfig:
 
     out: str  # folder for control.json and control.svg; an interrupted measurement continues in it
     model: str = "shipped"  # model folder, training step, run folder, or shipped
-    ratios: str = "4,8,2,12"  # characters per vector, measured in this order
+    ratios: str = "4,8,12"  # characters per vector, measured in this order
     ways: str = ",".join(WAYS)  # picture, mean, placed
     characters: int = 24  # of each text; every ratio must divide it
     seconds: float = 45.0  # processor time of training for each way and ratio

@@ -9,7 +9,7 @@ lines are neither trained on nor part of what is measured.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from nanoocr.finetune.measure import cer, drawn_rows, read_rows
 from nanoocr.model.folder import load_model, save_model
 from nanoocr.model.vlm import VLM
 
-SHARES = (1.0, 0.75, 0.5, 0.25)  # of the tuned weights, in the order of trying
+FINEST = 1 / 8  # steps in which the share of the tuned weights is looked for, and the least share
 # What drawn lines may lose with the share that is taken: half of what ends in a refusal, since the lines that
 # choose are others than those that judge.
 MOST_LOST = 0.0025
@@ -47,17 +47,34 @@ def blend(base: Path, tuned: Path, out: Path, count: int, device: str, letters: 
     rows = drawn_rows(count, start=FIRST_DRAWN)
     from_base, from_tuned = _copied(model), other.state_dict()
     drawn = {"0": _drawn_cer(model, tokenizer, rows)}
-    share = SHARES[-1]
-    for share in SHARES:
+
+    def keeps(share: float) -> bool:
+        """Whether drawn lines are read about as well with so much of the tuned weights."""
         set_share(model, from_base, from_tuned, share)
         drawn[f"{share:g}"] = _drawn_cer(model, tokenizer, rows)
-        if drawn[f"{share:g}"] <= drawn["0"] + MOST_LOST:
-            break
+        return drawn[f"{share:g}"] <= drawn["0"] + MOST_LOST
+
+    share = largest_share(keeps)
+    set_share(model, from_base, from_tuned, share)
     told = {"share": share, "drawn": drawn}
     write_file(about, json.dumps(told).encode())
     # Last: a kill before this leaves a folder that counts as not written.
     save_model(out, model, tokenizer, about={"share_of_tuned": share, "letters": letters})
     return told
+
+
+def largest_share(keeps: Callable[[float], bool]) -> float:
+    """The largest share with which the lines are kept, of multiples of FINEST up to 1; at least FINEST.
+
+    More of the tuned weights forget more, so half of what is left is ruled out by each try.
+    """
+    if keeps(1.0):
+        return 1.0
+    kept, lost = 0.0, 1.0
+    while lost - kept > FINEST:
+        middle = (kept + lost) / 2
+        kept, lost = (middle, lost) if keeps(middle) else (kept, middle)
+    return max(kept, FINEST)
 
 
 def _copied(model: VLM) -> dict[str, torch.Tensor]:

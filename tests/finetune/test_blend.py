@@ -28,7 +28,13 @@ def cers(monkeypatch, *values):
 
 
 @pytest.mark.parametrize(
-    ("after", "share"), [((0.101,), 1.0), ((0.2, 0.101), 0.75), ((0.3, 0.3, 0.3, 0.3), 0.25)]
+    ("after", "share"),
+    [
+        ((0.101,), 1.0),  # of all tuned weights
+        ((0.3, 0.101, 0.3, 0.101), 0.625),  # of all, .5, .75, .625
+        ((0.3, 0.3, 0.3, 0.101), 0.125),  # of all, .5, .25, .125
+        ((0.3, 0.3, 0.3, 0.3), 0.125),
+    ],
 )
 def test_the_largest_share_that_forgets_nothing_is_taken(tuned, tmp_path, monkeypatch, after, share):
     cers(monkeypatch, 0.1, *after)
