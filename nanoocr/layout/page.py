@@ -31,7 +31,7 @@ from nanoocr.layout.types import PageLayout, TextLine, Upright
 # Factor by which a page of such small capitals is enlarged, because their strokes touch.
 ENLARGED, SMALL_CAP = 2, 10
 LONGEST_SIDE = 2000  # larger pages are analysed on a reduced copy
-LEAST_SHORT_SIDE = 400  # of that copy: a long screenshot or receipt is as wide as a page, and so are its lines
+LEAST_SHORT_SIDE = 400  # of that copy: a long screenshot or receipt is as wide as other pages
 SMALL_SIDE = 500  # a page without any line is searched once more on a copy of this side
 FEW_LETTERS = 24  # a picture with so few is also searched upside down before it counts as empty
 # Up to this tilt, in degrees, it is enough to move the boxes; beyond it the picture is turned.
