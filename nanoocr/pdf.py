@@ -36,7 +36,11 @@ def open_pdf(source: str | Path | bytes | Image.Image, name: str) -> PdfDocument
         PictureError: it is encrypted, damaged, without pages, or cannot be opened.
     """
     from pypdfium2 import PdfDocument, PdfiumError
+    from pypdfium2.raw import FPDF_LoadMemDocument
 
+    # pdfium says the error of an earlier file again where a document merely has no pages. An empty file's
+    # error, which is that of a damaged file, takes its place.
+    FPDF_LoadMemDocument(b"", 0, None)
     if isinstance(source, str | Path):
         # pypdfium2 would take the ~ in ~draft.pdf for somebody's home folder
         source = os.path.abspath(source)

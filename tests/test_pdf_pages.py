@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from nanoocr.pages import open_source
-from tests.pdf_files import form, one_page, scan, stream, text
+from tests.pdf_files import document, form, one_page, scan, stream, text
 
 PLAIN = 2524  # dark pixels of the label alone
 DRAWN = (  # an appearance, as a viewer stores it beside a value
@@ -110,3 +110,18 @@ def test_a_large_sheet_is_drawn_as_large_as_the_limit_allows():
 def test_a_page_that_would_be_illegible_is_refused():
     (only,) = open_source(one_page(box=b"[0 0 20000 20000]"), "x.pdf")
     assert only.error.kind == "too_large"
+
+
+def test_a_document_without_pages_is_not_called_encrypted_behind_one_that_is():
+    locked = document(
+        {
+            1: b"<< /Type /Catalog /Pages 2 0 R >>",
+            2: b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+            3: b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 288 144] >>",
+            4: b"<< /Filter /Standard /V 1 /R 2 /O <%b> /U <%b> /P -44 >>" % (b"00" * 32, b"11" * 32),
+        }
+    ).replace(b"/Root 1 0 R", b"/Root 1 0 R /Encrypt 4 0 R /ID [<00> <00>]")
+    empty = document({1: b"<< /Type /Catalog /Pages 2 0 R >>", 2: b"<< /Type /Pages /Kids [] /Count 0 >>"})
+    for data, sentence in ((locked, "is encrypted"), (empty, "is damaged or has no pages")):
+        (only,) = open_source(data, "x.pdf")
+        assert sentence in str(only.error)

@@ -31,6 +31,7 @@ from nanoocr.layout.types import PageLayout, TextLine, Upright
 # Factor by which a page of such small capitals is enlarged, because their strokes touch.
 ENLARGED, SMALL_CAP = 2, 10
 LONGEST_SIDE = 2000  # larger pages are analysed on a reduced copy
+LEAST_SHORT_SIDE = 400  # of that copy: a long screenshot or receipt is as wide as other pages
 SMALL_SIDE = 500  # a page without any line is searched once more on a copy of this side
 FEW_LETTERS = 24  # a picture with so few is also searched upside down before it counts as empty
 # Up to this tilt, in degrees, it is enough to move the boxes; beyond it the picture is turned.
@@ -59,7 +60,7 @@ def find_page(image: Image.Image, quarter_turns: int | None = None) -> PageLayou
     `quarter_turns` (of 90 degrees anticlockwise, as numpy.rot90 counts) says how the page must be turned,
     where the caller knows it: for a page that may stand on its head, from reading it in both positions.
     """
-    side = min(max(image.size), LONGEST_SIDE)
+    side = _working_side(image.size)
     layout = _find_page(image, quarter_turns, side)
     if not layout.lines:
         # Letters of a quarter of the picture, as on posters and signs, are found on a small copy.
@@ -71,6 +72,14 @@ def find_page(image: Image.Image, quarter_turns: int | None = None) -> PageLayou
         enlarged = _find_page(image, quarter_turns, larger)
         return enlarged if enlarged.lines else layout
     return layout
+
+
+def _working_side(size: tuple[int, int]) -> int:
+    """Longer side, in pixels, of the copy on which a picture of this size is analysed."""
+    short, long = sorted(size)
+    # A picture that is low itself is a line that was cut out, whose letters are large enough.
+    least = LEAST_SHORT_SIDE * long // short if short > LEAST_SHORT_SIDE else 0
+    return min(long, max(LONGEST_SIDE, least))
 
 
 def _find_page(image: Image.Image, quarter_turns: int | None, longest_side: int) -> PageLayout:

@@ -348,3 +348,10 @@ def test_a_mark_before_a_line_belongs_to_it(text):
     layout = find_page(image)
     assert found_order(layout, boxes) == [0, 1, 2]
     assert hull(layout.lines[2].quad)[0] == pytest.approx(boxes[2][0], abs=3)
+
+
+def test_lines_of_a_long_screenshot_are_found():
+    image, draw = paper(600, 12000)
+    boxes = [write(draw, 30, baseline, "Message of the day", size=24) for baseline in range(60, 12000, 300)]
+    layout = find_page(image)
+    assert found_order(layout, boxes) == list(range(len(boxes)))
