@@ -32,6 +32,7 @@ from nanoocr.layout.types import PageLayout, TextLine, Upright
 ENLARGED, SMALL_CAP = 2, 10
 LONGEST_SIDE = 2000  # larger pages are analysed on a reduced copy
 LEAST_SHORT_SIDE = 400  # of that copy: a long screenshot or receipt is as wide as other pages
+LONGEST_ROLL = 30_000  # side of such a copy, which bounds its memory
 SMALL_SIDE = 500  # a page without any line is searched once more on a copy of this side
 FEW_LETTERS = 24  # a picture with so few is also searched upside down before it counts as empty
 # Up to this tilt, in degrees, it is enough to move the boxes; beyond it the picture is turned.
@@ -79,7 +80,7 @@ def _working_side(size: tuple[int, int]) -> int:
     short, long = sorted(size)
     # A picture that is low itself is a line that was cut out, whose letters are large enough.
     least = LEAST_SHORT_SIDE * long // short if short > LEAST_SHORT_SIDE else 0
-    return min(long, max(LONGEST_SIDE, least))
+    return min(long, max(LONGEST_SIDE, min(least, LONGEST_ROLL)))
 
 
 def _find_page(image: Image.Image, quarter_turns: int | None, longest_side: int) -> PageLayout:
