@@ -230,5 +230,5 @@ def share(text: str) -> float:
     except ValueError:
         number = -1.0
     if not 0 <= number <= 1:  # nan fails the comparison too
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1, as in --min_confidence=0.8")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1, as 0.8")
     return number

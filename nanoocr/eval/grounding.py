@@ -45,7 +45,9 @@ def asks_of(samples: Sequence[EvalSample], conditions: Sequence[Condition]) -> l
     shown: dict[Condition, Sequence[EvalSample]] = {"right": samples, "blank": samples}
     if "wrong" in conditions:
         if len(samples) < 2:
-            raise UsageError("the grounding control needs two samples or more; switch it off or take more")
+            raise UsageError(
+                "the grounding control needs two samples or more: take more, or add --grounding=False"
+            )
         keys, truths = [(s.kind, s.prompt) for s in samples], [s.truth for s in samples]
         shown["wrong"] = [samples[wrong_picture(keys, truths, i)] for i in range(len(samples))]
     return [

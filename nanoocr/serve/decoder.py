@@ -56,6 +56,7 @@ class Decoder(Engine):
     ) -> None:
         super().__init__(model, tokenizer, head)
         self.never = never_generated(model, tokenizer)
+        self.never_nor_stop = never_generated(model, tokenizer, may_stop=False)
         self.short, self.long = Lane(max_rows, SHORT_WEIGHT), Lane(max_rows, 1.0)
         self.lanes = (self.short, self.long)
         self._change = threading.Condition()
@@ -89,7 +90,7 @@ class Decoder(Engine):
             UsageError: as `Engine.generate`.
             CancelledError: `cancelled` was set, or the decoder is closed.
         """
-        rows = deque(self.start(requests))
+        rows = deque(row for batch in self._batches(requests, max_batch) for row in batch)
         if not rows:
             return []
         stop, most = cancelled or threading.Event(), min(max_batch, MOST_OF_ONE)
@@ -180,10 +181,12 @@ class Decoder(Engine):
                 member.draft = draft
 
     def _dice(self, member: Member) -> Sampler | None:
-        work, row = member.work, member.row
-        if work.sampling.temperature == 0 and not work.sampling.no_repeat_ngram:
+        work, row, sampling = member.work, member.row, member.work.sampling
+        # The rows of a step are judged with the same forbidden ids, so a row with others picks on its own.
+        if sampling.temperature == 0 and not sampling.no_repeat_ngram and not sampling.ignore_stop:
             return None
-        return Sampler(work.sampling, [work.first + row.index], row.limit, self.never)
+        never = self.never_nor_stop if sampling.ignore_stop else self.never
+        return Sampler(sampling, [work.first + row.index], row.limit, never)
 
     def _step(self, lane: Lane) -> None:
         """Add at least one token to every row. Rows that have ended leave the batch."""
@@ -219,6 +222,7 @@ class Decoder(Engine):
         member.inputs, member.vision = row.ids[-1:], None
 
     def _deliver(self, member: Member) -> None:
+        member.row.seconds = time.perf_counter() - member.began
         work, completion = member.work, self.complete(member.row)
         work.news.put((member.row.index, completion))
         work.left -= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -48,6 +49,7 @@ class Member:
     draft: Draft
     sampler: Sampler | None = None
     vision: Tensor | None = None  # (N, C), the picture of `inputs`; None once it has been read
+    began: float = field(default_factory=time.perf_counter)
 
 
 @dataclass

@@ -209,6 +209,7 @@ def test_nothing_to_read_needs_no_model(nanoocr, monkeypatch):
         (["info", "--modle=x"], "did you mean --model?"),
         (["export", "--ot=x"], "did you mean --out?"),
         (["read", "a.png", "--min_confidence=nan"], "from 0 to 1"),
+        (["read", "a.png", "--mark_below=2"], "'2' is not a number from 0 to 1, as 0.8"),
         (["read", "a.png", "--min_confidence=0.5"], "whole pictures"),
         (["read", "a.png", "--threads=100000"], "--threads=100000"),
         (["read", "a.png", "--format=docx"], "docx"),

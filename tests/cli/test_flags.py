@@ -32,7 +32,7 @@ from scripts import data_look, vis_tok_train
         *(("--device=meta", "device 'meta' cannot be used here: choose cpu"), ("--device=hpu", "choose cpu")),
         ("--device=cuda:99", "cuda:99"),
         *(("--threads=100000", "--threads=100000: this machine has"), ("--threads=nan", "--threads")),
-        ("--min_confidence=nan", "as in --min_confidence=0.8"),
+        ("--min_confidence=nan", "from 0 to 1, as 0.8"),
     ],
 )
 def test_a_value_that_cannot_be_is_one_sentence(tmp_path, flag, words, capsys):

@@ -1,16 +1,18 @@
 """The shared decoder: rows come and go, and each says what it would say alone."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
+from nanoocr.errors import UsageError
 from nanoocr.inference.draft import Draft
 from nanoocr.inference.engine import Engine
 from nanoocr.inference.sampling import SamplingConfig
 from nanoocr.model.cache import ROOM
 from nanoocr.serve.decoder import Decoder
-from tests.inference.engine_requests import TOKENIZER, make_request, random_model
+from tests.inference.engine_requests import FREE, TOKENIZER, make_request, random_model
 from tests.inference.test_draft import corrupted, random_head, stopping_model
 
 
@@ -73,3 +75,23 @@ def test_drafts_save_steps():
             decoder.close()
         steps[make] = len(count)
     assert steps[Corrupted] < 0.8 * steps[Decoder]
+
+
+def test_calls_mean_what_they_mean_to_the_engine():
+    """No end before the limit where none is asked for, a time of each row, and no batch of nothing."""
+    model = stopping_model()
+    requests = [make_request("x", (64, 128), seed=i, max_tokens=30) for i in range(3)]
+    alone = Engine(model, TOKENIZER).generate(requests, FREE)
+    decoder = Decoder(model, TOKENIZER, random_head(model))
+    try:
+        done = decoder.generate(requests, FREE)
+        gone = threading.Event()
+        gone.set()  # so that a decoder that takes the call comes back from it
+        with pytest.raises(UsageError, match="max_batch must be at least 1"):
+            decoder.generate(requests, max_batch=0, cancelled=gone)
+        assert any(one.status == "ok" for one in decoder.generate(requests))  # they would end before
+    finally:
+        decoder.close()
+    assert [one.ids for one in done] == [one.ids for one in alone]
+    assert {len(one.ids) for one in done} == {30}
+    assert all(one.seconds > 0 for one in done)
