@@ -11,7 +11,7 @@ from torch import Tensor
 from nanoocr.commandline import run
 from nanoocr.model.components import component_of
 from nanoocr.train.checkpoint import load_state
-from nanoocr.train.glyph import GlyphHeads
+from nanoocr.train.glyph import GlyphLosses
 from nanoocr.train.setup import take_over_heads
 from scripts import vis_mid_train
 from tests.train.stages import refused, stage_1, stage_2, weights
@@ -96,7 +96,7 @@ def test_init_takes_over_the_glyph_heads_of_a_training_step(trained, tmp_path, c
 
 
 def test_heads_that_do_not_fit_stay_fresh_and_say_so(trained, tmp_path, make_model):
-    small = GlyphHeads(make_model().config)
+    small = GlyphLosses(make_model().config)
     before = {name: value.clone() for name, value in small.state_dict().items()}
     assert "have another shape" in take_over_heads(small, trained / "mid" / "step_000003")
     assert "holds none" in take_over_heads(small, tmp_path)
