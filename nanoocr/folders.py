@@ -84,7 +84,10 @@ def looks_readable(path: Path) -> bool:
         return False
     is_webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
     is_bmp = head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in BMP_HEADERS
-    return head.startswith((*SIGNATURES, *TIFF_SIGNATURES)) or is_webp or is_bmp or b"%PDF-" in head
+    # A bitmap without its file header begins with the size of its own, and has one plane.
+    is_dib = int.from_bytes(head[:4], "little") in BMP_HEADERS and head[12:14] == b"\x01\x00"
+    is_other = is_webp or is_bmp or is_dib
+    return head.startswith((*SIGNATURES, *TIFF_SIGNATURES)) or is_other or b"%PDF-" in head
 
 
 # ---------------------------------------------------------------------------------------------------

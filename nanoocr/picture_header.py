@@ -45,7 +45,10 @@ _REGISTERED_PLUGINS = (
     BmpImagePlugin,
     GifImagePlugin,
 )
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "DIB")  # a DIB is a BMP without its file header
+# Left out on purpose: whether Pillow has their decoders depends on what else is installed. The brand
+# of a file of boxes (ISO/IEC 14496-12) stands behind "ftyp".
+NOT_READ = {b"jP  ": "JPEG 2000", b"avif": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF"}
 
 # Pillow's decoders raise these on damaged bytes.
 DECODE_ERRORS = (
@@ -113,6 +116,9 @@ def read_header(data: bytes, name: str) -> Image.Image:
             raise PictureError(message, kind="too_large") from error
         except DECODE_ERRORS as error:
             reason = f"damaged {format_name}: {one_line(error)}"
+    brand = data[8:12] if data[4:8] == b"ftyp" else data[4:8]
+    if brand in NOT_READ:
+        raise PictureError(f"{name} holds {NOT_READ[brand]}, which is not read: convert it to PNG or JPEG.")
     raise PictureError(f"{name} is not a picture that can be read ({reason}).")
 
 

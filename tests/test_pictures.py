@@ -13,6 +13,7 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from nanoocr.errors import PictureError
+from nanoocr.folders import looks_readable
 from nanoocr.pictures import FORMATS, SUBFILE_TYPE, open_image, page_frames
 from tests.small_pictures import noise
 
@@ -54,6 +55,27 @@ def test_every_format_opens_as_rgb(format_name, tmp_path):
     image = open_image(path)
     assert (image.mode, image.size) == ("RGB", (30, 20))
     assert np.abs(np.array(corner(image)) - (200, 40, 90)).max() <= 30  # GIF has a palette, JPEG is lossy
+
+
+@pytest.mark.parametrize(
+    ("head", "what"),
+    [
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "holds JPEG 2000, which is not read: convert it"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0", "holds AVIF, which is not read: convert it"),
+        (b"\0\0\0\x1cftypheic\0\0\0\0", "holds HEIC, which is not read: convert it"),
+        (b"\0\0\0\x1cftypmp42\0\0\0\0", "is not a picture that can be read"),
+    ],
+)
+def test_formats_that_are_not_read_by_design_are_named(head, what):
+    with pytest.raises(PictureError, match=what):
+        open_image(head + bytes(64))
+
+
+def test_a_bitmap_without_its_file_header_is_read(tmp_path):
+    path = tmp_path / "x.dib"
+    Image.new("RGB", (40, 20), (255, 0, 0)).save(path)
+    assert looks_readable(path)
+    assert open_image(path).getpixel((5, 5)) == (255, 0, 0)
 
 
 def test_all_sources_give_the_same_picture(tmp_path):
