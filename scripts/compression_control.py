@@ -314,6 +314,7 @@ def measured_ratio(
     points: list[dict[str, Any]] = []
 
     def look() -> None:
+        """Measure every way on the held-out texts, and keep and print its point."""
         for one in trainings:
             found = measure(one.way, held_out)
             about = {"way": one.way.name, "ratio": ratio, "steps": one.steps, "seconds": one.seconds}

@@ -131,6 +131,7 @@ def draw_set(config: CurveConfig, model: VLM, tokenizer: Tokenizer) -> SampleSet
     fonts = find_fonts()
 
     def drawn() -> Iterator[EvalSample | str]:
+        """The pages of every level; a sentence instead where the model has no room for one."""
         for view in views:
             blank = Image.new("RGB", (view[1], view[0]))
             vision = count_picture_tokens(fit_picture(blank, views, mode))

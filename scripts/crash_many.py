@@ -34,14 +34,13 @@ from nanoocr.commandline import parse, run
 from nanoocr.config import BYTE_VOCAB, ClipConfig, GPTConfig, ModelConfig, SamConfig
 from nanoocr.data.synth.fonts import find_fonts
 from nanoocr.errors import UsageError
-from nanoocr.machine import machine
 from nanoocr.model.folder import complete_steps, save_model, step_number
 from nanoocr.model.vlm import VLM
 from nanoocr.train import loop, setup
 from nanoocr.train.validate import past_validations
 from scripts import vis_tok_train
 from scripts.common import folder_or_temporary
-from scripts.crash_test import CrashTestError, compare
+from scripts.crash_test import CrashTestError, compare, result
 
 FLAGS = (
     *("--preset=nano", "--batch_size=2", "--threads=1", "--save_every=1", "--log_every=1", "--keep_last=2"),
@@ -137,6 +136,8 @@ def tell_phases(board: Board) -> None:
     """Let the parts of the training loop note on the board that they run. It is for a forked child alone."""
 
     def noting(function: Callable[..., Any], phase: int) -> Callable[..., Any]:
+        """`function`, which says on the board when it begins and ends."""
+
         def noted(*given: Any, **named: Any) -> Any:
             board.begin(phase)
             began = time.monotonic()
@@ -257,14 +258,7 @@ def crash_many(out: Path, config: ManyKillsConfig) -> dict[str, Any]:
             compare_runs(out, config.steps)
             shutil.rmtree(out / "killed")
             runs += 1
-    return {
-        **machine(),
-        "kills": moments.total(),
-        "killed_while": moments,
-        "steps_per_run": config.steps,
-        "workers": config.workers,
-        "runs_compared_equal": runs,
-    }
+    return result(moments.total(), moments, config.steps, config.workers, runs)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -135,12 +135,17 @@ def crash_test(out: Path, config: CrashConfig) -> dict[str, Any]:
             compare(out, config.steps)
             shutil.rmtree(out / "killed")
             runs += 1
+    return result(config.kills, moments, config.steps, config.workers, runs)
+
+
+def result(kills: int, moments: Counter[str], steps: int, workers: int, runs: int) -> dict[str, Any]:
+    """What is printed: `moments` counts the kills by what they hit, `runs` the ends that were compared."""
     return {
         **machine(),
-        "kills": config.kills,
+        "kills": kills,
         "killed_while": moments,
-        "steps_per_run": config.steps,
-        "workers": config.workers,
+        "steps_per_run": steps,
+        "workers": workers,
         "runs_compared_equal": runs,
     }
 

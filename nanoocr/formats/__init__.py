@@ -76,8 +76,7 @@ def render(
         OutputError: a PDF none of whose pages can be shown.
     """
     chosen = find_format(name)
-    if mark_below is not None and name in MARKED:
-        pages = mark_pages(pages, mark_below)
+    pages = _marked(pages, name, mark_below)
     try:
         module = importlib.import_module(chosen.module)
         content: str | bytes = module.render(pages, sources) if name == "pdf" else module.render(pages)
@@ -132,11 +131,13 @@ def write_document(
     for name in names:
         path = stem.with_name(f"{stem.name}{find_format(name).suffix}")
         _refuse_input(path, pages[0].file)
-        document = cleaned
-        if mark_below is not None and name in MARKED:
-            document = mark_pages(cleaned, mark_below)
-        _write_document(document, name, path, sources, written)
+        _write_document(_marked(cleaned, name, mark_below), name, path, sources, written)
     return written
+
+
+def _marked(pages: Sequence[PageLike], name: str, below: float | None) -> Sequence[PageLike]:
+    """The pages with marks of doubt, where they are asked for and the format takes them."""
+    return pages if below is None or name not in MARKED else mark_pages(pages, below)
 
 
 def clean_noting(pages: Iterable[PageLike], names: Sequence[str]) -> tuple[list[TextPage], list[str]]:
