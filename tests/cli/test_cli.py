@@ -85,6 +85,11 @@ def test_tiff_pages_are_chosen_and_set_apart(nanoocr, files):
     record = json.loads(nanoocr("two.tif", "--pages=2", "--json")[1])
     alone = json.loads(nanoocr("b.png", "--json")[1])
     assert (record["page"], record["confidence"]) == (2, alone["confidence"])
+    picture(0).save(files / "one.tif")
+    assert nanoocr("one.tif", "--pages=1-end")[:2] == (0, texts[0])
+    code, out, err = nanoocr("one.tif", "--pages=2-end")
+    assert (code, out) == (3, "")
+    assert "one.tif has 1 page, so there is no page 2." in err
 
 
 def test_folder_is_read_recursively_in_the_order_in_which_people_count(nanoocr, files, tmp_path):

@@ -6,14 +6,16 @@ import struct
 import subprocess
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from format_pages import encode, iou, make_page, plain_words
 from pdf_word_readers import READERS as WORD_READERS
-from PIL import Image, ImageChops
+from PIL import Image, ImageChops, TiffImagePlugin
 
 from nanoocr.document import Box, Line, TextPage, Word, hull
 from nanoocr.errors import OutputError
 from nanoocr.formats import pdf
+from nanoocr.pictures import find_dpi, open_image
 
 pikepdf = pytest.importorskip("pikepdf")
 pdfium = pytest.importorskip("pypdfium2")
@@ -197,8 +199,49 @@ def test_other_pictures_keep_every_pixel(case):
     # At 72 dpi each pixel of the picture is one that is drawn, so that nothing is smoothed.
     content = pdf.render([TextPage("x", 1, 60, 40, dpi=72.0)], {"x": encode(picture, kind, **options)})
     shown = pdfium.PdfDocument(content)[0].render(scale=1).to_pil().convert("RGB")
-    expected = drawn("L").point(lambda v: v // 256) if mode == "I;16" else picture
+    expected = drawn("L") if mode == "I;16" else picture  # whose largest value says how many bits it uses
     assert ImageChops.difference(shown, expected.convert("RGB")).getextrema() == ((0, 0),) * 3
+
+
+@pytest.mark.parametrize("bits", [10, 12, 16])
+def test_a_deep_grey_is_shown_as_it_is_read(bits):
+    values = (np.asarray(drawn("L"), np.uint32) * (2**bits - 1) // 255).astype(np.uint16)
+    inverted = TiffImagePlugin.ImageFileDirectory_v2()
+    inverted[262] = 0
+    for content in (
+        encode(Image.fromarray(values), "PNG"),
+        encode(Image.fromarray(2**bits - 1 - values), "TIFF", tiffinfo=inverted),
+    ):
+        made = pdf.render([TextPage("x", 1, 60, 40, dpi=72.0)], {"x": content})
+        shown = pdfium.PdfDocument(made)[0].render(scale=1).to_pil().convert("L")
+        assert max(ImageChops.difference(shown, drawn("L")).getextrema()) <= 2
+
+
+def test_letters_that_only_alpha_shows_are_shown():
+    white = Image.new("RGBA", (60, 40), (255, 255, 255, 0))
+    white.putalpha(ImageChops.invert(drawn("L")))
+    made = pdf.render([TextPage("x", 1, 60, 40, dpi=72.0)], {"x": encode(white, "PNG")})
+    shown = pdfium.PdfDocument(made)[0].render(scale=1).to_pil().convert("L")
+    assert shown.tobytes() == open_image(white).convert("L").tobytes()
+    assert shown.getextrema() != (255, 255)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_fax_is_shown_with_square_pixels(kind, turned):
+    exif = Image.Exif()
+    exif[274] = 6 if turned else 1
+    exif[282], exif[283], exif[296] = 204.0, 102.0, 2
+    fax = Image.new("L", (204, 102), 255)
+    how = (
+        {"tiffinfo": {key: exif[key] for key in exif}}
+        if kind == "TIFF"
+        else {"exif": exif, "dpi": (204, 102)}
+    )
+    content = encode(fax, kind, **how)
+    read = open_image(content)
+    made = pdf.render([TextPage("x", 1, *read.size, dpi=find_dpi(read))], {"x": content})
+    assert pdfium.PdfDocument(made)[0].get_size() == pytest.approx((72, 72), abs=0.5)
 
 
 def test_the_rows_of_a_png_are_untouched():
@@ -232,7 +275,7 @@ def test_pages_of_a_tiff_and_of_two_files():
     assert len(pdfium.PdfDocument(content)) == 3
 
 
-def test_a_tiff_whose_second_page_has_no_width_is_an_error_of_that_file():
+def test_a_page_of_a_tiff_that_has_no_width_costs_only_itself():
     data = bytearray(encode(drawn("L"), "TIFF", save_all=True, append_images=[drawn("L")]))
     (first,) = struct.unpack_from("<I", data, 4)
     (tags,) = struct.unpack_from("<H", data, first)
@@ -240,8 +283,10 @@ def test_a_tiff_whose_second_page_has_no_width_is_an_error_of_that_file():
     places = [second + 2 + 12 * k for k in range(struct.unpack_from("<H", data, second)[0])]
     (width,) = (place for place in places if struct.unpack_from("<H", data, place)[0] == 256)
     struct.pack_into("<H", data, width, 255)
+    made, notes = pdf.render_with_notes([TextPage("a.tif", 1, 60, 40)] * 2, {"a.tif": bytes(data)})
+    assert (len(pdfium.PdfDocument(made)), notes) == (2, [])
     with pytest.raises(OutputError, match="cannot be put into a PDF"):
-        pdf.render([TextPage("a.tif", 1, 60, 40)], {"a.tif": bytes(data)})
+        pdf.render([TextPage("a.tif", 2, 60, 40)], {"a.tif": bytes(data)})
 
 
 def test_dpi_sets_the_size_of_the_page_and_no_page_is_too_large():
