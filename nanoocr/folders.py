@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,17 @@ def counting_order(name: str) -> tuple[tuple[int | str, ...], str]:
 
 def is_document(path: Path) -> bool:
     """Whether a file in a folder is a picture or PDF, or was meant as one."""
-    return path.suffix.lower() in SUFFIXES or looks_readable(path)
+    # Reading from a pipe waits until somebody writes into it, which may be never.
+    return (path.suffix.lower() in SUFFIXES and not _is_special(path)) or looks_readable(path)
+
+
+def _is_special(path: Path) -> bool:
+    """Whether something is there that is neither a file nor a folder: a pipe, a socket, a device."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False  # a broken link was meant as a file
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def looks_readable(path: Path) -> bool:

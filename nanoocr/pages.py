@@ -90,8 +90,8 @@ def parse_pages(text: str) -> PageRanges:
 def open_source(source: Source, name: str | None = None, pages: PageRanges = ALL_PAGES) -> Iterator[Picture]:
     """Yield the pages of a PDF or a picture; its content decides which it is.
 
-    A picture is one page, except for a TIFF of several frames. `pages` matters for TIFFs and PDFs only. A page
-    is rendered when it is asked for, and one at a time.
+    A picture is one page, except for a TIFF of several frames. `pages` matters for TIFFs and PDFs only. A
+    page is rendered when it is asked for, and one at a time.
     """
     name = name or name_of(source)
     try:

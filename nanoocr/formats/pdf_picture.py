@@ -17,7 +17,7 @@ from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin
 
 from nanoocr.alpha import has_deep_colours
 from nanoocr.errors import PictureError
-from nanoocr.picture_header import DECODE_ERRORS, Look, read_header, read_look
+from nanoocr.picture_header import DECODE_ERRORS, Look, one_line, read_header, read_look
 from nanoocr.pictures import find_dpi, open_image, page_frames, read_bytes
 
 if TYPE_CHECKING:
@@ -58,25 +58,34 @@ def embed(pdf: pikepdf.Pdf, source: PictureSource, page: int, name: str) -> Embe
     Raises:
         PictureError: the picture cannot be opened.
     """
-    if isinstance(source, Image.Image):
-        image = open_image(source, name=name)
-        return _embed_png(pdf, _as_png(image), Look((image.height, image.width)), find_dpi(image))
-    content = read_bytes(source, name)
     try:
-        image = read_header(content, name)
-        frame = page_frames(content, name)[page - 1]
-        image.seek(frame)
-        look, dpi = read_look(image, content), find_dpi(image)
-        if isinstance(image, JpegImagePlugin.JpegImageFile) and image.mode in SPACES:
-            return _embed_jpeg(pdf, content, image, look, dpi)
-        if _is_plain_png(image, look):
-            return _embed_png(pdf, content, look, dpi)
-        if look.reduction == 1 and image.mode in PLAIN and not _needs_a_look(image):
-            image.load()
-            return _embed_png(pdf, _as_png(ImageOps.exif_transpose(image)), look, dpi)
-        return _embed_png(pdf, _as_png(open_image(content, frame=frame, name=name)), look, dpi)
+        if isinstance(source, Image.Image):
+            image = open_image(source, name=name)
+            return _embed_png(pdf, _as_png(image), Look((image.height, image.width)), find_dpi(image))
+        return _embed_file(pdf, read_bytes(source, name), page, name)
+    except PictureError as error:
+        if error.kind == "missing":
+            message = f"{name} is not to be found, so it cannot be put into a PDF."
+            raise PictureError(message, kind="missing") from error
+        raise PictureError(f"{name} cannot be put into a PDF: {error}", kind=error.kind) from error
     except DECODE_ERRORS as error:
-        raise PictureError(f"{name} cannot be put into a PDF: {error}.") from error
+        raise PictureError(f"{name} cannot be put into a PDF: {one_line(error)}.") from error
+
+
+def _embed_file(pdf: pikepdf.Pdf, content: bytes, page: int, name: str) -> Embedded:
+    """As `embed`, from an encoded picture; decoders raise whatever they like."""
+    image = read_header(content, name)
+    frame = page_frames(content, name)[page - 1]
+    image.seek(frame)
+    look, dpi = read_look(image, content), find_dpi(image)
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and image.mode in SPACES:
+        return _embed_jpeg(pdf, content, image, look, dpi)
+    if _is_plain_png(image, look):
+        return _embed_png(pdf, content, look, dpi)
+    if look.reduction == 1 and image.mode in PLAIN and not _needs_a_look(image):
+        image.load()
+        return _embed_png(pdf, _as_png(ImageOps.exif_transpose(image)), look, dpi)
+    return _embed_png(pdf, _as_png(open_image(content, frame=frame, name=name)), look, dpi)
 
 
 def _embed_jpeg(
