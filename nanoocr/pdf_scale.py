@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from nanoocr.errors import PictureError
 from nanoocr.picture_header import MAX_PIXELS
 
 if TYPE_CHECKING:
-    from pypdfium2 import PdfImage, PdfObject, PdfPage, PdfTextObj
+    from pypdfium2 import PdfImage, PdfObject, PdfPage
 
 PDF_DPI = 200  # scanned text usually has 200 to 300
 LEAST_DPI = 30  # Letters of 12 points are 5 pixels high at this resolution; a page below it is refused.
 POINTS_PER_INCH = 72  # the unit of PDF page sizes
-LEAST_SIDE = (
-    600  # The longer side gets at least this many pixels: letters may also be drawn as lines or patterns.
-)
+# The longer side gets at least this many pixels, however small the page claims to be; and more pixels where
+# its letters may be lines or patterns, whose height nobody knows.
+LEAST_SIDE, LEAST_SIDE_OF_DRAWING = 200, 600
 SCAN_PIXELS = 16_000_000  # A page is enlarged for its content up to this many pixels; no view shows more.
 # Pictures that cover together at least this share of the page count as its scan; on a page with fewer than
 # SMALL_PAGE pixels at PDF_DPI, whose size is to be doubted, the smaller share is enough.
@@ -36,10 +36,11 @@ MOST_FORMS = 8  # At most this many forms are entered that stand within each oth
 
 
 class Content(NamedTuple):
-    """The pictures and visible texts of a page, measured on the page."""
+    """What a page shows, measured on the page."""
 
     pictures: list[tuple[float, float]]  # (area in square points, pixels per point)
-    heights: list[float]  # of the ink of each text object, in points
+    heights: list[float]  # of the ink of each visible text, in points
+    is_drawing: bool  # there are lines or areas, and no text
 
 
 def scale_of(page: PdfPage, name: str) -> float:
@@ -61,7 +62,8 @@ def scale_of(page: PdfPage, name: str) -> float:
         )
     usual = PDF_DPI / POINTS_PER_INCH
     content = _measure(page)
-    wanted = max(scan_scale(content, area), _letter_scale(content), LEAST_SIDE / max(width, height))
+    least = LEAST_SIDE_OF_DRAWING if content.is_drawing else LEAST_SIDE
+    wanted = max(scan_scale(content, area), _letter_scale(content), least / max(width, height))
     return min(max(usual, min(wanted, math.sqrt(SCAN_PIXELS / area))), most)
 
 
@@ -94,21 +96,23 @@ def _letter_scale(content: Content) -> float:
 
 
 def _measure(page: PdfPage) -> Content:
-    from pypdfium2 import PdfiumError
-    from pypdfium2.raw import FPDF_PAGEOBJ_IMAGE, FPDF_TEXTRENDERMODE_INVISIBLE, FPDFTextObj_GetTextRenderMode
+    from pypdfium2 import PdfImage, PdfiumError, PdfTextObj
+    from pypdfium2.raw import FPDF_TEXTRENDERMODE_INVISIBLE, FPDFTextObj_GetTextRenderMode
 
-    content = Content([], [])
-    for item in _objects(page):
+    pictures, heights, lines = list[tuple[float, float]](), list[float](), 0
+    for item in islice(page.get_objects(max_depth=MOST_FORMS), MOST_OBJECTS):
         with contextlib.suppress(PdfiumError):
-            if item.type == FPDF_PAGEOBJ_IMAGE:
-                content.pictures.append(_measure_picture(item))
+            if isinstance(item, PdfImage):
+                pictures.append(_measure_picture(item))
+            elif not isinstance(item, PdfTextObj):
+                lines += 1
             # Text that a scanner has hidden behind its picture is not what is to be seen.
             elif FPDFTextObj_GetTextRenderMode(item) != FPDF_TEXTRENDERMODE_INVISIBLE:
                 left, bottom, right, top = item.get_bounds()
                 height = min(right - left, top - bottom) * math.sqrt(_enlargement(item.container))
                 if height > 0:
-                    content.heights.append(height)
-    return content
+                    heights.append(height)
+    return Content(pictures, heights, lines > 0 and not heights)
 
 
 def _measure_picture(item: PdfImage) -> tuple[float, float]:
@@ -122,17 +126,6 @@ def _measure_picture(item: PdfImage) -> tuple[float, float]:
     finer = max(width / math.hypot(a, b), height / math.hypot(c, d)) / math.sqrt(around)
     # A fax has up to four times as many pixels along one side; a shade of one column has no letters.
     return place, min(finer, 2 * math.sqrt(width * height / place))
-
-
-def _objects(page: PdfPage) -> Iterator[PdfImage | PdfTextObj]:
-    """The pictures and texts among the first MOST_OBJECTS of a page and of the forms on it."""
-    from pypdfium2.raw import FPDF_PAGEOBJ_IMAGE, FPDF_PAGEOBJ_TEXT
-
-    for seen, item in enumerate(page.get_objects(max_depth=MOST_FORMS)):
-        if seen >= MOST_OBJECTS:
-            return
-        if item.type in (FPDF_PAGEOBJ_IMAGE, FPDF_PAGEOBJ_TEXT):
-            yield item
 
 
 def _enlargement(item: PdfObject | None) -> float:

@@ -83,7 +83,11 @@ def open_results(
         OutputError: the file or folder cannot be written.
     """
     if target.is_folder:
-        yield Folder(target, name_stems(target.output, inputs), inputs, sources, quiet)
+        from nanoocr.formats import FORMATS
+
+        numbered = any(FORMATS[name].per_page for name in target.formats)
+        stems = name_stems(target.output, inputs, numbered)
+        yield Folder(target, stems, inputs, sources, quiet)
         return
     if target.output != "-":
         refuse_overwriting([target.output], inputs)
@@ -292,18 +296,18 @@ def choose_overlays(folder: str | None, kinds: str | None, inputs: Sequence[Inpu
     for name in names:
         if name not in OVERLAY_KINDS:
             raise UsageError(f"unknown overlay format {name!r}: choose {', '.join(OVERLAY_KINDS)}")
-    return Overlays(folder, names, name_stems(folder, inputs), inputs)
+    return Overlays(folder, names, name_stems(folder, inputs, numbered=True), inputs)
 
 
 # ---------------------------------------------------------------------------------------------------
 # Names and notes
 
 
-def name_stems(folder: str, inputs: Sequence[Input]) -> list[Path]:
-    """A path without suffix in the folder for each input."""
+def name_stems(folder: str, inputs: Sequence[Input], numbered: bool) -> list[Path]:
+    """A path without suffix in the folder for each input; `numbered` as of `name_outputs`."""
     from nanoocr.formats import name_outputs
 
-    return [Path(folder, stem) for stem in name_outputs([item.place for item in inputs])]
+    return [Path(folder, stem) for stem in name_outputs([item.place for item in inputs], numbered)]
 
 
 def make_folder(folder: str) -> None:
