@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from nanoocr.cli.inputs import Input
-from nanoocr.cli.output import empty, opened, write
+from nanoocr.cli.output import check_parent, empty, opened, write
 from nanoocr.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ def choose_target(
     Raises:
         UsageError: they contradict each other, or there is no such format.
     """
+    if not output:
+        raise UsageError("--output is empty: name a file, a folder (DIR/), or - for the screen")
     if json_lines and formats is not None:
         raise UsageError("--json gives JSON lines, so it goes without --format: leave one of them out")
     names = tuple(dict.fromkeys(name.strip() for name in (formats or "txt").split(",")))
@@ -95,10 +97,7 @@ def open_results(
         with opened(target.output) as out:
             yield Stream(target, out, headed)
         return
-    if not Path(target.output).parent.is_dir():
-        raise OutputError(
-            f"{target.output} cannot be written: there is no folder {Path(target.output).parent}"
-        )
+    check_parent(target.output)
     yield Document(target, inputs, sources, quiet)
 
 
@@ -314,6 +313,8 @@ def make_folder(folder: str) -> None:
     """Make the folder. Raises OutputError where that fails."""
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise OutputError(f"{folder} cannot be written: there is a file of that name") from error
     except OSError as error:
         raise OutputError(f"{folder} cannot be written: {error.strerror}") from error
 

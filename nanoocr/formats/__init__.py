@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nanoocr.document import PageLike, TextPage
 from nanoocr.errors import OutputError, UsageError
-from nanoocr.files import write_file
+from nanoocr.files import is_stream, write_file
 from nanoocr.formats.marks import MARKED, mark_pages
 
 if TYPE_CHECKING:
@@ -293,15 +293,16 @@ def _refuse_input(path: Path, source: str) -> None:
 
 
 def save(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; a pipe or a device is written to.
+    """Write a file whole or not at all, also where a link leads to it; a pipe or a device is written to.
 
     Raises:
         OutputError: it cannot be written.
     """
     try:
-        if path.exists() and not path.is_file():
-            path.write_bytes(content)  # renaming a file into its place would replace the device
-        else:
-            write_file(path, content)
+        if not is_stream(path):
+            write_file(Path(os.path.realpath(path)) if path.is_symlink() else path, content)
+            return
+        with path.open("ab") as stream:
+            stream.write(content)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
