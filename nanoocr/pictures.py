@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, JpegImagePlugin, TiffImagePlugin
 
 from nanoocr.alpha import has_deep_colours, lifted, on_paper
+from nanoocr.bare_pictures import with_end_mark
 from nanoocr.errors import PictureError
 from nanoocr.large_pictures import comes_in_strips, reduced
 from nanoocr.picture_header import (
@@ -73,7 +74,13 @@ def open_image(
     image = read_header(data, name)
     if frame:
         _go_to(image, frame, name)
-    return _decode(image, data, max_pixels, name)
+    try:
+        return _decode(image, data, max_pixels, name)
+    except PictureError as error:
+        mended = with_end_mark(data) if error.kind == "unreadable" else None
+        if mended is None:
+            raise
+    return _decode(read_header(mended, name), mended, max_pixels, name)
 
 
 def page_frames(data: bytes, name: str) -> list[int]:

@@ -291,6 +291,8 @@ def choose_overlays(folder: str | None, kinds: str | None, inputs: Sequence[Inpu
                 "--overlay_format goes with --overlay=DIR, which names the folder for the drawings"
             )
         return None
+    if not folder:
+        raise UsageError("--overlay is empty: name the folder for the drawings, as in --overlay=look")
     names = tuple(dict.fromkeys(name.strip() for name in (kinds or OVERLAY_KINDS[0]).split(",")))
     for name in names:
         if name not in OVERLAY_KINDS:

@@ -205,6 +205,7 @@ def test_nothing_to_read_needs_no_model(nanoocr, monkeypatch):
         (["read", "a.png", "--max_tokens=0"], "'0'"),
         (["read", "a.png", "--pages=3-1"], "3-1"),
         (["read", "a.png", "-o", ""], "--output is empty"),
+        (["read", "a.png", "--overlay="], "--overlay is empty"),
         (["read", "-", "-"], "stdin"),
         (["read", "a.png", "--dtype=int8"], "int8"),
         (["read", "a.png", "--device=abacus"], "abacus"),
