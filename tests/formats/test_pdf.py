@@ -358,6 +358,16 @@ def test_chosen_pages_and_the_same_page_twice():
     assert read_with_pdfium(pdf.render(pages, {"x.pdf": source})).split() == ["p0", "p1", "p2"]
 
 
+@pytest.mark.parametrize("touching", [False, True])
+def test_words_that_run_leftwards_come_out_in_their_own_order(touching):
+    first, second = Box(170, 20, 300, 60), Box(20, 20, 170 if touching else 150, 60)
+    words = (Word("שלום", first.quad()), Word("ב2024", second.quad()))
+    line = Line("שלום ב2024", Box(20, 20, 300, 60).quad(), words=words)
+    made = pdf.render([TextPage("x", 1, 600, 400, (line,))], {"x": Image.new("L", (600, 400), 255)})
+    assert read_with_pdfium(made).split() == ["שלום", "ב2024"]
+    assert read_with_pdftotext_raw(made).split()[0].strip("\u202a\u202b\u202c") == "שלום"
+
+
 # ---------------------------------------------------------------------------------------------------
 # Bad input
 
