@@ -1,14 +1,19 @@
 """Searchable PDF: what other readers get out of it, where they see it, and what became of the picture."""
 
 import io
-import shutil
 import struct
-import subprocess
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from format_pages import encode, iou, make_page, plain_words
+from format_pages import encode, iou, make_page, original, plain_words
+from pdf_text_readers import (
+    READERS,
+    read_with_mupdf,
+    read_with_pdfium,
+    read_with_pdfminer,
+    read_with_pdftotext,
+)
 from pdf_word_readers import READERS as WORD_READERS
 from PIL import Image, ImageChops, TiffImagePlugin
 
@@ -20,37 +25,6 @@ from nanoocr.pictures import find_dpi, open_image
 pikepdf = pytest.importorskip("pikepdf")
 pdfium = pytest.importorskip("pypdfium2")
 
-
-def read_with_pdfium(content):
-    return "\n".join(page.get_textpage().get_text_range() for page in pdfium.PdfDocument(content))
-
-
-def read_with_pdfminer(content):
-    return pytest.importorskip("pdfminer.high_level").extract_text(io.BytesIO(content))
-
-
-def read_with_pdftotext(content, *flags):
-    if shutil.which("pdftotext") is None:
-        pytest.skip("pdftotext is not installed")
-    command = ["pdftotext", *flags, "-", "-"]
-    return subprocess.run(command, input=content, capture_output=True, check=True).stdout.decode()
-
-
-def read_with_pdftotext_raw(content):
-    return read_with_pdftotext(content, "-raw")
-
-
-def read_with_mupdf(content):
-    return "\n".join(page.get_text() for page in pytest.importorskip("pymupdf").open(stream=content))
-
-
-READERS = [
-    read_with_pdfium,
-    read_with_pdfminer,
-    read_with_pdftotext,
-    read_with_pdftotext_raw,
-    read_with_mupdf,
-]
 PAGES = {
     "plain": {},
     "touching": {"touch": True},
@@ -301,63 +275,6 @@ def test_dpi_sets_the_size_of_the_page_and_no_page_is_too_large():
     assert width(TextPage("x", 1, 60, 40), encode(drawn("L"), "PNG")) == pytest.approx(60 / 200 * 72)
 
 
-# ---------------------------------------------------------------------------------------------------
-# Pages of a PDF
-
-
-def original(rotate=0, crop=None, count=1):
-    """A PDF of drawn rectangles whose content leaves a coordinate system behind, as real ones do."""
-    document = pikepdf.new()
-    for _ in range(count):
-        document.add_blank_page(page_size=(600, 400))
-        page = document.pages[-1]
-        page.contents_add(b"0.5 0 0 0.5 30 40 cm 10 10 200 100 re f")
-        page.obj.Rotate = rotate
-        if crop:
-            page.obj.CropBox = pikepdf.Array(crop)
-    document.docinfo["/Title"] = "kept"
-    file = io.BytesIO()
-    document.save(file)
-    return file.getvalue()
-
-
-@pytest.mark.parametrize("rotate", [0, 90, 180, 270])
-@pytest.mark.parametrize("crop", [None, [50, 30, 550, 330]])
-def test_text_is_laid_over_the_page_as_it_is_shown(rotate, crop):
-    source = original(rotate, crop)
-    shown = pdfium.PdfDocument(source)[0].render(scale=2).to_pil()
-    # A page of the size that is shown, with words at places that no turn maps onto each other.
-    boxes = [Box(60, 40, 200, 80).quad(), Box(230, 40, 300, 80).quad(), Box(100, 300, 260, 340).quad()]
-    first = Line("over the", boxes[0], words=(Word("over", boxes[0]), Word("the", boxes[1])))
-    second = Line("page", boxes[2], words=(Word("page", boxes[2]),))
-    page = TextPage("x.pdf", 1, shown.width, shown.height, (first, second))
-    content = pdf.render([page], {"x.pdf": source})
-    for reader in (read_with_pdfium, read_with_pdfminer, read_with_pdftotext, read_with_mupdf):
-        assert reader(content).split() == ["over", "the", "page"]
-    mupdf = pytest.importorskip("pymupdf")
-    read = mupdf.open(stream=content)[0]
-    for word, quad in zip(read.get_text("words"), boxes, strict=True):
-        seen = mupdf.Rect(word[:4]) * read.rotation_matrix  # from the page as it lies to how it is shown
-        assert iou([value * 2 for value in seen], hull(quad)) > 0.9
-    again = pdfium.PdfDocument(content)[0].render(scale=2).to_pil()
-    assert ImageChops.difference(shown.convert("RGB"), again.convert("RGB")).getbbox() is None
-
-
-def test_all_pages_of_a_pdf_keep_what_the_document_knows():
-    source = original(count=2)
-    line = Line("word", Box(10, 10, 90, 40).quad())
-    pages = [TextPage("x.pdf", number, 600, 400, (line,)) for number in (1, 2)]
-    document = pikepdf.open(io.BytesIO(pdf.render(pages, {"x.pdf": source})))
-    assert document.docinfo["/Title"] == "kept"
-    assert read_with_pdfium(pdf.render(pages, {"x.pdf": source})).split() == ["word", "word"]
-
-
-def test_chosen_pages_and_the_same_page_twice():
-    source, box = original(count=3), Box(10, 10, 90, 40).quad()
-    pages = [TextPage("x.pdf", number, 600, 400, (Line(f"p{i}", box),)) for i, number in enumerate((3, 1, 3))]
-    assert read_with_pdfium(pdf.render(pages, {"x.pdf": source})).split() == ["p0", "p1", "p2"]
-
-
 @pytest.mark.parametrize("touching", [False, True])
 def test_words_that_run_leftwards_come_out_in_their_own_order(touching):
     first, second = Box(170, 20, 300, 60), Box(20, 20, 170 if touching else 150, 60)
@@ -365,7 +282,7 @@ def test_words_that_run_leftwards_come_out_in_their_own_order(touching):
     line = Line("שלום ב2024", Box(20, 20, 300, 60).quad(), words=words)
     made = pdf.render([TextPage("x", 1, 600, 400, (line,))], {"x": Image.new("L", (600, 400), 255)})
     assert read_with_pdfium(made).split() == ["שלום", "ב2024"]
-    assert read_with_pdftotext_raw(made).split()[0].strip("\u202a\u202b\u202c") == "שלום"
+    assert read_with_pdftotext(made, "-raw").split()[0].strip("\u202a\u202b\u202c") == "שלום"
 
 
 # ---------------------------------------------------------------------------------------------------
