@@ -15,6 +15,8 @@ from nanoocr.layout.components import Boxes, chain_labels, group_extent, group_q
 SMALLEST = 5  # pixels of height below which a piece of ink is a mark and starts no line
 LETTER_GAP = 1.1  # widest blank inside a run of letters, as a share of the taller letter's height
 NARROWEST_GUTTER = 1.2  # cap heights between columns; loose lines of one column may have such blanks too
+ABOVE = 0.2  # quantile of the letters' feet that lies on the baseline even where most letters hang
+CLEARLY = 0.2  # share of regular letters by which that baseline must explain a run better
 RUN_GAP = 1.5  # widest blank between two runs of a line, as a share of the cap height
 
 
@@ -140,12 +142,29 @@ def measure_runs(letters: Boxes, chain: np.ndarray, count: int) -> Runs:
         base = group_quantile(level, chain, count, 0.5)
         near = np.abs(level - base[chain]) < 0.12 * tallness[chain] + 1
         curve = _fit_curves(place, letters.y1, near.astype(np.float64), chain, free, bendable)
-    shape = _shape_at(curve, place, chain)
-    base = group_quantile(letters.y1 - shape, chain, count, 0.5)
+    base, cap, regular = _stand(letters, chain, count, _shape_at(curve, place, chain))
+    return Runs(extent, base, curve[:, 0] / half, curve[:, 1] / half**2, cap, number, regular)
+
+
+def _stand(
+    letters: Boxes, chain: np.ndarray, count: int, shape: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Baseline, cap height and regular share of each run (runs,); `shape` (N,) is the runs' fall."""
+    base, cap, regular = _stand_at(0.5, letters, chain, count, shape)
+    # In words such as "page" and "egg" as many letters hang as stand, and the baseline is that of the few.
+    above = _stand_at(ABOVE, letters, chain, count, shape)
+    better = above[2] > regular + CLEARLY
+    return tuple(np.where(better, upper, usual) for upper, usual in zip(above, (base, cap, regular)))  # type: ignore[return-value]
+
+
+def _stand_at(
+    quantile: float, letters: Boxes, chain: np.ndarray, count: int, shape: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As `_stand`, where the baseline is this quantile of the letters' feet."""
+    base = group_quantile(letters.y1 - shape, chain, count, quantile)
     hang, rise = letters.y1 - shape - base[chain], base[chain] + shape - letters.y0
     cap = np.maximum(group_quantile(rise, chain, count, 0.8), 3.0)
-    regular = _regular_share(rise / cap[chain], hang / cap[chain], letters, chain, cap)
-    return Runs(extent, base, curve[:, 0] / half, curve[:, 1] / half**2, cap, number, regular)
+    return base, cap, _regular_share(rise / cap[chain], hang / cap[chain], letters, chain, cap)
 
 
 def _shape_at(curve: np.ndarray, place: np.ndarray, chain: np.ndarray) -> np.ndarray:
@@ -194,7 +213,7 @@ def _regular_share(
     slack = 0.12 + 1.0 / cap[chain]
     # In a run with few capitals `cap` is the height of the low letters, of which most are equal. Capitals
     # rise above it, and letters hang lower, measured by it.
-    equal = (np.abs(rise - 1) < slack / 2) & (np.abs(hang) < slack / 2)
+    equal = np.abs(rise - 1) < slack / 2
     low_run = (np.bincount(chain, equal, len(cap)) > 0.6 * np.bincount(chain, minlength=len(cap)))[chain]
     foot = (np.abs(hang) < slack) | ((hang > 0.27 - slack) & (hang < 0.27 + 0.13 * low_run + slack))
     above = np.abs(rise - 1.36 - 0.06 * low_run) < slack + 0.06 * low_run
