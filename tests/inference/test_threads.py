@@ -61,9 +61,8 @@ def page_of_text() -> Image.Image:
     draw = ImageDraw.Draw(image)
     family = next(font for font in find_fonts() if "DejaVu Sans" in font.family)
     face = ImageFont.truetype(str(family.path), 22)
-    for row, text in enumerate(
-        ["Strips of many widths", "4711 ab-CD", "are read by each thread,", "and one", "page"]
-    ):
+    texts = ["Strips of many widths", "4711 ab-CD", "are read by each thread,", "and one", "page"]
+    for row, text in enumerate(2 * texts):
         draw.text((30, 30 + 40 * row), f"{text} " * 3, "black", face)
     return image
 
