@@ -6,7 +6,7 @@ when both choose each other; so a row never branches into the row below.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,7 +16,9 @@ SMALLEST = 5  # pixels of height below which a piece of ink is a mark and starts
 LETTER_GAP = 1.1  # widest blank inside a run of letters, as a share of the taller letter's height
 NARROWEST_GUTTER = 1.2  # cap heights between columns; loose lines of one column may have such blanks too
 ABOVE = 0.2  # quantile of the letters' feet that lies on the baseline even where most letters hang
-CLEARLY = 0.2  # share of regular letters by which that baseline must explain a run better
+CLEARLY = 0.1  # share of a run's letters that another baseline must fit in addition to be taken
+HANGS = 0.3  # by how much a letter that hangs fits a baseline less than one that stands
+SHORT = 25  # letters; in longer runs those that hang are few and lie everywhere
 RUN_GAP = 1.5  # widest blank between two runs of a line, as a share of the cap height
 
 
@@ -126,7 +128,39 @@ def _link_runs(runs: Runs, largest_gap: float, largest_ratio: float) -> tuple[np
 
 
 def measure_runs(letters: Boxes, chain: np.ndarray, count: int) -> Runs:
-    """Baseline and letter height of each run, by quantiles: descenders and dots do not move them."""
+    """Baseline and letter height of each run; descenders and dots do not move them."""
+    runs, misfit = _measured(letters, chain, count, level=False, quantile=0.5)
+    # "see also egg, gap" hangs at its end, which looks like a tilt, and in "page" as many letters hang as stand.
+    # So a short run may also be level, and stand on the feet that lie above most others.
+    short = np.flatnonzero(runs.letters < SHORT)
+    own = (runs.letters < SHORT)[chain]
+    place = np.zeros(count, np.int64)
+    place[short] = np.arange(len(short))
+    part, part_of = letters.take(own), place[chain[own]]
+    for level, quantile in ((True, 0.5), (False, ABOVE), (True, ABOVE)):
+        other, other_misfit = _measured(part, part_of, len(short), level, quantile)
+        better = other_misfit < misfit[short] - CLEARLY
+        misfit[short[better]] = other_misfit[better]
+        runs = _exchanged(runs, short[better], other.take(better))
+    return runs
+
+
+def _exchanged(runs: Runs, which: np.ndarray, others: Runs) -> Runs:
+    """The runs with those of an index array exchanged for as many others."""
+    values = {name: getattr(runs, name).copy() for name in ("base", "slope", "bend", "cap", "regular")}
+    for name, value in values.items():
+        value[which] = getattr(others, name)
+    return replace(runs, **values)
+
+
+def _measured(
+    letters: Boxes, chain: np.ndarray, count: int, level: bool, quantile: float
+) -> tuple[Runs, np.ndarray]:
+    """Runs whose baseline is first taken to be `level`, or to run as their middles do, and how badly they fit.
+
+    The baseline is that quantile of the letters' feet. The misfit (runs,) is 0 where every letter stands on
+    it and ends where letters do, and up to 2.
+    """
     number = np.bincount(chain, minlength=count)
     extent = group_extent(letters, chain, count)
     half = np.maximum(extent.width / 2, 1)
@@ -135,36 +169,26 @@ def measure_runs(letters: Boxes, chain: np.ndarray, count: int) -> Runs:
     # Slopes of short runs are noise, and so are bends of runs that are not long.
     free = (number >= 5) & (half > 2 * tallness)
     bendable = (number >= 12) & (half > 6 * tallness)
-    curve = _fit_curves(place, (letters.y0 + letters.y1) / 2, np.ones(len(letters)), chain, free, bendable)
+    middles = (letters.y0 + letters.y1) / 2
+    even = np.ones(len(letters))
+    curve = np.zeros((count, 2)) if level else _fit_curves(place, middles, even, chain, free, bendable)
+    near = 0.12 * tallness[chain] + 1
     for _ in range(2):
         # Middles only point the way, as tall and hanging letters shift them; feet on the baseline are exact.
-        level = letters.y1 - _shape_at(curve, place, chain)
-        base = group_quantile(level, chain, count, 0.5)
-        near = np.abs(level - base[chain]) < 0.12 * tallness[chain] + 1
-        curve = _fit_curves(place, letters.y1, near.astype(np.float64), chain, free, bendable)
-    base, cap, regular = _stand(letters, chain, count, _shape_at(curve, place, chain))
-    return Runs(extent, base, curve[:, 0] / half, curve[:, 1] / half**2, cap, number, regular)
-
-
-def _stand(
-    letters: Boxes, chain: np.ndarray, count: int, shape: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Baseline, cap height and regular share of each run (runs,); `shape` (N,) is the runs' fall."""
-    base, cap, regular = _stand_at(0.5, letters, chain, count, shape)
-    # In words such as "page" and "egg" as many letters hang as stand, and the baseline is that of the few.
-    above = _stand_at(ABOVE, letters, chain, count, shape)
-    better = above[2] > regular + CLEARLY
-    return tuple(np.where(better, upper, usual) for upper, usual in zip(above, (base, cap, regular)))  # type: ignore[return-value]
-
-
-def _stand_at(
-    quantile: float, letters: Boxes, chain: np.ndarray, count: int, shape: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """As `_stand`, where the baseline is this quantile of the letters' feet."""
+        feet = letters.y1 - _shape_at(curve, place, chain)
+        base = group_quantile(feet, chain, count, quantile)
+        stand = (np.abs(feet - base[chain]) < near).astype(np.float64)
+        curve = _fit_curves(place, letters.y1, stand, chain, free, bendable)
+    shape = _shape_at(curve, place, chain)
     base = group_quantile(letters.y1 - shape, chain, count, quantile)
     hang, rise = letters.y1 - shape - base[chain], base[chain] + shape - letters.y0
     cap = np.maximum(group_quantile(rise, chain, count, 0.8), 3.0)
-    return base, cap, _regular_share(rise / cap[chain], hang / cap[chain], letters, chain, cap)
+    regular = _regular_share(rise / cap[chain], hang / cap[chain], letters, chain, cap)
+    away = np.minimum(np.abs(hang) / (0.05 * tallness[chain] + 0.7), 1.0)
+    away[(hang > 0.15 * tallness[chain]) & (hang < 0.5 * tallness[chain])] = HANGS
+    misfit = np.bincount(chain, away, minlength=count) / number + 1 - regular
+    runs = Runs(extent, base, curve[:, 0] / half, curve[:, 1] / half**2, cap, number, regular)
+    return runs, misfit
 
 
 def _shape_at(curve: np.ndarray, place: np.ndarray, chain: np.ndarray) -> np.ndarray:
