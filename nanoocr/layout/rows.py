@@ -45,12 +45,12 @@ def _cap_of_few(rise: np.ndarray, hang: np.ndarray) -> float:
     """The height of a row's few tall letters, where nearly all others are low; 0 where there are none.
 
     `rise` and `hang` (letters,) say how far letters reach above and below the baseline, in heights of most of
-    them. "nearer a house" has one tall letter in thirteen. Capitals have nothing above them but an accent,
-    and few of them hang.
+    them. "vacuum seals" has one tall letter in eleven. Capitals have nothing above them but an accent, so that
+    one of a few is no witness.
     """
     tall = (rise > TALL) & (rise < TALLEST)
     hanging = ((hang > 0.2) & (hang < 0.6) & (rise < TALL)).any()
-    enough = tall.sum() > 1 or (tall.any() and hanging)
+    enough = tall.sum() > 1 or (tall.any() and (hanging or len(rise) >= FEW))
     return float(np.median(rise[tall])) if enough else 0.0
 
 
