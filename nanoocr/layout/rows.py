@@ -48,7 +48,8 @@ def _cap_of_few(rise: np.ndarray, hang: np.ndarray) -> float:
     them. "vacuum seals" has one tall letter in eleven. Capitals have nothing above them but an accent, so that
     one of a few is no witness.
     """
-    tall = (rise > TALL) & (rise < TALLEST)
+    # Brackets are tall beside capitals, but they hang as well.
+    tall = (rise > TALL) & (rise < TALLEST) & (hang < 0.12)
     hanging = ((hang > 0.2) & (hang < 0.6) & (rise < TALL)).any()
     enough = tall.sum() > 1 or (tall.any() and (hanging or len(rise) >= FEW))
     return float(np.median(rise[tall])) if enough else 0.0
