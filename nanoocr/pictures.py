@@ -37,6 +37,7 @@ PictureSource = str | Path | bytes | BinaryIO | Image.Image
 
 # TIFF's tag NewSubfileType, and its bits for a smaller copy or a mask of another frame.
 SUBFILE_TYPE, SMALLER_OR_MASK = 254, 0b101
+OLD_SUBFILE_TYPE, OLD_SMALLER = 255, 2  # the same in files of before 1992
 
 # Possible white values of a grey whose file names none: 8 bits, scanners' 10, 12 and 14, and 16.
 WHITES = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)
@@ -96,7 +97,8 @@ def page_frames(data: bytes, name: str) -> list[int]:
     for frame in range(MAX_PAGES):
         try:
             image.seek(frame)
-            is_page = not image.tag_v2.get(SUBFILE_TYPE, 0) & SMALLER_OR_MASK
+            is_smaller = image.tag_v2.get(OLD_SUBFILE_TYPE) == OLD_SMALLER
+            is_page = not (is_smaller or image.tag_v2.get(SUBFILE_TYPE, 0) & SMALLER_OR_MASK)
         except EOFError:
             return frames or [0]
         except DECODE_ERRORS:

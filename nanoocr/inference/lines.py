@@ -27,6 +27,7 @@ from nanoocr.inference.sampling import SamplingConfig
 from nanoocr.inference.threads import shares_of, side_by_side, undivided_products
 from nanoocr.layout import PageLayout, Strip, TextLine, cut_strips, find_page, stretch_strip
 from nanoocr.model.vlm import VLM
+from nanoocr.picture_header import MAX_PIXELS
 
 # Strips decoded together; the more there are, the fewer passes run for the last strip or two.
 STRIPS_AT_ONCE = 256
@@ -61,6 +62,9 @@ class Decodes(Protocol):
         self, requests: Sequence[Request], sampling: SamplingConfig | None = None, *, max_batch: int = ...
     ) -> list[Completion]:
         """A completion for each request, in their order, `max_batch` of them decoded together."""
+
+
+FLATTEST = 160  # width by height; the smallest copy that the finder makes then has three rows
 
 
 class Probe(NamedTuple):
@@ -123,6 +127,7 @@ class LineReader:
 
     def upright_layout(self, image: Image.Image) -> UprightLayout:
         """The layout the right way up: where the finder doubts, both ways are tried by reading."""
+        image = _not_too_flat(image)
         layout = find_page(image)
         on_head = layout.upright.quarter_turns >= 2  # for letters at random the finder's signs say nothing
         if not on_head and not (layout.lines and layout.upright.doubtful_180):
@@ -231,3 +236,16 @@ def surer(first: StripReading, second: StripReading) -> StripReading:
 def room_for_letters(line: TextLine) -> float:
     """About how many letters a line has room for."""
     return math.dist(line.baseline[0], line.baseline[-1]) / line.cap_height
+
+
+def _not_too_flat(image: Image.Image) -> Image.Image:
+    """The picture with white below it, if it is flatter than a line of text can be; places stay as they are."""
+    height = max(2, -(-image.width // FLATTEST))
+    if image.height >= height:
+        return image
+    # A picture that would become too large in this way has no letters that could be told apart.
+    taller = Image.new(
+        "RGB", (image.width, height) if image.width * height <= MAX_PIXELS else (8, 8), "white"
+    )
+    taller.paste(image, (0, 0))
+    return taller
