@@ -239,7 +239,7 @@ def room_for_letters(line: TextLine) -> float:
 
 
 def _not_too_flat(image: Image.Image) -> Image.Image:
-    """The picture with white below it, if it is flatter than a line of text can be; places stay as they are."""
+    """The picture with white below it, if it is flatter than a line of text can be; places do not move."""
     height = max(2, -(-image.width // FLATTEST))
     if image.height >= height:
         return image

@@ -45,8 +45,8 @@ def _cap_of_few(rise: np.ndarray, hang: np.ndarray) -> float:
     """The height of a row's few tall letters, where nearly all others are low; 0 where there are none.
 
     `rise` and `hang` (letters,) say how far letters reach above and below the baseline, in heights of most of
-    them. "vacuum seals" has one tall letter in eleven. Capitals have nothing above them but an accent, so that
-    one of a few is no witness.
+    them. "vacuum seals" has one tall letter in eleven. Beside capitals only what has an accent is tall, so
+    that one of a few letters is no witness.
     """
     # Brackets are tall beside capitals, but they hang as well.
     tall = (rise > TALL) & (rise < TALLEST) & (hang < 0.12)
