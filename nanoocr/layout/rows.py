@@ -14,6 +14,7 @@ MARK_ASIDE, MARK_CONTRAST = 1.0, 0.4  # cap heights from a row's ink to its mark
 FAR_ASIDE, FAINT_CONTRAST = 3.0, 0.1  # the same for marks whose shape and place say what they are
 COLON_CONTRAST = 0.2  # two dots make sure of it
 MOST_MARKS = 100  # of one row
+PALE_CAP = 15  # pixels of cap height below which a dash is thinner than a pixel
 DASH_ASIDE = 1.5  # cap heights from a row's ink to a dash that belongs to it
 FEW, MANY = 8, 12  # letters with which a row's capitals are uncertain, or certain enough to lend their height
 
@@ -130,17 +131,24 @@ def _in_colons(marks: Boxes, row: Runs) -> np.ndarray:
 def _dashes(marks: Boxes, row: Runs) -> np.ndarray:
     """Which marks near a row (one run) are dashes, or the bullet in front of an item: (N,) bool.
 
-    A thin dash is paler than letters, because it is thinner than a pixel. Between two words it leaves a wide
-    blank, at which the line may be cut, and then nobody would read it.
+    The dash of small print is paler than its letters, because it is thinner than a pixel. Between two words it
+    leaves a wide blank, at which the line may be cut, and then nobody would read it.
     """
     cap = float(row.cap[0])
     x, y = (marks.x0 + marks.x1) / 2, (marks.y0 + marks.y1) / 2
     above = (_base_at(row, x) - y) / cap
     width, height = marks.width / cap, marks.height / cap
-    middle = (above > 0.2) & (above < 0.6) & (marks.area > 0.6 * marks.width * marks.height)
+    least = FAINT_CONTRAST if cap < PALE_CAP else MARK_CONTRAST
+    middle = (above > 0.2) & (above < 0.6) & (marks.contrast > least * row.box.contrast)
+    middle &= marks.area > 0.6 * marks.width * marks.height
     dash = middle & (width > 0.3) & (width < 1.4) & (height < 0.2 + 1 / cap) & (width > 2 * height)
     near = (marks.x1 > row.box.x0 - DASH_ASIDE * cap) & (marks.x0 < row.box.x1 + DASH_ASIDE * cap)
-    dot = middle & (width > 0.2) & (width < 0.7) & (np.abs(width - height) < 0.2 * width + 1 / cap)
+    dot = (
+        middle
+        & (np.minimum(width, height) > 0.28)
+        & (width < 0.7)
+        & (np.abs(width - height) < 0.2 * width + 1 / cap)
+    )
     dot &= marks.contrast > MARK_CONTRAST * row.box.contrast
     in_front = marks.x1 <= row.box.x0
     # Dirt comes in crowds, and the sign of an item stands alone.
