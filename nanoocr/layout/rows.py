@@ -131,8 +131,8 @@ def _in_colons(marks: Boxes, row: Runs) -> np.ndarray:
 def _dashes(marks: Boxes, row: Runs) -> np.ndarray:
     """Which marks near a row (one run) are dashes, or the bullet in front of an item: (N,) bool.
 
-    The dash of small print is paler than its letters, because it is thinner than a pixel. Between two words it
-    leaves a wide blank, at which the line may be cut, and then nobody would read it.
+    The dash of small print is paler than its letters, because it is thinner than a pixel. Between two words
+    it leaves a wide blank, at which the line may be cut, and then nobody would read it.
     """
     cap = float(row.cap[0])
     x, y = (marks.x0 + marks.x1) / 2, (marks.y0 + marks.y1) / 2
