@@ -130,7 +130,7 @@ def _link_runs(runs: Runs, largest_gap: float, largest_ratio: float) -> tuple[np
 def measure_runs(letters: Boxes, chain: np.ndarray, count: int) -> Runs:
     """Baseline and letter height of each run; descenders and dots do not move them."""
     runs, misfit = _measured(letters, chain, count, level=False, quantile=0.5)
-    # "see also egg, gap" hangs at its end, which looks like a tilt, and in "page" as many letters hang as stand.
+    # "see also egg, gap" hangs at its end, which looks like a tilt. In "page" as many letters hang as stand.
     # So a short run may also be level, and stand on the feet that lie above most others.
     short = np.flatnonzero(runs.letters < SHORT)
     own = (runs.letters < SHORT)[chain]
@@ -156,7 +156,7 @@ def _exchanged(runs: Runs, which: np.ndarray, others: Runs) -> Runs:
 def _measured(
     letters: Boxes, chain: np.ndarray, count: int, level: bool, quantile: float
 ) -> tuple[Runs, np.ndarray]:
-    """Runs whose baseline is first taken to be `level`, or to run as their middles do, and how badly they fit.
+    """Runs whose baseline is at first `level` or runs as their middles do, and how badly they fit.
 
     The baseline is that quantile of the letters' feet. The misfit (runs,) is 0 where every letter stands on
     it and ends where letters do, and up to 2.
