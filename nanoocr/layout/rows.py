@@ -51,10 +51,11 @@ def _cap_of_few(rise: np.ndarray, hang: np.ndarray) -> float:
     """The height of a row's few tall letters, where nearly all others are low; 0 where there are none.
 
     `rise` and `hang` (letters,) say how far letters reach above and below the baseline, in heights of most of
-    them. "vacuum seals" has one tall letter in eleven. Capitals have nothing above them but an accent, so that
-    one of a few is no witness.
+    them. "vacuum seals" has one tall letter in eleven. Beside capitals only what has an accent is tall, so
+    that one of a few letters is no witness.
     """
-    tall = (rise > TALL) & (rise < TALLEST)
+    # Brackets are tall beside capitals, but they hang as well.
+    tall = (rise > TALL) & (rise < TALLEST) & (hang < 0.12)
     hanging = ((hang > 0.2) & (hang < 0.6) & (rise < TALL)).any()
     enough = tall.sum() > 1 or (tall.any() and (hanging or len(rise) >= FEW))
     return float(np.median(rise[tall])) if enough else 0.0
