@@ -31,7 +31,7 @@ MAIN_PICTURE, PICTURE_OF_SMALL_PAGE, SMALL_PAGE = 0.25, 0.02, 500_000
 SAME_SCALE = 1.2  # Strips of one scan differ less in scale, because their sides are rounded to pixels.
 LETTER_PIXELS = 12  # Most lines of text get at least this height.
 TALLER = 0.75  # The share of lines that are lower than the one that LETTER_PIXELS is meant for.
-MOST_OBJECTS = 50_000  # At most this many objects are looked at, which takes a fifth of a second.
+MOST_OBJECTS = 50_000  # At most this many objects are looked at, which takes a third of a second.
 MOST_FORMS = 8  # At most this many forms are entered that stand within each other.
 
 
