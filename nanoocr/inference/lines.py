@@ -126,11 +126,8 @@ class LineReader:
         return replace(reading, completion=completion)
 
     def upright_layout(self, image: Image.Image) -> UprightLayout:
-<<<<<<< HEAD
-        """The layout the right way up: where the finder doubts, both ways are tried by reading."""
-        image = _not_too_flat(image)
-=======
         """The layout with its page and sideways lines the right way up: in doubt, both ways are read."""
+        image = _not_too_flat(image)
         return self._settle_sideways(image, self._upright_page(image))
 
     def _settle_sideways(self, image: Image.Image, found: UprightLayout) -> UprightLayout:
@@ -153,7 +150,6 @@ class LineReader:
 
     def _upright_page(self, image: Image.Image) -> UprightLayout:
         """The layout the right way up, before its sideways lines are settled."""
->>>>>>> main
         layout = find_page(image)
         on_head = layout.upright.quarter_turns >= 2  # for letters at random the finder's signs say nothing
         if not on_head and not (layout.lines and layout.upright.doubtful_180):
