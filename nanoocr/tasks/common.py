@@ -19,7 +19,7 @@ PARSE_FIGURE = "Parse the figure."
 _MARK = r"<\|?image(?:_?\d+)?\|?>"
 _MARK_LINES = re.compile(rf"^[ \t]*(?:{_MARK}[ \t]*)+(?:\n|\Z)", re.MULTILINE)
 _MARKS = re.compile(rf"(?P<before>[ \t]*)(?:{_MARK}[ \t]*)+(?P<end>(?=\n|\Z)|(?=[.,;:!?)\]]))?")
-_ANY_MARK = re.compile(_MARK)
+ANY_MARK = re.compile(_MARK)
 
 
 def without_marks(text: str) -> str:
@@ -27,7 +27,7 @@ def without_marks(text: str) -> str:
 
     A line that holds only marks is removed whole. Other marks leave one blank where words would be joined.
     """
-    if not _ANY_MARK.search(text):
+    if not ANY_MARK.search(text):
         return text
     lines = _MARK_LINES.sub("", text)
 
@@ -45,7 +45,7 @@ def without_marks_of(turns: Sequence[Turn], pictures: int) -> list[Turn]:
     In an answer <image> is ordinary text. The exception is a row whose questions have too few marks for its
     pictures, while its answers have just the missing number.
     """
-    asked, said = (sum(len(_ANY_MARK.findall(turn[side])) for turn in turns) for side in (0, 1))
+    asked, said = (sum(len(ANY_MARK.findall(turn[side])) for turn in turns) for side in (0, 1))
     of_answers = said > 0 and asked < pictures == asked + said
     return [
         Turn(without_marks(user), without_marks(answer) if of_answers else answer) for user, answer in turns
@@ -60,7 +60,7 @@ def picture_bytes(image: Any, name: str) -> bytes:
     """
     data = image.get("bytes") if isinstance(image, dict) else None
     if not isinstance(data, bytes) or not data:
-        raise BadRowError(f"{name}: has no picture")
+        raise BadRowError(f"{name}: has no picture in the row: write the set with its pictures embedded")
     return data
 
 
@@ -141,6 +141,14 @@ def file_bytes(path: Path, name: str) -> bytes:
         return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: the path holds a NUL byte
         raise BadRowError(f"{name}: {path} cannot be read ({error})") from error
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there; False for what cannot be a path, as a text that took the place of one."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # longer than a name may be, or with a NUL byte
+        return False
 
 
 def existing(path: str | Path, what: str) -> Path:
