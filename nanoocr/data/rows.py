@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from nanoocr.data.columns import record_maker
 from nanoocr.data.entries import picture_of
 from nanoocr.data.synth import SynthSample
 from nanoocr.errors import PictureError, UsageError
@@ -160,10 +161,10 @@ def parquet_rows(path: Path) -> Iterator[Row]:
     """Rows of a Parquet file, read in small batches."""
     try:
         with pq.ParquetFile(path) as file:
-            number = 0
+            number, mended = 0, record_maker(file.schema_arrow)
             for batch in file.iter_batches(batch_size=64):
                 for record in batch.to_pylist():
-                    yield row_from_record(record, f"{path}: row {number}", path.parent)
+                    yield row_from_record(mended(record), f"{path}: row {number}", path.parent)
                     number += 1
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: {NOT_UTF8}") from error
@@ -182,9 +183,11 @@ def row_from_record(record: dict[str, Any], name: str, beside: Path | None = Non
         BadRowError: a column is missing, or null where it must not be; it names the row.
     """
     try:
+        listed: list[Any] = [None] if record["texts"] is None else _listed(record["texts"])
+        if None in listed:
+            raise BadRowError(f"{name}: its texts are null, or one of them is")
         turns = tuple(
-            Turn(_text_of(turn["user"], name), _text_of(turn["assistant"], name))
-            for turn in _listed(record["texts"])
+            Turn(_text_of(turn["user"], name), _text_of(turn["assistant"], name)) for turn in listed
         )
         pictures = tuple(_bytes_of(image, name, beside) for image in _flat(record["images"] or []))
         marks = record.get("char_boxes") or []

@@ -50,7 +50,6 @@ TEXTS = (
     "value",
 )
 QUOTED = re.compile(r'"((?:[^"]|"")*)"')
-FEWEST_KNOWN = 2  # a first line is a heading where it has names for both columns
 HEAD = 2**16  # bytes of a JSON file that show what its rows are
 
 

@@ -18,8 +18,7 @@ from pathlib import Path
 
 from nanoocr.alphabet import written_one_way
 from nanoocr.data.rows import BadRowError, Row, encoded
-from nanoocr.data.shards import local_shards
-from nanoocr.data.task import ParquetTask, Task
+from nanoocr.data.task import Task
 from nanoocr.errors import PictureError, UsageError
 from nanoocr.finetune import boxes, lists, xml_pages
 from nanoocr.finetune.hdf5 import hdf5_documents
@@ -30,6 +29,7 @@ from nanoocr.pages import is_pdf
 from nanoocr.pictures import upright_size
 from nanoocr.tasks.common import existing, read_text
 from nanoocr.tasks.jsonl import Jsonl
+from nanoocr.tasks.parquet import parquet_task
 
 FLAT, LOW = 2.0, 200  # a picture at least so many times as wide as high, and no higher, may be a line
 Found = Iterator[TrueDocument | str]
@@ -90,7 +90,7 @@ def _of_file(path: Path, root: Path) -> Found:
     if suffix in (".jsonl", ".json"):
         yield from _of_json(path)
     elif suffix == ".parquet":
-        yield from _of_rows(ParquetTask(local_shards([str(path)])), path.name)
+        yield from _of_rows(parquet_task(path), path.name)
     elif suffix in (".h5", ".hdf5"):
         yield from hdf5_documents(path)
     elif suffix in xml_pages.SUFFIXES:

@@ -29,7 +29,7 @@ TEXT_PARTS = ("text", "input_text", "output_text")
 # Trainers write one of these beside an answer, where it says whether, or how much, the answer counts.
 LEARNT_KEYS = (
     "loss", "weight", "train", "training", "trainable", "learn", "supervise", "train_on_turn", "loss_weight",
-    "loss_scale", "loss_mask", "step_loss_mask",
+    "loss_scale", "loss_mask", "step_loss_mask", "train_detail",
 )  # fmt: skip
 # Others say the opposite: the answer is only context.
 UNLEARNT_KEYS = ("masked", "is_masked", "ignore_loss", "no_loss", "skip_loss")
@@ -82,7 +82,8 @@ def read_messages(record: dict[str, Any], name: str) -> list[Message]:
     twice = marks == 0 and len(listed) == len(own)
     if marks != len(listed) and not (twice and all(_same(*pair, name) for pair in zip(listed, own))):
         raise BadRowError(
-            f"{name}: {marks} {MARK} marks for {len(listed)} pictures: write {MARK} where each belongs"
+            f"{name}: {marks} {MARK} marks for {len(listed)} pictures: list all pictures, and write {MARK} "
+            "where each belongs"
         )
     return messages
 
@@ -106,7 +107,7 @@ def _spoken(record: dict[str, Any], name: str) -> Iterator[tuple[str, Any]]:
     """Yield (role, content) in order, whatever the form. A `system` beside the messages comes first."""
     if record.get("system"):
         yield "system", record["system"]
-    found = next((said for key in FORMS if isinstance(said := _decoded(record.get(key)), list)), None)
+    found = next((said for key in FORMS if isinstance(said := decoded(record.get(key)), list)), None)
     if found is None:
         raise BadRowError(f"{name}: has neither messages nor conversations, a list of role and content")
     for message in found:
@@ -120,11 +121,13 @@ def _spoken(record: dict[str, Any], name: str) -> Iterator[tuple[str, Any]]:
         called = str(speaker).strip().lower()
         role = ROLES.get(called, called)
         if role == "assistant":
-            _refuse_unlearnt(message, name)
+            parts = content if isinstance(content, list) else []
+            for one in (message, *(part for part in parts if isinstance(part, dict))):
+                refuse_unlearnt(one, name)
         yield role, content
 
 
-def _decoded(value: Any) -> Any:
+def decoded(value: Any) -> Any:
     """A list as it is, and one that stands as JSON in a column of texts."""
     if not isinstance(value, str) or not value.lstrip().startswith("["):
         return value
@@ -134,8 +137,8 @@ def _decoded(value: Any) -> Any:
         return value
 
 
-def _refuse_unlearnt(message: dict[str, Any], name: str) -> None:
-    """Raise BadRowError if an answer is only context, or counts more or less than others."""
+def refuse_unlearnt(message: dict[str, Any], name: str) -> None:
+    """Raise BadRowError if an answer, or a part of one, is only context, or counts otherwise than once."""
     for key in (*LEARNT_KEYS, *UNLEARNT_KEYS):
         said = str(message.get(key)).strip().lower()
         if message.get(key) is None or said in (NO if key in UNLEARNT_KEYS else YES):

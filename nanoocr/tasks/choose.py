@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 
 from nanoocr.config import PROMPT
 from nanoocr.data.fetch import HubSet, ShardSource
-from nanoocr.data.shards import local_shards
-from nanoocr.data.task import ParquetTask, Task
+from nanoocr.data.task import Task
 from nanoocr.errors import UsageError
 from nanoocr.tasks import chartqa, docvqa, finevision, gsm8k, mmlu, olmocr_mix, plain_text, smoltalk, textvqa
 from nanoocr.tasks.folder import Folder
 from nanoocr.tasks.jsonl import Jsonl
 from nanoocr.tasks.llava_instruct import LlavaInstruct
+from nanoocr.tasks.parquet import parquet_task
 from nanoocr.tasks.sroie import Sroie
 from nanoocr.tasks.synth import Synth
 
@@ -164,4 +164,4 @@ def _plan(name: str, what: str, options: Options) -> Callable[[], Task]:
             return partial(LlavaInstruct, _need(what, options.spec, "a file"), images, **rows)
         case _:  # parquet
             path = _need(what, options.spec, "a file or folder")
-            return lambda: ParquetTask(local_shards([path]), **rows)
+            return partial(parquet_task, path, **rows)

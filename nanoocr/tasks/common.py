@@ -94,6 +94,8 @@ def turns_of(messages: Sequence[tuple[str, Any]], name: str) -> tuple[Turn, ...]
     for role, text in pairs:
         if not isinstance(text, str):
             raise BadRowError(f"{name}: what {role} says is {text!r} and not a text")
+    if pairs and pairs[0][0] == "system" and not pairs[0][1].strip():
+        del pairs[0]  # Forms for all rows leave it empty where a row has none.
     if len(pairs) > 1 and (pairs[0][0], pairs[1][0]) == ("system", "user"):
         pairs[:2] = [("user", f"{pairs[0][1]}\n\n{pairs[1][1]}")]
     roles = [role for role, _ in pairs]
@@ -152,12 +154,17 @@ def is_file(path: Path) -> bool:
 
 
 def existing(path: str | Path, what: str) -> Path:
-    """The path, if it exists.
+    """The path, if it exists. `what` says what it should be, as `folder` or `file of chat rows`.
 
     Raises:
-        UsageError: it does not; `what` says what it should have been.
+        UsageError: it does not exist, or it is a file where a folder is wanted, or the other way round.
     """
     path = Path(path)
     if not path.exists():
         raise UsageError(f"{path}: no such {what}")
+    kind = what.partition(" ")[0]
+    if path.is_dir() and kind == "file":
+        raise UsageError(f"{path}: is a folder; name a {what}")
+    if kind == "folder" and " or " not in what and not path.is_dir():
+        raise UsageError(f"{path}: is no folder; name a {what}")
     return path
