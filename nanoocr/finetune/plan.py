@@ -23,6 +23,7 @@ from nanoocr.machine import peak_resident
 from nanoocr.model.vlm import VLM, count_parameters
 from nanoocr.progress import clock
 from nanoocr.train.config import TrainConfig, require
+from nanoocr.train.setup import parse_components
 
 FEWEST_STRIPS = 20  # to train on: fewer say too little about a style
 FEWEST_GROUPS = 3  # one each to train, to watch and to measure
@@ -62,6 +63,12 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work, before anything is read."""
+        require(self.data.strip() != "", "DATA is empty: name a folder or a file")
+        require(self.out.strip() != "", "--out is empty: name the folder to write, as in --out=my_model")
+        require(self.trained.strip() != "", "--trained is empty: leave it out to train all parts")
+        # In the training scripts -1 is the rate of a run from nothing, which would undo what the base knows.
+        for name in ("lr", "muon_lr", "glyph_weight"):
+            require(getattr(self, name) >= 0, f"--{name} must be a number that is not negative, as 0.0003")
         require(self.steps >= 0 and self.eval_every >= 0, "--steps and --eval_every must not be negative")
         require(self.batch_size > 0, "--batch_size must be above 0")
         require(0 < self.drawn < 1, "--drawn is a share between 0 and 1, as 0.5")
@@ -70,6 +77,9 @@ class FinetuneConfig:
         require(self.eval_drawn >= 8, "--eval_drawn must be at least 8")
         out, data = Path(self.out).resolve(), Path(self.data).resolve()
         require(out != data and data not in out.parents, f"--out={self.out} lies in the data: name another")
+        # The training loop would refuse these only after all pages were read.
+        train_config(self, "", "", self.steps or LEAST_STEPS, Path(self.out))
+        parse_components(self.trained)
 
 
 @dataclass(frozen=True)
