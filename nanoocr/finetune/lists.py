@@ -216,7 +216,7 @@ def lists_pictures(path: Path) -> bool:
             with path.open("rb") as file:
                 first = parse_json(next((line for line in file if line.strip()), b"null")[:HEAD])
     except (OSError, ValueError):
-        return False  # said where it is read
+        return False  # The reader of the file says why.
     return (
         isinstance(first, dict)
         and _columns(list(first)) is not None

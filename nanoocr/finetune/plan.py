@@ -25,13 +25,14 @@ from nanoocr.progress import clock
 from nanoocr.train.config import TrainConfig, require
 from nanoocr.train.setup import parse_components
 
-FEWEST_STRIPS = 20  # to train on: fewer say too little about a style
+FEWEST_STRIPS = 20  # Fewer strips to train on say too little about a style.
 FEWEST_GROUPS = 3  # one each to train, to watch and to measure
 # How often each own strip is seen before the rate has fallen to nothing: twenty pages then take some four
 # minutes of one processor.
 VIEWS = 4
 LEAST_STEPS, MOST_STEPS = 60, 1500
-STATE_BYTES = 24  # per parameter: weights, gradients, moments, the average and the raw weights beside it
+# Bytes per parameter: weights, gradients, moments, the average, and the raw weights beside it.
+STATE_BYTES = 24
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class FinetuneConfig:
     trained: str = "sam,compressor,clip,projector,gpt"  # components that train
     drawn: float = 0.5  # share of drawn strips, so that nothing is forgotten
     hold_out: float = 0.2  # share of the documents that measure and never train
-    # The package has one glyph head and no heads to train on: fresh ones would send noise into the encoder.
+    # The package has no glyph heads that training could go on with. Fresh ones would send noise into the encoder.
     glyph_weight: float = 0.0  # weight of the loss that names characters, for data with boxes of words
     average: float = 0.97  # decay of the averaged weights
     patience: int = 4  # validations without a better one until training stops
