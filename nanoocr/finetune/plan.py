@@ -49,7 +49,7 @@ class FinetuneConfig:
     trained: str = "sam,compressor,clip,projector,gpt"  # components that train
     drawn: float = 0.5  # share of drawn strips, so that nothing is forgotten
     hold_out: float = 0.2  # share of the documents that measure and never train
-    # The package has no glyph heads that training could go on with. Fresh ones would send noise into the encoder.
+    # The package has no glyph heads to go on with. Fresh ones would send noise into the encoder.
     glyph_weight: float = 0.0  # weight of the loss that names characters, for data with boxes of words
     average: float = 0.97  # decay of the averaged weights
     patience: int = 4  # validations without a better one until training stops

@@ -17,6 +17,7 @@ LETTER_GAP = 1.1  # widest blank inside a run of letters, as a share of the tall
 NARROWEST_GUTTER = 1.2  # cap heights between columns; loose lines of one column may have such blanks too
 ABOVE = 0.2  # quantile of the letters' feet that lies on the baseline even where most letters hang
 CLEARLY = 0.1  # share of a run's letters that another baseline must fit in addition to be taken
+REGULAR = 0.9  # share of regular letters that it needs
 HANGS = 0.3  # by how much a letter that hangs fits a baseline less than one that stands
 SHORT = 25  # letters; in longer runs those that hang are few and lie everywhere
 RUN_GAP = 1.5  # widest blank between two runs of a line, as a share of the cap height
@@ -139,7 +140,8 @@ def measure_runs(letters: Boxes, chain: np.ndarray, count: int) -> Runs:
     part, part_of = letters.take(own), place[chain[own]]
     for level, quantile in ((True, 0.5), (False, ABOVE), (True, ABOVE)):
         other, other_misfit = _measured(part, part_of, len(short), level, quantile)
-        better = other_misfit < misfit[short] - CLEARLY
+        # Dirt fits one baseline as badly as another.
+        better = (other_misfit < misfit[short] - CLEARLY) & (other.regular > REGULAR)
         misfit[short[better]] = other_misfit[better]
         runs = _exchanged(runs, short[better], other.take(better))
     return runs

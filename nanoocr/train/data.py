@@ -98,9 +98,9 @@ def mix_tasks(config: TrainConfig, tokenizer: Tokenizer, make_task: Callable[[st
     for word in split_tasks(config.tasks):
         name, equals, spec = word.partition("=")
         # The = of an unnamed task belongs to its options, as in synth:card?count=50.
-        named = bool(name and equals and spec) and not set(name) & {":", "?"}
-        if not named or name in tasks:
-            example = f', as in --tasks="own={word}"' if not named and word else ""
+        is_named = bool(name and equals and spec) and not set(name) & {":", "?"}
+        if not is_named or name in tasks:
+            example = f', as in --tasks="own={word}"' if not is_named and word else ""
             raise UsageError(
                 f"--tasks={config.tasks}: write NAME=SPEC, separated by blanks, each name once{example}"
             )
