@@ -27,7 +27,7 @@ from nanoocr.finetune.types import Gathered, TrueDocument, TrueLine
 from nanoocr.folders import files_below, pair_texts, text_stem
 from nanoocr.pages import is_pdf
 from nanoocr.pictures import upright_size
-from nanoocr.tasks.common import existing, read_text
+from nanoocr.tasks.common import existing, is_file, read_text
 from nanoocr.tasks.jsonl import Jsonl
 from nanoocr.tasks.parquet import parquet_task
 
@@ -48,6 +48,8 @@ def gather(data: str | Path) -> Gathered:
     for found in _of_folder(path) if path.is_dir() else _of_file(path, path.parent):
         if isinstance(found, str):
             problems.append(found)
+        elif isinstance(found.source, Path) and not is_file(found.source):
+            problems.append(f"{found.name}: its picture cannot be opened: it is a broken link or no file")
         elif not found.text.strip():
             problems.append(f"{found.name}: its text is empty")
         elif told.get(_picture(found)) == found.text.split():
