@@ -84,7 +84,8 @@ def parse(
     import tyro  # imported here, because `nanoocr read` starts without it
 
     prog = prog or _program_name()
-    words = with_new_names(sys.argv[1:] if argv is None else argv, getattr(config_class, "RENAMED", {}))
+    words = with_home(sys.argv[1:] if argv is None else argv)
+    words = with_new_names(words, getattr(config_class, "RENAMED", {}))
     refuse_unknown(words, [f"--{name}" for name in field_names(config_class)], prog)
     printed = io.StringIO()
     try:
@@ -122,6 +123,19 @@ def with_new_names(words: Sequence[str], renamed: Mapping[str, str]) -> list[str
             flag = f"--{renamed[old]}"
         given.append(flag + separator + value)
     return given
+
+
+def with_home(words: Sequence[str]) -> list[str]:
+    """Put the home folder in place of ~ at the start of a value: no shell does so in --out=~/model.
+
+    Without this a folder called ~ would be made, or looked for, in the current one.
+    """
+
+    def home(match: re.Match[str]) -> str:
+        """The flag and the folder that ~ or ~NAME stands for; what it cannot stand for remains."""
+        return match[1] + os.path.expanduser(match[2])
+
+    return [re.sub(r"^(--?[\w-]+=)(~[\w.-]*)(?=/|$)", home, word) for word in words]
 
 
 def field_names(config_class: type) -> list[str]:

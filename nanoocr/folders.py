@@ -31,7 +31,7 @@ BMP_HEADERS = frozenset((12, 16, 40, 52, 56, 64, 108, 124))
 
 
 def files_below(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """The files below a folder in natural order, and each folder that cannot be searched, with the reason.
+    """The files below a folder in natural order, and whatever cannot be searched or read, with the reason.
 
     Links to folders come after all real folders, so that a folder keeps its own name. Each real folder is
     entered once, which also ends circles.
@@ -57,6 +57,9 @@ def files_below(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
             path = where / entry.name
             if os.path.isdir(path):  # entry.is_dir raises for a link into a closed folder; isdir says False
                 (links if entry.is_symlink() else waiting).append(path)
+            elif path.suffix and os.path.exists(path) and not os.path.isfile(path):
+                # One that is called like a picture or a text would be opened, and may never answer.
+                failed.append((path, "a pipe or a device"))
             else:
                 found.append(path)
     return sorted(found, key=lambda path: tuple(map(counting_order, path.parts))), failed

@@ -155,7 +155,8 @@ def formats_of(head: bytes) -> Iterator[str]:
     """The formats whose signatures match the first 16 bytes."""
     for format_name in FORMATS:
         accept = Image.OPEN[format_name][1]
-        if accept is not None and accept(head[:16]) is True:
+        # Some of Pillow's tests read numbers, and raise where a file is shorter than these.
+        if accept is not None and accept(head[:16].ljust(16, b"\0")) is True:
             yield format_name
 
 

@@ -315,6 +315,11 @@ def test_zero_bytes(tmp_path):
     assert refusal(b"").kind == "empty"
 
 
+@pytest.mark.parametrize("content", [b"a", b"ab", b"abc"])
+def test_a_file_shorter_than_a_signature_is_no_picture(content):
+    assert "is not a picture" in str(refusal(content))
+
+
 def test_text_with_a_picture_suffix(tmp_path):
     path = tmp_path / "note.png"
     path.write_text("not a picture at all, only text")
