@@ -8,7 +8,8 @@ in `Engine`, and the result of a row is the same: rows of a batch do not see eac
 have a lane with a batch of its own, because they would otherwise wait for the large steps of whole pages. The
 lanes take turns: next comes the one that has had less of its share.
 
-If a step fails, its rows begin again in halves, until the row that fails is alone; only its call gets the error.
+If a step fails, its rows begin again in halves, until the row that fails is alone. Only its call gets the
+error.
 """
 
 from __future__ import annotations
