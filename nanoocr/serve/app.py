@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import anyio
 from starlette.applications import Starlette
@@ -23,7 +23,15 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from nanoocr.serve.body import read_body
-from nanoocr.serve.errors import ApiError, as_api_error, bad, error_body, error_response, from_fields
+from nanoocr.serve.errors import (
+    ApiError,
+    as_api_error,
+    bad,
+    error_body,
+    error_response,
+    from_fields,
+    unknown_model,
+)
 from nanoocr.serve.heartbeat import beats
 from nanoocr.serve.messages import Desk, Head, Job, Reply
 from nanoocr.serve.metrics import Metrics
@@ -32,7 +40,18 @@ LOG = logging.getLogger("nanoocr.serve")
 LOOK_SECONDS = 0.25  # seconds between two checks whether a waiting client is still connected
 LOOK_MOST = 1.0  # seconds for which /metrics waits for the process with the model
 HELD_BODIES = 16  # all bodies together may be as large as this many of the largest
+SHOWN = 100  # characters of an address that an error repeats
 RETRY_SECONDS = 2  # what a client is told to wait when the queue is full
+# What each address is for, as errors tell it.
+USES = {
+    "/v1/chat/completions": "send POST with OpenAI's JSON",
+    "/v1/ocr": "send POST with a picture or a PDF as the body, or as the part `file` of a form",
+    "/v1/models": "send GET",
+    "/health": "send GET",
+    "/ready": "send GET",
+    "/metrics": "send GET",
+    "/": "open it with GET in a browser",
+}
 SAFE = {  # the page loads nothing from elsewhere, and no other site may frame it
     "Content-Security-Policy": "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; "
     "script-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'",
@@ -132,6 +151,7 @@ def make_app(desk: Desk, limits: Limits) -> Starlette:
             Route("/ready", ready),
             Route("/metrics", metrics),
             Route("/v1/models", guarded(_models)),
+            Route("/v1/models/{name}", guarded(_model)),
             Route("/v1/chat/completions", guarded(partial(_answer, kind="chat")), methods=["POST"]),
             Route("/v1/ocr", guarded(partial(_answer, kind="ocr")), methods=["POST"]),
         ],
@@ -170,10 +190,17 @@ async def _page(_: Request) -> Response:
     return HTMLResponse(Path(__file__).with_name("page.html").read_text(encoding="utf-8"), headers=SAFE)
 
 
-async def _http_error(_: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
+    """The answer to what no route takes, with what would be taken."""
     assert isinstance(error, HTTPException)
-    body = error_body(error.status_code, str(error.detail), str(error.status_code))
-    return JSONResponse(body, error.status_code, error.headers)
+    path, method, message = request.url.path[:SHOWN], request.method, str(error.detail)
+    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_http")
+    if error.status_code == 405:
+        known = "/v1/models" if path.startswith("/v1/models/") else path
+        message = f"{path} does not take {method}: {USES.get(known, 'send GET')}"
+    elif error.status_code == 404:
+        message = f"there is nothing at {path}: the addresses are {', '.join(USES)}"
+    return JSONResponse(error_body(error.status_code, message, code), error.status_code, error.headers)
 
 
 def _check_key(request: Request, keys: tuple[str, ...]) -> None:
@@ -186,8 +213,17 @@ def _check_key(request: Request, keys: tuple[str, ...]) -> None:
 
 
 async def _models(state: State, _: Request) -> Response:
-    model = {"id": state.desk.name, "object": "model", "created": 0, "owned_by": "nanoocr"}
-    return JSONResponse({"object": "list", "data": [model]})
+    return JSONResponse({"object": "list", "data": [_about_model(state)]})
+
+
+async def _model(state: State, request: Request) -> Response:
+    if (asked := request.path_params["name"]) != state.desk.name:
+        raise unknown_model(asked, state.desk.name)
+    return JSONResponse(_about_model(state))
+
+
+def _about_model(state: State) -> dict[str, Any]:
+    return {"id": state.desk.name, "object": "model", "created": 0, "owned_by": "nanoocr"}
 
 
 # ---------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from nanoocr.inference.sampling import SamplingConfig
-from nanoocr.serve.errors import ApiError, bad
+from nanoocr.serve.errors import bad, unknown_model
 
 WORKING = ("model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens")
 SAMPLING = ("temperature", "top_p", "seed", "stop", "n", "logprobs", "top_logprobs")
@@ -105,8 +105,7 @@ def _check_model(asked: Any, model: str) -> None:
     if not isinstance(asked, str):
         raise bad(f"model must be a string, as in {model!r}", "model")
     if asked != model:
-        message = f"there is no model {asked!r} here, only {model!r}"
-        raise ApiError(404, message, code="model_not_found", param="model")
+        raise unknown_model(asked, model)
 
 
 # ---------------------------------------------------------------------------------------------------

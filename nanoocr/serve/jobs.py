@@ -103,7 +103,7 @@ class ThreadDesk:
             _document_request(asked, data, number, cancelled) for number, data in enumerate(documents, 1)
         ]
         asked = replace(asked, documents=())  # they are in `wanted`, and may be large
-        form = Form(service.name, service.reader.tokenizer, asked.logprobs)
+        form = Form(service.name, service.reader.tokenizer, asked.logprobs, asked.sampling.alternatives > 0)
         if asked.stream:
             events = ChatEvents(Stream(tell), asked, form, service.reader.min_confidence)
             reads = self._read(wanted, events)

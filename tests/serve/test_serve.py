@@ -58,7 +58,9 @@ def message(*pictures: bytes, text: str = "Read.") -> list[dict]:
 
 def test_the_openai_client_reads_a_picture(address, expected):
     client = openai.OpenAI(base_url=f"{address}/v1", api_key="any")
-    assert [model.id for model in client.models.list()] == ["nanoocr"]
+    assert (
+        [model.id for model in client.models.list()] == [client.models.retrieve("nanoocr").id] == ["nanoocr"]
+    )
     two = message(CARDS[0].read_bytes(), CARDS[1].read_bytes())
     answer = client.chat.completions.create(model="nanoocr", messages=two)
     assert answer.choices[0].message.content == f"{expected[CARDS[0]]}\n\n{expected[CARDS[1]]}"
@@ -138,7 +140,28 @@ def test_bodies_that_are_no_json_or_too_large(address):
     assert large.status_code == 413 and "MiB" in large.json()["error"]["message"]
     chunked = post(f"{address}/v1/ocr", content=(b"x" * 2**16 for _ in range(20)))
     assert chunked.status_code == 413
-    assert httpx.get(f"{address}/nowhere").json()["error"]["code"] == "404"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "allowed", "says"),
+    [
+        ("GET", "/v1/ocr", 405, {"POST"}, "send POST with a picture or a PDF"),
+        ("PUT", "/v1/chat/completions", 405, {"POST"}, "send POST with OpenAI's JSON"),
+        ("POST", "/v1/models", 405, {"GET", "HEAD"}, "does not take POST: send GET"),
+        ("DELETE", "/v1/models/nanoocr", 405, {"GET", "HEAD"}, "does not take DELETE: send GET"),
+        ("OPTIONS", "/", 405, {"GET", "HEAD"}, "in a browser"),
+        ("GET", "/v1/models/other", 404, None, "there is no model 'other'"),
+        ("POST", "/chat/completions", 404, None, "the addresses are /v1/chat/completions, /v1/ocr"),
+        ("GET", "/../../etc/passwd", 404, None, "there is nothing at"),
+    ],
+)
+def test_what_no_address_takes_is_told_with_the_mend(address, method, path, status, allowed, says):
+    answer = httpx.request(method, f"{address}{path}", timeout=60)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["type"]) == (status, "invalid_request_error")
+    assert says in error["message"] and set(error) == {"message", "type", "param", "code"}
+    told = answer.headers.get("allow")
+    assert (told and set(told.split(", "))) == allowed
 
 
 def test_ocr_gives_every_format(address, expected):
@@ -293,6 +316,9 @@ def test_logprobs_are_those_of_the_decoder(address, service, expected):
         best, second = one["top_logprobs"]
         assert best["logprob"] == pytest.approx(one["logprob"], abs=1e-4) and best != second
         assert best["logprob"] >= second["logprob"]
+        assert (best["token"], best["bytes"]) == (one["token"], one["bytes"])  # the text shows the likeliest
+    begun = [one for one in content if one["token"].startswith("\n")]
+    assert begun and all(one["top_logprobs"][1]["token"].startswith("\n") for one in begun)
 
 
 def test_logprobs_come_with_the_pieces_of_a_stream(address, expected):
