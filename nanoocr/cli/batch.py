@@ -98,13 +98,19 @@ def add_batch_flags(batch: Parser) -> None:
 
 def batch_command(arguments: argparse.Namespace) -> int:
     """Read everything that is left, and report in the exit code how it went."""
+    from nanoocr.cli.batch_inputs import documents, named, refuse_missing
+
+    _check(arguments)
+    names = named(arguments.inputs, arguments.list)
+    if not arguments.resume:
+        refuse_missing(names)
+    # only now, because this takes seconds
+    from nanoocr.batch.again import forget_failures, restore
     from nanoocr.batch.drive import drive
     from nanoocr.batch.pace import watch
     from nanoocr.batch.readings import FILES, ModelReading
     from nanoocr.batch.twins import copy_twins
-    from nanoocr.cli.batch_inputs import documents
 
-    _check(arguments)
     # parse all flags before a mistyped one can leave anything behind
     settings, plan = _settings(arguments), _plan(arguments)
     with _held(arguments.out):
@@ -113,11 +119,13 @@ def batch_command(arguments: argparse.Namespace) -> int:
             _recall(arguments, ledger)
             settings, plan = _settings(arguments), _plan(arguments)
         ledger.agree(_options(settings), {"model": str(settings.choice.model), "device": arguments.device})
-        ledger.add(_told(documents(arguments.inputs, arguments.list, ledger.known(), arguments.quiet)))
+        ledger.add(_told(documents(names, ledger.known(), arguments.quiet)))
         if ledger.is_empty():
             raise UsageError(f"{arguments.out} holds no documents yet: name the inputs again")
+        for sentence in restore(ledger, arguments.out, arguments.out / FILES, settings.formats):
+            _say(sentence, arguments.quiet)
         if arguments.retry_failed:
-            ledger.forget_failures()
+            forget_failures(ledger)
         on_screen = sys.stderr.isatty() and not arguments.quiet
         watching = watch(
             ledger, PAUSE_ON_SCREEN if on_screen else PAUSE, partial(_say, quiet=arguments.quiet, kind="")

@@ -19,21 +19,47 @@ from nanoocr.cli.inputs import Input, find_inputs, shown
 from nanoocr.errors import UsageError
 
 
-def documents(
-    inputs: Sequence[str], listed: str | None, known: Mapping[str, str], quiet: bool
-) -> Iterator[Found]:
-    """Yield, once each, the documents that inputs and list name and the ledger does not know.
-
-    Args:
-            listed: file with one input a line, `-` for stdin.
-            known: maps the place of each document in the ledger to its stem.
+def named(inputs: Sequence[str], listed: str | None) -> list[str]:
+    """The names of inputs and of a list (a file with one input a line, `-` for stdin), patterns replaced.
 
     Raises:
-        UsageError: the list cannot be read, a pattern matches nothing, or a remote system does not answer.
+        UsageError: the list cannot be read or is empty, or a pattern matches nothing.
     """
     names = [*inputs, *_lines(listed)]
     if listed is not None and not names:
         raise UsageError(f"--list={listed} is empty: there is nothing to read")
+    return list(_expanded(names))
+
+
+def refuse_missing(names: Sequence[str]) -> None:
+    """Raise UsageError if none of the inputs exists, so that a mistyped name costs no time and no folder."""
+    if names and all(map(_is_missing, names)):
+        several = f", nor does any of the other {len(names) - 1} inputs" if len(names) > 1 else ""
+        raise UsageError(f"{shown(names[0])} does not exist{several}: see whether the name is right")
+
+
+def _is_missing(name: str) -> bool:
+    if "://" in name or name == "-":
+        return False
+    try:
+        os.stat(name)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False  # it is told later why it cannot be opened
+    return False
+
+
+def documents(names: Sequence[str], known: Mapping[str, str], quiet: bool) -> Iterator[Found]:
+    """Yield, once each, the documents that the names mean and the ledger does not know.
+
+    Args:
+        names: as `named` gives them.
+        known: maps the place of each document in the ledger to its stem.
+
+    Raises:
+        UsageError: a remote system does not answer.
+    """
     fresh = (found for found in _found(names, quiet) if found.place not in known)
     yield from unique_stems(fresh, set(known.values()))
 
@@ -53,7 +79,7 @@ def _lines(name: str | None) -> list[str]:
 
 def _found(names: Sequence[str], quiet: bool) -> Iterator[Found]:
     plain: list[str] = []
-    for name in _expanded(names):
+    for name in names:
         if "://" in name:
             yield from find_remote(name)
         else:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import subprocess
 import sys
 import tarfile
 from pathlib import Path
@@ -17,7 +18,7 @@ from nanoocr.batch.remote import find_remote
 from nanoocr.batch.sources import open_container, read_place, survey
 from nanoocr.batch.streams import local_file
 from nanoocr.cli import main
-from nanoocr.cli.batch_inputs import _expanded, documents
+from nanoocr.cli.batch_inputs import documents, named
 from nanoocr.errors import PictureError, UsageError
 from nanoocr.inference import reader
 from nanoocr.train.lock import give_back, take
@@ -95,7 +96,7 @@ def test_a_folder_gives_its_archives_too_and_a_tree_of_names(tmp_path, monkeypat
     for name in ("in/a1.png", "in/a1.bmp", "in/[x].png", "in/sub/a1.png"):
         Path(name).write_bytes(png(1))
     make_tar("in/sub/set.tar", {"1.png": png(2)})
-    stems = {one.name: one.stem for one in documents(["in", "in/a1.png"], None, {}, True)}
+    stems = {one.name: one.stem for one in documents(["in", "in/a1.png"], {}, True)}
     assert stems["in/sub/a1.png"] == "sub/a1" and stems["in/sub/set.tar/1.png"] == "sub/set/1"
     assert len(stems) == len(set(stems.values())) == 5
 
@@ -103,9 +104,9 @@ def test_a_folder_gives_its_archives_too_and_a_tree_of_names(tmp_path, monkeypat
 def test_patterns_and_names_that_look_like_patterns(tmp_path):
     for name in ("a1.png", "a2.png", "[x].png"):
         (tmp_path / name).write_bytes(png(1))
-    assert len(list(_expanded([str(tmp_path / "a*.png"), str(tmp_path / "[x].png")]))) == 3
+    assert len(named([str(tmp_path / "a*.png"), str(tmp_path / "[x].png")], None)) == 3
     with pytest.raises(UsageError, match="nothing fits the pattern"):
-        list(_expanded([str(tmp_path / "no*")]))
+        named([str(tmp_path / "no*")], None)
 
 
 def test_a_list_from_stdin_and_what_the_ledger_knows(tmp_path, monkeypatch):
@@ -118,10 +119,10 @@ def test_a_list_from_stdin_and_what_the_ledger_knows(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdin", Stdin)
     ledger = Ledger(tmp_path)
     ledger.add([Found(local_place(tmp_path / "b.png"), "b", "b")])
-    ledger.add(documents([], "-", ledger.known(), True))
+    ledger.add(documents(named([], "-"), ledger.known(), True))
     assert ledger.counts().documents == 2
     with pytest.raises(UsageError, match="is empty"):
-        list(documents([], "-", {}, True))
+        named([], "-")
 
 
 def local_place(path):
@@ -159,9 +160,9 @@ def test_a_missing_file_is_a_sentence(tmp_path):
         (["--resume"], "holds no batch to go on with"),
         ([], "there is nothing to read"),
         (["x.png", "--retry_failed"], "goes with --resume"),
-        (["x.png", "--mark_below=0.9"], "add --format=txt"),
+        ([__file__, "--mark_below=0.9"], "add --format=txt"),
         (["x.png", "--address=auto"], "goes with --engine=ray"),
-        (["x.png", "--format=nonsense"], "unknown format"),
+        ([__file__, "--format=nonsense"], "unknown format"),
         (["--list=nowhere.txt"], "--list=nowhere.txt cannot be read"),
     ],
 )
@@ -176,7 +177,7 @@ def test_an_older_batch_and_a_running_one_are_not_touched(tmp_path, capsys):
     ledger = Ledger(out)
     ledger.add([Found("{}", "a", "a", "it is broken")])
     ledger.close()
-    assert main(["batch", "x.png", f"--out={out}"]) == 2
+    assert main(["batch", __file__, f"--out={out}"]) == 2
     assert "go on with --resume" in capsys.readouterr().err
     assert take(out) == ""
     assert main(["batch", "--resume", f"--out={out}"]) == 2
@@ -188,12 +189,32 @@ def test_a_batch_that_was_refused_can_be_begun_again_with_other_words(tmp_path, 
     out = tmp_path / "out"
     assert main(["batch", str(tmp_path / "no*"), f"--out={out}"]) == 2
     assert "nothing fits" in capsys.readouterr().err
-    assert main(["batch", str(tmp_path / "no.png"), f"--out={out}", "--max_tokens=9", "-q"]) == 3
+    assert main(["batch", str(tmp_path / "no.png"), f"--out={out}"]) == 2
+    assert "no.png does not exist: see whether" in capsys.readouterr().err and not out.exists()
+    assert main(["batch", empty(tmp_path), f"--out={out}", "--max_tokens=9", "-q"]) == 3
+
+
+def empty(tmp_path):
+    """A folder without pictures: a document that fails as soon as it is looked for."""
+    (tmp_path / "empty").mkdir(exist_ok=True)
+    return str(tmp_path / "empty")
+
+
+def test_inputs_of_which_none_exists_are_refused_before_anything_large_is_loaded(tmp_path):
+    code = (
+        "import sys; from nanoocr.cli import main; code = main(sys.argv[1:]); "
+        "print(code, 'torch' in sys.modules)"
+    )
+    (tmp_path / "names.txt").write_text(f"{tmp_path}/a.png\n{tmp_path}/b.png\n")
+    command = [sys.executable, "-c", code, "batch", f"--list={tmp_path}/names.txt", f"--out={tmp_path}/out"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert told.stdout == "2 False\n" and not (tmp_path / "out").exists()
+    assert "a.png does not exist, nor does any of the other 1 inputs" in told.stderr
 
 
 def test_an_output_that_cannot_be_written_is_told(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    assert main(["batch", "x.png", f"--out={tmp_path / 'file' / 'out'}"]) == 6
+    assert main(["batch", __file__, f"--out={tmp_path / 'file' / 'out'}"]) == 6
     assert "cannot be written" in capsys.readouterr().err
 
 
@@ -208,7 +229,7 @@ def test_nothing_but_a_missing_file(tmp_path, capsys):
 
 def test_a_resumed_command_need_not_say_again_what_the_first_said(tmp_path, capsys):
     out = tmp_path / "out"
-    first = ["batch", str(tmp_path / "no.png"), f"--out={out}", "--max_tokens=9", "--format=json", "-q"]
+    first = ["batch", empty(tmp_path), f"--out={out}", "--max_tokens=9", "--format=json", "-q"]
     assert main(first) == 3
     assert main(["batch", f"--out={out}", "--resume", "-q"]) == 3
     assert main(["batch", f"--out={out}", "--resume", "--max_tokens=8"]) == 2
@@ -223,7 +244,7 @@ def test_a_batch_whose_inputs_were_never_noted_is_not_done(tmp_path, capsys):
 
 def begin_as_an_older_version(out):
     """Begin a batch whose ledger says dtype=auto, as those did whatever the processor was."""
-    main(["batch", str(out.parent / "no.png"), f"--out={out}", "-q", "--workers=1"])
+    main(["batch", empty(out.parent), f"--out={out}", "-q", "--workers=1"])
     with contextlib.closing(Ledger(out)) as ledger:
         ledger.settle({"dtype": "auto"})
         ledger.agree(ledger._meta("options"), {"model": None})
