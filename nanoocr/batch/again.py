@@ -58,7 +58,7 @@ def restore(ledger: Ledger, folder: Path, files: Path, formats: Sequence[str]) -
     `files` is the folder of the files beside, of which there are some if there are `formats`.
     """
     gone = [number for number in sorted(ledger.shards()) if not is_whole(folder / shard_name(number))]
-    bare = list(_documents_without_files(ledger, files, formats)) if formats else []
+    bare = list(without_files(ledger, files, formats)) if formats else []
     if not gone and not bare:
         return []
     with ledger.changing() as db:
@@ -110,10 +110,8 @@ def _forget_shard(db: sqlite3.Connection, number: int) -> int:
     return lost
 
 
-def _documents_without_files(
-    ledger: Ledger, files: Path, formats: Sequence[str]
-) -> Iterator[tuple[int, Path]]:
-    """Documents that are done and lack one of their files, with the first such file."""
+def without_files(ledger: Ledger, files: Path, formats: Sequence[str]) -> Iterator[tuple[int, Path]]:
+    """The ids of documents that are done and lack one of their files, with the first such file."""
     rows = ledger.db.execute(
         "SELECT id, stem, pages FROM documents WHERE status = 'done' AND deaths <= ? AND EXISTS "
         "(SELECT 1 FROM pages WHERE document = id AND pages.status = 'done') ORDER BY id",
@@ -135,8 +133,9 @@ def names_of(stem: Path, pages: int, formats: Sequence[str]) -> Iterator[Path]:
 
 def _sentences(gone: Sequence[int], lost: int, bare: Sequence[tuple[int, Path]]) -> Iterator[str]:
     if gone:
-        more = f" and {len(gone) - 1} more shards are" if len(gone) > 1 else " is"
-        yield f"{shard_name(gone[0])}{more} gone from the output or cut off: {lost} pages are put there again"
+        more = f", and so are {len(gone) - 1} more shards" if len(gone) > 1 else ""
+        first = shard_name(gone[0])
+        yield f"{first} is gone from the output or cut off{more}: {lost} pages are written again"
     if bare:
-        more = f" and files of {len(bare) - 1} more documents are" if len(bare) > 1 else " is"
-        yield f"{bare[0][1]}{more} gone from the output: what they hold is read again"
+        more = f", and so are files of {len(bare) - 1} more documents" if len(bare) > 1 else ""
+        yield f"{bare[0][1]} is gone from the output{more}: all pages of such a document are read again"

@@ -105,7 +105,7 @@ def batch_command(arguments: argparse.Namespace) -> int:
     if not arguments.resume:
         refuse_missing(names)
     # only now, because this takes seconds
-    from nanoocr.batch.again import forget_failures, restore
+    from nanoocr.batch.again import forget_failures, restore, without_files
     from nanoocr.batch.drive import drive
     from nanoocr.batch.pace import watch
     from nanoocr.batch.readings import FILES, ModelReading
@@ -122,7 +122,9 @@ def batch_command(arguments: argparse.Namespace) -> int:
         ledger.add(_told(documents(names, ledger.known(), arguments.quiet)))
         if ledger.is_empty():
             raise UsageError(f"{arguments.out} holds no documents yet: name the inputs again")
-        for sentence in restore(ledger, arguments.out, arguments.out / FILES, settings.formats):
+        beside = arguments.out / FILES
+        restored = restore(ledger, arguments.out, beside, settings.formats)
+        for sentence in restored:
             _say(sentence, arguments.quiet)
         if arguments.retry_failed:
             forget_failures(ledger)
@@ -138,8 +140,11 @@ def batch_command(arguments: argparse.Namespace) -> int:
             drive_ray(ledger, arguments.out, make, plan, tell, watching.look, arguments.address)
         else:
             drive(ledger, arguments.out, make, plan, tell, watching.look)
-        copy_twins(ledger, arguments.out / FILES, settings.formats)
+        copy_twins(ledger, beside, settings.formats)
         code = _summary(arguments, watching)
+        if restored and (bare := list(without_files(ledger, beside, settings.formats))):
+            _say(f"error: {bare[0][1]} could not be written again, its input is not as it was", quiet=False)
+            code = code or SOME_FAILED
         ledger.close()
     return code
 

@@ -118,7 +118,7 @@ def test_what_was_deleted_from_the_output_is_there_again_after_a_resume(tmp_path
         (out / "a.txt").unlink()
         (out / "c.txt").write_text("to be written anew")
         shards_said, files_said = restore(ledger, out, out, ["txt"])
-        assert f"{spoiled.name} is gone from the output or cut off: 2 pages" in shards_said
+        assert f"{spoiled.name} is gone from the output or cut off: 2 pages are written again" in shards_said
         assert "a.txt is gone" in files_said
         assert read_all() == whole
     shard().unlink()
