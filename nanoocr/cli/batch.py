@@ -119,7 +119,7 @@ def batch_command(arguments: argparse.Namespace) -> int:
             _recall(arguments, ledger)
             settings, plan = _settings(arguments), _plan(arguments)
         ledger.agree(_options(settings), {"model": str(settings.choice.model), "device": arguments.device})
-        ledger.add(_told(documents(names, ledger.known(), arguments.quiet)))
+        ledger.add(_told(documents(names, ledger.known(), arguments.quiet, arguments.out)))
         if ledger.is_empty():
             raise UsageError(f"{arguments.out} holds no documents yet: name the inputs again")
         beside = arguments.out / FILES

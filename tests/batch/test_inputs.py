@@ -3,9 +3,11 @@
 import contextlib
 import io
 import json
+import os
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,7 +17,7 @@ from PIL import Image
 
 from nanoocr.batch.ledger import Found, Ledger
 from nanoocr.batch.remote import find_remote
-from nanoocr.batch.sources import open_container, read_place, survey
+from nanoocr.batch.sources import open_container, read_place, survey, unique_stems
 from nanoocr.batch.streams import local_file
 from nanoocr.cli import main
 from nanoocr.cli.batch_inputs import documents, named
@@ -64,12 +66,16 @@ def test_archives_that_are_broken_compressed_cut_off_or_empty_are_named(tmp_path
     assert read_place(found[0].place) == png(1) and "cannot be opened" in found[-1].error
 
 
-@pytest.mark.parametrize("shape", ["bytes", "struct", "list"])
+@pytest.mark.parametrize("shape", ["bytes", "struct", "list", "view", "pair", "words"])
 def test_a_table_gives_its_rows(tmp_path, shape):
     cells = [png(n) for n in range(20)]
     wrapped = {"bytes": cells, "struct": [{"bytes": c, "path": None} for c in cells]}
     wrapped["list"] = [[cell] for cell in wrapped["struct"]]
-    table = pa.table({"id": list(range(20)), "image": wrapped[shape]})
+    wrapped["view"] = pa.array([[cell] for cell in cells], pa.list_view(pa.binary()))
+    wrapped["pair"] = pa.array([[cell] for cell in cells], pa.list_(pa.large_binary(), 1))
+    wrapped["words"] = pa.array(cells).dictionary_encode()
+    keys = [None, *(b"%d" % n for n in range(19))]  # a column of bytes that are no pictures
+    table = pa.table({"id": keys, "image": wrapped[shape]})
     pq.write_table(table, tmp_path / "t.parquet", row_group_size=12)
     found = opened(tmp_path / "t.parquet")
     assert [read_place(found[n].place) for n in (0, 11, 19, 3)] == [cells[n] for n in (0, 11, 19, 3)]
@@ -99,6 +105,40 @@ def test_a_folder_gives_its_archives_too_and_a_tree_of_names(tmp_path, monkeypat
     stems = {one.name: one.stem for one in documents(["in", "in/a1.png"], {}, True)}
     assert stems["in/sub/a1.png"] == "sub/a1" and stems["in/sub/set.tar/1.png"] == "sub/set/1"
     assert len(stems) == len(set(stems.values())) == 5
+
+
+def test_what_the_batch_itself_has_written_is_no_input(tmp_path, monkeypatch):
+    """The output may lie in the folder that is read, or be that folder."""
+    monkeypatch.chdir(tmp_path)
+    Path("out/files").mkdir(parents=True)
+    own = ("out/files/a.pdf", "out/pages-000001.parquet", "out/failed.parquet")
+    for name in ("a.png", "out/b.png", *own):
+        Path(name).write_bytes(png(1))
+    for names in ([str(tmp_path)], ["a.png", "out"], ["a.png", *named(["out/*", "out/files/*"], None)]):
+        assert {Path(one.name).name for one in documents(names, {}, True, Path("out"))} == {"a.png", "b.png"}
+
+
+def test_long_names_are_shortened_and_a_great_many_of_one_name_are_told_apart_soon():
+    found = [Found(str(n), "x", f"{'é' * 150}/page") for n in range(30_000)]
+    started = time.process_time()
+    stems = {one.stem for one in unique_stems(found, set())}
+    assert time.process_time() - started < 5 and len(stems) == 30_000
+    assert max(len(part.encode()) for stem in stems for part in stem.split("/")) == 200
+
+
+def test_a_pipe_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "x.png")  # to open it would wait without end
+    with pytest.raises(PictureError, match="is a pipe or a device"):
+        survey(local_place(tmp_path / "x.png"), "x.png")
+
+
+@pytest.mark.parametrize("text", ["\ufeffa.png\r\nb c.png", "a.png\0b c.png\0"])
+def test_lists_of_other_programs(tmp_path, text):
+    (tmp_path / "list").write_bytes(text.encode())
+    assert named([], str(tmp_path / "list")) == ["a.png", "b c.png"]
+    (tmp_path / "list").write_bytes(text.encode("utf-16"))
+    with pytest.raises(UsageError, match="is UTF-16: save it as UTF-8"):
+        named([], str(tmp_path / "list"))
 
 
 def test_patterns_and_names_that_look_like_patterns(tmp_path):
