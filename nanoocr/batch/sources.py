@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import posixpath
 import stat
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import Any
@@ -116,17 +117,65 @@ def _tar(where: Where, name: str, stem: str) -> Iterator[Found]:
     """The pictures of an archive, by where their bytes begin, so that a worker need not walk along it."""
     if name.lower().endswith(PACKED):
         raise PictureError(f"{name} is compressed, so its members cannot be found: unpack it to .tar first.")
+    links: list[tuple[str, str]] = []
     found = 0
+    for member in _members(where):
+        if not _is_picture(member.name):
+            continue
+        if member.isfile():
+            yield _member(where, name, stem, member.name, member)
+        elif member.islnk() or member.issym():
+            links.append((member.name, _target(member)))
+        else:
+            continue
+        found += 1
+    if links:
+        yield from _linked(where, name, stem, links)
+    if not found:
+        raise PictureError(f"{name} holds no pictures or PDFs.", kind="empty")
+
+
+def _members(where: Where) -> Iterator[tarfile.TarInfo]:
     with open_stream(where) as file, tarfile.open(fileobj=file, mode="r:") as archive:
         while (member := archive.next()) is not None:
             archive.members.clear()  # type: ignore[attr-defined]  # else tarfile keeps every header for the sake of getmembers()
-            inside = PurePath(member.name)
-            if member.isfile() and inside.suffix.lower() in PICTURES and not inside.name.startswith("."):
-                found += 1
-                place = place_of(where, offset=member.offset_data, size=member.size)
-                yield Found(place, f"{name}/{member.name}", _inside(stem, member.name))
-    if not found:
-        raise PictureError(f"{name} holds no pictures or PDFs.", kind="empty")
+            yield member
+
+
+def _is_picture(name: str) -> bool:
+    inside = PurePath(name)
+    return inside.suffix.lower() in PICTURES and not inside.name.startswith(".")
+
+
+def _member(where: Where, name: str, stem: str, called: str, member: tarfile.TarInfo) -> Found:
+    place = place_of(where, offset=member.offset_data, size=member.size)
+    return Found(place, f"{name}/{called}", _inside(stem, called))
+
+
+def _target(link: tarfile.TarInfo) -> str:
+    """The member that a link means. A hard link names it from the archive's root, a symbolic one does not."""
+    folder = posixpath.dirname(link.name) if link.issym() else ""
+    return posixpath.normpath(posixpath.join(folder, link.linkname))
+
+
+def _linked(where: Where, name: str, stem: str, links: Sequence[tuple[str, str]]) -> Iterator[Found]:
+    """The members that links mean, under the links' names: tar stores a file of two names once."""
+    # A second walk along the archive: to keep the places of all members for the few links would fill memory.
+    wanted = {target for _, target in links}
+    known = {
+        posixpath.normpath(member.name): member
+        for member in _members(where)
+        if member.isfile() and posixpath.normpath(member.name) in wanted
+    }
+    for called, target in links:
+        if target in known:
+            found = _member(where, name, stem, called, known[target])
+            # Of its own: the place of a document is unique in the ledger.
+            yield found._replace(place=place_of({**json.loads(found.place), "link": called}))
+        else:
+            place = place_of(where, link=called)
+            sentence = f"{name}/{called} is a link to {target}, which the archive does not hold."
+            yield Found(place, f"{name}/{called}", _inside(stem, called), sentence)
 
 
 def _inside(stem: str, name: str) -> str:

@@ -52,6 +52,21 @@ def test_a_tar_gives_its_pictures_and_no_way_out(tmp_path):
     assert survey(found[0].place, "x")[1] == 1
 
 
+def test_links_in_a_tar_are_the_members_that_they_mean(tmp_path):
+    """tar stores a file that has two names once, and the other name as a link."""
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    (tmp_path / "in" / "a.png").write_bytes(png(1))
+    os.link(tmp_path / "in" / "a.png", tmp_path / "in" / "b.png")
+    (tmp_path / "in" / "sub" / "c.png").symlink_to("../a.png")
+    (tmp_path / "in" / "sub" / "d.png").symlink_to("/etc/passwd")
+    with tarfile.open(tmp_path / "set.tar", "w") as archive:
+        archive.add(tmp_path / "in", ".")
+    found = {one.stem: one for one in opened(tmp_path / "set.tar")}
+    assert len({one.place for one in found.values()}) == 4
+    assert [read_place(found[f"set/{name}"].place) for name in ("a", "b", "sub/c")] == [png(1)] * 3
+    assert "is a link to /etc/passwd, which the archive does not hold" in found["set/sub/d"].error
+
+
 def test_archives_that_are_broken_compressed_cut_off_or_empty_are_named(tmp_path):
     (tmp_path / "bad.tar").write_bytes(b"nonsense" * 99)
     (one,) = opened(tmp_path / "bad.tar")
