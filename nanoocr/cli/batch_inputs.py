@@ -36,6 +36,8 @@ def named(inputs: Sequence[str], listed: str | None) -> list[str]:
     names = [*inputs, *_lines(listed)]
     if listed is not None and not names:
         raise UsageError(f"--list={listed} is empty: there is nothing to read")
+    if "" in names:
+        raise UsageError("the name of an input is empty: see whether a variable is unset")
     return list(_expanded(names))
 
 

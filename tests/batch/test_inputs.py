@@ -212,6 +212,9 @@ def test_a_missing_file_is_a_sentence(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
+        (["--out="], "the name is empty: name a folder"),
+        ([""], "the name of an input is empty"),
+        (["https://example.org/a.png"], "a web address, which a batch does not fetch"),
         (["--resume"], "holds no batch to go on with"),
         ([], "there is nothing to read"),
         (["x.png", "--retry_failed"], "goes with --resume"),
