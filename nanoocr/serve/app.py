@@ -158,6 +158,8 @@ def make_app(desk: Desk, limits: Limits) -> Starlette:
         exception_handlers={HTTPException: _http_error},
     )
     app.state.server = state
+    # A redirect would name the address as this server knows it, which a proxy before it may not.
+    app.router.redirect_slashes = False
     return app
 
 
@@ -205,11 +207,17 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 def _check_key(request: Request, keys: tuple[str, ...]) -> None:
     """Raise ApiError 401 if none of the keys was sent. The time this takes reveals nothing about the keys."""
-    sent = request.headers.get("authorization", "").removeprefix("Bearer ").strip().encode()
-    # All keys are compared even after a match, so the time does not depend on which one matches.
-    matches = [hmac.compare_digest(sent, key.encode()) for key in keys]
+    header = request.headers.get("authorization", "")
+    scheme, _, rest = header.partition(" ")
+    sent = (rest if scheme.lower() == "bearer" else header).strip().encode("latin-1")  # the bytes that came
+    # Letters beyond ASCII come in one of two encodings. All keys are compared even after a match, so the time
+    # does not depend on which one matches.
+    spelled = [key.encode(codec, "backslashreplace") for key in keys for codec in ("utf-8", "latin-1")]
+    matches = [hmac.compare_digest(sent, key) for key in spelled]
     if keys and not any(matches):
-        raise ApiError(401, "the key of the API is missing or wrong", code="invalid_api_key")
+        wanted = {"WWW-Authenticate": "Bearer"}
+        message = "the key of the API is missing or wrong: send it as `Authorization: Bearer KEY`"
+        raise ApiError(401, message, code="invalid_api_key", headers=wanted)
 
 
 async def _models(state: State, _: Request) -> Response:

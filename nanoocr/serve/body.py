@@ -86,7 +86,10 @@ def parse_upload(body: bytes | bytearray, content_type: str, query: Mapping[str,
     Raises:
         ApiError: no document, or a form that cannot be read.
     """
-    if not content_type.startswith("multipart/"):
+    kind = content_type.partition(";")[0].strip().lower()
+    if not kind.startswith("multipart/"):
+        if kind == "application/json" and body[:1] in (b"{", b"["):
+            raise bad("the body is JSON: send the document itself, or a form with a part called file", "file")
         if not body:
             raise bad("the body is empty: send a picture, a PDF or a form with a part called file", "file")
         return Upload(bytes(body), "document", dict(query))

@@ -57,10 +57,41 @@ def test_sigterm_finishes_what_runs_without_a_word():
 
 @pytest.mark.parametrize(
     ("flag", "says"),
-    [("--model=", "the name is empty"), ("--allow_fetch=http://a", "is no host"), ("--port=0", "positive")],
+    [
+        ("--host=", "the name is empty"),
+        ("--host=nowhere.invalid", "try --host=127.0.0.1"),
+        ("--host=192.0.2.7", "try --host=127.0.0.1"),
+        ("--port=70000", "try --port=8001"),
+        ("--model=", "the name is empty"),
+        ("--allow_fetch=http://a", "is no host"),
+        ("--port=0", "positive"),
+    ],
 )
 def test_flags_that_are_wrong_are_told(flag, says, capsys):
     from nanoocr.cli import main
 
     assert main(["serve", flag]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_told_before_the_model_is_loaded(capsys):
+    from nanoocr.cli import main
+    from nanoocr.cli.serve import listen
+
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    with listen("127.0.0.1", port):  # as the first server does, from its start on
+        assert main(["serve", f"--port={port}"]) == 2
+    assert "nothing can listen there (Address already in use): try --port=8001" in capsys.readouterr().err
+
+
+def test_keys_as_editors_save_them(tmp_path):
+    from nanoocr.cli.serve import read_keys
+    from nanoocr.errors import UsageError
+
+    (tmp_path / "keys").write_bytes("\ufeffone\r\n\r\n two \r\n".encode())
+    assert read_keys(tmp_path / "keys") == ("one", "two")
+    (tmp_path / "keys").write_bytes("one".encode("utf-16"))
+    with pytest.raises(UsageError, match="is no text in UTF-8"):
+        read_keys(tmp_path / "keys")
