@@ -121,6 +121,12 @@ def serve_command(arguments: argparse.Namespace) -> int:
             app.state.server.stopping = True  # tells clients that are already connected
             super().handle_exit(sig, frame)  # type: ignore[arg-type]
 
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            """As of uvicorn, which after a second Ctrl-C prints a traceback of what it left running."""
+            await super().shutdown(sockets)
+            if self.force_exit:
+                await self.lifespan.shutdown()
+
     config = uvicorn.Config(
         app,
         http=Connection,

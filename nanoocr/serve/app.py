@@ -30,6 +30,7 @@ from nanoocr.serve.errors import (
     error_body,
     error_response,
     from_fields,
+    stopped,
     unknown_model,
 )
 from nanoocr.serve.heartbeat import beats
@@ -87,7 +88,7 @@ class State:
         Bodies fill memory, so the sum of all of them is limited as well.
         """
         if self.stopping:
-            raise ApiError(503, "the server is stopping", code="stopping", headers={"Retry-After": "5"})
+            raise stopped()
         wait = {"Retry-After": str(RETRY_SECONDS)}
         full = ApiError(429, "the server is full: try again in a moment", code="queue_full", headers=wait)
         if self.inside >= self.limits.max_queue:
@@ -172,6 +173,10 @@ def _guarded(state: State, work: Work) -> Callable[..., Awaitable[Response]]:
         try:
             _check_key(request, state.limits.keys)
             response = await work(state, request)
+        except asyncio.CancelledError:
+            if not state.stopping:
+                raise
+            response = error_response(stopped())  # a second Ctrl-C ends what runs
         except Exception as error:
             if (known := as_api_error(error)).status == 500:
                 LOG.exception("a request failed")
@@ -255,13 +260,16 @@ class Parts(StreamingResponse):
         except ApiError as error:
             # Half an answer is out. uvicorn breaks the connection, so that no client takes it for whole.
             LOG.error("an answer broke off: %s", error)
+        except asyncio.CancelledError:
+            LOG.error("an answer broke off: the server was stopped at once")
         finally:
             await self.stack.aclose()
 
 
 async def _answer(state: State, request: Request, kind: Literal["chat", "ocr"]) -> Response:
     async with contextlib.AsyncExitStack() as stack:
-        body = await read_body(request, state.limits.max_body, stack.enter_context(state.place()))
+        hold = stack.enter_context(state.place())
+        body = await read_body(request, state.limits.max_body, hold, lambda: state.stopping)
         headers = request.headers
         job = Job(
             kind,

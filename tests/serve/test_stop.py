@@ -22,15 +22,58 @@ ODD_FORM = b"--frontier\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n--
 CARD = Path(__file__).parents[2] / "assets" / "samples" / "card_1_line_dark.png"
 
 
-def test_sigterm_finishes_what_runs_without_a_word():
+def free_port():
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+        return found.getsockname()[1]
+
+
+def pages(count):
     out = io.BytesIO()
-    frames = [Image.open(CARD).convert("RGB")] * 8
+    frames = [Image.open(CARD).convert("RGB")] * count
     frames[0].save(out, "TIFF", save_all=True, append_images=frames[1:])
+    return out.getvalue()
+
+
+def start(port):
     command = [sys.executable, "-m", "nanoocr", "serve", f"--port={port}"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # pytest may have been started with Ctrl-C ignored, which children inherit
+    return subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+def test_a_second_ctrl_c_ends_what_runs_without_a_traceback():
+    """The first one ends a body that does not come, and lets a document be read on."""
+    port = free_port()
+    process = start(port)
+    try:
+        address = f"http://127.0.0.1:{port}/v1/ocr?stream=true"
+        with httpx.stream("POST", address, content=pages(150), timeout=120) as answer:
+            lines = answer.iter_lines()
+            assert '"start"' in next(lines)
+            with socket.create_connection(("127.0.0.1", port), timeout=30) as link:
+                link.sendall(b"POST /v1/ocr HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc")
+                time.sleep(0.3)  # until the server waits for the rest
+                process.send_signal(signal.SIGINT)
+                assert link.recv(12) == b"HTTP/1.1 503"
+            process.send_signal(signal.SIGINT)
+            with pytest.raises(httpx.RemoteProtocolError):
+                list(lines)
+        assert process.wait(timeout=60) == 130
+        said = process.stderr.read()
+        assert "Traceback" not in said and "the server was stopped at once" in said
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_sigterm_finishes_what_runs_without_a_word():
+    port = free_port()
+    process = start(port)
     try:
         assert "serving nanoocr" in process.stderr.readline()
         for _ in range(200):
@@ -39,7 +82,7 @@ def test_sigterm_finishes_what_runs_without_a_word():
                     break
             time.sleep(0.1)
         address = f"http://127.0.0.1:{port}/v1/ocr?stream=true"
-        with httpx.stream("POST", address, content=out.getvalue(), timeout=120) as answer:
+        with httpx.stream("POST", address, content=pages(8), timeout=120) as answer:
             lines = answer.iter_lines()
             assert '"start"' in next(lines)
             odd = httpx.post(f"http://127.0.0.1:{port}/v1/ocr", content=ODD_FORM, headers=FORM, timeout=60)
@@ -78,9 +121,7 @@ def test_a_port_that_is_taken_is_told_before_the_model_is_loaded(capsys):
     from nanoocr.cli import main
     from nanoocr.cli.serve import listen
 
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    port = free_port()
     with listen("127.0.0.1", port):  # as the first server does, from its start on
         assert main(["serve", f"--port={port}"]) == 2
     assert "nothing can listen there (Address already in use): try --port=8001" in capsys.readouterr().err
