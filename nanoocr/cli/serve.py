@@ -92,7 +92,7 @@ def serve_command(arguments: argparse.Namespace) -> int:
         import uvicorn
 
         from nanoocr.serve.app import Limits, make_app
-        from nanoocr.serve.connection import MOST_CONNECTIONS, Connection
+        from nanoocr.serve.connection import Connection, Server, most_connections
         from nanoocr.serve.fetch import parse_hosts
         from nanoocr.serve.process import ProcessDesk
     except ModuleNotFoundError as error:
@@ -113,24 +113,10 @@ def serve_command(arguments: argparse.Namespace) -> int:
     desk = ProcessDesk(choice_of(arguments))
     app = make_app(desk, limits)
 
-    class Server(uvicorn.Server):
-        """uvicorn's server, which tells the application as soon as it is asked to stop."""
-
-        def handle_exit(self, sig: int, frame: object) -> None:
-            """Answer SIGINT and SIGTERM: `/ready` says no from now on, and what runs is finished."""
-            app.state.server.stopping = True  # tells clients that are already connected
-            super().handle_exit(sig, frame)  # type: ignore[arg-type]
-
-        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            """As of uvicorn, which after a second Ctrl-C prints a traceback of what it left running."""
-            await super().shutdown(sockets)
-            if self.force_exit:
-                await self.lifespan.shutdown()
-
     config = uvicorn.Config(
         app,
         http=Connection,
-        limit_concurrency=MOST_CONNECTIONS,
+        limit_concurrency=most_connections(),
         ws="none",
         log_level="error",  # its warnings are a line for each odd request: anybody could fill the log
         timeout_graceful_shutdown=int(arguments.timeout_s),

@@ -178,7 +178,8 @@ def _guarded(state: State, work: Work) -> Callable[..., Awaitable[Response]]:
                 raise
             response = error_response(stopped())  # a second Ctrl-C ends what runs
         except Exception as error:
-            if (known := as_api_error(error)).status == 500:
+            # Where the error is told by the process with the model, that one has logged it.
+            if (known := as_api_error(error)).status == 500 and known is not error:
                 LOG.exception("a request failed")
             response = error_response(known)
         state.metrics.request(request.url.path, response.status_code, time.perf_counter() - started)

@@ -38,12 +38,14 @@ def pages(count):
 def start(port):
     command = [sys.executable, "-m", "nanoocr", "serve", f"--port={port}"]
     # pytest may have been started with Ctrl-C ignored, which children inherit
-    return subprocess.Popen(
+    process = subprocess.Popen(
         command,
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
+    assert "serving nanoocr" in process.stderr.readline()
+    return process
 
 
 def test_a_second_ctrl_c_ends_what_runs_without_a_traceback():
@@ -75,7 +77,6 @@ def test_sigterm_finishes_what_runs_without_a_word():
     port = free_port()
     process = start(port)
     try:
-        assert "serving nanoocr" in process.stderr.readline()
         for _ in range(200):
             with socket.socket() as link:
                 if link.connect_ex(("127.0.0.1", port)) == 0:
@@ -115,6 +116,25 @@ def test_flags_that_are_wrong_are_told(flag, says, capsys):
 
     assert main(["serve", flag]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_closed_standard_files_are_opened_before_sockets_get_their_numbers():
+    code = "from nanoocr.commandline import run; run(lambda _: None, []); import os, sys; " + (
+        "file = os.open(os.devnull, os.O_RDONLY); os._exit(file)"
+    )
+    command = f"exec '{sys.executable}' -c \"{code}\" <&- >&- 2>&-"
+    assert subprocess.run(["sh", "-c", command], check=False).returncode > 2
+
+
+def test_as_many_clients_as_files_may_be_open():
+    """The soft limit is raised to what the system allows, and a low hard one limits the clients."""
+    code = (
+        "import resource; from nanoocr.serve.connection import most_connections; "
+        "limit = resource.RLIMIT_NOFILE; resource.setrlimit(limit, (40, 100)); most = most_connections(); "
+        "print(most, resource.getrlimit(limit)[0])"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout == "76 100\n"
 
 
 def test_a_port_that_is_taken_is_told_before_the_model_is_loaded(capsys):
