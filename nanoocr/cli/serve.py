@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import gc
 import socket
@@ -113,22 +114,22 @@ def serve_command(arguments: argparse.Namespace) -> int:
     desk = ProcessDesk(choice_of(arguments))
     app = make_app(desk, limits)
 
-    config = uvicorn.Config(
-        app,
-        http=Connection,
-        limit_concurrency=most_connections(),
-        ws="none",
-        log_level="error",  # its warnings are a line for each odd request: anybody could fill the log
-        timeout_graceful_shutdown=int(arguments.timeout_s),
-        server_header=False,
-    )
-    host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
-    print(f"serving {desk.name} at http://{host}:{arguments.port}/", file=sys.stderr)
-    gc.freeze()  # all of this stays: looking through it for garbage would only hold the loop up
-    try:
+    # Whatever happens, the other process is told to end: it ignores signals, and Python would wait for it.
+    with contextlib.closing(desk):
+        config = uvicorn.Config(
+            app,
+            http=Connection,
+            limit_concurrency=most_connections(),
+            ws="none",
+            log_level="error",  # its warnings are a line for each odd request: anybody could fill the log
+            use_colors=False,  # else it asks stdout, which may be closed
+            timeout_graceful_shutdown=int(arguments.timeout_s),
+            server_header=False,
+        )
+        host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+        print(f"serving {desk.name} at http://{host}:{arguments.port}/", file=sys.stderr)
+        gc.freeze()  # all of this stays: looking through it for garbage would only hold the loop up
         Server(config).run([listening])
-    finally:
-        desk.close()
     return 0
 
 
