@@ -20,7 +20,7 @@ from nanoocr.finetune.agreement import contradicts, mostly_unseen
 from nanoocr.finetune.align import align, errors
 from nanoocr.finetune.types import CutDocument, LineStrip, TrueDocument, TrueLine
 from nanoocr.inference.assemble import StripReading
-from nanoocr.inference.lines import LineReader, cut_page
+from nanoocr.inference.lines import LineReader
 from nanoocr.layout import Strip
 from nanoocr.pages import ALL_PAGES, PageRanges, open_source
 
@@ -85,8 +85,7 @@ def _images(document: TrueDocument) -> Iterator[Image.Image]:
 
 
 def _read_page(reader: LineReader, image: Image.Image) -> list[StripReading]:
-    strips, known = cut_page(image, reader.upright_layout(image))
-    return reader.read_strips(strips, known)
+    return reader.read_lines(image, reader.upright_layout(image))
 
 
 def _line_strip(

@@ -1,6 +1,7 @@
 """Reading by lines: the finder says where the lines of a page are, the model reads strips of them.
 
-picture -> layout (lines with geometry) -> strips, 64 pixels high -> Engine, strips of one width together
+picture -> layout (lines with geometry) -> shares of the lines, one for each thread
+        -> strips, 64 pixels high -> Engine, strips of one width together
         -> text of each strip, from a second look where the first is doubtful -> words with places -> lines
         -> the page's text
 """
@@ -9,7 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 from typing import NamedTuple, Protocol
 
 import torch
@@ -20,6 +24,7 @@ from nanoocr.image_process import PictureViews, count_picture_tokens
 from nanoocr.inference.assemble import PageReading, StripReading, assemble, line_in
 from nanoocr.inference.engine import Completion, Request
 from nanoocr.inference.sampling import SamplingConfig
+from nanoocr.inference.threads import shares_of, side_by_side, undivided_products
 from nanoocr.layout import PageLayout, Strip, TextLine, cut_strips, find_page, stretch_strip
 from nanoocr.model.vlm import VLM
 
@@ -84,12 +89,25 @@ class LineReader:
     least_confidence: float = LEAST_CONFIDENCE
     max_tokens: int | None = None  # most tokens of a strip
     letters: str = ""  # what it writes its lines in (see `written_in`), whatever the print is
+    threads: int = 1  # that read lines of a page side by side
 
     def read(self, image: Image.Image) -> PageReading:
         """The lines of an RGB picture, in reading order."""
-        found = self.upright_layout(image)
-        strips, known = cut_page(image, found)
-        return self.page_of(found.layout, self.read_strips(strips, known))
+        with undivided_products() if self.threads > 1 else nullcontext():
+            found = self.upright_layout(image)
+            return self.page_of(found.layout, self.read_lines(image, found))
+
+    def read_lines(self, image: Image.Image, found: UprightLayout) -> list[StripReading]:
+        """The strips of all lines, in reading order."""
+        # What is drawn at random depends on how many strips were read before, so that has one order.
+        threads = 1 if self.sampling.temperature else self.threads
+        shares = shares_of([room_for_letters(line) for line in found.layout.lines], threads)
+        readings = side_by_side(partial(self._read_share, image, found), shares, threads)
+        return sorted(chain.from_iterable(readings), key=lambda reading: reading.strip.line)
+
+    def _read_share(self, image: Image.Image, found: UprightLayout, numbers: list[int]) -> list[StripReading]:
+        """The strips of the lines with these numbers."""
+        return self.read_strips(*cut_page(image, found, numbers))
 
     def page_of(self, layout: PageLayout, readings: Sequence[StripReading]) -> PageReading:
         """The page out of its strips, its lines written in this reader's letters."""
@@ -123,7 +141,7 @@ class LineReader:
     def _probe(self, image: Image.Image, layout: PageLayout, most: int | None) -> Probe:
         """Read the first strips of the longest lines, at most so many tokens of each."""
         # The line with the most letters says the most, and not the one with the largest.
-        numbers = sorted(range(len(layout.lines)), key=lambda i: _letters(layout.lines[i]))[-PROBES:]
+        numbers = sorted(range(len(layout.lines)), key=lambda i: room_for_letters(layout.lines[i]))[-PROBES:]
         strips = [strip for i in numbers for strip in cut_strips(image, layout.lines[i], i)[:1]]
         readings = replace(self, max_tokens=most).look(strips)
         letters = sum(len(reading.completion.text) for reading in readings)
@@ -174,14 +192,16 @@ class LineReader:
         return Request((*self.before, *run, *self.behind), (views,), min(most, self.max_tokens or most))
 
 
-def cut_page(image: Image.Image, found: UprightLayout) -> tuple[list[Strip], dict[int, Completion]]:
-    """The strips of all lines, and by their place among them what has been read already."""
+def cut_page(
+    image: Image.Image, found: UprightLayout, numbers: Sequence[int] | None = None
+) -> tuple[list[Strip], dict[int, Completion]]:
+    """The strips of all lines or of those with these numbers, and by place what has been read already."""
     strips: list[Strip] = []
     known = {}
-    for number, line in enumerate(found.layout.lines):
+    for number in range(len(found.layout.lines)) if numbers is None else numbers:
         if number in found.read:
             known[len(strips)] = found.read[number]
-        strips += cut_strips(image, line, number)
+        strips += cut_strips(image, found.layout.lines[number], number)
     return strips, known
 
 
@@ -208,6 +228,6 @@ def surer(first: StripReading, second: StripReading) -> StripReading:
     return replace(taken, looks=(first.completion, second.completion))
 
 
-def _letters(line: TextLine) -> float:
+def room_for_letters(line: TextLine) -> float:
     """About how many letters a line has room for."""
     return math.dist(line.baseline[0], line.baseline[-1]) / line.cap_height

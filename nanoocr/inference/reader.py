@@ -201,6 +201,7 @@ class Reader:
             least_confidence=self.min_confidence,
             max_tokens=max_tokens,
             letters=self.letters,
+            threads=torch.get_num_threads() if self.device.type == "cpu" else 1,
         )
 
     def _read_by_lines(self, reader: LineReader, picture: Picture) -> Page:

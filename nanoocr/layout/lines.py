@@ -6,7 +6,7 @@ when both choose each other; so a row never branches into the row below.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,6 +15,11 @@ from nanoocr.layout.components import Boxes, chain_labels, group_extent, group_q
 SMALLEST = 5  # pixels of height below which a piece of ink is a mark and starts no line
 LETTER_GAP = 1.1  # widest blank inside a run of letters, as a share of the taller letter's height
 NARROWEST_GUTTER = 1.2  # cap heights between columns; loose lines of one column may have such blanks too
+ABOVE = 0.2  # quantile of the letters' feet that lies on the baseline even where most letters hang
+CLEARLY = 0.1  # share of a run's letters that another baseline must fit in addition to be taken
+REGULAR = 0.9  # share of regular letters that it needs
+HANGS = 0.3  # by how much a letter that hangs fits a baseline less than one that stands
+SHORT = 25  # letters; in longer runs those that hang are few and lie everywhere
 RUN_GAP = 1.5  # widest blank between two runs of a line, as a share of the cap height
 
 
@@ -124,7 +129,40 @@ def _link_runs(runs: Runs, largest_gap: float, largest_ratio: float) -> tuple[np
 
 
 def measure_runs(letters: Boxes, chain: np.ndarray, count: int) -> Runs:
-    """Baseline and letter height of each run, by quantiles: descenders and dots do not move them."""
+    """Baseline and letter height of each run; descenders and dots do not move them."""
+    runs, misfit = _measured(letters, chain, count, level=False, quantile=0.5)
+    # "see also egg, gap" hangs at its end, which looks like a tilt. In "page" as many letters hang as stand.
+    # So a short run may also be level, and stand on the feet that lie above most others.
+    short = np.flatnonzero(runs.letters < SHORT)
+    own = (runs.letters < SHORT)[chain]
+    place = np.zeros(count, np.int64)
+    place[short] = np.arange(len(short))
+    part, part_of = letters.take(own), place[chain[own]]
+    for level, quantile in ((True, 0.5), (False, ABOVE), (True, ABOVE)):
+        other, other_misfit = _measured(part, part_of, len(short), level, quantile)
+        # Dirt fits one baseline as badly as another.
+        better = (other_misfit < misfit[short] - CLEARLY) & (other.regular > REGULAR)
+        misfit[short[better]] = other_misfit[better]
+        runs = _exchanged(runs, short[better], other.take(better))
+    return runs
+
+
+def _exchanged(runs: Runs, which: np.ndarray, others: Runs) -> Runs:
+    """The runs with those of an index array exchanged for as many others."""
+    values = {name: getattr(runs, name).copy() for name in ("base", "slope", "bend", "cap", "regular")}
+    for name, value in values.items():
+        value[which] = getattr(others, name)
+    return replace(runs, **values)
+
+
+def _measured(
+    letters: Boxes, chain: np.ndarray, count: int, level: bool, quantile: float
+) -> tuple[Runs, np.ndarray]:
+    """Runs whose baseline is at first `level` or runs as their middles do, and how badly they fit.
+
+    The baseline is that quantile of the letters' feet. The misfit (runs,) is 0 where every letter stands on
+    it and ends where letters do, and up to 2.
+    """
     number = np.bincount(chain, minlength=count)
     extent = group_extent(letters, chain, count)
     half = np.maximum(extent.width / 2, 1)
@@ -133,19 +171,26 @@ def measure_runs(letters: Boxes, chain: np.ndarray, count: int) -> Runs:
     # Slopes of short runs are noise, and so are bends of runs that are not long.
     free = (number >= 5) & (half > 2 * tallness)
     bendable = (number >= 12) & (half > 6 * tallness)
-    curve = _fit_curves(place, (letters.y0 + letters.y1) / 2, np.ones(len(letters)), chain, free, bendable)
+    middles = (letters.y0 + letters.y1) / 2
+    even = np.ones(len(letters))
+    curve = np.zeros((count, 2)) if level else _fit_curves(place, middles, even, chain, free, bendable)
+    near = 0.12 * tallness[chain] + 1
     for _ in range(2):
         # Middles only point the way, as tall and hanging letters shift them; feet on the baseline are exact.
-        level = letters.y1 - _shape_at(curve, place, chain)
-        base = group_quantile(level, chain, count, 0.5)
-        near = np.abs(level - base[chain]) < 0.12 * tallness[chain] + 1
-        curve = _fit_curves(place, letters.y1, near.astype(np.float64), chain, free, bendable)
+        feet = letters.y1 - _shape_at(curve, place, chain)
+        base = group_quantile(feet, chain, count, quantile)
+        stand = (np.abs(feet - base[chain]) < near).astype(np.float64)
+        curve = _fit_curves(place, letters.y1, stand, chain, free, bendable)
     shape = _shape_at(curve, place, chain)
-    base = group_quantile(letters.y1 - shape, chain, count, 0.5)
+    base = group_quantile(letters.y1 - shape, chain, count, quantile)
     hang, rise = letters.y1 - shape - base[chain], base[chain] + shape - letters.y0
     cap = np.maximum(group_quantile(rise, chain, count, 0.8), 3.0)
     regular = _regular_share(rise / cap[chain], hang / cap[chain], letters, chain, cap)
-    return Runs(extent, base, curve[:, 0] / half, curve[:, 1] / half**2, cap, number, regular)
+    away = np.minimum(np.abs(hang) / (0.05 * tallness[chain] + 0.7), 1.0)
+    away[(hang > 0.15 * tallness[chain]) & (hang < 0.5 * tallness[chain])] = HANGS
+    misfit = np.bincount(chain, away, minlength=count) / number + 1 - regular
+    runs = Runs(extent, base, curve[:, 0] / half, curve[:, 1] / half**2, cap, number, regular)
+    return runs, misfit
 
 
 def _shape_at(curve: np.ndarray, place: np.ndarray, chain: np.ndarray) -> np.ndarray:
@@ -194,7 +239,7 @@ def _regular_share(
     slack = 0.12 + 1.0 / cap[chain]
     # In a run with few capitals `cap` is the height of the low letters, of which most are equal. Capitals
     # rise above it, and letters hang lower, measured by it.
-    equal = (np.abs(rise - 1) < slack / 2) & (np.abs(hang) < slack / 2)
+    equal = np.abs(rise - 1) < slack / 2
     low_run = (np.bincount(chain, equal, len(cap)) > 0.6 * np.bincount(chain, minlength=len(cap)))[chain]
     foot = (np.abs(hang) < slack) | ((hang > 0.27 - slack) & (hang < 0.27 + 0.13 * low_run + slack))
     above = np.abs(rise - 1.36 - 0.06 * low_run) < slack + 0.06 * low_run

@@ -10,6 +10,7 @@ from nanoocr.layout.components import Boxes, group_quantile
 from nanoocr.layout.geometry import RowShape, fit_baseline, outline
 from nanoocr.layout.lines import Runs, measure_runs
 
+TALL, TALLEST = 1.2, 1.7  # heights of low letters between which capitals and letters such as "h" are
 FEW, MANY = 8, 12  # letters with which a row's capitals are uncertain, or certain enough to lend their height
 
 
@@ -19,19 +20,39 @@ def shape_rows(letters: Boxes, row_of: np.ndarray, marks: Boxes, block_of: np.nd
     rows = measure_runs(letters, row_of, count)
     mark_row = _rows_of_marks(marks, rows)
     own_letters, own_marks = _by_group(row_of, count), _by_group(mark_row, count)
-    baselines, rise = [], np.zeros(len(letters))
+    baselines, rise, hang = [], np.zeros(len(letters)), np.zeros(len(letters))
     for k in range(count):
         own, with_marks = letters.take(own_letters[k]), marks.take(own_marks[k])
         baselines.append(fit_baseline(own, with_marks, rows.take(np.array([k]))))
-        rise[own_letters[k]] = np.interp((own.x0 + own.x1) / 2, *baselines[k].T) - own.y0
+        base = np.interp((own.x0 + own.x1) / 2, *baselines[k].T)
+        rise[own_letters[k]], hang[own_letters[k]] = base - own.y0, own.y1 - base
     # Not the highest letter of all: brackets and accents rise above the capitals.
     high = np.maximum(group_quantile(rise, row_of, count, 0.85), 3.0)
     low = group_quantile(rise, row_of, count, 0.2)
-    cap = _borrow_caps(high, high < 1.2 * low, rows.letters, block_of)
+    flat = high < TALL * low
+    for k in np.flatnonzero(flat):
+        cap_of_few = _cap_of_few(rise[own_letters[k]] / low[k], hang[own_letters[k]] / low[k])
+        if cap_of_few:
+            high[k], flat[k] = cap_of_few * low[k], False
+    cap = _borrow_caps(high, flat, rows.letters, block_of)
     return [
         outline(letters.take(own_letters[k]), marks.take(own_marks[k]), baselines[k], float(cap[k]))
         for k in range(count)
     ]
+
+
+def _cap_of_few(rise: np.ndarray, hang: np.ndarray) -> float:
+    """The height of a row's few tall letters, where nearly all others are low; 0 where there are none.
+
+    `rise` and `hang` (letters,) say how far letters reach above and below the baseline, in heights of most of
+    them. "vacuum seals" has one tall letter in eleven. Beside capitals only what has an accent is tall, so
+    that one of a few letters is no witness.
+    """
+    # Brackets are tall beside capitals, but they hang as well.
+    tall = (rise > TALL) & (rise < TALLEST) & (hang < 0.12)
+    hanging = ((hang > 0.2) & (hang < 0.6) & (rise < TALL)).any()
+    enough = tall.sum() > 1 or (tall.any() and (hanging or len(rise) >= FEW))
+    return float(np.median(rise[tall])) if enough else 0.0
 
 
 def _by_group(group: np.ndarray, count: int) -> list[np.ndarray]:

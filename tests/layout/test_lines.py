@@ -42,6 +42,63 @@ def test_a_line_of_low_letters_alone_on_a_card_is_text(text):
     assert len(find_page(image).lines) == 1
 
 
+@pytest.mark.parametrize("size", [12, 20, 36])
+@pytest.mark.parametrize("word", ["page", "gap", "egg", "gape", "agape pop", "payee", "stop", "pals", "Rays"])
+def test_a_short_word_in_which_many_letters_hang_is_text(word, size):
+    image, draw = paper(24 * size, 10 * size)
+    for row, text in enumerate(["In this town nobody hurries", "before noon and the ferry", word]):
+        write(draw, 2 * size, (3 + 2 * row) * size, text, size)
+    *_, line = find_page(image).lines
+    # The baseline of "page" is that of "a" and "e", and not that of the two that hang a quarter lower.
+    assert np.mean([y for _, y in line.baseline]) == pytest.approx(7 * size, abs=0.12 * size)
+
+
+@pytest.mark.parametrize("size", [14, 22, 36])
+@pytest.mark.parametrize(
+    "text", ["see also egg, gap", "flight to Egypt", "gypsy lady", "Qty 3 @ 4.50", "hello jog"]
+)
+def test_letters_that_hang_at_one_end_do_not_tilt_a_short_line(text, size):
+    image, draw = paper(24 * size, 10 * size)
+    for row, line in enumerate(["In this town nobody hurries", "before noon and the ferry", text]):
+        write(draw, 2 * size, (3 + 2 * row) * size, line, size)
+    *_, line = find_page(image).lines
+    assert [y for _, y in line.baseline] == pytest.approx(
+        [7 * size] * len(line.baseline), abs=0.08 * size + 0.5
+    )
+
+
+@pytest.mark.parametrize("tilt", [-2.0, 1.0, 2.0])
+def test_a_short_line_that_is_tilted_alone_keeps_its_tilt(tilt):
+    image, draw = paper(620, 300)
+    for row, text in enumerate(["In this town nobody hurries", "before noon and the ferry"]):
+        write(draw, 40, 60 + 44 * row, text, 22)
+    scrap, ink = paper(620, 300)
+    write(ink, 40, 200, "Paid 24 May, thank you", 22)
+    turned = scrap.rotate(-tilt, center=(40, 200), resample=Image.Resampling.BICUBIC, fillcolor="white")
+    image.paste(turned.crop((0, 150, 620, 300)), (0, 150))
+    *_, line = find_page(image).lines
+    (x0, y0), (x1, y1) = line.baseline[0], line.baseline[-1]
+    assert np.degrees(np.arctan2(y1 - y0, x1 - x0)) == pytest.approx(tilt, abs=0.4)
+
+
+@pytest.mark.parametrize(
+    "text", ["vacuum seals", "Wormy roses on pews", "some more ham", "a map of our zone"]
+)
+def test_few_tall_letters_tell_the_height_of_capitals(text):
+    image, draw = paper(500, 120)
+    write(draw, 40, 70, text, 24)
+    (line,) = find_page(image).lines
+    assert line.cap_height == pytest.approx(cap_height(24), rel=0.12)
+
+
+@pytest.mark.parametrize("text", ["NO REFUNDS (SEE MAP)", "CAFE EROICA", "SUM 20.99", "A/C REMOVAL"])
+def test_a_line_of_capitals_has_their_height(text):
+    image, draw = paper(500, 120)
+    write(draw, 40, 70, text, 24)
+    (line,) = find_page(image).lines
+    assert line.cap_height == pytest.approx(cap_height(24), rel=0.12)
+
+
 def test_items_and_far_prices_of_a_receipt_are_one_line_each():
     image, draw = paper(420, 400)
     items = ["Coffee beans 1kg", "Milk", "Rye bread", "Butter", "Salt", "Apples red", "Total"]
