@@ -25,6 +25,9 @@ LEAST_LETTERS = 0.25  # least share of letters and digits in text; even tables o
 SHAPES = frozenset("IlOo")  # letters that a stroke or a ring may be
 # What is read on a raster has at most so few different signs, and each comes at least so often on average.
 FEW_LETTERS, SAME_LETTERS = 3, 3
+# Of so many strips of a page of text more than this share is read: two thirds at least on 74 real pages, and
+# less than a fiftieth on rasters (docs/log.md, "colons, rasters and print that runs sideways").
+PAGE_OF_STRIPS, LEAST_READ = 40, 0.05
 # If so many letters and digits are surely read, and so many of them differ, the page is text whatever else
 # stands on it, and a stream of its lines may begin. Dirt, rasters and holes gave two (scripts.measure_pages).
 SURELY_LETTERS, SURELY_DIFFERENT = 24, 8
@@ -82,7 +85,7 @@ def assemble(layout: PageLayout, readings: Sequence[StripReading], least: float)
     said = [one for one in readings if one.completion.text.strip()]
     least = max(least, least_of_page([one.first_confidence for one in said])) if least else 0.0
     kept = [one for one in said if one.first_confidence >= least]
-    if least and hardly_text(layout, kept):
+    if least and hardly_text(layout, kept, len(readings)):
         kept = []
     unsure = len(said) - len(kept)
     # Strips come in reading order, and a dictionary keeps the order of its keys.
@@ -103,14 +106,17 @@ def assemble(layout: PageLayout, readings: Sequence[StripReading], least: float)
     )
 
 
-def hardly_text(layout: PageLayout, kept: Sequence[StripReading]) -> bool:
-    """Whether only signs were read, with hardly a letter or digit among them.
+def hardly_text(layout: PageLayout, kept: Sequence[StripReading], strips_of_page: int) -> bool:
+    """Whether only signs were read, with hardly a letter or digit among them, or next to nothing of the page.
 
     Holes of a punch, dirt and rasters look like signs, strokes and rings alone like I and O. Whoever cuts out
     a sign alone means it, so that one is believed which nearly fills the picture and is surely read.
     """
     if surely_text(kept):
         return False
+    # A raster or a texture gives hundreds of strips, of which a few look like text by chance.
+    if strips_of_page >= PAGE_OF_STRIPS and len(kept) < LEAST_READ * strips_of_page:
+        return True
     strips = ["".join(one.completion.text.split()) for one in kept]
     said = "".join(strips)
     letters = [char for char in said if char.isalnum()]

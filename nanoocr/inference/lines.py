@@ -21,11 +21,11 @@ from PIL import Image
 
 from nanoocr.alphabet import written_in
 from nanoocr.image_process import PictureViews, count_picture_tokens
-from nanoocr.inference.assemble import PageReading, StripReading, assemble, line_in
+from nanoocr.inference.assemble import SURE, PageReading, StripReading, assemble, line_in
 from nanoocr.inference.engine import Completion, Request
 from nanoocr.inference.sampling import SamplingConfig
 from nanoocr.inference.threads import shares_of, side_by_side, undivided_products
-from nanoocr.layout import PageLayout, Strip, TextLine, cut_strips, find_page, stretch_strip
+from nanoocr.layout import PageLayout, Strip, TextLine, cut_strips, find_page, stretch_strip, turn_over
 from nanoocr.model.vlm import VLM
 
 # Strips decoded together; the more there are, the fewer passes run for the last strip or two.
@@ -122,7 +122,29 @@ class LineReader:
         return replace(reading, completion=completion)
 
     def upright_layout(self, image: Image.Image) -> UprightLayout:
-        """The layout the right way up: where the finder doubts, both ways are tried by reading."""
+        """The layout with its page and sideways lines the right way up: in doubt, both ways are read."""
+        return self._settle_sideways(image, self._upright_page(image))
+
+    def _settle_sideways(self, image: Image.Image, found: UprightLayout) -> UprightLayout:
+        """The layout with each sideways line in the direction in which it is surely read, or without it."""
+        lines = {i: line for i, line in enumerate(found.layout.lines) if line.sideways}
+        if not lines:
+            return found
+        ways = [(i, way) for i, line in lines.items() for way in (line, turn_over(line))]
+        readings = self.look([cut_strips(image, way, i)[0] for i, way in ways])
+        settled = [line for line in found.layout.lines if not line.sideways]
+        known = {number: said for number, said in found.read.items() if number not in lines}
+        for place in range(0, len(ways), 2):
+            best = max(
+                place, place + 1, key=lambda k: readings[k].confidence * bool(readings[k].completion.text)
+            )
+            if readings[best].completion.text.strip() and readings[best].confidence >= SURE:
+                known[len(settled)] = readings[best].completion
+                settled.append(ways[best][1])
+        return UprightLayout(replace(found.layout, lines=tuple(settled)), known)
+
+    def _upright_page(self, image: Image.Image) -> UprightLayout:
+        """The layout the right way up, before its sideways lines are settled."""
         layout = find_page(image)
         on_head = layout.upright.quarter_turns >= 2  # for letters at random the finder's signs say nothing
         if not on_head and not (layout.lines and layout.upright.doubtful_180):
@@ -141,7 +163,8 @@ class LineReader:
     def _probe(self, image: Image.Image, layout: PageLayout, most: int | None) -> Probe:
         """Read the first strips of the longest lines, at most so many tokens of each."""
         # The line with the most letters says the most, and not the one with the largest.
-        numbers = sorted(range(len(layout.lines)), key=lambda i: room_for_letters(layout.lines[i]))[-PROBES:]
+        level = [i for i, line in enumerate(layout.lines) if not line.sideways]
+        numbers = sorted(level, key=lambda i: room_for_letters(layout.lines[i]))[-PROBES:]
         strips = [strip for i in numbers for strip in cut_strips(image, layout.lines[i], i)[:1]]
         readings = replace(self, max_tokens=most).look(strips)
         letters = sum(len(reading.completion.text) for reading in readings)

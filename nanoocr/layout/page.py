@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from nanoocr.layout.components import Boxes, are_frames, concatenate, find_components
+from nanoocr.layout.components import Boxes, are_frames, concatenate, find_components, group_extent
 from nanoocr.layout.geometry import Frame, text_line
 from nanoocr.layout.ink import find_ink, flat_below
 from nanoocr.layout.lines import NARROWEST_GUTTER, RUN_GAP, Runs, find_runs, letter_like, measure_runs
@@ -25,6 +25,7 @@ from nanoocr.layout.orient import (
 )
 from nanoocr.layout.rows import foreign_ink, shape_rows
 from nanoocr.layout.rules import remove_rules
+from nanoocr.layout.sideways import find_sideways, not_inside, sideways_lines, turned_frame
 from nanoocr.layout.sift import LOW, compact, cut_by_edge, one_line, plausible, rescue, small_runs
 from nanoocr.layout.types import PageLayout, TextLine, Upright
 
@@ -179,6 +180,13 @@ def _find_lines(page: _Page, tilt: float) -> list[TextLine]:
     marks, letters = level_boxes(page.marks, tilt), level_boxes(page.letters, tilt)
     if not len(letters):
         return []
+    size = (page.gray.shape[0], page.gray.shape[1])
+    lying, lying_line, turns = find_sideways(level_boxes(_unclosed_letters(page), tilt), size)
+    all_marks = marks
+    if len(lying):
+        # Level rows of one letter each are made of them otherwise.
+        places = turn_boxes(group_extent(lying, lying_line, int(lying_line.max()) + 1), -turns, _turned(size))
+        marks, letters = marks.take(not_inside(marks, places)), letters.take(not_inside(letters, places))
     # Lines that touch are parted first, because all that follows measures letters by their line.
     letters = split_double_rows(letters, *find_runs(letters), page.ink, turn)
     letters = split_touching(letters, find_runs(letters)[1])
@@ -202,9 +210,18 @@ def _find_lines(page: _Page, tilt: float) -> list[TextLine]:
     row_of = arrangement.row_of[run_of]
     shapes = shape_rows(letters, row_of, marks, arrangement.block_of)
     foreign = foreign_ink(letters, row_of, shapes)
-    return [
-        text_line(shape, frame, int(arrangement.block_of[k]), foreign[k]) for k, shape in enumerate(shapes)
-    ]
+    blocks = arrangement.block_of
+    lines = [text_line(shape, frame, int(blocks[k]), foreign[k]) for k, shape in enumerate(shapes)]
+    if len(lying):
+        turned = turned_frame(frame, turns, size)
+        turned_marks = turn_boxes(all_marks, turns, size)
+        lines += sideways_lines(lying, lying_line, turned_marks, turned, int(blocks.max(initial=-1)) + 1)
+    return lines
+
+
+def _turned(size: tuple[int, int]) -> tuple[int, int]:
+    """The (height, width) of a page of this size after a quarter turn."""
+    return size[1], size[0]
 
 
 def _without(

@@ -10,6 +10,12 @@ from nanoocr.layout.components import Boxes, group_quantile
 from nanoocr.layout.geometry import RowShape, fit_baseline, outline
 from nanoocr.layout.lines import Runs, measure_runs
 
+MARK_ASIDE, MARK_CONTRAST = 1.0, 0.4  # cap heights from a row's ink to its marks; share of its contrast
+FAR_ASIDE, FAINT_CONTRAST = 3.0, 0.1  # the same for marks whose shape and place say what they are
+COLON_CONTRAST = 0.2  # two dots make sure of it
+MOST_MARKS = 100  # of one row
+PALE_CAP = 15  # pixels of cap height below which a dash is thinner than a pixel
+DASH_ASIDE = 1.5  # cap heights from a row's ink to a dash that belongs to it
 TALL, TALLEST = 1.2, 1.7  # heights of low letters between which capitals and letters such as "h" are
 FEW, MANY = 8, 12  # letters with which a row's capitals are uncertain, or certain enough to lend their height
 
@@ -87,6 +93,23 @@ def _borrow_caps(cap: np.ndarray, flat: np.ndarray, letters: np.ndarray, block_o
 
 def _rows_of_marks(marks: Boxes, rows: Runs) -> np.ndarray:
     """The row each mark belongs to, or -1: one that has ink beside it, at a height where rows have marks."""
+    result = _nearest_rows(marks, rows, MARK_ASIDE, MARK_CONTRAST)
+    far = _nearest_rows(marks, rows, FAR_ASIDE, FAINT_CONTRAST)
+    for row in np.unique(far[(far >= 0) & (result < 0)]):
+        members = np.flatnonzero((far == row) & ((result == row) | (result < 0)))
+        near, own = marks.take(members), rows.take(np.array([row]))
+        # The search for colons is quadratic, and so many marks beside one row are dirt.
+        if len(near) <= MOST_MARKS:
+            result[members[_in_colons(near, own) | _dashes(near, own)]] = row
+    return result
+
+
+def _nearest_rows(marks: Boxes, rows: Runs, farthest: float, contrast: float) -> np.ndarray:
+    """The row that each mark may belong to, or -1 (marks,).
+
+    `farthest` is how many cap heights it may stand off the row's ink, and `contrast` the least share of the
+    row's contrast that it has.
+    """
     result = np.full(len(marks), -1, dtype=np.int64)
     if not len(marks):
         return result
@@ -100,12 +123,62 @@ def _rows_of_marks(marks: Boxes, rows: Runs) -> np.ndarray:
         own = rows.take(row)
         above = (own.base_at(x) - y) / own.cap
         aside = np.maximum(np.maximum(own.box.x0 - marks.x1, marks.x0 - own.box.x1), 0) / own.cap
-        fits = (above > -0.35) & (above < 1.35) & (aside < 1.0) & (marks.height < 0.8 * own.cap)
-        fits &= (marks.contrast > 0.4 * own.box.contrast) & (marks.area > 0.006 * own.cap**2)
+        fits = (above > -0.35) & (above < 1.35) & (aside < farthest) & (marks.height < 0.8 * own.cap)
+        fits &= (marks.contrast > contrast * own.box.contrast) & (marks.area > 0.006 * own.cap**2)
         distance = np.abs(above - 0.5) + aside
         better = fits & (distance < best)
         result[better], best[better] = row[better], distance[better]
     return result
+
+
+def _in_colons(marks: Boxes, row: Runs) -> np.ndarray:
+    """Which marks near a row (one run) are two dots above each other, the lower one on the line: (N,) bool.
+
+    A colon often stands off its word, and its small dots are faint.
+    """
+    cap = float(row.cap[0])
+    x = (marks.x0 + marks.x1) / 2
+    foot = (_base_at(row, x) - marks.y1) / cap
+    dots = (marks.height < 0.35 * cap + 1) & (marks.width < 0.35 * cap + 1)
+    dots &= marks.contrast > COLON_CONTRAST * row.box.contrast
+    low = dots & (np.abs(foot) < 0.15 + 1.0 / cap)
+    high = dots & (foot > 0.25) & (foot < 0.75 + 1.0 / cap)
+    pairs = low[:, None] & high[None] & (np.abs(x[:, None] - x[None]) < 0.1 * cap + 1)
+    ratio = marks.area[:, None] / marks.area[None]
+    pairs &= (ratio > 0.4) & (ratio < 2.5)
+    return pairs.any(axis=0) | pairs.any(axis=1)
+
+
+def _dashes(marks: Boxes, row: Runs) -> np.ndarray:
+    """Which marks near a row (one run) are dashes, or the bullet in front of an item: (N,) bool.
+
+    The dash of small print is paler than its letters, because it is thinner than a pixel. Between two words
+    it leaves a wide blank, at which the line may be cut, and then nobody would read it.
+    """
+    cap = float(row.cap[0])
+    x, y = (marks.x0 + marks.x1) / 2, (marks.y0 + marks.y1) / 2
+    above = (_base_at(row, x) - y) / cap
+    width, height = marks.width / cap, marks.height / cap
+    least = FAINT_CONTRAST if cap < PALE_CAP else MARK_CONTRAST
+    middle = (above > 0.2) & (above < 0.6) & (marks.contrast > least * row.box.contrast)
+    middle &= marks.area > 0.6 * marks.width * marks.height
+    dash = middle & (width > 0.3) & (width < 1.4) & (height < 0.2 + 1 / cap) & (width > 2 * height)
+    near = (marks.x1 > row.box.x0 - DASH_ASIDE * cap) & (marks.x0 < row.box.x1 + DASH_ASIDE * cap)
+    dot = (
+        middle
+        & (np.minimum(width, height) > 0.28)
+        & (width < 0.7)
+        & (np.abs(width - height) < 0.2 * width + 1 / cap)
+    )
+    dot &= marks.contrast > MARK_CONTRAST * row.box.contrast
+    in_front = marks.x1 <= row.box.x0
+    # Dirt comes in crowds, and the sign of an item stands alone.
+    return (dash & near) | ((dash | dot) & in_front & (in_front.sum() == 1))
+
+
+def _base_at(row: Runs, x: np.ndarray) -> np.ndarray:
+    """The height of the baseline of a row (one run) at each x (N,)."""
+    return row.take(np.zeros(len(x), dtype=np.int64)).base_at(x)
 
 
 def foreign_ink(letters: Boxes, row_of: np.ndarray, shapes: list[RowShape]) -> list[np.ndarray]:

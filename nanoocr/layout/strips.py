@@ -21,6 +21,9 @@ BASELINE, CAP_HEIGHT = 48, 34
 MARGIN = 10  # pixels of paper left and right of the ink
 TARGET_WIDTH = 600  # a line that is cut gives pieces of about this width
 COLUMN_GAP = 3.0  # cap heights of blank that separate two strips even of a short line
+# A blank this wide, in cap heights, surely stands between words. Where there is none, the widest one is taken
+# for such, and one that is much narrower than that may stand between two letters of a word.
+SURE_BLANK, MUCH_NARROWER = 0.6, 0.7
 
 
 @dataclass(frozen=True)
@@ -93,13 +96,27 @@ def _shorten(piece: _Piece, image: Image.Image, line: TextLine, along: np.ndarra
             gap for gap in line.gaps if low < (gap[0] + gap[1]) / 2 < high and gap[0] < piece.start + room
         ]
         if blanks:
-            # The widest blank, unless a slightly narrower one lies much nearer to the middle.
-            cut = max(blanks, key=lambda gap: gap[1] - gap[0] - 0.2 * abs((gap[0] + gap[1]) / 2 - middle))
+            cut = _best_cut(blanks, middle, SURE_BLANK * line.cap_height)
         else:
             cut = (_emptiest(image, line, along, _Piece(low, high)),) * 2
         parts.append(_Piece(piece.start, cut[0], piece.before, cut[1] - cut[0]))
         piece = _Piece(cut[1], piece.end, cut[1] - cut[0], piece.behind)
     return [*parts, piece]
+
+
+def _best_cut(blanks: list[tuple[float, float]], middle: float, sure: float) -> tuple[float, float]:
+    """The blank between words that lies nearest to the middle, or a wider one not much farther away.
+
+    From the width `sure` on all are alike: in a very wide one a dash may stand that is too pale to be found.
+    """
+    widest = min(max(end - start for start, end in blanks), sure)
+    between_words = [(start, end) for start, end in blanks if end - start >= MUCH_NARROWER * widest]
+
+    def worth(blank: tuple[float, float]) -> float:
+        """Its width, less what its distance from the middle costs, in pixels of the page."""
+        return min(blank[1] - blank[0], sure) - 0.2 * abs(sum(blank) / 2 - middle)
+
+    return max(between_words, key=worth)
 
 
 def _emptiest(image: Image.Image, line: TextLine, along: np.ndarray, piece: _Piece) -> float:

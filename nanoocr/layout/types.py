@@ -24,6 +24,9 @@ class TextLine:
     gaps: tuple[tuple[float, float], ...]  # blanks between words: (start, end) along the baseline
     # Boxes (K, 4, 2) of ink near this line that belongs to other lines: strips are cleaned of it.
     foreign: np.ndarray = field(default_factory=lambda: np.zeros((0, 4, 2)), compare=False, repr=False)
+    sideways: bool = (
+        False  # it runs across the page's level lines, and may as well be read from its other end
+    )
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from nanoocr.inference.assemble import StripReading, assemble, geometric_mean, least_of_page, word_confidences
 from nanoocr.inference.engine import Completion, TokenCount
-from nanoocr.inference.lines import LineReader, Probe, reads_better_turned
+from nanoocr.inference.lines import LineReader, Probe, UprightLayout, reads_better_turned
 from nanoocr.inference.sampling import SamplingConfig
 from nanoocr.layout import PageLayout, Strip, TextLine, Upright, stretch_strip
 from nanoocr.layout.strips import CAP_HEIGHT
@@ -168,6 +169,31 @@ def test_a_page_of_doubtful_strips_keeps_only_what_is_sure():
     page = assemble(layout(*lines), readings, 0.5)
     assert [found.text for found in page.lines] == ["sure", "sure"] and page.left_out == 8
     assert len(assemble(layout(*lines), readings, 0.0).lines) == 10  # 0 keeps all
+
+
+def test_a_page_of_which_next_to_nothing_is_read_has_no_text():
+    """A raster gives hundreds of strips, and a few of them are surely read by chance."""
+    lines = tuple(line(0, 30 + 30 * number, 100) for number in range(60))
+    strips = [strip(number, 0, 30 + 30 * number, (10, 210)) for number in range(60)]
+    for read, kept in ((2, 0), (4, 4)):
+        said = [completion("abc", 0.95)] * read + [completion("")] * (60 - read)
+        readings = [StripReading(*pair) for pair in zip(strips, said, strict=True)]
+        assert len(assemble(layout(*lines), readings, 0.5).lines) == kept
+    few = assemble(layout(*lines), readings[3:33], 0.5)  # so few strips may be a form with one entry
+    assert len(few.lines) == 1
+
+
+@pytest.mark.parametrize(("ways", "kept"), [((0.6, 0.95), "right"), ((0.95, 0.6), "left"), ((0.6, 0.7), "")])
+def test_a_sideways_line_is_read_from_both_ends(ways, kept):
+    """The surer way is taken and not read again; where neither is sure, the line is no text."""
+    side = replace(line(50, 100, 100), sideways=True)
+    image = Image.new("RGB", (600, 400), "white")
+    reader = reader_that_says(completion("left", ways[0]), completion("right", ways[1]))
+    found = reader._settle_sideways(image, UprightLayout(layout(line(0, 40, 300), side), {}))
+    assert len(found.layout.lines) == 1 + bool(kept)
+    if kept:
+        assert found.read[1].text == kept
+        assert (found.layout.lines[1].quad == side.quad) == (kept == "left")
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nanoocr.layout import Strip, cut_strips, find_page, stretch_strip
-from nanoocr.layout.strips import CAP_HEIGHT, VIEW_WIDTHS
+from nanoocr.layout import Strip, TextLine, cut_strips, find_page, stretch_strip
+from nanoocr.layout.strips import CAP_HEIGHT, VIEW_WIDTHS, _best_cut
 from tests.layout.pages import paper, prose, write
 
 
@@ -163,3 +163,16 @@ def test_a_strip_shows_nothing_of_the_next_word():
     for strip in _strips(image):
         assert strip.image[:, : strip.used[0] - 3].min() > 200
         assert strip.image[:, strip.used[1] + 3 :].min() > 200
+
+
+def test_a_long_line_is_cut_between_words_and_not_at_a_loose_letter():
+    """The loose letter stands where the line would best be cut, and the blank between words farther on."""
+    image = Image.new("RGB", (900, 60), "white")
+    gaps = ((230.0, 236.0), (422.0, 425.0), (450.0, 456.0), (640.0, 646.0))
+    line = TextLine(((0, 20), (800, 20), (800, 45), (0, 45)), ((0, 40), (800, 40)), 12.0, 0, gaps)
+    starts = [float((strip.to_page @ [strip.used[0], 48, 1])[0]) for strip in cut_strips(image, line)]
+    assert starts[1:] == pytest.approx([236, 456, 646], abs=1)
+
+
+def test_of_blanks_that_are_wide_enough_the_nearest_is_cut():
+    assert _best_cut([(80.0, 87.0), (100.0, 106.0), (130.0, 150.0)], 104.0, 6.0) == (100.0, 106.0)
