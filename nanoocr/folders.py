@@ -93,9 +93,14 @@ def looks_readable(path: Path) -> bool:
         if not path.is_file():
             return False
         with path.open("rb") as file:
-            head = file.read(HEAD)
+            return begins_readable(file.read(HEAD))
     except OSError:
         return False
+
+
+def begins_readable(head: bytes) -> bool:
+    """Whether a file that begins so is a picture or PDF; HEAD bytes are enough."""
+    head = head[:HEAD]
     is_webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
     is_bmp = head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in BMP_HEADERS
     # A bitmap without its file header begins with the size of its own, and has one plane.
