@@ -1,4 +1,4 @@
-"""Marks beside words: quotation marks, colons, dashes and bullets belong to the line, boxes to tick do not."""
+"""Marks beside words: quotation marks, colons, dashes and bullets belong to the line, tick boxes do not."""
 
 import pytest
 
