@@ -18,6 +18,7 @@ NARROWEST_GUTTER = 1.2  # cap heights between columns; loose lines of one column
 ABOVE = 0.2  # quantile of the letters' feet that lies on the baseline even where most letters hang
 CLEARLY = 0.1  # share of a run's letters that another baseline must fit in addition to be taken
 REGULAR = 0.9  # share of regular letters that it needs
+NEIGHBOURS = 3  # letters on each side of one that are as large as it is
 HANGS = 0.3  # by how much a letter that hangs fits a baseline less than one that stands
 SHORT = 25  # letters; in longer runs those that hang are few and lie everywhere
 RUN_GAP = 1.5  # widest blank between two runs of a line, as a share of the cap height
@@ -104,6 +105,28 @@ def find_runs(letters: Boxes, largest_gap: float = RUN_GAP) -> tuple[np.ndarray,
         chain = joined[chain]
         runs = measure_runs(letters, chain, count)
     return chain, runs
+
+
+def with_two_sizes(letters: Boxes, run_of: np.ndarray, runs: Runs) -> Runs:
+    """The runs, of which long irregular ones are as regular as their letters are among their neighbours.
+
+    "Total 118.40" may have its number in letters twice as high, beside which the others end nowhere.
+    """
+    doubtful = (runs.regular < REGULAR) & (runs.letters >= 2 * NEIGHBOURS)
+    own = np.flatnonzero(doubtful[run_of])
+    if not len(own):
+        return runs
+    own = own[np.lexsort((letters.x0[own], run_of[own]))]
+    part, part_of = letters.take(own), run_of[own]
+    base = runs.take(part_of).base_at((part.x0 + part.x1) / 2)
+    rise, hang = base - part.y0, part.y1 - base
+    cap = np.maximum(rise, 3.0)
+    for step in range(1, NEIGHBOURS + 1):
+        same = part_of[step:] == part_of[:-step]
+        cap[step:] = np.where(same, np.maximum(cap[step:], rise[:-step]), cap[step:])
+        cap[:-step] = np.where(same, np.maximum(cap[:-step], rise[step:]), cap[:-step])
+    regular = _regular_share(rise / cap, hang / cap, part, part_of, runs.cap)
+    return replace(runs, regular=np.where(doubtful, np.maximum(runs.regular, regular), runs.regular))
 
 
 def link_rows(runs: Runs) -> tuple[np.ndarray, int]:

@@ -11,7 +11,15 @@ from PIL import Image
 from nanoocr.layout.components import Boxes, are_frames, concatenate, find_components, group_extent
 from nanoocr.layout.geometry import Frame, text_line
 from nanoocr.layout.ink import find_ink, flat_below
-from nanoocr.layout.lines import NARROWEST_GUTTER, RUN_GAP, Runs, find_runs, letter_like, measure_runs
+from nanoocr.layout.lines import (
+    NARROWEST_GUTTER,
+    RUN_GAP,
+    Runs,
+    find_runs,
+    letter_like,
+    measure_runs,
+    with_two_sizes,
+)
 from nanoocr.layout.mend import absorb, merge_broken, split_double_rows, split_touching
 from nanoocr.layout.order import arrange
 from nanoocr.layout.orient import (
@@ -191,7 +199,7 @@ def _find_lines(page: _Page, tilt: float) -> list[TextLine]:
     letters = split_double_rows(letters, *find_runs(letters), page.ink, turn)
     letters = split_touching(letters, find_runs(letters)[1])
     letters, run_of, runs = _runs_of(letters)
-    text = plausible(letters, run_of, runs)
+    text = plausible(letters, run_of, with_two_sizes(letters, run_of, runs))
     if not text.any():
         text = one_line(runs, page.gray.shape[0])
     if not text.any():

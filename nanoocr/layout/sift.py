@@ -123,7 +123,11 @@ def _in_row_with(alone: Boxes, sure: Runs) -> np.ndarray:
     away = np.abs(alone.y1[:, None] - sure.base[None] - sure.slope[None] * reach)
     ratio = alone.height[:, None] / sure.cap[None]
     farthest = np.where(alone.cut > 0, 3, 25)[:, None] * sure.cap[None]
-    fits = (away < 0.2 * sure.cap[None] + 1) & (aside < farthest) & (ratio > 0.62) & (ratio < 1.25)
+    fits = (away < 0.2 * sure.cap[None] + 1) & (aside < farthest) & (ratio > 0.62)
+    # Beside "Year", whose letters are nearly all low, a capital is as high as those of the page.
+    usual = weighted_median(sure.cap, sure.letters)
+    as_usual = (np.abs(alone.height / usual - 1) < 0.15)[:, None] & (ratio < 1.6)
+    fits &= (ratio < 1.25) | as_usual
     fits &= alone.contrast[:, None] > 0.5 * sure.box.contrast[None]
     return fits.any(axis=1)
 
