@@ -231,7 +231,8 @@ SOURCES: dict[str, _Source] = {
     "fox_rendered": _Source(f"The same texts set anew in one column. {_ORDER}", _fox("rendered")),
     "fox_random": _Source(f"Pages of random letters, set like fox_rendered. {_ORDER}", _fox("random")),
     "born_digital": _Source(
-        "Pages of PDFs as pictures; the truth is the PDF's text layer in its own order.",
+        "Pages of PDFs as pictures; the truth is the PDF's text layer in its own order, from which pdftotext "
+        "took hyphens at line ends. bag_f1_rejoined takes them from both sides.",
         _of_dataset("borndigital_pdf", "document"),
     ),
     "empty": _Source(

@@ -36,7 +36,7 @@ def shape_rows(letters: Boxes, row_of: np.ndarray, marks: Boxes, block_of: np.nd
     high = np.maximum(group_quantile(rise, row_of, count, 0.85), 3.0)
     low = group_quantile(rise, row_of, count, 0.2)
     flat = high < TALL * low
-    for k in np.flatnonzero(flat):
+    for k in np.flatnonzero(flat).tolist():
         cap_of_few = _cap_of_few(rise[own_letters[k]] / low[k], hang[own_letters[k]] / low[k])
         if cap_of_few:
             high[k], flat[k] = cap_of_few * low[k], False

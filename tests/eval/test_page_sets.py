@@ -14,10 +14,12 @@ from nanoocr.errors import UsageError
 from nanoocr.eval import page_reading
 from nanoocr.eval.boxes import TextBox, upright_quad
 from nanoocr.eval.made_pages import EMPTY_KINDS, empty_picture, turned_samples, upright_page
+from nanoocr.eval.page_extras import EXTRAS, rejoined
 from nanoocr.eval.page_scores import invented, page_scores, score_set, turbo_set_f1
 from nanoocr.eval.page_sets import cut_quad, load_page_set, published_answers
 from nanoocr.eval.page_tables import verdict
 from nanoocr.eval.peers import PEERS, PeerError
+from nanoocr.eval.samples import EvalSample
 from nanoocr.model.folder import save_model
 from scripts import measure_pages as script
 
@@ -136,6 +138,16 @@ def test_receipts_load_with_any_line_ends(data):
     assert [sample.truth for sample in page_set.samples] == list(TEXTS.values())
     assert {sample.kind for sample in page_set.samples} == {"receipt"} and page_set.left_out == ()
     assert len(load_page_set("sroie", data, limit=2).samples) == 2
+
+
+def test_words_that_line_ends_part_are_whole_on_both_sides():
+    assert (
+        rejoined("pre-\ncondition - a well-known one -\nand 3-\n\n4")
+        == "precondition - a well-known one -\nand 34"
+    )
+    sample = EvalSample("x", Image.new("RGB", (8, 8)), "", "A highintensity state", "document")
+    scores = EXTRAS["born_digital"]([sample], {"x": "A high-\nintensity stale"})
+    assert scores == {"bag_f1_rejoined": pytest.approx(2 / 3)}
 
 
 def test_what_is_no_page_is_named(data):

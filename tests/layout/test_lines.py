@@ -300,19 +300,6 @@ def test_letters_of_a_quarter_of_the_picture_are_found():
     assert line.cap_height == pytest.approx(cap_height(320), rel=0.1)
 
 
-@pytest.mark.parametrize("side", [10, 15, 30])
-@pytest.mark.parametrize("thick", [1, 3])
-def test_boxes_to_tick_are_no_letters_and_the_words_beside_them_are(side, thick):
-    image, draw = paper(500, 400)
-    for row in range(8):
-        draw.rectangle((30, 30 + 44 * row, 30 + side, 30 + 44 * row + side), outline="black", width=thick)
-    assert find_page(image).lines == ()
-    boxes = [write(draw, 80, 44 + 44 * row, "DOB 000 QD", 16) for row in range(8)]
-    layout = find_page(image)
-    assert found_order(layout, boxes) == list(range(8))
-    assert all(line.quad[0][0] > 70 for line in layout.lines)  # the box is no part of the line
-
-
 @pytest.mark.parametrize("text", ["0.28", "5.90", "4.50"])
 def test_a_few_pale_letters_that_somebody_cut_out_are_a_line(text):
     """They are too few to have a common height and baseline, but nothing else stands in so low a picture."""
@@ -395,16 +382,6 @@ def test_rows_of_a_table_with_pale_rules_and_a_head_on_a_ground(colour, ink):
     # A piece of a rule within a line would begin it further left.
     assert all(hull(line.quad)[0] > 34 for line in layout.lines[:6])
     assert all(line.cap_height == pytest.approx(cap_height(11), abs=1.5) for line in layout.lines)
-
-
-@pytest.mark.parametrize("text", ['"sour stock" is', "*sour stock* is", "'even so' is"])
-def test_a_mark_before_a_line_belongs_to_it(text):
-    image, draw = paper(500, 200)
-    boxes = prose(draw, 40, 40, 400, rows=2, size=20, pitch=30)
-    boxes.append(write(draw, 40, 110, text, 20))
-    layout = find_page(image)
-    assert found_order(layout, boxes) == [0, 1, 2]
-    assert hull(layout.lines[2].quad)[0] == pytest.approx(boxes[2][0], abs=3)
 
 
 def test_lines_of_a_long_screenshot_are_found():

@@ -1,9 +1,9 @@
-"""Colons, dashes and bullets that stand off the words of their line."""
+"""Marks beside words: quotation marks, colons, dashes and bullets belong to the line, tick boxes do not."""
 
 import pytest
 
 from nanoocr.layout import find_page
-from tests.layout.pages import hull, paper, prose, write
+from tests.layout.pages import found_order, hull, paper, prose, write
 
 
 @pytest.mark.parametrize("fill", ["black", "#b0b0b0"])
@@ -43,3 +43,26 @@ def test_the_dash_of_an_item_belongs_to_its_line():
     write(draw, 70, 200, "one item of a list", 18)
     draw.rectangle((40, 192, 47, 193), fill="black")
     assert hull(find_page(image).lines[-1].quad)[0] == pytest.approx(39, abs=2)
+
+
+@pytest.mark.parametrize("text", ['"sour stock" is', "*sour stock* is", "'even so' is"])
+def test_a_mark_before_a_line_belongs_to_it(text):
+    image, draw = paper(500, 200)
+    boxes = prose(draw, 40, 40, 400, rows=2, size=20, pitch=30)
+    boxes.append(write(draw, 40, 110, text, 20))
+    layout = find_page(image)
+    assert found_order(layout, boxes) == [0, 1, 2]
+    assert hull(layout.lines[2].quad)[0] == pytest.approx(boxes[2][0], abs=3)
+
+
+@pytest.mark.parametrize("side", [10, 15, 30])
+@pytest.mark.parametrize("thick", [1, 3])
+def test_boxes_to_tick_are_no_letters_and_the_words_beside_them_are(side, thick):
+    image, draw = paper(500, 400)
+    for row in range(8):
+        draw.rectangle((30, 30 + 44 * row, 30 + side, 30 + 44 * row + side), outline="black", width=thick)
+    assert find_page(image).lines == ()
+    boxes = [write(draw, 80, 44 + 44 * row, "DOB 000 QD", 16) for row in range(8)]
+    layout = find_page(image)
+    assert found_order(layout, boxes) == list(range(8))
+    assert all(line.quad[0][0] > 70 for line in layout.lines)  # the box is no part of the line
