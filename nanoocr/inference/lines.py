@@ -48,6 +48,7 @@ PROBES = 4  # lines that are read to tell whether a page stands on its head
 PROBE_TOKENS = 32
 # A page that stood on its head was read with .87 (tests/formats/test_ocrmypdf.py).
 SURELY_UPRIGHT = 0.93  # mean confidence of probes from which the other way up is not tried
+WITHOUT_DOUBT, ON_END = 0.99, 16  # mean confidence, and characters, that settle it alone
 CLEARLY = 0.1  # the other way up must be surer than the page as it came by at least this much
 
 
@@ -245,6 +246,9 @@ def reads_better_turned(level: Probe, turned: Probe) -> bool:
     Few pages do, so that reading must speak clearly for it. A letter or two cannot: many a sign is another
     one on its head.
     """
+    # Nothing that stands on its head reads without a doubt for words on end.
+    if turned.letters >= ON_END and turned.confidence > WITHOUT_DOUBT and level.confidence < SURELY_UPRIGHT:
+        return True
     # The fewer characters there are, the more the two readings must differ.
     clearly = CLEARLY + 1 / max(level.letters, turned.letters, 1)
     return turned.confidence > level.confidence + clearly

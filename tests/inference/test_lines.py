@@ -228,6 +228,8 @@ def test_signs_alone_on_a_page_are_no_text(said, height, kept):
         ((0.6, 1), (0.95, 1), False),  # one letter says nothing
         ((0.57, 3), (0.79, 3), False),  # nor do three
         ((0.0, 0), (0.9, 5), True),
+        ((0.9, 38), (0.999, 42), True),  # a whole probe without a doubt
+        ((0.95, 38), (0.999, 42), False),
     ],
 )
 def test_a_page_is_turned_only_where_reading_speaks_clearly_for_it(level, turned, on_its_head):
