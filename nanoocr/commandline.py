@@ -84,7 +84,8 @@ def parse(
     import tyro  # imported here, because `nanoocr read` starts without it
 
     prog = prog or _program_name()
-    words = with_new_names(sys.argv[1:] if argv is None else argv, getattr(config_class, "RENAMED", {}))
+    words = with_home(sys.argv[1:] if argv is None else argv)
+    words = with_new_names(words, getattr(config_class, "RENAMED", {}))
     refuse_unknown(words, [f"--{name}" for name in field_names(config_class)], prog)
     printed = io.StringIO()
     try:
@@ -122,6 +123,19 @@ def with_new_names(words: Sequence[str], renamed: Mapping[str, str]) -> list[str
             flag = f"--{renamed[old]}"
         given.append(flag + separator + value)
     return given
+
+
+def with_home(words: Sequence[str]) -> list[str]:
+    """Put the home folder in place of ~ at the start of a value: no shell does so in --out=~/model.
+
+    Without this a folder called ~ would be made, or looked for, in the current one.
+    """
+
+    def home(match: re.Match[str]) -> str:
+        """The flag and the folder that ~ or ~NAME stands for; what it cannot stand for remains."""
+        return match[1] + os.path.expanduser(match[2])
+
+    return [re.sub(r"^(--?[\w-]+=)(~[\w.-]*)(?=/|$)", home, word) for word in words]
 
 
 def field_names(config_class: type) -> list[str]:
@@ -176,6 +190,7 @@ def spell_out_booleans(config_class: type, argv: Sequence[str]) -> list[str]:
 
 def run(main: Callable[[list[str] | None], int | None], argv: list[str] | None = None) -> int:
     """Call a script's main and return its exit code. A user's mistake becomes one line on stderr."""
+    open_standard_files()
     # Pillow warns about odd metadata in foreign files, but stderr is for things that the user can act on.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -185,7 +200,8 @@ def run(main: Callable[[list[str] | None], int | None], argv: list[str] | None =
     try:
         code = main(argv)
         # If the process that reads our output is gone, it shows here and not at interpreter exit.
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return code or 0
     except BrokenPipeError:
         # `nanoocr read ... | head` is no mistake. Python flushes stdout once more at exit, so it needs a
@@ -198,6 +214,20 @@ def run(main: Callable[[list[str] | None], int | None], argv: list[str] | None =
             raise
         print(known[1], file=sys.stderr)
         return known[0]
+
+
+def open_standard_files() -> None:
+    """Open what is closed of the files 0, 1 and 2 as /dev/null.
+
+    Else a socket or a pipe to another process would get such a number, and be closed or written to by
+    whatever means stdin or stderr.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest free number is this one. Processes that we start need it open as well.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
 def ending(error: BaseException) -> tuple[int, str] | None:

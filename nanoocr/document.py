@@ -8,6 +8,7 @@ line that stands on its head begins at its right side. This module needs neither
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -203,6 +204,13 @@ def blocks(lines: Sequence[Line]) -> Iterator[tuple[Line, ...]]:
 def join_lines(lines: Sequence[Line]) -> str:
     """The text of all lines, one line each, with a blank line between blocks."""
     return "\n\n".join("\n".join(line.text for line in block) for block in blocks(lines))
+
+
+def runs_leftwards(text: str) -> bool:
+    """Whether most letters belong to a script that runs from right to left."""
+    kinds = [unicodedata.bidirectional(character) for character in text]
+    leftwards = sum(kind in ("R", "AL") for kind in kinds)
+    return leftwards > kinds.count("L")
 
 
 def words_with_blanks(line: Line) -> list[tuple[Word, bool]]:

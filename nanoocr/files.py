@@ -162,6 +162,15 @@ def write_file(path: Path, content: bytes) -> None:
     _flush(path.parent)
 
 
+def is_stream(path: Path) -> bool:
+    """Whether a path names a device, a pipe or an open file (/dev/stdout): written to, but never replaced."""
+    if not path.exists():
+        return False
+    # Renaming a file into the place of /dev/stdout would replace that link for everybody.
+    is_open_file = path.is_symlink() and os.path.abspath(path).startswith(("/dev/", "/proc/"))
+    return is_open_file or not path.is_file()
+
+
 def read_folder(folder: Path, *, skip: tuple[str, ...] = (), only: str = "*") -> dict[str, bytes]:
     """Read a folder that `write_folder` wrote, and check every file against the manifest.
 

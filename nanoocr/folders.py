@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ BMP_HEADERS = frozenset((12, 16, 40, 52, 56, 64, 108, 124))
 
 
 def files_below(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """The files below a folder in natural order, and each folder that cannot be searched, with the reason.
+    """The files below a folder in natural order, and whatever cannot be searched or read, with the reason.
 
     Links to folders come after all real folders, so that a folder keeps its own name. Each real folder is
     entered once, which also ends circles.
@@ -56,6 +57,9 @@ def files_below(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
             path = where / entry.name
             if os.path.isdir(path):  # entry.is_dir raises for a link into a closed folder; isdir says False
                 (links if entry.is_symlink() else waiting).append(path)
+            elif path.suffix and os.path.exists(path) and not os.path.isfile(path):
+                # One that is called like a picture or a text would be opened, and may never answer.
+                failed.append((path, "a pipe or a device"))
             else:
                 found.append(path)
     return sorted(found, key=lambda path: tuple(map(counting_order, path.parts))), failed
@@ -70,7 +74,17 @@ def counting_order(name: str) -> tuple[tuple[int | str, ...], str]:
 
 def is_document(path: Path) -> bool:
     """Whether a file in a folder is a picture or PDF, or was meant as one."""
-    return path.suffix.lower() in SUFFIXES or looks_readable(path)
+    # Reading from a pipe waits until somebody writes into it, which may be never.
+    return (path.suffix.lower() in SUFFIXES and not _is_special(path)) or looks_readable(path)
+
+
+def _is_special(path: Path) -> bool:
+    """Whether something is there that is neither a file nor a folder: a pipe, a socket, a device."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False  # a broken link was meant as a file
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def looks_readable(path: Path) -> bool:
@@ -79,9 +93,14 @@ def looks_readable(path: Path) -> bool:
         if not path.is_file():
             return False
         with path.open("rb") as file:
-            head = file.read(HEAD)
+            return begins_readable(file.read(HEAD))
     except OSError:
         return False
+
+
+def begins_readable(head: bytes) -> bool:
+    """Whether a file that begins so is a picture or PDF; HEAD bytes are enough."""
+    head = head[:HEAD]
     is_webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
     is_bmp = head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in BMP_HEADERS
     # A bitmap without its file header begins with the size of its own, and has one plane.

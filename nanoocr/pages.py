@@ -56,7 +56,8 @@ class PageRanges:
         for first, last in self.ranges:
             first, last = first or count, last or count
             if max(first, last) > count:
-                raise PictureError(f"{name} has {count} pages, so there is no page {max(first, last)}.")
+                has = f"{count} page{'s' * (count != 1)}"
+                raise PictureError(f"{name} has {has}, so there is no page {max(first, last)}.")
             selected.extend(range(first, last + 1))
         return selected
 
@@ -89,7 +90,7 @@ def parse_pages(text: str) -> PageRanges:
 def open_source(source: Source, name: str | None = None, pages: PageRanges = ALL_PAGES) -> Iterator[Picture]:
     """Yield the pages of a PDF or a picture; its content decides which it is.
 
-    A picture is one page, except for a TIFF of several frames. `pages` matters for those and for PDFs only. A
+    A picture is one page, except for a TIFF of several frames. `pages` matters for TIFFs and PDFs only. A
     page is rendered when it is asked for, and one at a time.
     """
     name = name or name_of(source)
@@ -207,11 +208,12 @@ def _picture_pages(source: Source, name: str, pages: PageRanges) -> Iterator[Pic
         return
     data = read_bytes(source, name)
     frames = page_frames(data, name)
-    if len(frames) == 1:
+    if "TIFF" not in formats_of(data):
         yield Picture(name, 1, open_image(data, frame=frames[0], name=name))
         return
     numbers = pages.select(len(frames), name)
-    opened = open_frames(data, [frames[n - 1] for n in numbers], [f"{name}, page {n}," for n in numbers])
+    names = [f"{name}, page {number}," if len(frames) > 1 else name for number in numbers]
+    opened = open_frames(data, [frames[number - 1] for number in numbers], names)
     for number, found in zip(numbers, opened, strict=True):
         if isinstance(found, PictureError):
             yield Picture(name, number, error=found)

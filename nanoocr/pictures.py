@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, JpegImagePlugin, TiffImagePlugin
 
 from nanoocr.alpha import has_deep_colours, lifted, on_paper
+from nanoocr.bare_pictures import with_end_mark
 from nanoocr.errors import PictureError
 from nanoocr.large_pictures import comes_in_strips, reduced
 from nanoocr.picture_header import (
@@ -36,6 +37,7 @@ PictureSource = str | Path | bytes | BinaryIO | Image.Image
 
 # TIFF's tag NewSubfileType, and its bits for a smaller copy or a mask of another frame.
 SUBFILE_TYPE, SMALLER_OR_MASK = 254, 0b101
+OLD_SUBFILE_TYPE, OLD_SMALLER = 255, 2  # the same in files of before 1992
 
 # Possible white values of a grey whose file names none: 8 bits, scanners' 10, 12 and 14, and 16.
 WHITES = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)
@@ -73,7 +75,13 @@ def open_image(
     image = read_header(data, name)
     if frame:
         _go_to(image, frame, name)
-    return _decode(image, data, max_pixels, name)
+    try:
+        return _decode(image, data, max_pixels, name)
+    except PictureError as error:
+        mended = with_end_mark(data) if error.kind == "unreadable" else None
+        if mended is None:
+            raise
+    return _decode(read_header(mended, name), mended, max_pixels, name)
 
 
 def page_frames(data: bytes, name: str) -> list[int]:
@@ -89,7 +97,8 @@ def page_frames(data: bytes, name: str) -> list[int]:
     for frame in range(MAX_PAGES):
         try:
             image.seek(frame)
-            is_page = not image.tag_v2.get(SUBFILE_TYPE, 0) & SMALLER_OR_MASK
+            is_smaller = image.tag_v2.get(OLD_SUBFILE_TYPE) == OLD_SMALLER
+            is_page = not (is_smaller or image.tag_v2.get(SUBFILE_TYPE, 0) & SMALLER_OR_MASK)
         except EOFError:
             return frames or [0]
         except DECODE_ERRORS:

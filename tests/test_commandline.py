@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from nanoocr.commandline import parse, run
+from nanoocr.commandline import parse, run, with_home
 from nanoocr.errors import BrokenRunError, CheckpointError, PictureError, UsageError
 
 
@@ -156,7 +156,7 @@ SCRIPT = textwrap.dedent(
     """
     import sys
     from dataclasses import dataclass
-    from nanoocr.commandline import parse, run
+    from nanoocr.commandline import parse, run, with_home
     @dataclass(frozen=True)
     class Config:
         lines: int = 1
@@ -259,3 +259,19 @@ def test_a_broken_pipe_is_quiet(tmp_path):
     assert process.stderr.read() == ""
     assert process.wait() == 0
     process.stderr.close()
+
+
+def test_the_home_folder_is_meant_by_a_tilde_at_the_start_of_a_value(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ann")
+    given = [
+        "read",
+        "~",
+        "--out=~/my model",
+        "--model=~",
+        "--tasks=x=folder:~/a",
+        "-o=a~",
+        "--prompt=~1 Euro",
+    ]
+    wanted = list(given)
+    wanted[2:4] = ["--out=/home/ann/my model", "--model=/home/ann"]
+    assert with_home(given) == wanted

@@ -1,6 +1,7 @@
 """One idea of a folder for reading, training, fine-tuning and evaluation."""
 
 import codecs
+import os
 
 import pytest
 from PIL import Image
@@ -47,6 +48,13 @@ def test_every_way_into_a_folder_sees_the_same_files(scans):
     scored = [sample.picture for sample in load_folder(scans).samples]
     for found in (read, trained, tuned, scored):
         assert [path.relative_to(scans).as_posix() for path in found] == SEEN
+
+
+def test_a_pipe_in_a_folder_is_left_out_whatever_its_name_is(tmp_path):
+    put(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "b.png")  # opening it would wait for a writer for ever
+    found = find_inputs([str(tmp_path)])
+    assert ([item.place.name for item in found.files], found.left_out) == (["a.png"], ["b.png"])
 
 
 def test_every_way_into_a_folder_takes_the_same_text(tmp_path):

@@ -94,6 +94,82 @@ def test_a_scan_of_more_than_200_dpi_keeps_its_pixels():
 def test_a_small_page_of_letters_is_large_enough_to_be_seen():
     small = page(one_page(text(b"Label:", 1, 4, 3), box=b"[0 0 20 10]"))
     assert max(small.size) == 200
+    drawn = page(one_page(b"2 2 m 9 9 l S", box=b"[0 0 20 10]"))  # lines may be letters of any size
+    assert max(drawn.size) == 600
+
+
+CARD = stripes(768, 384)
+
+
+def in_strips(columns: int, rows: int) -> bytes:
+    """The card on a page of 27.6 x 13.8 points, cut into tiles that stand beside each other."""
+    wide, high = 768 // columns, 384 // rows
+    tile = scan(CARD.crop((0, 0, wide, high)), 27.6, 13.8)
+    drawn = b"".join(
+        b"q %.2f 0 0 %.2f %.2f %.2f cm /I Do Q\n"
+        % (27.6 / columns, 13.8 / rows, 27.6 * x / columns, 13.8 * y / rows)
+        for y in range(rows)
+        for x in range(columns)
+    )
+    (start, length) = tile.index(b"27.6 0 0 13.8 0 0 cm /I Do"), len(b"27.6 0 0 13.8 0 0 cm /I Do")
+    return tile[:start] + drawn + tile[start + length :]
+
+
+def inside_forms(data: bytes, depth: int) -> bytes:
+    """A page whose picture stands in so many forms, each a square of one point."""
+    box = b"/Type /XObject /Subtype /Form /BBox [0 0 1 1] /Resources << /XObject << /I %d 0 R >> >>"
+    forms = [b"%d 0 obj\n%b\nendobj\n" % (7 + n, stream(b"/I Do", box % (6 + n))) for n in range(depth)]
+    return data.replace(b"/I 6 0 R", b"/I %d 0 R" % (6 + depth), 1).replace(
+        b"xref\n", b"".join(forms) + b"xref\n", 1
+    )
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        in_strips(1, 16),
+        in_strips(4, 4),
+        inside_forms(scan(CARD, 27.6, 13.8), 1),
+        inside_forms(scan(CARD, 27.6, 13.8), 4),
+        scan(CARD, 27.6, 13.8).replace(
+            b"27.6 0 0 13.8 0 0 cm", b"0 0 m 1 1 l S " * 1500 + b"27.6 0 0 13.8 0 0 cm"
+        ),
+        scan(CARD, 27.6, 13.8).replace(b"[0 0 27.6 13.8]", b"[-9 -9 63.6 40.]"),
+    ],
+    ids=["strips", "tiles", "in a form", "in forms", "behind other objects", "with a margin"],
+)
+def test_a_scan_keeps_its_pixels_however_the_page_holds_it(data):
+    drawn = page(data)
+    points = 72.6 if b"[-9 -9" in data else 27.6
+    assert drawn.width / points >= 0.99 * 768 / 27.6
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_letters_that_would_be_too_small_are_enlarged_unless_they_are_hidden(hidden):
+    lines = b"3 Tr " * hidden + text(b"Label: 17.50", 10, 50, 1) * 5
+    drawn = page(
+        one_page(b"BT " + lines.replace(b"BT ", b"").replace(b" ET", b"") + b"ET", page=b"/UserUnit 10")
+    )
+    assert drawn.width > 3000 if not hidden else drawn.width == 800
+
+
+def test_a_crop_box_beside_the_page_is_no_crop_box():
+    assert ink(one_page(page=b"/CropBox [900 900 1200 1200]")) == pytest.approx(PLAIN, abs=40)
+
+
+def test_fields_of_a_document_without_a_list_of_fields_are_drawn():
+    field = b"/FT /Tx /V (Filled) /AP << /N 7 0 R >> " + WIDE
+    data = form(field, {7: stream(*DRAWN)}).replace(b"/AcroForm", b"/NoForms!")
+    assert ink(data) == pytest.approx(5159, abs=40)
+
+
+def test_a_form_that_only_adobe_shows_is_refused(capfd):
+    xfa = b"/AcroForm << /Fields [] /XFA 6 0 R >> "
+    more = {6: stream(b"<xdp:xdp/>")}
+    (only,) = open_source(one_page(more=more, catalogue=xfa + b"/NeedsRendering true"), "x.pdf")
+    assert "XFA form" in str(only.error) and "print it" in str(only.error)
+    assert ink(one_page(more=more, catalogue=xfa)) == pytest.approx(PLAIN, abs=40)
+    assert capfd.readouterr().err == ""
 
 
 def test_a_small_picture_does_not_enlarge_the_page():

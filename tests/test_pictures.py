@@ -134,6 +134,12 @@ def test_smaller_copies_and_masks_are_no_pages():
     assert page_frames(frames(subfile_types=(2, 1, 4, 2)), "x") == [0, 3]
     assert page_frames(frames(subfile_types=(1, 0)), "x") == [1]
     assert page_frames(frames(subfile_types=(1, 1)), "x") == [0]
+    old = io.BytesIO()  # the tag of before 1992
+    with TiffImagePlugin.AppendingTiffWriter(old, True) as file:
+        for kind in (1, 2):
+            Image.new("RGB", (10, 8)).save(file, "TIFF", tiffinfo={255: kind})
+            file.newFrame()
+    assert page_frames(old.getvalue(), "x") == [0]
 
 
 @pytest.mark.parametrize("format_name", ["GIF", "WEBP", "PNG"])
@@ -307,6 +313,11 @@ def test_zero_bytes(tmp_path):
     assert refusal(path).kind == "empty"
     assert "empty.png" in str(refusal(path))
     assert refusal(b"").kind == "empty"
+
+
+@pytest.mark.parametrize("content", [b"a", b"ab", b"abc"])
+def test_a_file_shorter_than_a_signature_is_no_picture(content):
+    assert "is not a picture" in str(refusal(content))
 
 
 def test_text_with_a_picture_suffix(tmp_path):

@@ -250,10 +250,11 @@ class Ledger:
 
     def read(self, db: sqlite3.Connection, number: int, page: int, record: Record) -> bool:
         """Keep the record of a page; True where it was the last of its document. A second one is dropped."""
-        status = "failed" if record.status == "error" else "done"
+        # A page that a shard holds is read again for the sake of the files beside alone, and stays as it is.
         changed = db.execute(
-            "UPDATE pages SET status = ? WHERE document = ? AND page = ? AND status = 'pending'",
-            (status, number, page),
+            "UPDATE pages SET status = CASE WHEN ? AND shard IS NULL THEN 'failed' ELSE 'done' END "
+            "WHERE document = ? AND page = ? AND status = 'pending'",
+            (record.status == "error", number, page),
         )
         if not changed.rowcount:
             return False
@@ -268,11 +269,12 @@ class Ledger:
     def finished(self, db: sqlite3.Connection, number: int) -> None:
         """A document's files are written: its good pages may go into a shard, its bad ones stay here."""
         db.execute("UPDATE documents SET status = 'done' WHERE id = ?", (number,))
-        db.execute(
-            "UPDATE results SET ready = 1 WHERE document = ? AND ready = 0 AND page IN "
-            "(SELECT page FROM pages WHERE document = ? AND status = 'done')",
-            (number, number),
-        )
+        for ready, where in ((1, "shard IS NULL"), (2, "shard IS NOT NULL")):
+            db.execute(
+                f"UPDATE results SET ready = {ready} WHERE document = ? AND ready = 0 AND page IN "
+                f"(SELECT page FROM pages WHERE document = ? AND status = 'done' AND {where})",
+                (number, number),
+            )
         self._drop(db, number)
 
     def died(self, db: sqlite3.Connection, number: int, page: int) -> int:
@@ -306,14 +308,15 @@ class Ledger:
                 self._drop(db, document)
 
     def _drop(self, db: sqlite3.Connection, number: int) -> None:
-        """Drop records that a shard holds, unless a page of the document may still be tried again.
+        """Drop records that a shard holds, unless a page of the document is or may still be tried again.
 
         The files beside are written for whole documents, so a later try needs the good pages as well.
         """
         db.execute(
             "DELETE FROM results WHERE document = ? AND ready = 2 AND NOT EXISTS "
-            "(SELECT 1 FROM pages WHERE document = ? AND status = 'failed')",
-            (number, number),
+            "(SELECT 1 FROM pages WHERE document = ? AND status IN ('failed', 'pending')) AND "
+            "(SELECT status FROM documents WHERE id = ?) = 'done'",
+            (number, number, number),
         )
 
     def shards(self) -> set[int]:
@@ -322,35 +325,6 @@ class Ledger:
 
     # ---------------------------------------------------------------------------------------------------
     # Failures and sums
-
-    def forget_failures(self) -> None:
-        """Make whatever failed pending again, for --retry_failed."""
-        with self.changing() as db:
-            # Where no page is good the file may have been mended since: somebody has to look into it again.
-            bad = (
-                "SELECT document FROM pages GROUP BY document "
-                "HAVING sum(status = 'failed') > 0 AND sum(status = 'done') = 0"
-            )
-            db.execute(f"UPDATE documents SET status = 'failed' WHERE id IN ({bad})")
-            for table in ("results", "pages"):
-                db.execute(
-                    f"DELETE FROM {table} WHERE document IN "
-                    "(SELECT id FROM documents WHERE status = 'failed')"
-                )
-            db.execute(
-                "UPDATE documents SET left = (SELECT count(*) FROM pages WHERE document = documents.id AND "
-                "status = 'failed'), status = 'open', deaths = 0 "
-                "WHERE id IN (SELECT DISTINCT document FROM pages WHERE status = 'failed')"
-            )
-            db.execute(
-                "DELETE FROM results WHERE (document, page) IN "
-                "(SELECT document, page FROM pages WHERE status = 'failed')"
-            )
-            db.execute("UPDATE pages SET status = 'pending', deaths = 0 WHERE status = 'failed'")
-            db.execute(
-                "UPDATE documents SET status = 'pending', error = NULL, sha256 = NULL, deaths = 0 "
-                "WHERE status = 'failed'"
-            )
 
     def failures(self) -> Iterator[tuple[str, int, str, str]]:
         """What failed, as (name, page, sha256, sentence); page 0 is a document as a whole."""

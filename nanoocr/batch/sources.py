@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import posixpath
+import stat
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import Any
@@ -20,6 +23,7 @@ import pyarrow.parquet as pq
 from nanoocr.batch.ledger import Found
 from nanoocr.batch.streams import Where, first_line, local_file, name_of, open_stream, place_of, stamp_of
 from nanoocr.errors import PictureError
+from nanoocr.folders import begins_readable
 from nanoocr.pages import MAX_BYTES, count_pages
 
 ARCHIVES = (".tar",)
@@ -27,6 +31,7 @@ PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 CONTAINERS = (*ARCHIVES, *PACKED, ".parquet")
 # A member of such a name is a picture; WebDataset puts labels (.json, .txt, .cls) beside them.
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".pdf")
+LONGEST_NAME = 200  # bytes of a name without its suffixes; most file systems take 255 with them
 ROWS_AT_ONCE = 8  # rows are read in small batches, because `read_row_group` fails on groups above 2 GiB
 
 
@@ -75,6 +80,9 @@ def read_place(place: str) -> bytes:
 
 def _read(where: Where) -> bytes:
     """A file, or of an archive the bytes of one member; never more than just above the limit."""
+    # A pipe gives its bytes once, and a document is looked at before it is read; opening may wait forever.
+    if "path" in where and not stat.S_ISREG(os.stat(where["path"]).st_mode):
+        raise PictureError(f"{name_of(where)} is a pipe or a device, not a file: save what it gives to one.")
     with open_stream(where) as file:
         file.seek(where.get("offset", 0))
         return file.read(min(where.get("size", MAX_BYTES + 1), MAX_BYTES + 1))
@@ -109,17 +117,65 @@ def _tar(where: Where, name: str, stem: str) -> Iterator[Found]:
     """The pictures of an archive, by where their bytes begin, so that a worker need not walk along it."""
     if name.lower().endswith(PACKED):
         raise PictureError(f"{name} is compressed, so its members cannot be found: unpack it to .tar first.")
+    links: list[tuple[str, str]] = []
     found = 0
+    for member in _members(where):
+        if not _is_picture(member.name):
+            continue
+        if member.isfile():
+            yield _member(where, name, stem, member.name, member)
+        elif member.islnk() or member.issym():
+            links.append((member.name, _target(member)))
+        else:
+            continue
+        found += 1
+    if links:
+        yield from _linked(where, name, stem, links)
+    if not found:
+        raise PictureError(f"{name} holds no pictures or PDFs.", kind="empty")
+
+
+def _members(where: Where) -> Iterator[tarfile.TarInfo]:
     with open_stream(where) as file, tarfile.open(fileobj=file, mode="r:") as archive:
         while (member := archive.next()) is not None:
             archive.members.clear()  # type: ignore[attr-defined]  # else tarfile keeps every header for the sake of getmembers()
-            inside = PurePath(member.name)
-            if member.isfile() and inside.suffix.lower() in PICTURES and not inside.name.startswith("."):
-                found += 1
-                place = place_of(where, offset=member.offset_data, size=member.size)
-                yield Found(place, f"{name}/{member.name}", _inside(stem, member.name))
-    if not found:
-        raise PictureError(f"{name} holds no pictures or PDFs.", kind="empty")
+            yield member
+
+
+def _is_picture(name: str) -> bool:
+    inside = PurePath(name)
+    return inside.suffix.lower() in PICTURES and not inside.name.startswith(".")
+
+
+def _member(where: Where, name: str, stem: str, called: str, member: tarfile.TarInfo) -> Found:
+    place = place_of(where, offset=member.offset_data, size=member.size)
+    return Found(place, f"{name}/{called}", _inside(stem, called))
+
+
+def _target(link: tarfile.TarInfo) -> str:
+    """The member that a link means. A hard link names it from the archive's root, a symbolic one does not."""
+    folder = posixpath.dirname(link.name) if link.issym() else ""
+    return posixpath.normpath(posixpath.join(folder, link.linkname))
+
+
+def _linked(where: Where, name: str, stem: str, links: Sequence[tuple[str, str]]) -> Iterator[Found]:
+    """The members that links mean, under the links' names: tar stores a file of two names once."""
+    # A second walk along the archive: to keep the places of all members for the few links would fill memory.
+    wanted = {target for _, target in links}
+    known = {
+        posixpath.normpath(member.name): member
+        for member in _members(where)
+        if member.isfile() and posixpath.normpath(member.name) in wanted
+    }
+    for called, target in links:
+        if target in known:
+            found = _member(where, name, stem, called, known[target])
+            # Of its own: the place of a document is unique in the ledger.
+            yield found._replace(place=place_of({**json.loads(found.place), "link": called}))
+        else:
+            place = place_of(where, link=called)
+            sentence = f"{name}/{called} is a link to {target}, which the archive does not hold."
+            yield Found(place, f"{name}/{called}", _inside(stem, called), sentence)
 
 
 def _inside(stem: str, name: str) -> str:
@@ -137,7 +193,7 @@ def _parquet(where: Where, name: str, stem: str) -> Iterator[Found]:
     number = 0
     with open_stream(where) as file:
         table = pq.ParquetFile(file)
-        column = picture_column(table.schema_arrow, name)
+        column = picture_column(table, name)
         for group in range(table.num_row_groups):
             for row, count in enumerate(_pictures_in_rows(table, group, column)):
                 for item in range(max(count, 1)):
@@ -159,38 +215,66 @@ def _pictures_in_rows(table: pq.ParquetFile, group: int, column: str) -> Iterato
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    t = pa.types
+    views = t.is_list_view(kind) or t.is_large_list_view(kind)
+    return views or t.is_list(kind) or t.is_large_list(kind) or t.is_fixed_size_list(kind)
 
 
-def picture_column(schema: pa.Schema, name: str) -> str:
+def _is_bytes(kind: pa.DataType) -> bool:
+    t = pa.types
+    return t.is_binary(kind) or t.is_large_binary(kind) or t.is_binary_view(kind)
+
+
+def picture_column(table: pq.ParquetFile, name: str) -> str:
     """The column with pictures: encoded bytes, or a struct with a field `bytes`, or a list of one of these.
+
+    Of several columns of bytes the first one counts whose first cell begins like a picture or a PDF, since
+    bytes may be keys or hashes as well.
 
     Raises:
         PictureError: there is none, or it holds paths alone.
     """
-    for field in schema:
-        kind = field.type.value_type if _is_list(field.type) else field.type
-        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
-            return field.name
-        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
-            return field.name
-    raise PictureError(
-        f"{name} has no column with pictures, which are bytes or a struct with bytes: its columns are "
-        f"{', '.join(schema.names)}."
-    )
+    fitting = [field.name for field in table.schema_arrow if _may_hold_pictures(field.type)]
+    if not fitting:
+        raise PictureError(
+            f"{name} has no column with pictures, which are bytes or a struct with bytes: its columns are "
+            f"{', '.join(table.schema_arrow.names)}."
+        )
+    if len(fitting) == 1:
+        return fitting[0]
+    return next((one for one in fitting if _begins_with_picture(table, one)), fitting[0])
+
+
+def _may_hold_pictures(kind: pa.DataType) -> bool:
+    kind = kind.value_type if _is_list(kind) else kind
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return (pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0) or _is_bytes(kind)
+
+
+def _begins_with_picture(table: pq.ParquetFile, column: str) -> bool:
+    """Whether the first cell of a column that is not empty begins like a picture or a PDF."""
+    for part in table.iter_batches(batch_size=ROWS_AT_ONCE, columns=[column]):
+        for value in part.column(0).to_pylist():
+            if content := _encoded(value, 0):
+                return begins_readable(content)
+    return False
+
+
+def _encoded(value: Any, item: int) -> bytes | None:
+    """Picture number `item` of a cell, as its file holds it."""
+    if isinstance(value, list):
+        value = value[item] if len(value) > item else None
+    return value.get("bytes") if isinstance(value, dict) else value
 
 
 def _cell(where: Where) -> bytes:
     """The encoded picture of a row."""
     file: Where = {key: where[key] for key in ("path", "uri", "inside") if key in where}
     value = _rows(place_of(file), where["group"], where["column"]).get(where["row"])
-    if isinstance(value, list):
-        value = value[where["item"]] if len(value) > where["item"] else None
-    if isinstance(value, dict):
-        value = value.get("bytes")
-    if not value:
+    content = _encoded(value, where["item"])
+    if not content:
         raise PictureError(f"{name_of(where)} holds no picture in row {where['row']}.", kind="empty")
-    return value
+    return content
 
 
 class _Rows:
@@ -229,11 +313,20 @@ def _rows(file: str, group: int, column: str) -> _Rows:
 
 
 def unique_stems(found: Iterable[Found], taken: set[str]) -> Iterator[Found]:
-    """Documents with their files' names made different by a number behind them."""
+    """Documents with their files' names made short enough, and different by a number behind them."""
+    last = dict[str, int]()  # the number that a stem was given last: a million files may be called page.png
     for one in found:
-        stem, number = one.stem, 1
+        stem = whole = _shortened(one.stem)
         while stem in taken:
-            number += 1
-            stem = f"{one.stem}-{number}"
+            last[whole] = last.get(whole, 1) + 1
+            stem = f"{whole}-{last[whole]}"
         taken.add(stem)
         yield one._replace(stem=stem)
+
+
+def _shortened(stem: str) -> str:
+    """A stem whose parts are short enough that, with the suffixes of files, a file system takes them."""
+    if len(stem) < LONGEST_NAME // 4:  # characters have at most four bytes
+        return stem
+    parts = (os.fsencode(part)[:LONGEST_NAME].decode("utf-8", "ignore") for part in stem.split("/"))
+    return "/".join(parts)

@@ -60,6 +60,10 @@ def remote_file(uri: str) -> Where:
         UsageError: pyarrow knows no such file system, or it does not answer.
     """
     parts = urlsplit(uri)
+    if parts.scheme in ("http", "https"):
+        raise UsageError(
+            f"{uri} is a web address, which a batch does not fetch: download it and name the file"
+        )
     try:
         inside = pafs.FileSystem.from_uri(uri)[1]
     except (OSError, pa.ArrowException, ValueError) as error:

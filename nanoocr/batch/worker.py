@@ -155,4 +155,5 @@ def error_record(name: str, page: int, sentence: str) -> dict[str, Any]:
 
 
 def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
+    said = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {said[0][:200].rstrip('.')}" if said else type(error).__name__

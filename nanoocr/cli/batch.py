@@ -46,7 +46,7 @@ def add_batch_flags(batch: Parser) -> None:
         metavar="INPUT",
         help="file, folder, pattern, .tar, .parquet, or s3://... and the like",
     )
-    batch.add_argument("--out", metavar="DIR", type=Path, required=True, help="the folder of the batch")
+    batch.add_argument("--out", metavar="DIR", type=_folder, required=True, help="the folder of the batch")
     batch.add_argument("--list", metavar="FILE", help="more inputs, one a line; - is stdin")
     batch.add_argument("--resume", action="store_true", help="go on with the batch in --out")
     batch.add_argument(
@@ -96,15 +96,28 @@ def add_batch_flags(batch: Parser) -> None:
     batch.add_argument("-q", "--quiet", action="store_true", help="print nothing on stderr except errors")
 
 
+def _folder(text: str) -> Path:
+    """Parse the name of the output folder. An empty name, as of an unset variable, would mean this folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty: name a folder, as in --out=texts")
+    return Path(text)
+
+
 def batch_command(arguments: argparse.Namespace) -> int:
     """Read everything that is left, and report in the exit code how it went."""
+    from nanoocr.cli.batch_inputs import documents, named, refuse_missing
+
+    _check(arguments)
+    names = named(arguments.inputs, arguments.list)
+    if not arguments.resume:
+        refuse_missing(names)
+    # only now, because this takes seconds
+    from nanoocr.batch.again import forget_failures, restore, without_files
     from nanoocr.batch.drive import drive
     from nanoocr.batch.pace import watch
     from nanoocr.batch.readings import FILES, ModelReading
     from nanoocr.batch.twins import copy_twins
-    from nanoocr.cli.batch_inputs import documents
 
-    _check(arguments)
     # parse all flags before a mistyped one can leave anything behind
     settings, plan = _settings(arguments), _plan(arguments)
     with _held(arguments.out):
@@ -113,11 +126,15 @@ def batch_command(arguments: argparse.Namespace) -> int:
             _recall(arguments, ledger)
             settings, plan = _settings(arguments), _plan(arguments)
         ledger.agree(_options(settings), {"model": str(settings.choice.model), "device": arguments.device})
-        ledger.add(_told(documents(arguments.inputs, arguments.list, ledger.known(), arguments.quiet)))
+        ledger.add(_told(documents(names, ledger.known(), arguments.quiet, arguments.out)))
         if ledger.is_empty():
             raise UsageError(f"{arguments.out} holds no documents yet: name the inputs again")
+        beside = arguments.out / FILES
+        restored = restore(ledger, arguments.out, beside, settings.formats)
+        for sentence in restored:
+            _say(sentence, arguments.quiet)
         if arguments.retry_failed:
-            ledger.forget_failures()
+            forget_failures(ledger)
         on_screen = sys.stderr.isatty() and not arguments.quiet
         watching = watch(
             ledger, PAUSE_ON_SCREEN if on_screen else PAUSE, partial(_say, quiet=arguments.quiet, kind="")
@@ -130,8 +147,11 @@ def batch_command(arguments: argparse.Namespace) -> int:
             drive_ray(ledger, arguments.out, make, plan, tell, watching.look, arguments.address)
         else:
             drive(ledger, arguments.out, make, plan, tell, watching.look)
-        copy_twins(ledger, arguments.out / FILES, settings.formats)
+        copy_twins(ledger, beside, settings.formats)
         code = _summary(arguments, watching)
+        if restored and (bare := list(without_files(ledger, beside, settings.formats))):
+            _say(f"error: {bare[0][1]} could not be written again, its input is not as it was", quiet=False)
+            code = code or SOME_FAILED
         ledger.close()
     return code
 

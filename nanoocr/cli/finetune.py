@@ -24,7 +24,12 @@ def add_finetune_flags(parser: Parser) -> None:
     add: Any = parser.add_argument
     add("data", metavar="DATA", help="folder or file of documents with texts")
     add("--out", metavar="MODEL", required=True, help="the model folder to write; MODEL.work holds the run")
-    add("--model", metavar="DIR", default="", help="model folder to start from (default: the package's)")
+    add(
+        "--model",
+        metavar="DIR",
+        default="",
+        help="model folder to start from (default: the package's)",
+    )
     add("--steps", metavar="N", type=int, default=0, help="optimiser steps (default: by the amount of data)")
     add(
         "--batch_size",

@@ -33,10 +33,17 @@ class Parser(argparse.ArgumentParser):
 
 
 def refuse_unknown_command(argv: Sequence[str], commands: Mapping[str, Parser]) -> None:
-    """Raise UsageError if the first word is no command, and suggest the nearest one."""
-    if not argv or argv[0].startswith("-") or argv[0] in commands:
+    """Raise UsageError if the first word is no command and no flag, and suggest the nearest one."""
+    if not argv or argv[0] in commands:
         return
     word = argv[0]
+    if word.startswith("-"):
+        flags = ("--help", "--version", "-h")
+        if word not in flags:
+            meant = nearest(word, flags)
+            hint = f"did you mean {meant}?" if meant else "a command comes first:"
+            raise UsageError(f"unknown flag {word}: {hint} (see nanoocr --help)")
+        return
     if os.path.exists(word):
         raise UsageError(f"{word} is no command: to read it, write nanoocr read {word}")
     meant = nearest(word, commands) or ", ".join(commands)
@@ -67,12 +74,21 @@ def flags_of(parser: Parser) -> list[str]:
 
 
 def refuse_empty_values(argv: Sequence[str]) -> None:
-    """Raise UsageError for `--flag=--`, which argparse turns into an empty list instead of a text."""
+    """Raise UsageError for values that would mean something else.
+
+    argparse turns `--flag=--` into an empty list instead of a text, and an empty folder is the current one.
+    """
     for word in argv:
         if word == "--":
             return
         if match := re.fullmatch(r"(--[\w-]+=|-\w+=?)--", word):
             raise UsageError(f"{word}: -- is no value of {match[1].rstrip('=')}")
+        if word in ("--model=", "--out="):
+            raise UsageError(f"{word}: the name is empty: name a folder, as in {word}my_model")
+        if word == "--host=":  # which would open the server to every network
+            raise UsageError(
+                f"{word}: the name is empty: give {word}127.0.0.1, or {word}0.0.0.0 for all networks"
+            )
 
 
 def model_path(text: str) -> Path:

@@ -60,7 +60,10 @@ def find_inputs(names: Sequence[str], endings: tuple[str, ...] = ()) -> Inputs:
         raise UsageError("- (stdin) is named twice, but it can be read only once")
     found = Inputs()
     for name in names:
-        if name == "-":
+        if not name:
+            error = PictureError("a name of a file is empty: leave it out, or name a file.", kind="missing")
+            found.files.append(Input("(no name)", error=error))
+        elif name == "-":
             found.files.append(Input(name))
         elif os.path.isdir(name):
             _search(Path(name), found, endings)

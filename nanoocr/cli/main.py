@@ -34,7 +34,7 @@ from nanoocr.cli.output import opened, write
 from nanoocr.cli.push import PUSH_HELP, add_push_flags, push_command
 from nanoocr.cli.read import read_command
 from nanoocr.cli.serve import SERVE_HELP, add_serve_flags, serve_command
-from nanoocr.commandline import run
+from nanoocr.commandline import run, with_home
 
 INFO_HELP = """\
 Shows the sizes of a model, its number of parameters, the views and the question it was trained with, and the
@@ -74,7 +74,7 @@ def spare_collector() -> None:
 
 
 def _main(argv: list[str] | None) -> int:
-    argv = sys.argv[1:] if argv is None else argv
+    argv = with_home(sys.argv[1:] if argv is None else argv)
     parser, commands = _parser()
     refuse_unknown_command(argv, commands)
     refuse_empty_values(argv)

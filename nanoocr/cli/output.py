@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import stat
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TextIO
 
 from nanoocr.errors import OutputError
+from nanoocr.files import is_stream
 
 
 @contextlib.contextmanager
@@ -26,17 +27,33 @@ def opened(output: str) -> Iterator[TextIO]:
             sys.stdout.reconfigure(encoding="utf-8")  # the texts are Unicode, whatever the locale is
         yield sys.stdout
         return
+    check_parent(output)
     try:
         file = open(output, "a", encoding="utf-8")  # noqa: SIM115 - closed below
     except OSError as error:
         raise OutputError(f"{output} cannot be written: {error.strerror}") from error
-    with file:
+    try:
         yield file
+    finally:
+        try:
+            file.close()  # what could not be written is tried once more
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(f"{output} cannot be written: {error.strerror}") from error
+
+
+def check_parent(output: str) -> None:
+    """Raise OutputError, which names the mend, where there is no folder for the file."""
+    parent = os.path.dirname(output) or "."
+    if not os.path.isdir(parent):
+        missing = "is a file, not a folder" if os.path.exists(parent) else "is no folder: make it first"
+        raise OutputError(f"{output} cannot be written: {parent} {missing}")
 
 
 def empty(out: TextIO, output: str) -> None:
     """Drop the results of an older run. stdout, a pipe or a device keeps what it received."""
-    if output != "-" and stat.S_ISREG(os.fstat(out.fileno()).st_mode):
+    if output != "-" and not is_stream(Path(output)):
         out.truncate(0)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from nanoocr.cli.inputs import Input
-from nanoocr.cli.output import empty, opened, write
+from nanoocr.cli.output import check_parent, empty, opened, write
 from nanoocr.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ def choose_target(
     Raises:
         UsageError: they contradict each other, or there is no such format.
     """
+    if not output:
+        raise UsageError("--output is empty: name a file, a folder (DIR/), or - for the screen")
     if json_lines and formats is not None:
         raise UsageError("--json gives JSON lines, so it goes without --format: leave one of them out")
     names = tuple(dict.fromkeys(name.strip() for name in (formats or "txt").split(",")))
@@ -83,7 +85,11 @@ def open_results(
         OutputError: the file or folder cannot be written.
     """
     if target.is_folder:
-        yield Folder(target, name_stems(target.output, inputs), inputs, sources, quiet)
+        from nanoocr.formats import FORMATS
+
+        numbered = any(FORMATS[name].per_page for name in target.formats)
+        stems = name_stems(target.output, inputs, numbered)
+        yield Folder(target, stems, inputs, sources, quiet)
         return
     if target.output != "-":
         refuse_overwriting([target.output], inputs)
@@ -91,10 +97,7 @@ def open_results(
         with opened(target.output) as out:
             yield Stream(target, out, headed)
         return
-    if not Path(target.output).parent.is_dir():
-        raise OutputError(
-            f"{target.output} cannot be written: there is no folder {Path(target.output).parent}"
-        )
+    check_parent(target.output)
     yield Document(target, inputs, sources, quiet)
 
 
@@ -288,28 +291,32 @@ def choose_overlays(folder: str | None, kinds: str | None, inputs: Sequence[Inpu
                 "--overlay_format goes with --overlay=DIR, which names the folder for the drawings"
             )
         return None
+    if not folder:
+        raise UsageError("--overlay is empty: name the folder for the drawings, as in --overlay=look")
     names = tuple(dict.fromkeys(name.strip() for name in (kinds or OVERLAY_KINDS[0]).split(",")))
     for name in names:
         if name not in OVERLAY_KINDS:
             raise UsageError(f"unknown overlay format {name!r}: choose {', '.join(OVERLAY_KINDS)}")
-    return Overlays(folder, names, name_stems(folder, inputs), inputs)
+    return Overlays(folder, names, name_stems(folder, inputs, numbered=True), inputs)
 
 
 # ---------------------------------------------------------------------------------------------------
 # Names and notes
 
 
-def name_stems(folder: str, inputs: Sequence[Input]) -> list[Path]:
-    """A path without suffix in the folder for each input."""
+def name_stems(folder: str, inputs: Sequence[Input], numbered: bool) -> list[Path]:
+    """A path without suffix in the folder for each input; `numbered` as of `name_outputs`."""
     from nanoocr.formats import name_outputs
 
-    return [Path(folder, stem) for stem in name_outputs([item.place for item in inputs])]
+    return [Path(folder, stem) for stem in name_outputs([item.place for item in inputs], numbered)]
 
 
 def make_folder(folder: str) -> None:
     """Make the folder. Raises OutputError where that fails."""
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise OutputError(f"{folder} cannot be written: there is a file of that name") from error
     except OSError as error:
         raise OutputError(f"{folder} cannot be written: {error.strerror}") from error
 

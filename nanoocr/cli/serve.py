@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import gc
 import socket
 import sys
@@ -21,9 +23,14 @@ http://HOST:PORT/. After SIGTERM the server finishes the requests that it is rea
 """
 
 
+NO_SUCH_HOST = (errno.EADDRNOTAVAIL, socket.EAI_NONAME, socket.EAI_AGAIN, socket.EAI_FAIL)
+
+
 def add_serve_flags(serve: Parser) -> None:
     """Add the flags of `nanoocr serve`."""
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
+    serve.add_argument(
+        "--host", type=_host, default="127.0.0.1", help="address to listen at (default: %(default)s)"
+    )
     serve.add_argument("--port", metavar="N", type=positive, default=8000, help="port (default: %(default)s)")
     serve.add_argument("--model", metavar="DIR", type=model_path, help=MODEL_HELP)
     serve.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: cuda if there is one)")
@@ -86,7 +93,7 @@ def serve_command(arguments: argparse.Namespace) -> int:
         import uvicorn
 
         from nanoocr.serve.app import Limits, make_app
-        from nanoocr.serve.connection import MOST_CONNECTIONS, Connection
+        from nanoocr.serve.connection import Connection, Server, most_connections
         from nanoocr.serve.fetch import parse_hosts
         from nanoocr.serve.process import ProcessDesk
     except ModuleNotFoundError as error:
@@ -103,35 +110,26 @@ def serve_command(arguments: argparse.Namespace) -> int:
         timeout_s=arguments.timeout_s,
         keys=keys,
     )
-    refuse_taken(arguments.host, arguments.port)
+    listening = listen(arguments.host, arguments.port)
     desk = ProcessDesk(choice_of(arguments))
     app = make_app(desk, limits)
 
-    class Server(uvicorn.Server):
-        """uvicorn's server, which tells the application as soon as it is asked to stop."""
-
-        def handle_exit(self, sig: int, frame: object) -> None:
-            """Answer SIGINT and SIGTERM: `/ready` says no from now on, and what runs is finished."""
-            app.state.server.stopping = True  # tells clients that are already connected
-            super().handle_exit(sig, frame)  # type: ignore[arg-type]
-
-    config = uvicorn.Config(
-        app,
-        host=arguments.host,
-        port=arguments.port,
-        http=Connection,
-        limit_concurrency=MOST_CONNECTIONS,
-        ws="none",
-        log_level="error",  # its warnings are a line for each odd request: anybody could fill the log
-        timeout_graceful_shutdown=int(arguments.timeout_s),
-        server_header=False,
-    )
-    print(f"serving {desk.name} at http://{arguments.host}:{arguments.port}/", file=sys.stderr)
-    gc.freeze()  # all of this stays: looking through it for garbage would only hold the loop up
-    try:
-        Server(config).run()
-    finally:
-        desk.close()
+    # Whatever happens, the other process is told to end: it ignores signals, and Python would wait for it.
+    with contextlib.closing(desk):
+        config = uvicorn.Config(
+            app,
+            http=Connection,
+            limit_concurrency=most_connections(),
+            ws="none",
+            log_level="error",  # its warnings are a line for each odd request: anybody could fill the log
+            use_colors=False,  # else it asks stdout, which may be closed
+            timeout_graceful_shutdown=int(arguments.timeout_s),
+            server_header=False,
+        )
+        host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+        print(f"serving {desk.name} at http://{host}:{arguments.port}/", file=sys.stderr)
+        gc.freeze()  # all of this stays: looking through it for garbage would only hold the loop up
+        Server(config).run([listening])
     return 0
 
 
@@ -151,15 +149,32 @@ def choice_of(arguments: argparse.Namespace) -> Choice:
     )
 
 
-def refuse_taken(host: str, port: int) -> None:
-    """Raise UsageError if nobody can listen at the address; uvicorn would end with a traceback."""
+def _host(text: str) -> str:
+    """Parse the address to listen at. An empty one, as of an unset variable, would mean all."""
+    if not text:
+        raise argparse.ArgumentTypeError(
+            "the name is empty: write 127.0.0.1, or 0.0.0.0 for the whole network"
+        )
+    return text
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens at the address, from before the model is loaded: it keeps others from taking it.
+
+    Raises:
+        UsageError: nobody can listen there; uvicorn would end with a traceback.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        with socket.create_server((host, port), family=family):
-            return
-    except (OSError, OverflowError) as error:
-        message = f"--host={host} --port={port}: nothing can listen there ({error}): try --port=8001"
-        raise UsageError(message) from error
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        number = error.errno if isinstance(error, OSError) else None
+        no_such_host = isinstance(error, UnicodeError) or number in NO_SUCH_HOST
+        mend = "--host=127.0.0.1" if no_such_host else "--port=8001"
+        # socket adds its own words to those of the system.
+        message = f"nothing can listen there ({reason.partition(' (while')[0].rstrip('.')}): try {mend}"
+        raise UsageError(f"--host={host} --port={port}: {message}") from error
 
 
 def read_keys(path: Path) -> tuple[str, ...]:
@@ -169,9 +184,12 @@ def read_keys(path: Path) -> tuple[str, ...]:
         UsageError: the file is unreadable, or has no key.
     """
     try:
-        keys = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--api_key_file={path} cannot be read: {error}") from error
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"--api_key_file={path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--api_key_file={path} is no text in UTF-8: save it as such") from error
+    keys = tuple(line.strip() for line in text.splitlines() if line.strip())
     if not keys:
         raise UsageError(f"--api_key_file={path} holds no key: write one a line")
     return keys

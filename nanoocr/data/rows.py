@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,10 +23,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from nanoocr.data.columns import record_maker
+from nanoocr.data.entries import picture_of
 from nanoocr.data.synth import SynthSample
 from nanoocr.errors import PictureError, UsageError
 from nanoocr.files import parse_json, read_json_list
 from nanoocr.pages import PageRanges, count_pages, name_of, open_source
+from nanoocr.picture_header import formats_of
 from nanoocr.pictures import open_image
 
 NOT_UTF8 = "a text is not UTF-8: write the file again with its texts in UTF-8"
@@ -156,10 +161,10 @@ def parquet_rows(path: Path) -> Iterator[Row]:
     """Rows of a Parquet file, read in small batches."""
     try:
         with pq.ParquetFile(path) as file:
-            number = 0
+            number, mended = 0, record_maker(file.schema_arrow)
             for batch in file.iter_batches(batch_size=64):
                 for record in batch.to_pylist():
-                    yield row_from_record(record, f"{path}: row {number}", path.parent)
+                    yield row_from_record(mended(record), f"{path}: row {number}", path.parent)
                     number += 1
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: {NOT_UTF8}") from error
@@ -178,11 +183,13 @@ def row_from_record(record: dict[str, Any], name: str, beside: Path | None = Non
         BadRowError: a column is missing, or null where it must not be; it names the row.
     """
     try:
+        listed: list[Any] = [None] if record["texts"] is None else _listed(record["texts"])
+        if None in listed:
+            raise BadRowError(f"{name}: its texts are null, or one of them is")
         turns = tuple(
-            Turn(_text_of(turn["user"], name), _text_of(turn["assistant"], name))
-            for turn in _listed(record["texts"])
+            Turn(_text_of(turn["user"], name), _text_of(turn["assistant"], name)) for turn in listed
         )
-        pictures = tuple(_bytes_of(image, name, beside) for image in _listed(record["images"] or []))
+        pictures = tuple(_bytes_of(image, name, beside) for image in _flat(record["images"] or []))
         marks = record.get("char_boxes") or []
         chars = "".join(mark["text"] for mark in marks)
         boxes = [[mark["x0"], mark["y0"], mark["x1"], mark["y1"]] for mark in marks]
@@ -200,10 +207,20 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+def _flat(value: Any) -> Iterator[Any]:
+    """The pictures of a column; lists within the list are joined."""
+    for one in _listed(value):
+        yield from _flat(one) if isinstance(one, list) else [one]
+
+
 def _text_of(value: Any, name: str) -> Any:
     """Return a text; numbers become text as JSON writes them, since labels are often integers."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # pandas writes nan where a label is missing
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return json.dumps(value)
+    if isinstance(value, Decimal):
+        return str(value)
     if not isinstance(value, bytes):
         return value
     try:
@@ -212,19 +229,24 @@ def _text_of(value: Any, name: str) -> Any:
         raise BadRowError(f"{name}: {NOT_UTF8}") from error
 
 
-def _bytes_of(image: Any, name: str, beside: Path | None) -> Any:
+def _bytes_of(image: Any, name: str, beside: Path | None) -> bytes:
     """The encoded picture: the bytes of a {bytes, path} struct, given bytes, or those of a file on disk."""
-    if isinstance(image, bytes):
-        return image
-    path = image if isinstance(image, str) else None
-    if path is None:
-        if held := image.get("bytes"):
-            return held
-        path = image.get("path")
-    if not path or not isinstance(path, str):
-        raise BadRowError(f"{name}: a picture has neither bytes nor a path")
-    file = (beside or Path()) / path
+    if image is None or (isinstance(image, dict) and not any(image.values())):
+        raise BadRowError(f"{name}: one of its images has neither bytes nor a path")
     try:
+        found = picture_of(image)
+    except ValueError as error:
+        raise BadRowError(f"{name}: {error}") from error
+    if isinstance(found, bytes):
+        held = image.get("bytes") if isinstance(image, dict) else image
+        # Nearly every word is base64 of something, so what was packed has to look like a picture.
+        if not isinstance(held, bytes) and not (any(formats_of(found)) or b"%PDF-" in found[:1024]):
+            raise BadRowError(f"{name}: a picture has no bytes that begin as pictures do")
+        return found
+    file = (beside or Path()) / found
+    try:
+        if "\\" in found and not file.exists():  # the path was written on Windows
+            file = (beside or Path()) / found.replace("\\", "/")
         return file.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: the path holds a NUL byte
         raise BadRowError(

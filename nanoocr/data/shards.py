@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nanoocr.data.columns import record_maker
 from nanoocr.data.rows import BadRowError
 from nanoocr.errors import UsageError
-from nanoocr.files import parse_json
 from nanoocr.folders import files_below
 
 # Pieces that a process keeps may take this much memory; row streams stand in different ones.
@@ -101,9 +101,8 @@ class Shards:
         self._held[number] = table
         while len(self._held) > 1 and sum(held.nbytes for held in self._held.values()) > HELD_BYTES:
             del self._held[next(iter(self._held))]
-        row = table.slice(index - self.bounds[number], 1)
-        (record,) = row.to_pylist()
-        return {name: without_json(record[name], row.schema.field(name).type) for name in record}
+        (record,) = table.slice(index - self.bounds[number], 1).to_pylist()
+        return record_maker(table.schema)(record)
 
     def name_of(self, index: int) -> str:
         """How errors call the row: `FILE: row 7`, counted within the file."""
@@ -131,20 +130,6 @@ class Shards:
             raise BadRowError(reason) from error
 
 
-def without_json(value: Any, kind: pa.DataType) -> Any:
-    """Decode the JSON documents in a value; `datasets` and duckdb write texts as JSON where a list may stand.
-
-    Arrow marks such columns as `arrow.json`, but pyarrow returns their documents as texts, with quotes.
-    """
-    if getattr(kind, "extension_name", "") == "arrow.json":
-        return parse_json(value) if isinstance(value, (str, bytes)) else value
-    if pa.types.is_struct(kind) and isinstance(value, dict):
-        return {field.name: without_json(value[field.name], field.type) for field in kind}
-    if isinstance(value, list) and hasattr(kind, "value_type"):
-        return [without_json(one, kind.value_type) for one in value]
-    return value
-
-
 def local_shards(paths: Iterable[str | Path], columns: Sequence[str] | None = None) -> Shards:
     """Open Parquet files on disk. A folder stands for its .parquet files in natural order (2 before 10).
 
@@ -153,7 +138,11 @@ def local_shards(paths: Iterable[str | Path], columns: Sequence[str] | None = No
     """
     files: list[Path] = []
     for path in map(Path, paths):
-        found = [one for one in files_below(path)[0] if one.suffix == ".parquet"] if path.is_dir() else [path]
+        found = (
+            [one for one in files_below(path)[0] if one.suffix.lower() == ".parquet"]
+            if path.is_dir()
+            else [path]
+        )
         if not found:
             raise UsageError(f"{path}: holds no .parquet files")
         files += found

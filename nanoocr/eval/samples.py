@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -304,6 +305,8 @@ def _answers(label: Any) -> tuple[str, ...]:
     """Every true answer of a label, with numbers as JSON writes them; () if one of them is no answer."""
     listed = label if isinstance(label, list) else [label]
     usable = all(isinstance(one, (str, int, float)) and not isinstance(one, bool) for one in listed)
+    # An answer that is missing would be right for a blank label, and nan is what programs write for none.
+    usable = usable and all(one.strip() if isinstance(one, str) else math.isfinite(one) for one in listed)
     return tuple(one if isinstance(one, str) else json.dumps(one) for one in listed) if usable else ()
 
 

@@ -146,7 +146,7 @@ def find_predictions(folder: str | Path, samples: Sequence[EvalSample]) -> Found
                 continue
             used |= {path, stem.with_name(stem.name + ".json")}
             text, problem = read_text(path)
-            odd += [path.name] if problem else []
+            odd += [path.name] if "\ufffd" in text and problem else []
             predictions[condition][sample.id] = Prediction(text.strip(), **_status(stem))
         unknown += _others(part, used)
     missing = tuple(s.id for s in samples if s.id not in predictions.get("right", {}))

@@ -22,18 +22,19 @@ from nanoocr.errors import DoubtfulDataError
 from nanoocr.finetune.types import CutDocument
 
 OTHERS = 24  # texts of other documents that a picture is compared with
-FEWEST = 4  # letters: below, a text says too little to tell it from others
+FEWEST = 4  # A text of fewer letters says too little to be told from others.
 MARGIN = 0.04  # what a picture's own text must be nearer than the nearest of the others
 # Forms of one print differ in a few words, so that no text can be much nearer than another: there the margin
 # is this share of what both texts differ by.
 MARGIN_OF_FORMS = 0.25
 MOST_DOUBTFUL = 0.2  # share of the pairs, or of the lines, from which the data are refused
-LEAST_ALIGNED = 0.7  # share of the texts' characters that strips must be found for, else the user is warned
-SURE, ANOTHER = 0.5, 0.5  # a line is contradicted by a reading as confident that differs by so many edits
-PART = 70  # per cent of likeness from which a truth is a part of what was read
-FEWEST_LINES = 10  # below, a share of lines says nothing
+LEAST_ALIGNED = 0.7  # The user is warned if strips are found for a smaller share of the texts' characters.
+# A reading contradicts a line if its confidence is at least SURE, and its edits per character exceed ANOTHER.
+SURE, ANOTHER = 0.5, 0.5
+PART = 70  # From this likeness, in per cent, a truth counts as a part of what was read.
+FEWEST_LINES = 10  # A share of fewer lines says nothing.
 LONGEST = 3000  # characters of a text that are compared
-MOSTLY = 0.5  # share of characters that were never seen in training from which a reading says nothing
+MOSTLY = 0.5  # A reading says nothing if a larger share of the characters was never seen in training.
 SEEN = frozenset(CHARACTERS)
 
 

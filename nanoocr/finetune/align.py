@@ -13,9 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
-BAND = 30  # words to either side of where the plain alignment of all characters sees a strip begin
-LONGEST, SPARE = 2.0, 8  # a strip's words have at most so many times its characters, and some
-SURELY = 0.34  # errors per character up to which a run of words is believed out of its order
+# A strip may begin this many words before or behind its place in an alignment of all characters.
+BAND = 30
+# A strip's words have at most LONGEST times as many characters as its reading, and SPARE more.
+LONGEST, SPARE = 2.0, 8
+SURELY = 0.34  # A run of words out of its order is believed up to this many errors per character.
 FAR = 10**9
 # Costs of an edit, and of passing over a character of the truth: a strip shall not take in what it lacks only
 # because both would cost the same.

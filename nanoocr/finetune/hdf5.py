@@ -18,7 +18,8 @@ from nanoocr.errors import PictureError, UsageError
 from nanoocr.finetune.types import TrueDocument, TrueLine
 from nanoocr.pictures import upright_size
 
-MOST_PAGES = 500  # pages taken from a shard: memory holds them all, and they teach more lines than a run sees
+# So many pages are taken from a shard. Memory holds them all, and a run does not see all their lines.
+MOST_PAGES = 500
 NEEDED = ("images", "annotations")
 Found = Iterator[TrueDocument | str]
 

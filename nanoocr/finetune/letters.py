@@ -20,7 +20,7 @@ from nanoocr.finetune.types import CutDocument
 
 ALL = 0.995  # share of a kind of letters from which texts consist of it
 PRINTED_OTHERWISE = 0.1  # share of the letters that are surely read as the other kind
-FEWEST = 100  # letters of both a text and its reading: below, nothing is said
+FEWEST = 100  # With fewer letters in a text and its reading, nothing is said.
 
 
 def letters_of(cuts: Sequence[CutDocument]) -> str:
@@ -57,7 +57,7 @@ def in_case_of(truth: str, read: str) -> str:
         elif not _has_case(char):
             made.append(char)
         else:
-            made.append("")  # the word tells below
+            made.append("")  # Its neighbours decide below.
     return "".join(new or _as_neighbours(truth, made, place) for place, new in enumerate(made))
 
 

@@ -92,7 +92,7 @@ def measure(model: Path, cuts: Sequence[CutDocument], drawn: Sequence[Row], devi
     )
     told = read_rows(reader.model, reader.tokenizer, drawn, [row.id for row in drawn])
     del reader
-    gc.collect()  # two models are in memory otherwise while the next one trains
+    gc.collect()  # Otherwise this model would stay in memory while the next one trains.
     return Measured(pages, lines, told)
 
 

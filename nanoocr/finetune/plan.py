@@ -23,14 +23,16 @@ from nanoocr.machine import peak_resident
 from nanoocr.model.vlm import VLM, count_parameters
 from nanoocr.progress import clock
 from nanoocr.train.config import TrainConfig, require
+from nanoocr.train.setup import parse_components
 
-FEWEST_STRIPS = 20  # to train on: fewer say too little about a style
+FEWEST_STRIPS = 20  # Fewer strips to train on say too little about a style.
 FEWEST_GROUPS = 3  # one each to train, to watch and to measure
 # How often each own strip is seen before the rate has fallen to nothing: twenty pages then take some four
 # minutes of one processor.
 VIEWS = 4
 LEAST_STEPS, MOST_STEPS = 60, 1500
-STATE_BYTES = 24  # per parameter: weights, gradients, moments, the average and the raw weights beside it
+# Bytes per parameter: weights, gradients, moments, the average, and the raw weights beside it.
+STATE_BYTES = 24
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class FinetuneConfig:
     trained: str = "sam,compressor,clip,projector,gpt"  # components that train
     drawn: float = 0.5  # share of drawn strips, so that nothing is forgotten
     hold_out: float = 0.2  # share of the documents that measure and never train
-    # The package has one glyph head and no heads to train on: fresh ones would send noise into the encoder.
+    # The package has no glyph heads to go on with. Fresh ones would send noise into the encoder.
     glyph_weight: float = 0.0  # weight of the loss that names characters, for data with boxes of words
     average: float = 0.97  # decay of the averaged weights
     patience: int = 4  # validations without a better one until training stops
@@ -62,6 +64,12 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work, before anything is read."""
+        require(self.data.strip() != "", "DATA is empty: name a folder or a file")
+        require(self.out.strip() != "", "--out is empty: name the folder to write, as in --out=my_model")
+        require(self.trained.strip() != "", "--trained is empty: leave it out to train all parts")
+        # In the training scripts -1 is the rate of a run from nothing, which would undo what the base knows.
+        for name in ("lr", "muon_lr", "glyph_weight"):
+            require(getattr(self, name) >= 0, f"--{name} must be a number that is not negative, as 0.0003")
         require(self.steps >= 0 and self.eval_every >= 0, "--steps and --eval_every must not be negative")
         require(self.batch_size > 0, "--batch_size must be above 0")
         require(0 < self.drawn < 1, "--drawn is a share between 0 and 1, as 0.5")
@@ -70,6 +78,9 @@ class FinetuneConfig:
         require(self.eval_drawn >= 8, "--eval_drawn must be at least 8")
         out, data = Path(self.out).resolve(), Path(self.data).resolve()
         require(out != data and data not in out.parents, f"--out={self.out} lies in the data: name another")
+        # The training loop would refuse these only after all pages were read.
+        train_config(self, "", "", self.steps or LEAST_STEPS, Path(self.out))
+        parse_components(self.trained)
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ from nanoocr.finetune.strips import cut_document
 from nanoocr.finetune.task import OwnStrips, as_png, row_of
 from nanoocr.finetune.types import CutDocument, Gathered, LineStrip
 from nanoocr.inference.reader import Reader, default_model_folder
-from nanoocr.machine import choose_threads, use_threads
+from nanoocr.machine import check_device, choose_threads, use_threads
 from nanoocr.model.folder import complete_steps, model_folder, step_folder
 from nanoocr.progress import track
 from nanoocr.tasks.synth import Synth
@@ -81,6 +81,7 @@ def finetune(config: FinetuneConfig) -> Outcome:
         NotBetterError: the tuned model reads no better; OUT then holds the base model's weights.
     """
     out = Path(config.out)
+    check_device(config.device)
     base = model_folder(config.model) if config.model else default_model_folder()
     _refuse_foreign(out, base)
     use_threads(choose_threads(config.threads or None))

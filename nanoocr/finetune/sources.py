@@ -8,8 +8,8 @@ named in a sentence, and the rest goes on.
 
 from __future__ import annotations
 
-import csv
 import hashlib
+import html
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -18,20 +18,19 @@ from pathlib import Path
 
 from nanoocr.alphabet import written_one_way
 from nanoocr.data.rows import BadRowError, Row, encoded
-from nanoocr.data.shards import local_shards
-from nanoocr.data.task import ParquetTask, Task
+from nanoocr.data.task import Task
 from nanoocr.errors import PictureError, UsageError
-from nanoocr.files import read_text as read_file
-from nanoocr.finetune import boxes
+from nanoocr.finetune import boxes, lists, xml_pages
 from nanoocr.finetune.hdf5 import hdf5_documents
+from nanoocr.finetune.label_studio import is_label_studio
 from nanoocr.finetune.types import Gathered, TrueDocument, TrueLine
-from nanoocr.folders import files_below, is_document, pair_texts, text_stem
+from nanoocr.folders import files_below, pair_texts, text_stem
 from nanoocr.pages import is_pdf
 from nanoocr.pictures import upright_size
-from nanoocr.tasks.common import existing, read_text
+from nanoocr.tasks.common import existing, is_file, read_text
 from nanoocr.tasks.jsonl import Jsonl
+from nanoocr.tasks.parquet import parquet_task
 
-LISTS = (".tsv", ".csv", ".lst")
 FLAT, LOW = 2.0, 200  # a picture at least so many times as wide as high, and no higher, may be a line
 Found = Iterator[TrueDocument | str]
 
@@ -46,9 +45,11 @@ def gather(data: str | Path) -> Gathered:
     documents: dict[str, TrueDocument] = {}
     problems: list[str] = []
     told: dict[object, list[str]] = {}  # picture -> words of its text, whatever names its documents have
-    for found in _of_folder(path) if path.is_dir() else _of_file(path):
+    for found in _of_folder(path) if path.is_dir() else _of_file(path, path.parent):
         if isinstance(found, str):
             problems.append(found)
+        elif isinstance(found.source, Path) and not is_file(found.source):
+            problems.append(f"{found.name}: its picture cannot be opened: it is a broken link or no file")
         elif not found.text.strip():
             problems.append(f"{found.name}: its text is empty")
         elif told.get(_picture(found)) == found.text.split():
@@ -85,19 +86,19 @@ def _one_way(document: TrueDocument) -> TrueDocument:
     return replace(document, text=mended(document.text), lines=tuple(map(line, document.lines)))
 
 
-def _of_file(path: Path) -> Found:
-    """The documents of one file that lists or holds many."""
+def _of_file(path: Path, root: Path) -> Found:
+    """The documents of one file that lists or holds many; pictures are looked for below `root`."""
     suffix = path.suffix.lower()
     if suffix in (".jsonl", ".json"):
         yield from _of_json(path)
     elif suffix == ".parquet":
-        yield from _of_rows(ParquetTask(local_shards([str(path)])), path.name)
+        yield from _of_rows(parquet_task(path), path.name)
     elif suffix in (".h5", ".hdf5"):
         yield from hdf5_documents(path)
-    elif suffix in boxes.SUFFIXES:
-        yield from boxes.documents_of(path, path.parent)
-    elif suffix in LISTS or suffix == ".txt":
-        yield from _of_list(path)
+    elif suffix in xml_pages.SUFFIXES:
+        yield from boxes.documents_of(path, root)
+    elif suffix in (*lists.SUFFIXES, ".txt"):
+        yield from lists.list_documents(path)
     else:
         raise UsageError(
             f"{path}: give a folder, or a file of .xml, .hocr, .json, .jsonl, .parquet, .h5, .tsv"
@@ -105,9 +106,11 @@ def _of_file(path: Path) -> Found:
 
 
 def _of_json(path: Path) -> Found:
-    """Label Studio's export is a list of tasks with annotations; anything else is chat rows."""
-    if path.suffix.lower() == ".json" and boxes.is_label_studio(path):
+    """Label Studio's tasks have annotations, lists have a picture and a text; the rest is chat rows."""
+    if path.suffix.lower() == ".json" and is_label_studio(path):
         yield from boxes.label_studio_documents(path)
+    elif lists.lists_pictures(path):
+        yield from lists.json_documents(path)
     else:
         yield from _of_rows(Jsonl(path), path.name)
 
@@ -116,20 +119,25 @@ def _of_folder(root: Path) -> Found:
     """Everything of a known kind under a folder, in the order of names."""
     files, failed = files_below(root)
     yield from (f"{where}: cannot be searched ({reason})" for where, reason in failed)
+    used: set[Path] = set()
+    with_places: set[Path] = set()
     for path in files:
         suffix = path.suffix.lower()
-        if suffix in (*boxes.SUFFIXES, ".json", ".jsonl", ".parquet", ".h5", ".hdf5", *LISTS):
-            yield from _guarded(path)
-    # A picture whose places are known needs no plain text as well.
-    with_places = {path.with_suffix("") for path in files if path.suffix.lower() in boxes.SUFFIXES}
+        if suffix in (*xml_pages.SUFFIXES, ".json", ".jsonl", ".parquet", ".h5", ".hdf5", *lists.SUFFIXES):
+            for found in _guarded(path, root):
+                if isinstance(found, TrueDocument) and isinstance(found.source, Path):
+                    used.add(found.source)
+                    # A picture whose places are known needs no plain text as well.
+                    with_places |= {path.with_suffix("")} if suffix in xml_pages.SUFFIXES else set()
+                yield found
     plain = [path for path in files if (text_stem(path) or path.with_suffix("")) not in with_places]
-    yield from _pairs(root, [path for path in plain if path.suffix.lower() not in LISTS])
+    yield from _pairs(root, [path for path in plain if path.suffix.lower() not in lists.SUFFIXES], used)
 
 
-def _guarded(path: Path) -> Found:
+def _guarded(path: Path, root: Path) -> Found:
     """A file of a folder that cannot be used is a sentence, where alone it would end the command."""
     try:
-        yield from _of_file(path)
+        yield from _of_file(path, root)
     except UsageError as error:
         yield str(error)
 
@@ -138,11 +146,13 @@ def _guarded(path: Path) -> Found:
 # Pictures with texts beside them
 
 
-def _pairs(root: Path, files: Sequence[Path]) -> Found:
+def _pairs(root: Path, files: Sequence[Path], used: set[Path]) -> Found:
+    """Pictures with a text beside each. Those of `used` have a truth already, and need none."""
     found = pair_texts(files)
-    for used, other in found.doubled:
-        yield f"{other.relative_to(root)}: a second text for one picture; {used.name} is used"
-    yield from (f"{path.relative_to(root)}: no .txt or .md beside it" for path in found.pictures)
+    for taken, other in found.doubled:
+        yield f"{other.relative_to(root)}: a second text for one picture; {taken.name} is used"
+    alone = [path for path in found.pictures if path not in used]
+    yield from (f"{path.relative_to(root)}: no .txt or .md beside it" for path in alone)
     for picture, text in found.pairs:
         try:
             yield _beside(picture, text, str(picture.relative_to(root)))
@@ -155,14 +165,9 @@ def _beside(picture: Path, text: Path, name: str) -> TrueDocument:
     said = read_text(text, name)
     said = plain_of_markdown(said) if text.suffix.lower() == ".md" else said
     crop = text.name.lower().endswith(".gt.txt") or (len(said.splitlines()) == 1 and _is_flat(picture))
-    return TrueDocument(name, picture, "crop" if crop else "text", said, _group_of(name) if crop else name)
-
-
-def _group_of(name: str) -> str:
-    """Crops of one page are called PAGE_NN or lie in a folder of the page's name."""
-    parts = Path(name)
-    cut = re.sub(r"[-_.](line|l)?[-_.]?\d+$", "", parts.stem)
-    return str(parts.with_name(cut)) if cut != parts.stem else str(parts)
+    return TrueDocument(
+        name, picture, "crop" if crop else "text", said, lists.group_of(name) if crop else name
+    )
 
 
 def _is_flat(picture: Path) -> bool:
@@ -175,42 +180,36 @@ def _is_flat(picture: Path) -> bool:
     return height <= LOW and width >= FLAT * height
 
 
+FRONT_MATTER = re.compile(
+    r"\A---\n(?:[\w-]+:.*\n|[ \t]+.*\n)*---(?:\n|\Z)"
+)  # what olmOCR writes above a page
+# Marks around words, and what is left of them. A mark with a blank or a letter on its other side is a sign.
+EMPHASIS = (
+    (re.compile(r"(\*\*|__|~~|`)(.+?)\1"), r"\2"),
+    (re.compile(r"(?<![\w*\\])\*(?=[^\s*])([^*]*[^\s*])\*(?![\w*])"), r"\1"),
+    (re.compile(r"(?<![\w\\])_(?=[^\s_])([^_]*[^\s_])_(?!\w)"), r"\1"),
+)
+
+
 def plain_of_markdown(text: str) -> str:
     """The words of a Markdown text as they stand on the page: no marks of headings, emphasis and tables."""
     lines = []
-    for line in text.splitlines():
+    for line in FRONT_MATTER.sub("", text).splitlines():
         if re.fullmatch(r"\s*\|?[\s:|-]*-{2,}[\s:|-]*\|?\s*", line):
             continue  # the rule of a table, or one across the page
         line = re.sub(r"^\s{0,3}(#{1,6}\s+|>\s?)", "", line)
         line = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", line)
-        line = re.sub(r"(\*\*|__|`)(.+?)\1", r"\2", line)
+        for mark, left in EMPHASIS:
+            line = mark.sub(left, line)
+        # Tables may be in HTML. Only names of its tags are taken out, since prices and code have < as well.
+        line = re.sub(r"</?(table|thead|tbody|tr|td|th|caption|br|p|b|i|u|sup|sub)\b[^<>]*>", " ", line)
+        line = re.sub(r"\\([\\`*_{}\[\]()#+.!|>~-])", r"\1", html.unescape(line))
         lines.append(line.replace("|", " ").rstrip() if line.lstrip().startswith("|") else line)
     return "\n".join(lines).strip()
 
 
 # ---------------------------------------------------------------------------------------------------
-# Lists of line crops, and rows
-
-
-def _of_list(path: Path) -> Found:
-    """A picture and its text on each line, parted by a tab or, in a .csv, by a comma; paths as the list's."""
-    content, problem = read_file(path)
-    if "\ufffd" in content:
-        raise UsageError(f"{path}: cannot be read as UTF-8: save it as UTF-8 ({problem})")
-    comma = path.suffix.lower() == ".csv"
-    rows = csv.reader(content.splitlines()) if comma else (x.split("\t", 1) for x in content.splitlines())
-    for number, row in enumerate(rows, start=1):
-        if not any(part.strip() for part in row):
-            continue
-        if len(row) != 2:
-            yield f"{path.name}, line {number}: needs a picture and its text"
-            continue
-        picture = path.parent / row[0].strip()
-        if picture.is_file() and is_document(picture):
-            group = _group_of(row[0].strip())
-            yield TrueDocument(row[0].strip(), picture, "crop", row[1].strip(), group)
-        elif number > 1 or not comma:  # the first row of a .csv may be its heading
-            yield f"{path.name}, line {number}: there is no picture {row[0].strip()}"
+# Rows
 
 
 def _of_rows(task: Task, name: str) -> Found:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -10,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from nanoocr.data.rows import NO_BOXES
-from nanoocr.document import Quad
+from nanoocr.document import Point, Quad
 
 Kind = Literal["text", "boxes", "crop"]
 
@@ -40,6 +42,24 @@ class TrueDocument:
     group: str
     lines: tuple[TrueLine, ...] = ()
     page: int = 0  # the one page of the source that is meant, from 1; 0 is all of them
+
+
+# A text and the corners or outline of its line, in a file's units; no points where its place is not said.
+Placed = tuple[str, Sequence[Point]]
+
+
+@dataclass(frozen=True)
+class FoundPage:
+    """What a file with places says about one page. Places count in the file's units from the upper left."""
+
+    picture: str  # as the file names it
+    size: tuple[float, float]  # the page's (height, width) in these units; nan where the file does not say it
+    lines: tuple[Placed, ...]
+    number: int = 1  # its place among the pages of the file, from 1
+    count: int = 1  # how many pages the file has
+    of_picture: int | None = None  # its place among the pages of the picture, from 1, where the file says it
+    per_inch: float = math.nan  # units to an inch; nan where they are pixels
+    text: str = ""  # what it says without a place, for pages that have no lines
 
 
 @dataclass(frozen=True)

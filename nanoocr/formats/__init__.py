@@ -7,6 +7,8 @@ it is asked for, so a run that writes plain text needs no library for XML or PDF
 from __future__ import annotations
 
 import importlib
+import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nanoocr.document import PageLike, TextPage
 from nanoocr.errors import OutputError, UsageError
-from nanoocr.files import write_file
+from nanoocr.files import is_stream, write_file
 from nanoocr.formats.marks import MARKED, mark_pages
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ FORMATS = {
     "tsv": Format(".tsv", "nanoocr.formats.tsv"),
     "pdf": Format(".pdf", "nanoocr.formats.pdf"),
 }
+MOST_NAME, MOST_SUFFIX = 200, 20  # bytes; file systems take names of 255, and ours get suffixes
+_PAGE_NUMBER = re.compile(r"-[0-9]{4,}$")  # as of `part_name`
 # Formats that can hold a page's text even if its place is unknown.
 _WITHOUT_PLACES = ("txt", "json", "md")
 
@@ -100,7 +104,8 @@ def write(
     for name in names:
         find_format(name)
     documents = [list(members) for _, members in groupby(pages, key=lambda page: page.file)]
-    stems = name_outputs([PurePath(PurePath(document[0].file).name or "page") for document in documents])
+    places = [PurePath(PurePath(document[0].file).name or "page") for document in documents]
+    stems = name_outputs(places, numbered=any(FORMATS[name].per_page for name in names))
     written = Written([], [])
     for document, stem in zip(documents, stems, strict=True):
         done = write_document(document, names, folder / stem, sources)
@@ -236,18 +241,22 @@ def _without_places(document: Sequence[PageLike], names: Sequence[str]) -> Itera
             yield f"{name}: its text has no places, so {', '.join(with_places)} hold none of it."
 
 
-def name_outputs(places: Sequence[PurePath]) -> list[PurePath]:
+def name_outputs(places: Sequence[PurePath], numbered: bool = False) -> list[PurePath]:
     """A path without suffix for each input's files, all of them different; folders are kept.
 
-    Inputs of the same name in one folder keep their suffix, and then get a number.
+    Inputs of the same name in one folder keep their suffix, and then get a number. With `numbered`, pages
+    have files of their own; then `scan-0002.png` keeps its suffix beside `scan.tif`, as page 2 of that is
+    called so.
     """
-    whole = [place.with_name(place.name.lstrip("-") or "page") for place in places]
+    whole = [_shorter(place.with_name(place.name.lstrip("-") or "page")) for place in places]
     short = [place.with_suffix("") for place in whole]
     counts = Counter(short)
     taken: set[PurePath] = set()
     stems: list[PurePath] = []
     for place, stem in zip(whole, short, strict=True):
-        name = stem if counts[stem] == 1 else place
+        page_of = stem.with_name(_PAGE_NUMBER.sub("", stem.name) or stem.name)
+        is_free = counts[stem] == 1 and not (numbered and page_of != stem and page_of in counts)
+        name = stem if is_free else place
         number, candidate = 1, name
         while candidate in taken:
             number += 1
@@ -255,6 +264,17 @@ def name_outputs(places: Sequence[PurePath]) -> list[PurePath]:
         taken.add(candidate)
         stems.append(candidate)
     return stems
+
+
+def _shorter(place: PurePath) -> PurePath:
+    """A path whose name leaves room for the suffix of a format, a page's number, and a temporary name."""
+    name = os.fsencode(place.name)
+    if len(name) <= MOST_NAME:
+        return place
+    end = os.fsencode(place.suffix)[-MOST_SUFFIX:]
+    # A character that is cut in two is left out.
+    start = name[: MOST_NAME - len(end)].decode("utf-8", "ignore")
+    return place.with_name(start + os.fsdecode(end))
 
 
 def part_name(page: PageLike, several: bool) -> str:
@@ -273,15 +293,16 @@ def _refuse_input(path: Path, source: str) -> None:
 
 
 def save(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; a pipe or a device is written to.
+    """Write a file whole or not at all, also where a link leads to it; a pipe or a device is written to.
 
     Raises:
         OutputError: it cannot be written.
     """
     try:
-        if path.exists() and not path.is_file():
-            path.write_bytes(content)  # renaming a file into its place would replace the device
-        else:
-            write_file(path, content)
+        if not is_stream(path):
+            write_file(Path(os.path.realpath(path)) if path.is_symlink() else path, content)
+            return
+        with path.open("ab") as stream:
+            stream.write(content)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error

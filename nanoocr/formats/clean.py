@@ -12,13 +12,30 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from nanoocr.document import Baseline, Box, Line, PageLike, Point, Quad, TextPage, Word, angle, hull, part
+from nanoocr.document import (
+    Baseline,
+    Box,
+    Line,
+    PageLike,
+    Point,
+    Quad,
+    TextPage,
+    Word,
+    angle,
+    hull,
+    part,
+    runs_leftwards,
+)
 
 # Everything outside the Char production of XML 1.0. This includes surrogates, which UTF-8 cannot hold either.
 FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 MIN_SIDE = 1.0  # pixels; the smallest box that whole numbers can tell from nothing
 
-_CHARACTERS, _NO_PLACE, _MOVED = "characters", "words without a place", "words moved"
+# What is counted of a page, and what is said of it.
+_CHARACTERS = "characters that XML forbids were left out"
+_OTHER_WORDS = "lines whose words are not those of their text got words of equal shares"
+_NO_PLACE = "words without a place on the page got one within their line"
+_MOVED = "words that stood outside the page or had no size were moved into it"
 
 
 @dataclass(frozen=True)
@@ -76,25 +93,29 @@ def _size(page: PageLike) -> tuple[float, float]:
 
 def _notes(page: PageLike, counts: Counter[str]) -> Iterable[str]:
     name = page.file if page.page == 1 else f"{page.file}, page {page.page}"
-    if counts[_CHARACTERS]:
-        yield f"{name}: {counts[_CHARACTERS]} characters that XML forbids were left out."
-    if counts[_NO_PLACE]:
-        yield f"{name}: {counts[_NO_PLACE]} words without a place on the page got one within their line."
-    if counts[_MOVED]:
-        yield f"{name}: {counts[_MOVED]} words that stood outside the page or had no size were moved into it."
+    for kind in (_CHARACTERS, _OTHER_WORDS, _NO_PLACE, _MOVED):
+        if count := counts[kind]:
+            yield f"{name}: {count} {kind}."
 
 
 def _clean_line(line: Line, page: Box, counts: Counter[str]) -> Line | None:
     """The line with allowed text and places; None if it has no text."""
     text = " ".join(_allowed(line.text, counts).split())
-    # The notes count words, so what happens to the line's own box is not counted.
-    quad = _inside(line.quad, page, Counter()) or _hull_quad(line.words, page) or page.quad()
-    words = []
-    for word in line.words:
-        # The same characters were already counted in the line's text.
-        word_text = " ".join(_allowed(word.text, Counter()).split())
+    # The notes count words, so what happens to the box of a line that has words is not counted.
+    moved = counts if text and not line.words else Counter()
+    quad = _inside(line.quad, page, moved) or _hull_quad(line.words, page) or page.quad()
+    # The same characters were already counted in the line's text.
+    texts = [" ".join(_allowed(word.text, Counter()).split()) for word in line.words]
+    said = "".join("".join(texts).split())
+    if text and said and said != "".join(text.split()):
+        counts[_OTHER_WORDS] += 1
+        texts = []
+    words, place = [], 0
+    for word, word_text in zip(line.words, texts, strict=False):
         if word_text:
-            words.append(_clean_word(word, word_text, quad, page, counts))
+            share = _share_of_line(quad, text or word_text, place, len(word_text))
+            words.append(_clean_word(word, word_text, share, page, counts))
+            place += len(word_text) + 1
     words = words or _split(text, quad, line.confidence)
     if not words:
         return None
@@ -109,15 +130,22 @@ def _clean_line(line: Line, page: Box, counts: Counter[str]) -> Line | None:
     )
 
 
-def _clean_word(word: Word, text: str, line_quad: Quad, page: Box, counts: Counter[str]) -> Word:
+def _share_of_line(quad: Quad, text: str, start: int, count: int) -> Quad:
+    """The piece of a line's quad that `count` characters of its text take, if all are equally wide."""
+    first, last = min(1.0, start / len(text)), min(1.0, (start + count) / len(text))
+    return part(quad, 1 - last, 1 - first) if runs_leftwards(text) else part(quad, first, last)
+
+
+def _clean_word(word: Word, text: str, share: Quad, page: Box, counts: Counter[str]) -> Word:
     quad = _inside(word.quad, page, counts)
     if quad is None:
         counts[_NO_PLACE] += 1
-    return Word(text, quad or line_quad, _share(word.confidence))
+    return Word(text, quad or share, _share(word.confidence))
 
 
 def _allowed(text: str, counts: Counter[str]) -> str:
-    kept, left_out = FORBIDDEN.subn("", text)
+    # Some of them divide words: form feeds, and the separators of old records.
+    kept, left_out = FORBIDDEN.subn(lambda match: " " if match[0].isspace() else "", text)
     counts[_CHARACTERS] += left_out
     return kept
 
@@ -131,7 +159,7 @@ def _share(confidence: float | None) -> float | None:
 def _split(text: str, quad: Quad, confidence: float | None) -> list[Word]:
     """Words for a line that has none: its quad is shared out by the number of characters."""
     return [
-        Word(match[0], part(quad, match.start() / len(text), match.end() / len(text)), _share(confidence))
+        Word(match[0], _share_of_line(quad, text, match.start(), len(match[0])), _share(confidence))
         for match in re.finditer(r"\S+", text)
     ]
 

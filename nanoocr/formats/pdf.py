@@ -20,6 +20,7 @@ from nanoocr.document import PageLike, Point, TextPage
 from nanoocr.errors import OutputError, PictureError
 from nanoocr.formats.clean import clean
 from nanoocr.formats.hidden_font import ASCENT, DESCENT, UNITS, WIDTHS, HiddenFont, font_file
+from nanoocr.formats.pdf_content import look_at
 from nanoocr.formats.pdf_picture import Embedded, PictureSource, embed
 from nanoocr.formats.text_layer import ToPoints, layer
 
@@ -215,14 +216,39 @@ def _cover(writing: _Writing, pdf_page: pikepdf.Page, page: TextPage) -> None:
     fonts[f"/{name}"] = writing.font_object
     # Copies: other pages may share the dictionaries of this one.
     resources["/Font"] = fonts
+    own = look_at(pdf_page)
+    _take_hidden_text_off(writing.pdf, resources)
     pdf_page.obj["/Resources"] = resources
     pdf_page.obj["/Rotate"] = 90 * ((turns + page.quarter_turns) % 4)
-    # The page's own commands may leave another coordinate system behind. The list of streams is a new one,
-    # since a page that is taken twice shares the old one with its twin.
-    own = pdf_page.obj.get("/Contents", pikepdf.Array())
-    streams = list(own) if isinstance(own, pikepdf.Array) else [own]
-    before, after = _deflated(writing.pdf, b"q\n"), _deflated(writing.pdf, b"\nQ\n" + content)
-    pdf_page.obj["/Contents"] = pikepdf.Array([before, *streams, after])
+    if own.has_visible_text:
+        shown = page.file if page.page == 1 else f"{page.file}, page {page.page},"
+        writing.notes.append(f"{shown} has text of its own, which stays: words of it are found twice.")
+    # The list of streams is a new one, since a page that is taken twice shares the old one with its twin.
+    streams = pdf_page.obj.get("/Contents", pikepdf.Array())
+    listed = list(streams) if isinstance(streams, pikepdf.Array) else [streams]
+    if own.kept is not None:
+        listed = [_deflated(writing.pdf, own.kept)]
+    # The page's own commands may leave another coordinate system behind.
+    before, after = own.brackets()
+    pdf_page.obj["/Contents"] = pikepdf.Array(
+        [_deflated(writing.pdf, before), *listed, _deflated(writing.pdf, b"\n" + after + b"\n" + content)]
+    )
+
+
+def _take_hidden_text_off(pdf: pikepdf.Pdf, resources: pikepdf.Dictionary) -> None:
+    """Replace forms that hold the hidden text of an older reading, as OCRmyPDF writes it."""
+    import pikepdf
+
+    forms = pikepdf.Dictionary(dict(resources.get("/XObject", {})))
+    for name, form in list(forms.items()):
+        if form.get("/Subtype") == pikepdf.Name.Form and (kept := look_at(form).kept) is not None:
+            bare = _deflated(pdf, kept)
+            for key, value in form.items():
+                if key not in ("/Length", "/Filter", "/DecodeParms"):
+                    bare[key] = value
+            forms[name] = bare
+    if forms:
+        resources["/XObject"] = forms
 
 
 def _visible_box(page: pikepdf.Page) -> tuple[float, float, float, float]:

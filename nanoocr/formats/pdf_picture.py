@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin
 
+from nanoocr.alpha import has_deep_colours
 from nanoocr.errors import PictureError
-from nanoocr.picture_header import DECODE_ERRORS
-from nanoocr.pictures import find_dpi
+from nanoocr.picture_header import DECODE_ERRORS, Look, one_line, read_header, read_look
+from nanoocr.pictures import find_dpi, open_image, page_frames, read_bytes
 
 if TYPE_CHECKING:
     import pikepdf
@@ -25,7 +27,7 @@ PictureSource = str | Path | bytes | Image.Image
 Matrix = tuple[float, float, float, float, float, float]
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
-ORIENTATION, SUBFILE_TYPE, SMALLER_OR_MASK = 274, 254, 1 | 4
+PLAIN = ("1", "L", "P", "RGB")  # modes that PDF shows as they are
 SPACES = {"L": "/DeviceGray", "RGB": "/DeviceRGB", "CMYK": "/DeviceCMYK"}
 # How the unit square of a picture, y upwards, has to be turned so that each EXIF orientation stands upright.
 UPRIGHT: dict[int, Matrix] = {
@@ -46,7 +48,7 @@ class Embedded:
 
     image: pikepdf.Stream
     matrix: Matrix
-    size: tuple[int, int]  # (width, height)
+    size: tuple[int, int]  # (width, height) in square pixels
     dpi: float | None
 
 
@@ -57,81 +59,85 @@ def embed(pdf: pikepdf.Pdf, source: PictureSource, page: int, name: str) -> Embe
         PictureError: the picture cannot be opened.
     """
     try:
-        content = source if isinstance(source, bytes | Image.Image) else Path(source).read_bytes()
-        image = content if isinstance(content, Image.Image) else Image.open(io.BytesIO(content))
-        image.seek(_frames(image)[page - 1])
-        dpi = find_dpi(image)
-        # MPO is what phones write: a JPEG with further pictures behind it.
-        if image.format in ("JPEG", "MPO") and isinstance(content, bytes) and image.mode in SPACES:
-            return _embed_jpeg(pdf, content, image, dpi)
-        return _embed_pixels(pdf, content, image, dpi)
-    except FileNotFoundError as error:
-        message = f"{name} is not to be found, so it cannot be put into a PDF."
-        raise PictureError(message, kind="missing") from error
+        if isinstance(source, Image.Image):
+            image = open_image(source, name=name)
+            return _embed_png(pdf, _as_png(image), Look((image.height, image.width)), find_dpi(image))
+        return _embed_file(pdf, read_bytes(source, name), page, name)
+    except PictureError as error:
+        if error.kind == "missing":
+            message = f"{name} is not to be found, so it cannot be put into a PDF."
+            raise PictureError(message, kind="missing") from error
+        raise PictureError(f"{name} cannot be put into a PDF: {error}", kind=error.kind) from error
     except DECODE_ERRORS as error:
-        raise PictureError(f"{name} cannot be put into a PDF: {error}.") from error
+        raise PictureError(f"{name} cannot be put into a PDF: {one_line(error)}.") from error
 
 
-def _frames(image: Image.Image) -> list[int]:
-    """The frames that are pages: of a TIFF all but smaller copies and masks, else the first."""
-    if image.format != "TIFF":
-        return [0]
-    frames = []
-    for frame in range(getattr(image, "n_frames", 1)):
-        image.seek(frame)
-        tags = getattr(image, "tag_v2", {})
-        if not tags.get(SUBFILE_TYPE, 0) & SMALLER_OR_MASK:
-            frames.append(frame)
-    return frames or [0]
+def _embed_file(pdf: pikepdf.Pdf, content: bytes, page: int, name: str) -> Embedded:
+    """As `embed`, from an encoded picture; decoders raise whatever they like."""
+    image = read_header(content, name)
+    frame = page_frames(content, name)[page - 1]
+    image.seek(frame)
+    look, dpi = read_look(image, content), find_dpi(image)
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and image.mode in SPACES:
+        return _embed_jpeg(pdf, content, image, look, dpi)
+    if _is_plain_png(image, look):
+        return _embed_png(pdf, content, look, dpi)
+    if look.reduction == 1 and image.mode in PLAIN and not _needs_a_look(image):
+        image.load()
+        return _embed_png(pdf, _as_png(ImageOps.exif_transpose(image)), look, dpi)
+    return _embed_png(pdf, _as_png(open_image(content, frame=frame, name=name)), look, dpi)
 
 
-def _embed_jpeg(pdf: pikepdf.Pdf, content: bytes, image: Image.Image, dpi: float | None) -> Embedded:
+def _embed_jpeg(
+    pdf: pikepdf.Pdf, content: bytes, image: Image.Image, look: Look, dpi: float | None
+) -> Embedded:
     from pikepdf import Array, Name, Stream
 
+    # What stands behind the first picture of a phone's file is passed over by all viewers.
     stream = Stream(pdf, content)
     stream.Filter = Name.DCTDecode
     _describe(stream, image.width, image.height, 8)
     stream.ColorSpace = Name(SPACES[image.mode])
     if image.mode == "CMYK" and "adobe" in image.info:
         stream.Decode = Array([1, 0] * 4)  # Adobe's programs store the inverse of each ink
-    orientation = image.getexif().get(ORIENTATION, 1)
-    turned = orientation in (5, 6, 7, 8)
-    size = (image.height, image.width) if turned else image.size
-    return Embedded(pdf.make_indirect(stream), UPRIGHT.get(orientation, UPRIGHT[1]), size, dpi)
+    return Embedded(pdf.make_indirect(stream), UPRIGHT[look.orientation], _shown(look), dpi)
 
 
-def _embed_pixels(
-    pdf: pikepdf.Pdf, content: bytes | Image.Image, image: Image.Image, dpi: float | None
-) -> Embedded:
-    """The picture as the compressed rows of a PNG, which PDF takes as they are."""
-    untouched = (
-        isinstance(content, bytes)
-        and image.format == "PNG"
+def _embed_png(pdf: pikepdf.Pdf, png: bytes, look: Look, dpi: float | None) -> Embedded:
+    """The upright picture as the compressed rows of a PNG, which PDF takes as they are."""
+    return Embedded(pdf.make_indirect(_png_stream(pdf, png)), UPRIGHT[1], _shown(look), dpi)
+
+
+def _shown(look: Look) -> tuple[int, int]:
+    """(width, height) upright and with square pixels: a fax is stretched by its page and keeps its pixels."""
+    height, width = look._replace(reduction=1).upright(sys.maxsize)
+    return width, height
+
+
+def _is_plain_png(image: Image.Image, look: Look) -> bool:
+    """Whether the rows of a file show, as they are, what is to be seen."""
+    return (
+        isinstance(image, PngImagePlugin.PngImageFile)
+        and image.mode in PLAIN
+        and look.orientation == 1
         and not image.info.get("interlace")
-        and not _has_alpha(image)
-        and image.getexif().get(ORIENTATION, 1) == 1
+        and not _needs_a_look(image)
     )
-    png = content if untouched and isinstance(content, bytes) else _as_png(image)
-    stream = _png_stream(pdf, png)
-    return Embedded(pdf.make_indirect(stream), UPRIGHT[1], (int(stream.Width), int(stream.Height)), dpi)
 
 
-def _has_alpha(image: Image.Image) -> bool:
-    return image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
+def _needs_a_look(image: Image.Image) -> bool:
+    """Whether a PDF would not show the pixels as `open_image` does: for their alpha or their depth."""
+    return image.has_transparency_data or has_deep_colours(image)
 
 
 def _as_png(image: Image.Image) -> bytes:
-    """The picture upright on white, in the smallest form that holds all its pixels."""
-    image.load()
-    upright = ImageOps.exif_transpose(image)
-    if _has_alpha(upright):
-        layered = upright.convert("RGBA")
-        white = Image.new("RGBA", layered.size, "white")
-        upright = Image.alpha_composite(white, layered).convert("RGB")
-    elif upright.mode not in ("1", "L", "P", "RGB", "I;16"):
-        upright = upright.convert("RGB")
+    """An upright picture without alpha, in the smallest form that holds all its pixels."""
+    if image.mode == "RGB":
+        red, green, blue = image.split()
+        if red.tobytes() == green.tobytes() == blue.tobytes():
+            image = red
     file = io.BytesIO()
-    upright.save(file, format="PNG", optimize=True)
+    image.save(file, format="PNG", optimize=True)
     return file.getvalue()
 
 

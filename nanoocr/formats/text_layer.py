@@ -8,11 +8,13 @@ the words touch on paper.
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import groupby
 from statistics import median
 
-from nanoocr.document import Line, Point, Quad, angle, words_with_blanks
+from nanoocr.document import Line, Point, Quad, angle, runs_leftwards, words_with_blanks
 from nanoocr.formats.hidden_font import DESCENT, UNITS, WIDTHS, HiddenFont, nearest_width
 
 GAP = 0.19  # share of the font size; less glues words in one reader, more doubles the blank in another
@@ -81,13 +83,23 @@ def _word(span: _Span, size: float, next_start: float, font: HiddenFont) -> str:
     each = (span.end - span.start) / len(span.text) / size
     width = nearest_width(each)
     stretch = each / WIDTHS[width]
-    codes = font.encode(span.text, width)
+    codes = font.encode(_as_drawn(span.text), width)
     if span.blank:
         # The blank reaches to the next word, or the reader would see a second one behind it.
         gap = max(GAP, (next_start - span.end) / size) / stretch
         reaching = next((index for index, wide in enumerate(WIDTHS) if wide >= gap), len(WIDTHS) - 1)
         codes += font.encode(" ", reaching)
     return f"{_number(stretch * 100)} Tz <{codes.hex()}> Tj\n"
+
+
+def _as_drawn(text: str) -> str:
+    """The characters as they stand from left to right, which readers of PDFs expect of every script."""
+    if not runs_leftwards(text):
+        return text
+    # Digits and foreign letters run from left to right within their word.
+    runs = groupby(text, key=lambda character: unicodedata.bidirectional(character) in ("L", "EN", "AN"))
+    parts = ["".join(run) if rightwards else "".join(run)[::-1] for rightwards, run in runs]
+    return "".join(reversed(parts))
 
 
 def _direction(line: Line, to_points: ToPoints) -> tuple[float, float]:
@@ -151,12 +163,21 @@ def _with_gaps(spans: list[_Span]) -> list[_Span]:
     starts, ends = [span.start for span in spans], [span.end for span in spans]
     for index in range(len(spans) - 1):
         before, after = spans[index], spans[index + 1]
-        missing = GAP * (before.high - before.low) - (after.start - before.end)
+        # The next word may stand on the left.
+        leftwards = after.start + after.end < before.start + before.end
+        free = before.start - after.end if leftwards else after.start - before.end
+        missing = GAP * (before.high - before.low) - free
         wide, next_wide = before.end - before.start, after.end - after.start
         if before.blank and missing > 0 and wide + next_wide > 0:
             # Each gives in proportion to its width, so that a short word keeps most of its box.
-            ends[index] -= min(missing * wide / (wide + next_wide), MOST_OFF * wide)
-            starts[index + 1] += min(missing * next_wide / (wide + next_wide), MOST_OFF * next_wide)
+            off = min(missing * wide / (wide + next_wide), MOST_OFF * wide)
+            next_off = min(missing * next_wide / (wide + next_wide), MOST_OFF * next_wide)
+            if leftwards:
+                starts[index] += off
+                ends[index + 1] -= next_off
+            else:
+                ends[index] -= off
+                starts[index + 1] += next_off
     return [
         # No extent may be zero: the stretch of a word is its width divided by its height.
         replace(span, start=start, end=max(end, start + 0.01), high=max(span.high, span.low + 0.1))

@@ -27,6 +27,7 @@ from nanoocr.inference.sampling import SamplingConfig
 from nanoocr.inference.threads import shares_of, side_by_side, undivided_products
 from nanoocr.layout import PageLayout, Strip, TextLine, cut_strips, find_page, stretch_strip, turn_over
 from nanoocr.model.vlm import VLM
+from nanoocr.picture_header import MAX_PIXELS
 
 # Strips decoded together; the more there are, the fewer passes run for the last strip or two.
 STRIPS_AT_ONCE = 256
@@ -61,6 +62,9 @@ class Decodes(Protocol):
         self, requests: Sequence[Request], sampling: SamplingConfig | None = None, *, max_batch: int = ...
     ) -> list[Completion]:
         """A completion for each request, in their order, `max_batch` of them decoded together."""
+
+
+FLATTEST = 160  # width by height; the smallest copy that the finder makes then has three rows
 
 
 class Probe(NamedTuple):
@@ -123,6 +127,7 @@ class LineReader:
 
     def upright_layout(self, image: Image.Image) -> UprightLayout:
         """The layout with its page and sideways lines the right way up: in doubt, both ways are read."""
+        image = _not_too_flat(image)
         return self._settle_sideways(image, self._upright_page(image))
 
     def _settle_sideways(self, image: Image.Image, found: UprightLayout) -> UprightLayout:
@@ -254,3 +259,16 @@ def surer(first: StripReading, second: StripReading) -> StripReading:
 def room_for_letters(line: TextLine) -> float:
     """About how many letters a line has room for."""
     return math.dist(line.baseline[0], line.baseline[-1]) / line.cap_height
+
+
+def _not_too_flat(image: Image.Image) -> Image.Image:
+    """The picture with white below it, if it is flatter than a line of text can be; places do not move."""
+    height = max(2, -(-image.width // FLATTEST))
+    if image.height >= height:
+        return image
+    # A picture that would become too large in this way has no letters that could be told apart.
+    taller = Image.new(
+        "RGB", (image.width, height) if image.width * height <= MAX_PIXELS else (8, 8), "white"
+    )
+    taller.paste(image, (0, 0))
+    return taller

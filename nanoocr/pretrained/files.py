@@ -56,6 +56,8 @@ def find_files(source: str) -> list[Path]:
     path = Path(source)
     if not path.exists():
         path = fetch(source)
+    if path.suffix.lower() == ".json" and not path.name.endswith(INDEX):
+        raise CheckpointError(f"{path}: holds no weights: name its folder, {path.parent}")
     if path.name.endswith(INDEX):
         return with_sidecars([path.with_name(name) for name in named_by_index(path)])
     return with_sidecars([path] if path.is_file() else weights_in(path))
@@ -114,6 +116,9 @@ def fetch(source: str) -> Path:
         ) from error
 
 
+LFS_POINTER = (
+    b"version https://git-lfs"  # a clone without Git LFS has such a text in place of each large file
+)
 # Keys of the weights in pickles that hold more: Lightning, PyTorch's examples, timm, DeepSpeed.
 STATE_DICTS = ("state_dict", "model_state_dict", "model", "module")
 
@@ -137,6 +142,13 @@ def open_weights(files: Sequence[Path]) -> dict[str, TensorReader]:
 
 def weights_of(file: Path) -> Iterator[tuple[str, TensorReader]]:
     """The keys of one file, each with its reader. Pickles may only hold plain tensors."""
+    try:
+        with file.open("rb") as begun:
+            is_pointer = begun.read(len(LFS_POINTER)) == LFS_POINTER
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from error
+    if is_pointer:
+        raise CheckpointError(f"{file}: only says where the weights are: fetch them by git lfs pull")
     if file.suffix == ".safetensors":
         try:
             opened = safe_open(file, "pt")
@@ -159,10 +171,9 @@ def weights_of(file: Path) -> Iterator[tuple[str, TensorReader]]:
 
 def state_dict_of(content: Any) -> dict[str, Tensor] | None:
     """The named tensors of a pickle, even where a trainer put them beside its own numbers; else None."""
-    for key in STATE_DICTS:
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-            break
+    for _ in STATE_DICTS:  # one may lie in another
+        held = [content[key] for key in STATE_DICTS if isinstance(content, dict) and key in content]
+        content = next((one for one in held if isinstance(one, dict)), content)
     if not isinstance(content, dict) or not content:
         return None
     plain = all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items())
@@ -191,7 +202,7 @@ def read_gpt_config(source: str) -> GPTConfig:
     if path is None:
         raise CheckpointError(f"{source}: has no meta_NNNNNN.json or config.json beside the weights")
     try:
-        data = parse_json(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_bytes())
         sizes = transformers_sizes(data) if path.name == "config.json" else data["model_config"]
         refuse_sliding_windows(sizes, path)
         config = GPTConfig(**{field: whole_number(field, sizes[field]) for field in GPT_SIZES})
@@ -225,7 +236,7 @@ def refuse_sliding_windows(sizes: Mapping[str, Any], path: Path) -> None:
 def is_our_export(source: str) -> bool:
     """Whether this project wrote the GPT at `source`. If so, its vocabulary already has `<|image|>`."""
     path = description_of(source)
-    return path is not None and path.name == "config.json" and OUR_MARK in path.read_text(encoding="utf-8")
+    return path is not None and path.name == "config.json" and OUR_MARK.encode() in path.read_bytes()
 
 
 def whole_number(name: str, value: Any) -> int:

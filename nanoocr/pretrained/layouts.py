@@ -7,7 +7,7 @@ The first of these that exists is taken:
     any other .safetensors            without adapters and variants (model.fp16.safetensors)
     model_NNNNNN.pt                   nanochat's, one of them
     pytorch_model.bin.index.json      and the parts that it names
-    pytorch_model.bin, then the only .bin, .pth or .pt
+    pytorch_model.bin, then the only .bin, .pth, .pt or .ckpt
     a variant                         where there is no file without its mark
 """
 
@@ -27,8 +27,8 @@ VARIANT = re.compile(r".+\.(fp16|bf16|fp32|fp8|int8|ema|non_ema)\b.*", re.IGNORE
 PART = re.compile(r"(.+)-(\d+)-of-(\d+)(\.\w+)")
 # transformers' trainer writes pickles beside the weights that are no model.
 NO_MODEL = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state|training_state|optim_).*")
-PICKLES = (".bin", ".pth", ".pt")
-FORMS = ".safetensors, model_*.pt, pytorch_model.bin or .pth"
+PICKLES = (".bin", ".pth", ".pt", ".ckpt")
+FORMS = ".safetensors, model_*.pt, pytorch_model.bin, .pth or .ckpt"
 
 
 def weights_in(folder: Path) -> list[Path]:
@@ -60,7 +60,7 @@ def named_by_index(index: Path) -> list[str]:
         CheckpointError: it is no index, or a part is missing.
     """
     try:
-        parts = sorted(set(parse_json(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        parts = sorted(set(parse_json(index.read_bytes())["weight_map"].values()))
         well_formed = bool(parts) and all(Path(part).name == part for part in parts)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{index}: not an index of weight files ({error!r})") from error
@@ -93,9 +93,7 @@ def _of_pickles(folder: Path, names: Sequence[str]) -> list[str]:
             return by_index
         if OLD_WHOLE in names:
             return [OLD_WHOLE]
-        steps = [
-            name for name in names if name.endswith((".bin", ".pth", ".pt")) and not NO_MODEL.match(name)
-        ]
+        steps = [name for name in names if name.endswith(PICKLES) and not NO_MODEL.match(name)]
         if _refuse_missing_parts(folder, steps):
             return steps
     if len(steps) > 1:

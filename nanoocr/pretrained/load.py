@@ -108,6 +108,10 @@ def load_gpt(gpt: GPT, source: str) -> Report:
     return set_weights(gpt, table, readers, source)
 
 
+# What stands beside quantised weights: without it their numbers mean something else.
+SCALES = re.compile(
+    r"(weight_scale(_inv)?|input_scale|\.scales|\.qzeros|\.qweight|\.absmax|\.quant_state\S*)$"
+)
 # nanochat has had these parameters since January 2026. With them the same shapes compute something else.
 NEWER_KEYS = re.compile(r"resid_lambdas|x0_lambdas|value_embeds|ve_gate|smear_|backout_")
 ROUND, MOST_PADDING = 64, 1024  # nanochat rounds the rows of its tables up to a multiple of ROUND
@@ -141,7 +145,7 @@ def check_vision_config(source: str, kinds: tuple[str, ...], ours: Mapping[str, 
     if path is None or path.name != "config.json":
         return
     try:
-        data = parse_json(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_bytes())
         kind = data.get("model_type", kinds[0])
         stated = data.get("vision_config") or data
         different = [name for name, value in ours.items() if stated.get(name, value) != value]
@@ -164,7 +168,7 @@ def check_exported_sizes(encoder: DeepEncoder, source: str) -> None:
     if not path.is_file():
         return
     try:
-        stated = config_from_dict(parse_json(path.read_text(encoding="utf-8")))
+        stated = config_from_dict(parse_json(path.read_bytes()))
     except (OSError, ValueError, CheckpointError) as error:
         raise CheckpointError(f"{path}: not a model configuration ({error})") from error
     ours = {"sam": asdict(encoder.sam_model.config), "clip": asdict(encoder.vision_model.config)}
@@ -202,6 +206,8 @@ def set_weights(
             dropped.append(key)
         else:
             unknown.append(key)
+    if scales := [key for key in unknown if SCALES.search(key)]:
+        raise CheckpointError(f"{source}: holds {shortened(scales)}: give weights that are not quantised")
     if unknown:
         raise CheckpointError(
             f"{source}: {shortened(unknown)} of {len(readers)} keys do not belong to {table.title} "
@@ -213,7 +219,7 @@ def set_weights(
     loaded = {}
     for name, readers_of_parts in parts.items():
         try:
-            tensors = [readers_of_parts[i]().float() for i in sorted(readers_of_parts)]
+            tensors = [plain_numbers(readers_of_parts[i]()) for i in sorted(readers_of_parts)]
             loaded[name] = torch.cat(tensors) if len(tensors) > 1 else tensors[0]
         except (RuntimeError, ValueError, SafetensorError) as error:
             reason = str(error).splitlines()[0]
@@ -223,6 +229,21 @@ def set_weights(
             raise CheckpointError(f"{source}: {name} has shape {found} where {wanted[name]} is needed")
     module.load_state_dict(loaded, strict=False, assign=True)
     return Report(f"{table.title} from {source}", tuple(loaded), new, tuple(dropped))
+
+
+def plain_numbers(weight: Tensor) -> Tensor:
+    """The weight in fp32.
+
+    Raises:
+        ValueError: it holds integers, as quantised weights do, complex numbers, or some that are not finite.
+    """
+    if not weight.is_floating_point():
+        kind = str(weight.dtype).removeprefix("torch.")
+        raise ValueError(f"they are {kind}: give weights that are not quantised")
+    numbers = weight.float()
+    if not bool(numbers.isfinite().all()):
+        raise ValueError("some are not finite, as after a run that diverged or a cast that overflowed")
+    return numbers
 
 
 def shortened(keys: Sequence[str]) -> str:

@@ -130,7 +130,8 @@ def translate(key: str, names: Names) -> str | None:
 # ---------------------------------------------------------------------------------------------------------
 # Looking a key up
 
-WRAPPERS = re.compile(r"((module|_orig_mod)\.)+")  # prefixes of DistributedDataParallel and torch.compile
+# Prefixes of DistributedDataParallel, torch.compile, FSDP, and of a model within a trainer's or an adapter's.
+WRAPPERS = re.compile(r"((module|_orig_mod|_fsdp_wrapped_module|state_dict|net|base_model)\.)+")
 
 
 def bare_key(key: str, table: WeightSource, wanted: Mapping[str, object]) -> tuple[str, str]:

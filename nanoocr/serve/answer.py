@@ -24,11 +24,16 @@ LEAST_LOGPROB = -9999.0  # stands for the logarithm of 0, as at OpenAI, since JS
 
 @dataclass(frozen=True)
 class Said:
-    """A token of the answer: its piece of the text, its probability, and the likeliest at its place."""
+    """A token of the answer: its piece of the text, its probability, and the likeliest at its place.
+
+    Of the piece, `before` is what the page has put before what the token `id` says; id -1 is no token.
+    """
 
     text: str
     probability: float
     alternatives: tuple[tuple[int, float], ...] = ()
+    id: int = -1
+    before: str = ""
 
 
 @dataclass
@@ -97,7 +102,9 @@ def place_tokens(text: str, completions: Sequence[Completion]) -> tuple[list[Sai
             own = completion.text[start:end]
             next_at = at + len(own) if text.startswith(own, at) else _behind_letters(text, at, own)
             told = completion.alternatives[i] if completion.alternatives else ()
-            said.append(Said(text[at:next_at], completion.probabilities[i], tuple(told)))
+            piece = text[at:next_at]
+            before = piece.removesuffix(own) if piece.endswith(own) else ""
+            said.append(Said(piece, completion.probabilities[i], tuple(told), completion.ids[i], before))
             at = next_at
     return said, text[at:]
 
@@ -166,11 +173,12 @@ def usage_of(pages: Sequence[Page]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Form:
-    """What all objects of an answer share: id, time, model, and whether tokens are told."""
+    """What all objects of an answer share: id, time, model, and whether tokens and likely ones are told."""
 
     model: str
     tokenizer: Tokenizer
     logprobs: bool
+    alternatives: bool = False
     id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -211,10 +219,21 @@ class Form:
             return None
         content = []
         for one in said:
-            pairs = ((self.tokenizer.decode_bytes([i]), p) for i, p in one.alternatives)
-            others = [_token(token.decode("utf-8", "replace"), token, p) for token, p in pairs]
-            content.append({**_token(one.text, one.text.encode(), one.probability), "top_logprobs": others})
+            # Line ends at the very end are no token of the decoder: nothing else was likely there.
+            pairs = one.alternatives or (((one.id, one.probability),) if self.alternatives else ())
+            likeliest = [self._alternative(one, i, p) for i, p in pairs]
+            content.append(
+                {**_token(one.text, one.text.encode(), one.probability), "top_logprobs": likeliest}
+            )
         return {"content": content, "refusal": None}
+
+    def _alternative(self, said: Said, token: int, probability: float) -> dict[str, Any]:
+        """A likely token in the place of `said`, as it would stand in the text, after the same line end."""
+        if token == said.id:
+            # The very piece that was chosen, so that a client finds it among the likeliest.
+            return _token(said.text, said.text.encode(), probability)
+        content = said.before.encode() + self.tokenizer.decode_bytes([token])
+        return _token(content.decode("utf-8", "replace"), content, probability)
 
 
 def _token(text: str, content: bytes, probability: float) -> dict[str, Any]:

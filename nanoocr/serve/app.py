@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import anyio
 from starlette.applications import Starlette
@@ -23,7 +23,16 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from nanoocr.serve.body import read_body
-from nanoocr.serve.errors import ApiError, as_api_error, bad, error_body, error_response, from_fields
+from nanoocr.serve.errors import (
+    ApiError,
+    as_api_error,
+    bad,
+    error_body,
+    error_response,
+    from_fields,
+    stopped,
+    unknown_model,
+)
 from nanoocr.serve.heartbeat import beats
 from nanoocr.serve.messages import Desk, Head, Job, Reply
 from nanoocr.serve.metrics import Metrics
@@ -32,7 +41,18 @@ LOG = logging.getLogger("nanoocr.serve")
 LOOK_SECONDS = 0.25  # seconds between two checks whether a waiting client is still connected
 LOOK_MOST = 1.0  # seconds for which /metrics waits for the process with the model
 HELD_BODIES = 16  # all bodies together may be as large as this many of the largest
+SHOWN = 100  # characters of an address that an error repeats
 RETRY_SECONDS = 2  # what a client is told to wait when the queue is full
+# What each address is for, as errors tell it.
+USES = {
+    "/v1/chat/completions": "send POST with OpenAI's JSON",
+    "/v1/ocr": "send POST with a picture or a PDF as the body, or as the part `file` of a form",
+    "/v1/models": "send GET",
+    "/health": "send GET",
+    "/ready": "send GET",
+    "/metrics": "send GET",
+    "/": "open it with GET in a browser",
+}
 SAFE = {  # the page loads nothing from elsewhere, and no other site may frame it
     "Content-Security-Policy": "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; "
     "script-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'",
@@ -68,7 +88,7 @@ class State:
         Bodies fill memory, so the sum of all of them is limited as well.
         """
         if self.stopping:
-            raise ApiError(503, "the server is stopping", code="stopping", headers={"Retry-After": "5"})
+            raise stopped()
         wait = {"Retry-After": str(RETRY_SECONDS)}
         full = ApiError(429, "the server is full: try again in a moment", code="queue_full", headers=wait)
         if self.inside >= self.limits.max_queue:
@@ -132,12 +152,15 @@ def make_app(desk: Desk, limits: Limits) -> Starlette:
             Route("/ready", ready),
             Route("/metrics", metrics),
             Route("/v1/models", guarded(_models)),
+            Route("/v1/models/{name}", guarded(_model)),
             Route("/v1/chat/completions", guarded(partial(_answer, kind="chat")), methods=["POST"]),
             Route("/v1/ocr", guarded(partial(_answer, kind="ocr")), methods=["POST"]),
         ],
         exception_handlers={HTTPException: _http_error},
     )
     app.state.server = state
+    # A redirect would name the address as this server knows it, which a proxy before it may not.
+    app.router.redirect_slashes = False
     return app
 
 
@@ -150,8 +173,13 @@ def _guarded(state: State, work: Work) -> Callable[..., Awaitable[Response]]:
         try:
             _check_key(request, state.limits.keys)
             response = await work(state, request)
+        except asyncio.CancelledError:
+            if not state.stopping:
+                raise
+            response = error_response(stopped())  # a second Ctrl-C ends what runs
         except Exception as error:
-            if (known := as_api_error(error)).status == 500:
+            # Where the error is told by the process with the model, that one has logged it.
+            if (known := as_api_error(error)).status == 500 and known is not error:
                 LOG.exception("a request failed")
             response = error_response(known)
         state.metrics.request(request.url.path, response.status_code, time.perf_counter() - started)
@@ -170,24 +198,46 @@ async def _page(_: Request) -> Response:
     return HTMLResponse(Path(__file__).with_name("page.html").read_text(encoding="utf-8"), headers=SAFE)
 
 
-async def _http_error(_: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
+    """The answer to what no route takes, with what would be taken."""
     assert isinstance(error, HTTPException)
-    body = error_body(error.status_code, str(error.detail), str(error.status_code))
-    return JSONResponse(body, error.status_code, error.headers)
+    path, method, message = request.url.path[:SHOWN], request.method, str(error.detail)
+    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_http")
+    if error.status_code == 405:
+        known = "/v1/models" if path.startswith("/v1/models/") else path
+        message = f"{path} does not take {method}: {USES.get(known, 'send GET')}"
+    elif error.status_code == 404:
+        message = f"there is nothing at {path}: the addresses are {', '.join(USES)}"
+    return JSONResponse(error_body(error.status_code, message, code), error.status_code, error.headers)
 
 
 def _check_key(request: Request, keys: tuple[str, ...]) -> None:
     """Raise ApiError 401 if none of the keys was sent. The time this takes reveals nothing about the keys."""
-    sent = request.headers.get("authorization", "").removeprefix("Bearer ").strip().encode()
-    # All keys are compared even after a match, so the time does not depend on which one matches.
-    matches = [hmac.compare_digest(sent, key.encode()) for key in keys]
+    header = request.headers.get("authorization", "")
+    scheme, _, rest = header.partition(" ")
+    sent = (rest if scheme.lower() == "bearer" else header).strip().encode("latin-1")  # the bytes that came
+    # Letters beyond ASCII come in one of two encodings. All keys are compared even after a match, so the time
+    # does not depend on which one matches.
+    spelled = [key.encode(codec, "backslashreplace") for key in keys for codec in ("utf-8", "latin-1")]
+    matches = [hmac.compare_digest(sent, key) for key in spelled]
     if keys and not any(matches):
-        raise ApiError(401, "the key of the API is missing or wrong", code="invalid_api_key")
+        wanted = {"WWW-Authenticate": "Bearer"}
+        message = "the key of the API is missing or wrong: send it as `Authorization: Bearer KEY`"
+        raise ApiError(401, message, code="invalid_api_key", headers=wanted)
 
 
 async def _models(state: State, _: Request) -> Response:
-    model = {"id": state.desk.name, "object": "model", "created": 0, "owned_by": "nanoocr"}
-    return JSONResponse({"object": "list", "data": [model]})
+    return JSONResponse({"object": "list", "data": [_about_model(state)]})
+
+
+async def _model(state: State, request: Request) -> Response:
+    if (asked := request.path_params["name"]) != state.desk.name:
+        raise unknown_model(asked, state.desk.name)
+    return JSONResponse(_about_model(state))
+
+
+def _about_model(state: State) -> dict[str, Any]:
+    return {"id": state.desk.name, "object": "model", "created": 0, "owned_by": "nanoocr"}
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -211,13 +261,16 @@ class Parts(StreamingResponse):
         except ApiError as error:
             # Half an answer is out. uvicorn breaks the connection, so that no client takes it for whole.
             LOG.error("an answer broke off: %s", error)
+        except asyncio.CancelledError:
+            LOG.error("an answer broke off: the server was stopped at once")
         finally:
             await self.stack.aclose()
 
 
 async def _answer(state: State, request: Request, kind: Literal["chat", "ocr"]) -> Response:
     async with contextlib.AsyncExitStack() as stack:
-        body = await read_body(request, state.limits.max_body, stack.enter_context(state.place()))
+        hold = stack.enter_context(state.place())
+        body = await read_body(request, state.limits.max_body, hold, lambda: state.stopping)
         headers = request.headers
         job = Job(
             kind,

@@ -12,8 +12,9 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from nanoocr.serve.errors import ApiError, bad
+from nanoocr.serve.errors import ApiError, bad, stopped
 
+LOOK_SECONDS = 0.25  # seconds between two looks whether the server is stopping
 BODY_SECONDS = 60.0  # seconds within which a body must arrive, since a slow one keeps its place in the queue
 
 
@@ -30,12 +31,15 @@ def quiet_forms() -> None:
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL + 1)
 
 
-async def read_body(request: Request, limit: int, hold: Callable[[int], None]) -> bytearray:
+async def read_body(
+    request: Request, limit: int, hold: Callable[[int], None], stopping: Callable[[], bool]
+) -> bytearray:
     """Read the whole body. `hold` is called with the size of each part, and may refuse it by raising.
 
     Raises:
         ApiError: 413 for more than `limit` bytes, before they are read where the client says how many;
-            408 where it does not arrive in time; 400 where the client goes away.
+            408 where it does not arrive in time; 400 where the client goes away; 503 where the server is
+            `stopping` before the body is whole.
     """
     too_large = ApiError(
         413,
@@ -57,12 +61,19 @@ async def read_body(request: Request, limit: int, hold: Callable[[int], None]) -
                 raise too_large
         return parts  # not converted to bytes: copying a large body would block the event loop
 
+    end = asyncio.get_running_loop().time() + BODY_SECONDS
+    collecting = asyncio.ensure_future(collect())
     try:
-        return await asyncio.wait_for(collect(), BODY_SECONDS)
-    except asyncio.TimeoutError:
-        raise ApiError(408, f"the body did not arrive within {BODY_SECONDS:.0f} s", code="timeout") from None
+        while not (await asyncio.wait({collecting}, timeout=min(LOOK_SECONDS, BODY_SECONDS)))[0]:
+            if stopping():
+                raise stopped()  # whoever sends slowly must not keep the server from stopping
+            if asyncio.get_running_loop().time() >= end:
+                raise ApiError(408, f"the body did not arrive within {BODY_SECONDS:.0f} s", code="timeout")
+        return collecting.result()
     except ClientDisconnect:
         raise bad("the client went away before the body was whole", code="disconnected") from None
+    finally:
+        collecting.cancel()
 
 
 def parse_json(body: bytes | bytearray) -> dict[str, Any]:
@@ -86,7 +97,10 @@ def parse_upload(body: bytes | bytearray, content_type: str, query: Mapping[str,
     Raises:
         ApiError: no document, or a form that cannot be read.
     """
-    if not content_type.startswith("multipart/"):
+    kind = content_type.partition(";")[0].strip().lower()
+    if not kind.startswith("multipart/"):
+        if kind == "application/json" and body[:1] in (b"{", b"["):
+            raise bad("the body is JSON: send the document itself, or a form with a part called file", "file")
         if not body:
             raise bad("the body is empty: send a picture, a PDF or a form with a part called file", "file")
         return Upload(bytes(body), "document", dict(query))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from nanoocr.inference.sampling import SamplingConfig
-from nanoocr.serve.errors import ApiError, bad
+from nanoocr.serve.errors import bad, unknown_model
 
 WORKING = ("model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens")
 SAMPLING = ("temperature", "top_p", "seed", "stop", "n", "logprobs", "top_logprobs")
@@ -74,7 +74,7 @@ def parse_chat(body: dict[str, Any], rules: Rules) -> ChatRequest:
     _check_model(body.get("model"), rules.model)
     content, unseen = _last_message(body.get("messages"))
     documents, prompt = _contents(content, rules)
-    options = body.get("stream_options") or {}
+    options = {} if body.get("stream_options") is None else body["stream_options"]
     if not isinstance(options, dict) or set(options) - {"include_usage"}:
         raise bad("stream_options takes include_usage alone", "stream_options")
     most = [_whole(body, name, 1) for name in ("max_completion_tokens", "max_tokens")]
@@ -105,8 +105,7 @@ def _check_model(asked: Any, model: str) -> None:
     if not isinstance(asked, str):
         raise bad(f"model must be a string, as in {model!r}", "model")
     if asked != model:
-        message = f"there is no model {asked!r} here, only {model!r}"
-        raise ApiError(404, message, code="model_not_found", param="model")
+        raise unknown_model(asked, model)
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -192,6 +191,8 @@ def _contents(parts: list[Any], rules: Rules) -> tuple[list[bytes | Address], st
             documents.append(_from_url(url, where, rules.fetches))
         elif kind == "file":
             inner = part.get("file")
+            if isinstance(inner, dict) and inner.get("file_id") is not None:
+                raise bad(f"{where}: this server keeps no files: send file_data instead of file_id", where)
             url = inner.get("file_data") if isinstance(inner, dict) else None
             documents.append(_from_url(url, where, rules.fetches))
         else:
@@ -232,7 +233,7 @@ def _from_url(url: Any, where: str, fetches: bool) -> bytes | Address:
         message = f"{where}: this server fetches no addresses: send the picture as a data URL"
         raise bad(message, where, "fetch_not_allowed")
     start = url[:200].find(",") + 1  # not partition, which copies the whole picture
-    head = url[:start]
+    head = url[:start].lower()
     if not head.startswith("data:") or not head.endswith(";base64,"):
         raise bad(f"{where}: a data URL looks like data:image/png;base64,...", where, "invalid_data_url")
     try:

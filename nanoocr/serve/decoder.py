@@ -7,6 +7,9 @@ Callers stay in their own threads and wait there. In every step the model judges
 in `Engine`, and the result of a row is the same: rows of a batch do not see each other. Calls of a few rows
 have a lane with a batch of its own, because they would otherwise wait for the large steps of whole pages. The
 lanes take turns: next comes the one that has had less of its share.
+
+If a step fails, its rows begin again in halves, until the row that fails is alone. Only its call gets the
+error.
 """
 
 from __future__ import annotations
@@ -141,15 +144,28 @@ class Decoder(Engine):
             self._fail(lane, CancelledError("the server is stopping"))
 
     def _turn(self, lane: Lane) -> None:
-        """Let waiting rows enter the lane's batch, and decode one token for every row in it."""
+        """Let waiting rows enter the lane's batch, and decode at least one token for every row in it."""
         began = time.thread_time()
+        self._admit(lane)
+        before = list(lane.members)
         try:
-            self._admit(lane)
             if lane.members:
                 self._step(lane)
-        except Exception as error:  # noqa: BLE001 - every caller gets the error, and the thread goes on serving
-            self._fail(lane, error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the thread
+            # The cache may be half written, so all of them begin again. None has told its caller anything.
+            lane.members, lane.cache = [], None
+            self._part(lane, before, error)
         lane.clock += (time.thread_time() - began) / lane.weight
+
+    def _part(self, lane: Lane, members: list[Member], error: Exception) -> None:
+        """Something failed with these members: find out with which. The call of the one to blame fails."""
+        with self._change:
+            if len(members) > 1:
+                lane.try_apart(members)
+                return
+            work = members[0].work
+            lane.remove([work])
+        work.end(error)
 
     def _fail(self, lane: Lane, error: Exception) -> None:
         with self._change:
@@ -163,11 +179,25 @@ class Decoder(Engine):
             return
         with self._change:
             new = lane.take_in(AT_ONCE_BESIDE if beside else AT_ONCE)
-            lane.members += new  # added before the work, so that an error reaches their callers
             lane.steps = 0
         if not new:
             return
-        lane.join(self.model, new)
+        try:
+            self._encode(new)
+        except Exception as error:  # noqa: BLE001 - as in `_turn`; those in the batch are not concerned
+            self._part(lane, new, error)
+            return
+        before = list(lane.members)
+        try:
+            lane.join(self.model, new)
+        except Exception as error:  # noqa: BLE001 - as in `_turn`; the cache may have grown in part
+            lane.members, lane.cache = [], None
+            self._part(lane, [*before, *new], error)
+            return
+        lane.members += new
+
+    def _encode(self, new: Sequence[Member]) -> None:
+        """Give new members what the decoder needs: the vision tokens, a draft, or what draws their tokens."""
         vision, drafts = self.encode_with_drafts([member.row for member in new])
         seen = 0
         for member, draft in zip(new, drafts, strict=True):
@@ -199,14 +229,15 @@ class Decoder(Engine):
         judged = judge(self.model, lane.cache, inputs, proposals, vision, self.never)
         for member, proposal, said in zip(members, proposals, judged, strict=True):
             self._hear(member, proposal, said)
+        ended = [(one, self._completion(one)) for one in members if one.row.status is not None]
         lane.keep([i for i, member in enumerate(members) if member.row.status is None])
-        for member in members:
-            if member.row.status is not None:
-                self._deliver(member)
         if lane.cache is not None:
             # The cache holds a row's prompt and all that it said but its last token, which is fed next.
             lengths = [len(one.row.request.ids) + len(one.row.ids) - 1 for one in lane.members]
             lane.cache.lengths = torch.tensor(lengths, device=self.model.device)
+        # Told last: if anything before fails, these rows begin again, and no caller hears of one twice.
+        for member, completion in ended:
+            _deliver(member, completion)
 
     def _hear(self, member: Member, proposal: list[int], said: Judged) -> None:
         """Take the proposed tokens on which the model agrees, and one more token of its own."""
@@ -221,14 +252,18 @@ class Decoder(Engine):
         member.draft.judged(proposal, picks, probabilities, accepted)
         member.inputs, member.vision = row.ids[-1:], None
 
-    def _deliver(self, member: Member) -> None:
+    def _completion(self, member: Member) -> Completion:
         member.row.seconds = time.perf_counter() - member.began
-        work, completion = member.work, self.complete(member.row)
-        work.news.put((member.row.index, completion))
-        work.left -= 1
-        work.running -= 1
-        if work.left == 0:
-            work.end()
+        return self.complete(member.row)
+
+
+def _deliver(member: Member, completion: Completion) -> None:
+    work = member.work
+    work.news.put((member.row.index, completion))
+    work.left -= 1
+    work.running -= 1
+    if work.left == 0:
+        work.end()
 
 
 def _clock(lane: Lane) -> float:

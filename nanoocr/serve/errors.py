@@ -40,6 +40,17 @@ def bad(message: str, param: str | None = None, code: str = "invalid_value") -> 
     return ApiError(400, message, code=code, param=param)
 
 
+def stopped() -> ApiError:
+    """An error 503: the server takes nothing more."""
+    return ApiError(503, "the server is stopping", code="stopping", headers={"Retry-After": "5"})
+
+
+def unknown_model(asked: str, model: str) -> ApiError:
+    """An error 404: the server has one `model`, and it is not the one that was asked for."""
+    message = f"there is no model {asked!r} here, only {model!r}"
+    return ApiError(404, message, code="model_not_found", param="model")
+
+
 def error_body(status: int, message: str, code: str, param: str | None = None) -> dict[str, Any]:
     """OpenAI's object of an error."""
     kind = "server_error" if status >= 500 else "invalid_request_error"

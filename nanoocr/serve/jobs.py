@@ -17,7 +17,7 @@ from nanoocr.pages import parse_pages
 from nanoocr.serve.answer import Form, Speech, ending, usage_of
 from nanoocr.serve.body import parse_json, parse_upload, quiet_forms
 from nanoocr.serve.chat import Address, ChatRequest, Rules, parse_chat
-from nanoocr.serve.errors import as_api_error, bad
+from nanoocr.serve.errors import as_api_error, bad, unknown_model
 from nanoocr.serve.events import ChatEvents, OcrEvents, Stream
 from nanoocr.serve.fetch import Fetcher
 from nanoocr.serve.messages import Job, Note, Tell, tell_error, tell_whole
@@ -103,7 +103,7 @@ class ThreadDesk:
             _document_request(asked, data, number, cancelled) for number, data in enumerate(documents, 1)
         ]
         asked = replace(asked, documents=())  # they are in `wanted`, and may be large
-        form = Form(service.name, service.reader.tokenizer, asked.logprobs)
+        form = Form(service.name, service.reader.tokenizer, asked.logprobs, asked.sampling.alternatives > 0)
         if asked.stream:
             events = ChatEvents(Stream(tell), asked, form, service.reader.min_confidence)
             reads = self._read(wanted, events)
@@ -130,14 +130,20 @@ class ThreadDesk:
         fields = upload.fields
         if unknown := sorted(set(fields) - FIELDS):
             raise bad(f"the field {unknown[0]!r} is not known here", unknown[0], "unsupported_parameter")
+        if (model := fields.get("model") or self.service.name) != self.service.name:
+            raise unknown_model(model, self.service.name)
         ranges, name = parse_pages(fields.get("pages") or "1-end"), wanted_format(job.accept, fields)
         stream, preview = _flag(fields, "stream"), _flag(fields, "preview")
         wanted = DocumentRequest(upload.data, upload.name, pages=ranges, cancelled=cancelled)
         if stream:
+            if fields.get("format", "json") not in ("", "json"):
+                raise bad("a stream sends events in JSON: leave format or stream out", "format")
             events = OcrEvents(Stream(tell), preview)
             events.done(self._read([wanted], events))
             return
-        reads = self._read([wanted], Watch())
+        if preview:
+            raise bad("preview is of the events of a stream: send stream=true as well", "preview")
+        reads = self._read([wanted], OnePage() if name == "page" else Watch())
         raise_broken(reads)
         pages = [one.page for one in reads]
         content = _ocr_json(self.service.name, pages) if name is None else _rendered(pages, name, wanted)
@@ -193,12 +199,42 @@ def _flag(fields: dict[str, str], name: str) -> bool:
     return values[value]
 
 
+class OnePage(Watch):
+    """Refuses documents of several pages before they are read, for a format that holds one."""
+
+    def opened(self, file: str, pages: int) -> None:
+        """A document has been opened."""
+        if pages > 1:
+            raise bad(f"PAGE XML holds one page, and {file} has {pages}: choose one, as in pages=1", "format")
+
+
 def wanted_format(accept: str, fields: dict[str, str]) -> str | None:
     """The name of the format asked for; None for the JSON of this interface."""
-    if name := fields.get("format"):
-        if name not in FORMATS:
-            raise bad(f"unknown format {name!r}: choose {', '.join(FORMATS)}", "format")
-        return None if name == "json" else name
-    accepted = [one.partition(";")[0].strip() for one in accept.split(",")]
-    kinds = {kind: name for name, kind in TYPES.items() if name != "json"}
-    return next((kinds[kind] for kind in accepted if kind in kinds), None)
+    name = fields.get("format") or accepted_format(accept)
+    if name not in FORMATS:
+        raise bad(f"unknown format {name!r}: choose {', '.join(FORMATS)}", "format")
+    return None if name == "json" else name
+
+
+def accepted_format(accept: str) -> str:
+    """The format that a header Accept likes most: of equal ones the first, and JSON if it names none of ours.
+
+    Clients such as axios send "application/json, text/plain, */*" without anybody's having asked for it.
+    """
+    kinds = {kind: name for name, kind in TYPES.items()} | {"text/*": "txt"}
+    kinds |= dict.fromkeys(("application/*", "*/*"), "json")
+    best, most = "json", 0.0
+    for one in accept.lower().split(","):
+        kind, *parameters = map(str.strip, one.split(";"))
+        weight = next(map(_weight, (value for value in parameters if value.startswith("q="))), 1.0)
+        if kind in kinds and weight > most:
+            best, most = kinds[kind], weight
+    return best
+
+
+def _weight(parameter: str) -> float:
+    """The number behind `q=`; 1 where it is none."""
+    try:
+        return float(parameter.removeprefix("q="))
+    except ValueError:
+        return 1.0

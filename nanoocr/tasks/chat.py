@@ -7,29 +7,33 @@ beside the messages, <image> stands for one of them. Elsewhere it is ordinary te
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
+from nanoocr.data.entries import PACKED_KEYS, PICTURE_KEYS, picture_of
 from nanoocr.data.rows import BadRowError
-from nanoocr.tasks.common import without_marks
+from nanoocr.files import parse_json
+from nanoocr.tasks.common import ANY_MARK, without_marks
 
 MARK = "<image>"
-# ShareGPT's names for the speakers, and OpenAI's newer one for the system.
-ROLES = {"human": "user", "gpt": "assistant", "developer": "system"}
+# ShareGPT's names for the speakers, those of other collections, and OpenAI's newer one for the system.
+ROLES = {
+    **dict.fromkeys(("human", "prompter"), "user"),
+    **dict.fromkeys(("gpt", "chatgpt", "model", "ai"), "assistant"),
+    "developer": "system",
+}
+FORMS = ("messages", "conversations", "conversation")  # the keys under which the messages stand
 PICTURE_PARTS = ("image", "image_url", "input_image")
 TEXT_PARTS = ("text", "input_text", "output_text")
-# The keys that may hold a picture: in a part, in the list of pictures, or in Anthropic's `source`.
-PICTURE_KEYS = ("image", "image_url", "url", "path", "file_name", "bytes", "base64", "data", "source")
-PACKED_KEYS = ("bytes", "base64", "data")  # the values of these keys are base64
-# Trainers write one of these beside an answer that is only context: the answer counts unless it is false or
-# 0.
-LEARNT_KEYS = ("loss", "weight", "train", "training", "train_on_turn", "step_loss_mask")
-SHOWN = 60  # an error message shows this many characters of a wrong value
-LONGEST_PATH = 4096  # characters; Linux opens no longer path
+# Trainers write one of these beside an answer, where it says whether, or how much, the answer counts.
+LEARNT_KEYS = (
+    "loss", "weight", "train", "training", "trainable", "learn", "supervise", "train_on_turn", "loss_weight",
+    "loss_scale", "loss_mask", "step_loss_mask", "train_detail",
+)  # fmt: skip
+# Others say the opposite: the answer is only context.
+UNLEARNT_KEYS = ("masked", "is_masked", "ignore_loss", "no_loss", "skip_loss")
+YES, NO = ("true", "yes", "1", "1.0"), ("false", "no", "0", "0.0")
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ def read_messages(record: dict[str, Any], name: str) -> list[Message]:
 
     Raises:
             BadRowError: there are no messages, the form is unknown, marks and pictures differ in number, a
-            picture is given by http, or an answer is marked as not to be learnt.
+            picture is given by http, or an answer is marked as not to be learnt, or as counting in part.
     """
     listed = _listed(record)
     waiting = iter(listed)
@@ -59,7 +63,7 @@ def read_messages(record: dict[str, Any], name: str) -> list[Message]:
         pictures: list[Any] = []
         for part in parts:
             if part["type"] not in PICTURE_PARTS:
-                wanted = _text(part, name).count(MARK) if counts else 0
+                wanted = len(ANY_MARK.findall(_text(part, name))) if counts else 0
             elif any(part.get(key) for key in PICTURE_KEYS):
                 held = next(
                     (part[key] for key in PICTURE_KEYS if key not in PACKED_KEYS and part.get(key)), part
@@ -75,50 +79,82 @@ def read_messages(record: dict[str, Any], name: str) -> list[Message]:
         text = without_marks(text) if counts else text
         messages.append(Message(role, text, tuple(_picture(picture, name) for picture in pictures)))
     # Some trainers name a picture twice, in its part and in the list.
-    if marks != len(listed) and not (marks == 0 and listed == own):
-        raise BadRowError(f"{name}: {marks} {MARK} marks for {len(listed)} pictures")
+    twice = marks == 0 and len(listed) == len(own)
+    if marks != len(listed) and not (twice and all(_same(*pair, name) for pair in zip(listed, own))):
+        raise BadRowError(
+            f"{name}: {marks} {MARK} marks for {len(listed)} pictures: list all pictures, and write {MARK} "
+            "where each belongs"
+        )
     return messages
 
 
+def _same(one: Any, other: Any, name: str) -> bool:
+    return _picture(one, name) == _picture(other, name)
+
+
 def _listed(record: dict[str, Any]) -> list[Any]:
-    """The pictures listed beside the messages, without nulls."""
-    listed = record.get("images") or record.get("image") or []
-    return [picture for picture in (listed if isinstance(listed, list) else [listed]) if picture is not None]
+    """The pictures listed beside the messages, without nulls; lists within the list are joined."""
+
+    def flat(value: Any) -> Iterator[Any]:
+        """Yield what is in a list and the lists within."""
+        for one in value if isinstance(value, list) else [value]:
+            yield from flat(one) if isinstance(one, list) else [one]
+
+    return [one for one in flat(record.get("images") or record.get("image")) if one is not None]
 
 
 def _spoken(record: dict[str, Any], name: str) -> Iterator[tuple[str, Any]]:
     """Yield (role, content) in order, whatever the form. A `system` beside the messages comes first."""
     if record.get("system"):
         yield "system", record["system"]
-    found = next(
-        (
-            record[key]
-            for key in ("messages", "conversations", "conversation")
-            if isinstance(record.get(key), list)
-        ),
-        None,
-    )
+    found = next((said for key in FORMS if isinstance(said := decoded(record.get(key)), list)), None)
     if found is None:
-        raise BadRowError(f"{name}: has neither messages nor conversations")
+        raise BadRowError(f"{name}: has neither messages nor conversations, a list of role and content")
     for message in found:
-        keys = ("role", "from"), ("content", "value")
-        known = isinstance(message, dict) and all(any(key in message for key in either) for either in keys)
-        if not known:
+        if not isinstance(message, dict):
             raise BadRowError(f"{name}: a message without role and content, or from and value")
-        speaker, content = (next(message[key] for key in either if key in message) for either in keys)
-        role = ROLES.get(str(speaker), str(speaker))
-        unlearnt = [key for key in LEARNT_KEYS if key in message and message[key] in (False, 0, "0")]
-        if role == "assistant" and unlearnt:
-            raise BadRowError(
-                f"{name}: {unlearnt[0]} says not to learn an answer; here all of a row are learnt"
-            )
+        # A table has all keys in all rows, with null where a form does not use them.
+        speaker = next((message[key] for key in ("role", "from") if message.get(key) is not None), None)
+        content = next((message[key] for key in ("content", "value") if message.get(key) is not None), None)
+        if speaker is None or not {"content", "value"} & set(message):
+            raise BadRowError(f"{name}: a message without role and content, or from and value")
+        called = str(speaker).strip().lower()
+        role = ROLES.get(called, called)
+        if role == "assistant":
+            parts = content if isinstance(content, list) else []
+            for one in (message, *(part for part in parts if isinstance(part, dict))):
+                refuse_unlearnt(one, name)
         yield role, content
+
+
+def decoded(value: Any) -> Any:
+    """A list as it is, and one that stands as JSON in a column of texts."""
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return value
+    try:
+        return parse_json(value)
+    except ValueError:
+        return value
+
+
+def refuse_unlearnt(message: dict[str, Any], name: str) -> None:
+    """Raise BadRowError if an answer, or a part of one, is only context, or counts otherwise than once."""
+    for key in (*LEARNT_KEYS, *UNLEARNT_KEYS):
+        said = str(message.get(key)).strip().lower()
+        if message.get(key) is None or said in (NO if key in UNLEARNT_KEYS else YES):
+            continue
+        if said in (*YES, *NO):
+            raise BadRowError(f"{name}: {key} says not to learn an answer; here all of a row are learnt")
+        raise BadRowError(
+            f"{name}: {key} is {message[key]!r}, and here every answer counts once: write true or false"
+        )
 
 
 def _parts(content: Any, name: str) -> Sequence[dict[str, Any]]:
     """A content as parts with types. Qwen's parts have no type, but their keys tell what they are."""
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
+    content = [content] if isinstance(content, dict) else content
     if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
         raise BadRowError(f"{name}: a content is neither a string nor a list of parts")
     parts = [part if part.get("type") else {**part, "type": _type_of(part)} for part in content]
@@ -129,7 +165,9 @@ def _parts(content: Any, name: str) -> Sequence[dict[str, Any]]:
 
 
 def _type_of(part: dict[str, Any]) -> str | None:
-    return "text" if "text" in part else next((key for key in PICTURE_PARTS if key in part), None)
+    """The type of a part that does not say it: by its key, or by the one that is not null."""
+    known = [key for key in ("text", *PICTURE_PARTS) if key in part]
+    return next((key for key in known if part[key] is not None), known[0] if known else None)
 
 
 def _text(part: dict[str, Any], name: str) -> str:
@@ -139,47 +177,9 @@ def _text(part: dict[str, Any], name: str) -> str:
     return text
 
 
-# ---------------------------------------------------------------------------------------------------------
-# pictures
-
-
 def _picture(entry: Any, name: str) -> str | bytes:
     """A path, or the bytes of a picture that lies in the row itself."""
-    while isinstance(entry, dict):  # {"url": ...} in an image_url, {"bytes": ..., "path": ...} of the hub
-        if packed := next((entry[key] for key in PACKED_KEYS if entry.get(key)), None):
-            return _packed(packed, name)
-        entry = next((entry[key] for key in PICTURE_KEYS if entry.get(key)), None)
-    if not isinstance(entry, str) or not entry:
-        raise BadRowError(f"{name}: a picture is named by {entry!r} and not by a path")
-    kind, _, rest = entry.partition(":")
-    if kind.lower() == "data":
-        return _packed(entry, name)
-    if kind.lower() == "file":
-        named = urlsplit(entry)
-        # People write file://a.png for a file beside the row, though by the rules a.png names a computer.
-        host = "" if named.netloc.lower() == "localhost" else named.netloc
-        return unquote(host + named.path)
-    if rest.startswith("//"):
-        raise BadRowError(f"{name}: {entry[:SHOWN]} is no file; fetch it and give its path")
-    if len(entry) > LONGEST_PATH:  # No other text is that long, and no file can have such a name.
-        return _from_base64(entry, name)
-    return entry
-
-
-def _packed(data: Any, name: str) -> bytes:
-    """The bytes of a data URL, or of plain base64."""
-    if not isinstance(data, str) or data[:5].lower() != "data:":
-        return _from_base64(data, name)
-    about, _, body = data.partition(",")
-    if about.rstrip().lower().endswith(";base64"):
-        return _from_base64(unquote(body), name)
-    return unquote_to_bytes(body)
-
-
-def _from_base64(data: Any, name: str) -> bytes:
-    """Decode base64 in either alphabet, with or without padding and line ends, as programs write it."""
     try:
-        plain = "".join(data.split()).rstrip("=").replace("-", "+").replace("_", "/")
-        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
-    except (binascii.Error, ValueError, AttributeError) as error:
-        raise BadRowError(f"{name}: the bytes of a picture are not base64 ({error})") from error
+        return picture_of(entry)
+    except ValueError as error:
+        raise BadRowError(f"{name}: {error}") from error

@@ -5,6 +5,7 @@ A new data set needs a file in this folder, an entry in its __init__.py, and an 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,13 +13,13 @@ from typing import Any, TypeVar
 
 from nanoocr.config import PROMPT
 from nanoocr.data.fetch import HubSet, ShardSource
-from nanoocr.data.shards import local_shards
-from nanoocr.data.task import ParquetTask, Task
+from nanoocr.data.task import Task
 from nanoocr.errors import UsageError
 from nanoocr.tasks import chartqa, docvqa, finevision, gsm8k, mmlu, olmocr_mix, plain_text, smoltalk, textvqa
 from nanoocr.tasks.folder import Folder
 from nanoocr.tasks.jsonl import Jsonl
 from nanoocr.tasks.llava_instruct import LlavaInstruct
+from nanoocr.tasks.parquet import parquet_task
 from nanoocr.tasks.sroie import Sroie
 from nanoocr.tasks.synth import Synth
 
@@ -38,12 +39,18 @@ def make_task(spec: str) -> Task:
     """
     head, _, tail = spec.partition("?")
     name, _, what = head.partition(":")
+    what = with_home(what)
     if name not in NAMES:
         raise UsageError(f"task {spec!r}: no data set {name!r}; known are {', '.join(NAMES)}")
     options = Options(spec, tail)
     build = _plan(name, what, options)
     options.done()
     return build()
+
+
+def with_home(path: str) -> str:
+    """Put the home folder in place of ~/, which shells leave as it is in the middle of a word."""
+    return os.path.expanduser(path) if path.startswith("~/") else path
 
 
 class Options:
@@ -65,6 +72,7 @@ class Options:
         text = self.given.get(key)
         if text is None:
             return default
+        text = with_home(text)
         kind = type(default)
         try:
             return {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
@@ -164,4 +172,4 @@ def _plan(name: str, what: str, options: Options) -> Callable[[], Task]:
             return partial(LlavaInstruct, _need(what, options.spec, "a file"), images, **rows)
         case _:  # parquet
             path = _need(what, options.spec, "a file or folder")
-            return lambda: ParquetTask(local_shards([path]), **rows)
+            return partial(parquet_task, path, **rows)

@@ -19,7 +19,7 @@ PARSE_FIGURE = "Parse the figure."
 _MARK = r"<\|?image(?:_?\d+)?\|?>"
 _MARK_LINES = re.compile(rf"^[ \t]*(?:{_MARK}[ \t]*)+(?:\n|\Z)", re.MULTILINE)
 _MARKS = re.compile(rf"(?P<before>[ \t]*)(?:{_MARK}[ \t]*)+(?P<end>(?=\n|\Z)|(?=[.,;:!?)\]]))?")
-_ANY_MARK = re.compile(_MARK)
+ANY_MARK = re.compile(_MARK)
 
 
 def without_marks(text: str) -> str:
@@ -27,7 +27,7 @@ def without_marks(text: str) -> str:
 
     A line that holds only marks is removed whole. Other marks leave one blank where words would be joined.
     """
-    if not _ANY_MARK.search(text):
+    if not ANY_MARK.search(text):
         return text
     lines = _MARK_LINES.sub("", text)
 
@@ -45,7 +45,7 @@ def without_marks_of(turns: Sequence[Turn], pictures: int) -> list[Turn]:
     In an answer <image> is ordinary text. The exception is a row whose questions have too few marks for its
     pictures, while its answers have just the missing number.
     """
-    asked, said = (sum(len(_ANY_MARK.findall(turn[side])) for turn in turns) for side in (0, 1))
+    asked, said = (sum(len(ANY_MARK.findall(turn[side])) for turn in turns) for side in (0, 1))
     of_answers = said > 0 and asked < pictures == asked + said
     return [
         Turn(without_marks(user), without_marks(answer) if of_answers else answer) for user, answer in turns
@@ -60,7 +60,7 @@ def picture_bytes(image: Any, name: str) -> bytes:
     """
     data = image.get("bytes") if isinstance(image, dict) else None
     if not isinstance(data, bytes) or not data:
-        raise BadRowError(f"{name}: has no picture")
+        raise BadRowError(f"{name}: has no picture in the row: write the set with its pictures embedded")
     return data
 
 
@@ -94,6 +94,8 @@ def turns_of(messages: Sequence[tuple[str, Any]], name: str) -> tuple[Turn, ...]
     for role, text in pairs:
         if not isinstance(text, str):
             raise BadRowError(f"{name}: what {role} says is {text!r} and not a text")
+    if pairs and pairs[0][0] == "system" and not pairs[0][1].strip():
+        del pairs[0]  # Forms for all rows leave it empty where a row has none.
     if len(pairs) > 1 and (pairs[0][0], pairs[1][0]) == ("system", "user"):
         pairs[:2] = [("user", f"{pairs[0][1]}\n\n{pairs[1][1]}")]
     roles = [role for role, _ in pairs]
@@ -143,13 +145,26 @@ def file_bytes(path: Path, name: str) -> bytes:
         raise BadRowError(f"{name}: {path} cannot be read ({error})") from error
 
 
+def is_file(path: Path) -> bool:
+    """Whether a file is there; False for what cannot be a path, as a text that took the place of one."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # longer than a name may be, or with a NUL byte
+        return False
+
+
 def existing(path: str | Path, what: str) -> Path:
-    """The path, if it exists.
+    """The path, if it exists. `what` says what it should be, as `folder` or `file of chat rows`.
 
     Raises:
-        UsageError: it does not; `what` says what it should have been.
+        UsageError: it does not exist, or it is a file where a folder is wanted, or the other way round.
     """
     path = Path(path)
     if not path.exists():
         raise UsageError(f"{path}: no such {what}")
+    kind = what.partition(" ")[0]
+    if path.is_dir() and kind == "file":
+        raise UsageError(f"{path}: is a folder; name a {what}")
+    if kind == "folder" and " or " not in what and not path.is_dir():
+        raise UsageError(f"{path}: is no folder; name a {what}")
     return path

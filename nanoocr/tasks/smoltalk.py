@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from nanoocr.data.rows import BadRowError, Row, checked_row
 from nanoocr.data.task import ParquetTask
+from nanoocr.tasks.chat import decoded, refuse_unlearnt
 from nanoocr.tasks.common import answered, turns_of
 
 SMALL, LARGE = "HuggingFaceTB/smol-smoltalk", "HuggingFaceTB/smoltalk"
@@ -18,8 +19,11 @@ class SmolTalk(ParquetTask):
 
     def read(self, index: int) -> Row:
         """One conversation."""
-        messages, name = self.shards[index]["messages"], self.shards.name_of(index)
+        messages, name = decoded(self.shards[index]["messages"]), self.shards.name_of(index)
         if not messages or None in messages:
             raise BadRowError(f"{name}: holds no messages, or a null among them")
         turns = turns_of([(message["role"], message["content"]) for message in messages], name)
+        for message in messages:
+            if message["role"] == "assistant":
+                refuse_unlearnt(message, name)
         return answered(checked_row(name, (), turns, "smoltalk"))

@@ -97,8 +97,13 @@ def mix_tasks(config: TrainConfig, tokenizer: Tokenizer, make_task: Callable[[st
     tasks: dict[str, Task] = {}
     for word in split_tasks(config.tasks):
         name, equals, spec = word.partition("=")
-        if not (name and equals and spec) or name in tasks:
-            raise UsageError(f"--tasks={config.tasks}: write NAME=SPEC, separated by blanks, each name once")
+        # The = of an unnamed task belongs to its options, as in synth:card?count=50.
+        is_named = bool(name and equals and spec) and not set(name) & {":", "?"}
+        if not is_named or name in tasks:
+            example = f', as in --tasks="own={word}"' if not is_named and word else ""
+            raise UsageError(
+                f"--tasks={config.tasks}: write NAME=SPEC, separated by blanks, each name once{example}"
+            )
         tasks[name] = make_task(spec)
     # The default of --mix names a synthetic kind. With --tasks it therefore means that no --mix was given.
     drawn_alike = config.mix == TrainConfig.mix and config.mix not in tasks

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from nanoocr.batch.ledger import records_of
 from nanoocr.batch.worker import error_record
 
 
@@ -18,6 +19,7 @@ def tell_mask(pipe):
 class FakeReading:
     seconds: float = 0.0
     files: str = ""
+    ledger: str = ""  # a file beside holds the texts that stand there, else the document's name
 
     def load(self):
         pass
@@ -48,5 +50,6 @@ class FakeReading:
     def write_beside(self, document):
         path = Path(self.files, document.stem + ".txt")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(document.name)
+        pages = records_of(Path(self.ledger), document.id) if self.ledger else []
+        path.write_text("\n".join(page["text"] for page in pages) or document.name)
         return []

@@ -5,14 +5,18 @@ import os
 import random
 import signal
 from functools import partial
+from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from nanoocr.batch import shards
+from nanoocr.batch.again import forget_failures, restore
 from nanoocr.batch.drive import BatchRun, Plan, drive, next_assignment
-from nanoocr.batch.ledger import Document, Found, Ledger
+from nanoocr.batch.ledger import Document, Found, Ledger, records_of
 from nanoocr.batch.pool import start_deaf
+from nanoocr.batch.record import packed
 from nanoocr.batch.sources import file_place, survey, unchanged_file
 from nanoocr.batch.worker import picture_of
 from nanoocr.errors import OutputError, UsageError
@@ -74,11 +78,76 @@ def test_bad_documents_twins_and_killers(tmp_path):
     paint(folder / "seven.png", (8, 8, 8))
     (folder / "killer.png").unlink()
     (folder / "hangs.png").unlink()
-    ledger.forget_failures()
+    forget_failures(ledger)
     finish(ledger, out, workers=1, rows=2)
     assert (ledger.counts().done, ledger.counts().failed) == (2, 4)
     texts, times = read_out(out)
     assert set(times.values()) == {1} and texts["seven.png", 1] == "(4, 4) (8, 8, 8)"
+
+
+def test_what_was_deleted_from_the_output_is_there_again_after_a_resume(tmp_path):
+    """A shard that is gone, one that is cut off, a file beside; what another shard has stays there."""
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for name in ("a", "d"):
+        paint(folder / f"{name}.png", (ord(name), 1, 1))
+    images = [Image.new("RGB", (4, 4), (n, 2, 2)) for n in range(3)]
+    images[0].save(folder / "c.tif", save_all=True, append_images=images[1:])
+    ledger = start_ledger(folder, out)
+    make = partial(FakeReading, 0.0, str(out), str(ledger.path))
+
+    def read_all(beside=True):
+        drive(ledger, out, make, Plan(workers=1, rows=2, beside=beside), print, lambda: None)
+        files = {path.name: path.read_text() for path in out.glob("*.txt")}
+        return read_out(out), files, ledger.counts()
+
+    whole = read_all()
+    (texts, times), files, counts = whole
+    assert (len(texts), counts.done, set(times.values())) == (5, 5, {1}) and len(files) == 3
+    assert files["c.txt"].count("\n") == 2
+    assert restore(ledger, out, out, ["txt"]) == []
+
+    def shard():
+        """The one with the last page of c.tif, whose first page is in another."""
+        (found,) = (p for p in out.glob("*.parquet") if {"file": "c.tif", "page": 3} in named_rows(p))
+        return found
+
+    for spoil in (Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-9])):
+        spoiled = shard()
+        spoil(spoiled)
+        (out / "a.txt").unlink()
+        (out / "c.txt").write_text("to be written anew")
+        shards_said, files_said = restore(ledger, out, out, ["txt"])
+        assert f"{spoiled.name} is gone from the output or cut off: 2 pages are written again" in shards_said
+        assert "a.txt is gone" in files_said
+        assert read_all() == whole
+    shard().unlink()
+    assert len(restore(ledger, out, out, [])) == 1 and ledger.counts().done == 3
+    assert read_all(beside=False) == whole
+
+
+def named_rows(path):
+    return pq.read_table(path, columns=["file", "page"]).to_pylist()
+
+
+def test_good_pages_stay_for_the_files_of_a_document_that_is_tried_again(tmp_path):
+    """Also where the run was killed before they came into a shard."""
+    ledger = Ledger(tmp_path)
+    ledger.add([Found("{}", "a.tif", "a")])
+    with ledger.changing() as db:
+        ledger.opened(db, 1, "abc", 2)
+        ledger.read(db, 1, 1, packed({"file": "a.tif", "page": 1, "text": "one", "status": "ok"}))
+        ledger.read(db, 1, 2, packed({"file": "a.tif", "page": 2, "text": "", "status": "error"}))
+        ledger.finished(db, 1)
+    forget_failures(ledger)
+    shards.flush(tmp_path, ledger, at_least=1)
+    with ledger.changing() as db:
+        ledger.read(db, 1, 2, packed({"file": "a.tif", "page": 2, "text": "two", "status": "ok"}))
+    assert [page["text"] for page in records_of(ledger.path, 1)] == ["one", "two"]
+    with ledger.changing() as db:
+        ledger.finished(db, 1)
+    shards.finish(tmp_path, ledger)
+    assert set(read_out(tmp_path)[1].values()) == {1} and records_of(ledger.path, 1) == []
 
 
 def test_ctrl_c_reaches_us_and_none_of_the_workers():

@@ -3,8 +3,11 @@
 import contextlib
 import io
 import json
+import os
+import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,10 +17,10 @@ from PIL import Image
 
 from nanoocr.batch.ledger import Found, Ledger
 from nanoocr.batch.remote import find_remote
-from nanoocr.batch.sources import open_container, read_place, survey
+from nanoocr.batch.sources import open_container, read_place, survey, unique_stems
 from nanoocr.batch.streams import local_file
 from nanoocr.cli import main
-from nanoocr.cli.batch_inputs import _expanded, documents
+from nanoocr.cli.batch_inputs import documents, named
 from nanoocr.errors import PictureError, UsageError
 from nanoocr.inference import reader
 from nanoocr.train.lock import give_back, take
@@ -49,6 +52,21 @@ def test_a_tar_gives_its_pictures_and_no_way_out(tmp_path):
     assert survey(found[0].place, "x")[1] == 1
 
 
+def test_links_in_a_tar_are_the_members_that_they_mean(tmp_path):
+    """tar stores a file that has two names once, and the other name as a link."""
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    (tmp_path / "in" / "a.png").write_bytes(png(1))
+    os.link(tmp_path / "in" / "a.png", tmp_path / "in" / "b.png")
+    (tmp_path / "in" / "sub" / "c.png").symlink_to("../a.png")
+    (tmp_path / "in" / "sub" / "d.png").symlink_to("/etc/passwd")
+    with tarfile.open(tmp_path / "set.tar", "w") as archive:
+        archive.add(tmp_path / "in", ".")
+    found = {one.stem: one for one in opened(tmp_path / "set.tar")}
+    assert len({one.place for one in found.values()}) == 4
+    assert [read_place(found[f"set/{name}"].place) for name in ("a", "b", "sub/c")] == [png(1)] * 3
+    assert "is a link to /etc/passwd, which the archive does not hold" in found["set/sub/d"].error
+
+
 def test_archives_that_are_broken_compressed_cut_off_or_empty_are_named(tmp_path):
     (tmp_path / "bad.tar").write_bytes(b"nonsense" * 99)
     (one,) = opened(tmp_path / "bad.tar")
@@ -63,12 +81,16 @@ def test_archives_that_are_broken_compressed_cut_off_or_empty_are_named(tmp_path
     assert read_place(found[0].place) == png(1) and "cannot be opened" in found[-1].error
 
 
-@pytest.mark.parametrize("shape", ["bytes", "struct", "list"])
+@pytest.mark.parametrize("shape", ["bytes", "struct", "list", "view", "pair", "words"])
 def test_a_table_gives_its_rows(tmp_path, shape):
     cells = [png(n) for n in range(20)]
     wrapped = {"bytes": cells, "struct": [{"bytes": c, "path": None} for c in cells]}
     wrapped["list"] = [[cell] for cell in wrapped["struct"]]
-    table = pa.table({"id": list(range(20)), "image": wrapped[shape]})
+    wrapped["view"] = pa.array([[cell] for cell in cells], pa.list_view(pa.binary()))
+    wrapped["pair"] = pa.array([[cell] for cell in cells], pa.list_(pa.large_binary(), 1))
+    wrapped["words"] = pa.array(cells).dictionary_encode()
+    keys = [None, *(b"%d" % n for n in range(19))]  # a column of bytes that are no pictures
+    table = pa.table({"id": keys, "image": wrapped[shape]})
     pq.write_table(table, tmp_path / "t.parquet", row_group_size=12)
     found = opened(tmp_path / "t.parquet")
     assert [read_place(found[n].place) for n in (0, 11, 19, 3)] == [cells[n] for n in (0, 11, 19, 3)]
@@ -95,17 +117,51 @@ def test_a_folder_gives_its_archives_too_and_a_tree_of_names(tmp_path, monkeypat
     for name in ("in/a1.png", "in/a1.bmp", "in/[x].png", "in/sub/a1.png"):
         Path(name).write_bytes(png(1))
     make_tar("in/sub/set.tar", {"1.png": png(2)})
-    stems = {one.name: one.stem for one in documents(["in", "in/a1.png"], None, {}, True)}
+    stems = {one.name: one.stem for one in documents(["in", "in/a1.png"], {}, True)}
     assert stems["in/sub/a1.png"] == "sub/a1" and stems["in/sub/set.tar/1.png"] == "sub/set/1"
     assert len(stems) == len(set(stems.values())) == 5
+
+
+def test_what_the_batch_itself_has_written_is_no_input(tmp_path, monkeypatch):
+    """The output may lie in the folder that is read, or be that folder."""
+    monkeypatch.chdir(tmp_path)
+    Path("out/files").mkdir(parents=True)
+    own = ("out/files/a.pdf", "out/pages-000001.parquet", "out/failed.parquet")
+    for name in ("a.png", "out/b.png", *own):
+        Path(name).write_bytes(png(1))
+    for names in ([str(tmp_path)], ["a.png", "out"], ["a.png", *named(["out/*", "out/files/*"], None)]):
+        assert {Path(one.name).name for one in documents(names, {}, True, Path("out"))} == {"a.png", "b.png"}
+
+
+def test_long_names_are_shortened_and_a_great_many_of_one_name_are_told_apart_soon():
+    found = [Found(str(n), "x", f"{'é' * 150}/page") for n in range(30_000)]
+    started = time.process_time()
+    stems = {one.stem for one in unique_stems(found, set())}
+    assert time.process_time() - started < 5 and len(stems) == 30_000
+    assert max(len(part.encode()) for stem in stems for part in stem.split("/")) == 200
+
+
+def test_a_pipe_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "x.png")  # to open it would wait without end
+    with pytest.raises(PictureError, match="is a pipe or a device"):
+        survey(local_place(tmp_path / "x.png"), "x.png")
+
+
+@pytest.mark.parametrize("text", ["\ufeffa.png\r\nb c.png", "a.png\0b c.png\0"])
+def test_lists_of_other_programs(tmp_path, text):
+    (tmp_path / "list").write_bytes(text.encode())
+    assert named([], str(tmp_path / "list")) == ["a.png", "b c.png"]
+    (tmp_path / "list").write_bytes(text.encode("utf-16"))
+    with pytest.raises(UsageError, match="is UTF-16: save it as UTF-8"):
+        named([], str(tmp_path / "list"))
 
 
 def test_patterns_and_names_that_look_like_patterns(tmp_path):
     for name in ("a1.png", "a2.png", "[x].png"):
         (tmp_path / name).write_bytes(png(1))
-    assert len(list(_expanded([str(tmp_path / "a*.png"), str(tmp_path / "[x].png")]))) == 3
+    assert len(named([str(tmp_path / "a*.png"), str(tmp_path / "[x].png")], None)) == 3
     with pytest.raises(UsageError, match="nothing fits the pattern"):
-        list(_expanded([str(tmp_path / "no*")]))
+        named([str(tmp_path / "no*")], None)
 
 
 def test_a_list_from_stdin_and_what_the_ledger_knows(tmp_path, monkeypatch):
@@ -118,10 +174,10 @@ def test_a_list_from_stdin_and_what_the_ledger_knows(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdin", Stdin)
     ledger = Ledger(tmp_path)
     ledger.add([Found(local_place(tmp_path / "b.png"), "b", "b")])
-    ledger.add(documents([], "-", ledger.known(), True))
+    ledger.add(documents(named([], "-"), ledger.known(), True))
     assert ledger.counts().documents == 2
     with pytest.raises(UsageError, match="is empty"):
-        list(documents([], "-", {}, True))
+        named([], "-")
 
 
 def local_place(path):
@@ -156,12 +212,15 @@ def test_a_missing_file_is_a_sentence(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
+        (["--out="], "the name is empty: name a folder"),
+        ([""], "the name of an input is empty"),
+        (["https://example.org/a.png"], "a web address, which a batch does not fetch"),
         (["--resume"], "holds no batch to go on with"),
         ([], "there is nothing to read"),
         (["x.png", "--retry_failed"], "goes with --resume"),
-        (["x.png", "--mark_below=0.9"], "add --format=txt"),
+        ([__file__, "--mark_below=0.9"], "add --format=txt"),
         (["x.png", "--address=auto"], "goes with --engine=ray"),
-        (["x.png", "--format=nonsense"], "unknown format"),
+        ([__file__, "--format=nonsense"], "unknown format"),
         (["--list=nowhere.txt"], "--list=nowhere.txt cannot be read"),
     ],
 )
@@ -176,7 +235,7 @@ def test_an_older_batch_and_a_running_one_are_not_touched(tmp_path, capsys):
     ledger = Ledger(out)
     ledger.add([Found("{}", "a", "a", "it is broken")])
     ledger.close()
-    assert main(["batch", "x.png", f"--out={out}"]) == 2
+    assert main(["batch", __file__, f"--out={out}"]) == 2
     assert "go on with --resume" in capsys.readouterr().err
     assert take(out) == ""
     assert main(["batch", "--resume", f"--out={out}"]) == 2
@@ -188,12 +247,32 @@ def test_a_batch_that_was_refused_can_be_begun_again_with_other_words(tmp_path, 
     out = tmp_path / "out"
     assert main(["batch", str(tmp_path / "no*"), f"--out={out}"]) == 2
     assert "nothing fits" in capsys.readouterr().err
-    assert main(["batch", str(tmp_path / "no.png"), f"--out={out}", "--max_tokens=9", "-q"]) == 3
+    assert main(["batch", str(tmp_path / "no.png"), f"--out={out}"]) == 2
+    assert "no.png does not exist: see whether" in capsys.readouterr().err and not out.exists()
+    assert main(["batch", empty(tmp_path), f"--out={out}", "--max_tokens=9", "-q"]) == 3
+
+
+def empty(tmp_path):
+    """A folder without pictures: a document that fails as soon as it is looked for."""
+    (tmp_path / "empty").mkdir(exist_ok=True)
+    return str(tmp_path / "empty")
+
+
+def test_inputs_of_which_none_exists_are_refused_before_anything_large_is_loaded(tmp_path):
+    code = (
+        "import sys; from nanoocr.cli import main; code = main(sys.argv[1:]); "
+        "print(code, 'torch' in sys.modules)"
+    )
+    (tmp_path / "names.txt").write_text(f"{tmp_path}/a.png\n{tmp_path}/b.png\n")
+    command = [sys.executable, "-c", code, "batch", f"--list={tmp_path}/names.txt", f"--out={tmp_path}/out"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert told.stdout == "2 False\n" and not (tmp_path / "out").exists()
+    assert "a.png does not exist, nor does any of the other 1 inputs" in told.stderr
 
 
 def test_an_output_that_cannot_be_written_is_told(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    assert main(["batch", "x.png", f"--out={tmp_path / 'file' / 'out'}"]) == 6
+    assert main(["batch", __file__, f"--out={tmp_path / 'file' / 'out'}"]) == 6
     assert "cannot be written" in capsys.readouterr().err
 
 
@@ -208,7 +287,7 @@ def test_nothing_but_a_missing_file(tmp_path, capsys):
 
 def test_a_resumed_command_need_not_say_again_what_the_first_said(tmp_path, capsys):
     out = tmp_path / "out"
-    first = ["batch", str(tmp_path / "no.png"), f"--out={out}", "--max_tokens=9", "--format=json", "-q"]
+    first = ["batch", empty(tmp_path), f"--out={out}", "--max_tokens=9", "--format=json", "-q"]
     assert main(first) == 3
     assert main(["batch", f"--out={out}", "--resume", "-q"]) == 3
     assert main(["batch", f"--out={out}", "--resume", "--max_tokens=8"]) == 2
@@ -223,7 +302,7 @@ def test_a_batch_whose_inputs_were_never_noted_is_not_done(tmp_path, capsys):
 
 def begin_as_an_older_version(out):
     """Begin a batch whose ledger says dtype=auto, as those did whatever the processor was."""
-    main(["batch", str(out.parent / "no.png"), f"--out={out}", "-q", "--workers=1"])
+    main(["batch", empty(out.parent), f"--out={out}", "-q", "--workers=1"])
     with contextlib.closing(Ledger(out)) as ledger:
         ledger.settle({"dtype": "auto"})
         ledger.agree(ledger._meta("options"), {"model": None})

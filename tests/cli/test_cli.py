@@ -85,6 +85,11 @@ def test_tiff_pages_are_chosen_and_set_apart(nanoocr, files):
     record = json.loads(nanoocr("two.tif", "--pages=2", "--json")[1])
     alone = json.loads(nanoocr("b.png", "--json")[1])
     assert (record["page"], record["confidence"]) == (2, alone["confidence"])
+    picture(0).save(files / "one.tif")
+    assert nanoocr("one.tif", "--pages=1-end")[:2] == (0, texts[0])
+    code, out, err = nanoocr("one.tif", "--pages=2-end")
+    assert (code, out) == (3, "")
+    assert "one.tif has 1 page, so there is no page 2." in err
 
 
 def test_folder_is_read_recursively_in_the_order_in_which_people_count(nanoocr, files, tmp_path):
@@ -199,6 +204,8 @@ def test_nothing_to_read_needs_no_model(nanoocr, monkeypatch):
         (["read", "a.png", "--max_tokens=many"], "many"),
         (["read", "a.png", "--max_tokens=0"], "'0'"),
         (["read", "a.png", "--pages=3-1"], "3-1"),
+        (["read", "a.png", "-o", ""], "--output is empty"),
+        (["read", "a.png", "--overlay="], "--overlay is empty"),
         (["read", "-", "-"], "stdin"),
         (["read", "a.png", "--dtype=int8"], "int8"),
         (["read", "a.png", "--device=abacus"], "abacus"),

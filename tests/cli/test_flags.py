@@ -147,3 +147,24 @@ def test_no_number_is_too_large_for_a_sentence(flags, words, tmp_path, monkeypat
     assert main(flags) == 2
     told = capsys.readouterr().err
     assert words in told and len(told.splitlines()) == 1
+
+
+@pytest.mark.parametrize("word", ["--model=", "--out="])
+def test_an_empty_name_is_not_the_current_folder(word, capsys):
+    assert main(["finetune", "mine", "--out=x", word]) == 2
+    assert f"{word}: the name is empty: name a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("word", "told"), [("--verison", "did you mean --version?"), ("--out=x", "a command comes first")]
+)
+def test_a_flag_before_the_command(word, told, capsys):
+    assert main([word]) == 2 and told in capsys.readouterr().err
+
+
+def test_a_data_set_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(UsageError, match=f"{tmp_path}/mine: no such folder"):
+        make_task("folder:~/mine")
+    with pytest.raises(UsageError, match=f"{tmp_path}/hub: no such file or folder"):
+        make_task("chartqa?path=~/hub")

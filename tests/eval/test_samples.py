@@ -242,11 +242,11 @@ def test_truths_of_other_systems_are_the_same_text(tmp_path, encode):
 
 def test_every_true_answer_of_a_question_counts_and_what_is_none_is_left_out(tmp_path):
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
-    labels = [["4.50", "$4.50"], None, 3, True, {"a": 1}, ["x", None], "y"]
+    labels = [["4.50", "$4.50"], None, 3, True, {"a": 1}, ["x", None], "y", " ", float("nan")]
     (tmp_path / "q.json").write_text(json.dumps([{"query": "?", "label": label} for label in labels]))
     row = {"dataset": "d", "id": "1", "kind": "receipt", "image": "a.png", "text": "q.json"}
     (tmp_path / "manifest.jsonl").write_text(json.dumps(row))
     found = load_manifest(tmp_path)
     assert [sample.annotation for sample in found.samples] == [("4.50", "$4.50"), ("3",), ("y",)]
-    assert [text.partition(":")[0] for text in found.left_out] == ["d/1-1", "d/1-3", "d/1-4", "d/1-5"]
+    assert [text.partition(":")[0] for text in found.left_out] == [f"d/1-{i}" for i in (1, 3, 4, 5, 7, 8)]
     assert text_scores(found.samples[0], "$4.50")["anls"] == 1.0

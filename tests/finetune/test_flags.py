@@ -3,8 +3,11 @@
 import json
 from dataclasses import fields
 
+import pytest
+
 from nanoocr.cli.finetune import add_finetune_flags, finetune_command
 from nanoocr.cli.flags import Parser
+from nanoocr.errors import UsageError
 from nanoocr.finetune import run as module
 from nanoocr.finetune.plan import FinetuneConfig
 from nanoocr.train.config import TrainConfig
@@ -45,3 +48,16 @@ def test_the_goal_parts_documents_and_tunes_as_the_command_does(tmp_path):
     assert len(names[0]) == 6 and len(names[1]) == 4 and not set(names[0]) & set(names[1])
     told = tune_config(tune, tmp_path / "out", config)
     assert (told.steps, told.seed, told.accept_worse) == (7, 3, True) and json.dumps(told.data)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("lr", bad) for bad in (float("nan"), float("inf"), -1.0)),
+        *(("muon_lr", -1.0), ("glyph_weight", -1.0), ("average", 2.0), ("seed", -1), ("threads", 10**5)),
+        *(("trained", "eyes"), ("trained", ""), ("dtype", "float16"), ("data", ""), ("out", " ")),
+    ],
+)
+def test_values_that_cannot_work_are_refused_before_anything_is_read(name, value):
+    with pytest.raises(UsageError, match=name if name != "data" else "DATA"):
+        FinetuneConfig(**{"data": "mine", "out": "model", name: value})

@@ -1,6 +1,7 @@
 """Every input format gives the same documents, and what cannot be used is named while the rest goes on."""
 
 import json
+import os
 import shutil
 
 import pyarrow as pa
@@ -174,6 +175,19 @@ def test_boxes_outside_or_without_size_and_lines_without_text_are_counted(scan):
     found = gather(folder)
     assert len(found.documents[0].lines) == len(lines)
     assert "3 of 7 lines lack a text or a box" in found.problems[0]
+
+
+def test_pipes_and_broken_links_are_named_and_never_waited_for(scan):
+    folder, _, lines, _ = scan
+    os.mkfifo(folder / "pipe.png")
+    (folder / "link.png").symlink_to(folder / "gone.png")
+    for name in ("scan.txt", "pipe.txt", "link.txt"):
+        (folder / name).write_text("\n".join(lines))
+    found = gather(folder)
+    assert [one.name for one in found.documents] == ["scan.png"]
+    told = "\n".join(found.problems)
+    assert "pipe.png: cannot be searched (a pipe or a device)" in told
+    assert "link.png: its picture cannot be opened" in told
 
 
 def test_too_little_ends_in_one_sentence(tmp_path):

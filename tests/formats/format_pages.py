@@ -3,6 +3,7 @@
 import io
 import math
 
+import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from nanoocr.document import Box, Line, TextPage, Word
@@ -78,3 +79,20 @@ def find_rule(gray, dpi):
             return None
         points.append((x, sum(dark) / len(dark)))
     return tuple(points)
+
+
+def original(rotate=0, crop=None, count=1):
+    """A PDF of drawn rectangles whose content leaves a coordinate system behind, as real ones do."""
+    pikepdf = pytest.importorskip("pikepdf")
+    document = pikepdf.new()
+    for _ in range(count):
+        document.add_blank_page(page_size=(600, 400))
+        page = document.pages[-1]
+        page.contents_add(b"0.5 0 0 0.5 30 40 cm 10 10 200 100 re f")
+        page.obj.Rotate = rotate
+        if crop:
+            page.obj.CropBox = pikepdf.Array(crop)
+    document.docinfo["/Title"] = "kept"
+    file = io.BytesIO()
+    document.save(file)
+    return file.getvalue()

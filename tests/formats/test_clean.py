@@ -104,3 +104,37 @@ def test_ten_thousand_words(name):
     content = render([TextPage("many.png", 1, 1000, 101, lines)], name)
     text = content.decode() if isinstance(content, bytes) else content
     assert "w9999" in text
+
+
+def test_words_that_are_not_those_of_the_text_lose_none_of_it():
+    quad = Box(10, 10, 90, 30).quad()
+    line = Line("one two three", quad, words=(Word("one", Box(10, 10, 30, 30).quad()),))
+    cleaned = clean(TextPage("x.png", 1, 100, 50, (line,)))
+    assert [word.text for word in cleaned.page.lines[0].words] == ["one", "two", "three"]
+    assert cleaned.notes == (
+        "x.png: 1 lines whose words are not those of their text got words of equal shares.",
+    )
+
+
+def test_a_word_without_a_place_gets_its_share_of_the_line():
+    nowhere = ((math.nan, 0.0),) * 4
+    words = (
+        Word("one", Box(0, 10, 30, 30).quad()),
+        Word("two", nowhere),
+        Word("six", Box(80, 10, 110, 30).quad()),
+    )
+    line = Line("one two six", Box(0, 10, 110, 30).quad(), words=words)
+    (cleaned,) = clean(TextPage("x.png", 1, 200, 50, (line,))).page.lines
+    assert cleaned.words[1].box == pytest.approx((40, 10, 70, 30))
+
+
+def test_words_of_a_line_that_runs_leftwards_start_on_its_right():
+    (line,) = clean(TextPage("x.png", 1, 200, 50, (Line("שלום עולם", Box(0, 10, 90, 30).quad()),))).page.lines
+    assert line.words[0].box.left > line.words[1].box.right
+
+
+def test_a_form_feed_divides_words():
+    (line,) = clean(
+        TextPage("x.png", 1, 200, 50, (Line("one\x0ctwo\x00", Box(0, 10, 90, 30).quad()),))
+    ).page.lines
+    assert line.text == "one two"

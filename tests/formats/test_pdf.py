@@ -1,54 +1,30 @@
 """Searchable PDF: what other readers get out of it, where they see it, and what became of the picture."""
 
 import io
-import shutil
 import struct
-import subprocess
 from dataclasses import replace
 
+import numpy as np
 import pytest
-from format_pages import encode, iou, make_page, plain_words
+from format_pages import encode, iou, make_page, original, plain_words
+from pdf_text_readers import (
+    READERS,
+    read_with_mupdf,
+    read_with_pdfium,
+    read_with_pdfminer,
+    read_with_pdftotext,
+)
 from pdf_word_readers import READERS as WORD_READERS
-from PIL import Image, ImageChops
+from PIL import Image, ImageChops, TiffImagePlugin
 
 from nanoocr.document import Box, Line, TextPage, Word, hull
 from nanoocr.errors import OutputError
 from nanoocr.formats import pdf
+from nanoocr.pictures import find_dpi, open_image
 
 pikepdf = pytest.importorskip("pikepdf")
 pdfium = pytest.importorskip("pypdfium2")
 
-
-def read_with_pdfium(content):
-    return "\n".join(page.get_textpage().get_text_range() for page in pdfium.PdfDocument(content))
-
-
-def read_with_pdfminer(content):
-    return pytest.importorskip("pdfminer.high_level").extract_text(io.BytesIO(content))
-
-
-def read_with_pdftotext(content, *flags):
-    if shutil.which("pdftotext") is None:
-        pytest.skip("pdftotext is not installed")
-    command = ["pdftotext", *flags, "-", "-"]
-    return subprocess.run(command, input=content, capture_output=True, check=True).stdout.decode()
-
-
-def read_with_pdftotext_raw(content):
-    return read_with_pdftotext(content, "-raw")
-
-
-def read_with_mupdf(content):
-    return "\n".join(page.get_text() for page in pytest.importorskip("pymupdf").open(stream=content))
-
-
-READERS = [
-    read_with_pdfium,
-    read_with_pdfminer,
-    read_with_pdftotext,
-    read_with_pdftotext_raw,
-    read_with_mupdf,
-]
 PAGES = {
     "plain": {},
     "touching": {"touch": True},
@@ -197,8 +173,49 @@ def test_other_pictures_keep_every_pixel(case):
     # At 72 dpi each pixel of the picture is one that is drawn, so that nothing is smoothed.
     content = pdf.render([TextPage("x", 1, 60, 40, dpi=72.0)], {"x": encode(picture, kind, **options)})
     shown = pdfium.PdfDocument(content)[0].render(scale=1).to_pil().convert("RGB")
-    expected = drawn("L").point(lambda v: v // 256) if mode == "I;16" else picture
+    expected = drawn("L") if mode == "I;16" else picture  # whose largest value says how many bits it uses
     assert ImageChops.difference(shown, expected.convert("RGB")).getextrema() == ((0, 0),) * 3
+
+
+@pytest.mark.parametrize("bits", [10, 12, 16])
+def test_a_deep_grey_is_shown_as_it_is_read(bits):
+    values = (np.asarray(drawn("L"), np.uint32) * (2**bits - 1) // 255).astype(np.uint16)
+    inverted = TiffImagePlugin.ImageFileDirectory_v2()
+    inverted[262] = 0
+    for content in (
+        encode(Image.fromarray(values), "PNG"),
+        encode(Image.fromarray(2**bits - 1 - values), "TIFF", tiffinfo=inverted),
+    ):
+        made = pdf.render([TextPage("x", 1, 60, 40, dpi=72.0)], {"x": content})
+        shown = pdfium.PdfDocument(made)[0].render(scale=1).to_pil().convert("L")
+        assert max(ImageChops.difference(shown, drawn("L")).getextrema()) <= 2
+
+
+def test_letters_that_only_alpha_shows_are_shown():
+    white = Image.new("RGBA", (60, 40), (255, 255, 255, 0))
+    white.putalpha(ImageChops.invert(drawn("L")))
+    made = pdf.render([TextPage("x", 1, 60, 40, dpi=72.0)], {"x": encode(white, "PNG")})
+    shown = pdfium.PdfDocument(made)[0].render(scale=1).to_pil().convert("L")
+    assert shown.tobytes() == open_image(white).convert("L").tobytes()
+    assert shown.getextrema() != (255, 255)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_fax_is_shown_with_square_pixels(kind, turned):
+    exif = Image.Exif()
+    exif[274] = 6 if turned else 1
+    exif[282], exif[283], exif[296] = 204.0, 102.0, 2
+    fax = Image.new("L", (204, 102), 255)
+    how = (
+        {"tiffinfo": {key: exif[key] for key in exif}}
+        if kind == "TIFF"
+        else {"exif": exif, "dpi": (204, 102)}
+    )
+    content = encode(fax, kind, **how)
+    read = open_image(content)
+    made = pdf.render([TextPage("x", 1, *read.size, dpi=find_dpi(read))], {"x": content})
+    assert pdfium.PdfDocument(made)[0].get_size() == pytest.approx((72, 72), abs=0.5)
 
 
 def test_the_rows_of_a_png_are_untouched():
@@ -232,7 +249,7 @@ def test_pages_of_a_tiff_and_of_two_files():
     assert len(pdfium.PdfDocument(content)) == 3
 
 
-def test_a_tiff_whose_second_page_has_no_width_is_an_error_of_that_file():
+def test_a_page_of_a_tiff_that_has_no_width_costs_only_itself():
     data = bytearray(encode(drawn("L"), "TIFF", save_all=True, append_images=[drawn("L")]))
     (first,) = struct.unpack_from("<I", data, 4)
     (tags,) = struct.unpack_from("<H", data, first)
@@ -240,8 +257,10 @@ def test_a_tiff_whose_second_page_has_no_width_is_an_error_of_that_file():
     places = [second + 2 + 12 * k for k in range(struct.unpack_from("<H", data, second)[0])]
     (width,) = (place for place in places if struct.unpack_from("<H", data, place)[0] == 256)
     struct.pack_into("<H", data, width, 255)
+    made, notes = pdf.render_with_notes([TextPage("a.tif", 1, 60, 40)] * 2, {"a.tif": bytes(data)})
+    assert (len(pdfium.PdfDocument(made)), notes) == (2, [])
     with pytest.raises(OutputError, match="cannot be put into a PDF"):
-        pdf.render([TextPage("a.tif", 1, 60, 40)], {"a.tif": bytes(data)})
+        pdf.render([TextPage("a.tif", 2, 60, 40)], {"a.tif": bytes(data)})
 
 
 def test_dpi_sets_the_size_of_the_page_and_no_page_is_too_large():
@@ -256,61 +275,14 @@ def test_dpi_sets_the_size_of_the_page_and_no_page_is_too_large():
     assert width(TextPage("x", 1, 60, 40), encode(drawn("L"), "PNG")) == pytest.approx(60 / 200 * 72)
 
 
-# ---------------------------------------------------------------------------------------------------
-# Pages of a PDF
-
-
-def original(rotate=0, crop=None, count=1):
-    """A PDF of drawn rectangles whose content leaves a coordinate system behind, as real ones do."""
-    document = pikepdf.new()
-    for _ in range(count):
-        document.add_blank_page(page_size=(600, 400))
-        page = document.pages[-1]
-        page.contents_add(b"0.5 0 0 0.5 30 40 cm 10 10 200 100 re f")
-        page.obj.Rotate = rotate
-        if crop:
-            page.obj.CropBox = pikepdf.Array(crop)
-    document.docinfo["/Title"] = "kept"
-    file = io.BytesIO()
-    document.save(file)
-    return file.getvalue()
-
-
-@pytest.mark.parametrize("rotate", [0, 90, 180, 270])
-@pytest.mark.parametrize("crop", [None, [50, 30, 550, 330]])
-def test_text_is_laid_over_the_page_as_it_is_shown(rotate, crop):
-    source = original(rotate, crop)
-    shown = pdfium.PdfDocument(source)[0].render(scale=2).to_pil()
-    # A page of the size that is shown, with words at places that no turn maps onto each other.
-    boxes = [Box(60, 40, 200, 80).quad(), Box(230, 40, 300, 80).quad(), Box(100, 300, 260, 340).quad()]
-    first = Line("over the", boxes[0], words=(Word("over", boxes[0]), Word("the", boxes[1])))
-    second = Line("page", boxes[2], words=(Word("page", boxes[2]),))
-    page = TextPage("x.pdf", 1, shown.width, shown.height, (first, second))
-    content = pdf.render([page], {"x.pdf": source})
-    for reader in (read_with_pdfium, read_with_pdfminer, read_with_pdftotext, read_with_mupdf):
-        assert reader(content).split() == ["over", "the", "page"]
-    mupdf = pytest.importorskip("pymupdf")
-    read = mupdf.open(stream=content)[0]
-    for word, quad in zip(read.get_text("words"), boxes, strict=True):
-        seen = mupdf.Rect(word[:4]) * read.rotation_matrix  # from the page as it lies to how it is shown
-        assert iou([value * 2 for value in seen], hull(quad)) > 0.9
-    again = pdfium.PdfDocument(content)[0].render(scale=2).to_pil()
-    assert ImageChops.difference(shown.convert("RGB"), again.convert("RGB")).getbbox() is None
-
-
-def test_all_pages_of_a_pdf_keep_what_the_document_knows():
-    source = original(count=2)
-    line = Line("word", Box(10, 10, 90, 40).quad())
-    pages = [TextPage("x.pdf", number, 600, 400, (line,)) for number in (1, 2)]
-    document = pikepdf.open(io.BytesIO(pdf.render(pages, {"x.pdf": source})))
-    assert document.docinfo["/Title"] == "kept"
-    assert read_with_pdfium(pdf.render(pages, {"x.pdf": source})).split() == ["word", "word"]
-
-
-def test_chosen_pages_and_the_same_page_twice():
-    source, box = original(count=3), Box(10, 10, 90, 40).quad()
-    pages = [TextPage("x.pdf", number, 600, 400, (Line(f"p{i}", box),)) for i, number in enumerate((3, 1, 3))]
-    assert read_with_pdfium(pdf.render(pages, {"x.pdf": source})).split() == ["p0", "p1", "p2"]
+@pytest.mark.parametrize("touching", [False, True])
+def test_words_that_run_leftwards_come_out_in_their_own_order(touching):
+    first, second = Box(170, 20, 300, 60), Box(20, 20, 170 if touching else 150, 60)
+    words = (Word("שלום", first.quad()), Word("ב2024", second.quad()))
+    line = Line("שלום ב2024", Box(20, 20, 300, 60).quad(), words=words)
+    made = pdf.render([TextPage("x", 1, 600, 400, (line,))], {"x": Image.new("L", (600, 400), 255)})
+    assert read_with_pdfium(made).split() == ["שלום", "ב2024"]
+    assert read_with_pdftotext(made, "-raw").split()[0].strip("\u202a\u202b\u202c") == "שלום"
 
 
 # ---------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path, PurePath
 
 import pytest
 from format_pages import make_page
@@ -11,7 +12,7 @@ from PIL import Image
 
 from nanoocr.document import Box, Line, TextPage, Word
 from nanoocr.errors import OutputError, UsageError
-from nanoocr.formats import FORMATS, write
+from nanoocr.formats import FORMATS, name_outputs, save, write
 from nanoocr.inference.engine import TokenCount
 from nanoocr.inference.page import Page
 from nanoocr.pictures import find_dpi, open_image
@@ -115,7 +116,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from format_pages import make_page
-from nanoocr.formats import FORMATS, write
+from nanoocr.formats import FORMATS, name_outputs, save, write
 os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
 page, png = make_page(file="scan.png")
 write([page], [{name!r}], Path({folder!r}), {{"scan.png": png}})
@@ -132,3 +133,34 @@ def test_a_kill_while_a_file_is_written_leaves_the_older_one(tmp_path, name):
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
     assert done.returncode == -signal.SIGKILL
     assert target.read_text() == "older"
+
+
+def test_no_page_of_one_input_takes_the_file_of_another():
+    places = [PurePath(name) for name in ("scan.tif", "scan-0002.png", "other-0002.png", "a/scan-0002.png")]
+    right = ["scan", "scan-0002.png", "other-0002", "a/scan-0002"]
+    assert [str(stem) for stem in name_outputs(places, numbered=True)] == right
+    assert [str(stem) for stem in name_outputs(places)] == ["scan", "scan-0002", "other-0002", "a/scan-0002"]
+
+
+def test_long_names_leave_room_for_suffixes():
+    places = [PurePath("é" * 120 + end) for end in ("1.png", "2.png", ".tif")]
+    stems = name_outputs(places)
+    assert len(set(stems)) == 3
+    assert all(len(str(stem).encode()) <= 210 for stem in stems)
+
+
+def test_a_link_leads_to_the_file_that_is_written(tmp_path):
+    (tmp_path / "real.pdf").write_bytes(b"old")
+    (tmp_path / "link.pdf").symlink_to("real.pdf")
+    save(tmp_path / "link.pdf", b"new")
+    assert (tmp_path / "link.pdf").is_symlink()
+    assert (tmp_path / "real.pdf").read_bytes() == b"new"
+
+
+def test_an_open_file_is_written_to_and_not_replaced(tmp_path):
+    with open(tmp_path / "log", "wb") as log:
+        log.write(b"before ")
+        log.flush()
+        save(Path(f"/dev/fd/{log.fileno()}"), b"text")
+    assert (tmp_path / "log").read_bytes() == b"before text"
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]

@@ -232,3 +232,9 @@ def test_signs_alone_on_a_page_are_no_text(said, height, kept):
 )
 def test_a_page_is_turned_only_where_reading_speaks_clearly_for_it(level, turned, on_its_head):
     assert reads_better_turned(Probe(*level, {}), Probe(*turned, {})) is on_its_head
+
+
+@pytest.mark.parametrize("size", [(1, 1), (63, 1), (5000, 8), (1, 5000), (300_000, 20)])
+def test_a_picture_too_flat_for_letters_is_blank(size):
+    reader = LineReader(None, (), (), SamplingConfig())  # nothing is found, so nobody is asked
+    assert reader.upright_layout(Image.new("RGB", size, "white")).layout.lines == ()

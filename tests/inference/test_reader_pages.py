@@ -79,10 +79,17 @@ def test_tiff_pages(reader, tmp_path):
         reader.read(content, pages=parse_pages("4"))
 
 
-@pytest.mark.parametrize("source", [tiff(picture(0)), encoded(picture(0)), picture(0)])
-def test_a_picture_of_one_page_ignores_pages(source):
+@pytest.mark.parametrize("source", [encoded(picture(0)), picture(0)])
+def test_a_picture_that_never_has_more_pages_ignores_pages(source):
     (page,) = open_source(source, pages=parse_pages("4"))
     assert (page.page, page.image.size) == (1, (200, 90))
+
+
+def test_a_tiff_of_one_page_has_no_second():
+    (page,) = open_source(tiff(picture(0)), "a.tif", pages=parse_pages("1-end"))
+    assert (page.page, page.image.size) == (1, (200, 90))
+    (page,) = open_source(tiff(picture(0)), "a.tif", pages=parse_pages("2-end"))
+    assert str(page.error) == "a.tif has 1 page, so there is no page 2."
 
 
 def test_an_opened_tiff_is_the_picture_at_which_it_stands():

@@ -151,7 +151,13 @@ def test_metas_sam_is_read_as_it_is_given_out(encoder, tmp_path, prefix):
         assert torch.equal(encoder.sam_model.state_dict()[key], tensor)
 
 
-@pytest.mark.parametrize("levels", ["module.", "_orig_mod.", "module._orig_mod.", "model."])
+@pytest.mark.parametrize(
+    "levels",
+    [
+        *("module.", "_orig_mod.", "module._orig_mod.", "model.", "_fsdp_wrapped_module.", "state_dict."),
+        *("net.", "base_model.model."),
+    ],
+)
 @pytest.mark.parametrize("cut", ["", "model."])
 def test_wrappers_before_keys_and_a_level_more_or_less_do_not_matter(encoder, tmp_path, levels, cut):
     weights = {f"{levels}{key.removeprefix(cut)}": t for key, t in encoder_for_deepseek_ocr(encoder).items()}
@@ -161,6 +167,44 @@ def test_wrappers_before_keys_and_a_level_more_or_less_do_not_matter(encoder, tm
 
 
 SIZES = GPTConfig(vocab_size=300, sequence_len=64, n_layer=2, n_head=1, n_kv_head=1, n_embd=128)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: torch.full_like(t, float("nan")), "not finite"),
+        (lambda t: t.half() * float("inf"), "not finite"),
+        (lambda t: (t * 100).to(torch.int8), "they are int8: give weights that are not quantised"),
+        (lambda t: t.to(torch.complex64), "they are complex64"),
+    ],
+)
+def test_numbers_that_are_no_weights_are_refused(encoder, tmp_path, change, words):
+    weights = encoder_for_deepseek_ocr(encoder)
+    name = next(key for key in weights if key.endswith("qkv.weight"))
+    put(tmp_path, "model.pt", {**weights, name: change(weights[name])})
+    with pytest.raises(CheckpointError, match=words):
+        load_deepseek_ocr_encoder(encoder, str(tmp_path))
+    put(tmp_path, "model.pt", {**weights, f"{name}_scale_inv": torch.ones(1)})
+    with pytest.raises(CheckpointError, match=r"holds .*_scale_inv"):
+        load_deepseek_ocr_encoder(encoder, str(tmp_path))
+
+
+def test_a_pointer_of_git_lfs_and_a_json_file_are_no_weights(tmp_path):
+    (tmp_path / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(CheckpointError, match="git lfs pull"):
+        keys_in(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="holds no weights: name its folder"):
+        keys_in(tmp_path / "config.json")
+
+
+def test_state_dicts_within_each_other_and_byte_order_marks(tmp_path):
+    put(tmp_path, "last.ckpt", {"model": {"state_dict": WHOLE}, "epoch": 3})
+    assert keys_in(tmp_path) == ["a", "b"]
+    put_parts(tmp_path, ".safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_bytes(b"\xef\xbb\xbf" + index.read_bytes())
+    assert keys_in(tmp_path) == ["a", "b"]
 
 
 def put_nanochat(folder: Path, more: dict[str, Tensor], **sizes: object) -> tuple[str, GPT]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import io
@@ -110,6 +111,32 @@ def test_a_second_request_that_does_not_come_ends_the_connection(address):
         assert link.recv(12) == b"HTTP/1.1 200"
         link.sendall(b"GET /health HTTP/1.1\r\nX-Slow: ")
         answer_of(link)  # else this waits for ten seconds and raises
+
+
+def test_connections_without_a_request_are_bounded(hasty):
+    import uvicorn
+
+    server = uvicorn.Config(lambda: None, http=connection.Connection, limit_concurrency=2, log_level="error")
+    state = uvicorn.server.ServerState()
+
+    async def connect():
+        """What each of four clients gets who connect and send nothing."""
+        loop = asyncio.get_running_loop()
+        server.load()
+        made = await loop.create_server(
+            lambda: connection.Connection(server, state, {}, loop), "127.0.0.1", 0
+        )
+        port = made.sockets[0].getsockname()[1]
+        clients = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]
+        told = [await reader.read() for reader, _ in clients]
+        for _, writer in clients:
+            writer.close()
+        made.close()
+        return told
+
+    told = asyncio.run(connect())
+    assert [one[:12] for one in told] == [b"", b"", b"HTTP/1.1 503", b"HTTP/1.1 503"]
+    assert json.loads(told[3].partition(b"\r\n\r\n")[2])["error"]["code"] == "too_many_connections"
 
 
 def test_a_slow_body_is_a_408(address):

@@ -10,7 +10,7 @@ from nanoocr.errors import UsageError
 from nanoocr.inference.draft import Draft
 from nanoocr.inference.engine import Engine
 from nanoocr.inference.sampling import SamplingConfig
-from nanoocr.model.cache import ROOM
+from nanoocr.model.cache import ROOM, KVCache
 from nanoocr.serve.decoder import Decoder
 from tests.inference.engine_requests import FREE, TOKENIZER, make_request, random_model
 from tests.inference.test_draft import corrupted, random_head, stopping_model
@@ -95,3 +95,72 @@ def test_calls_mean_what_they_mean_to_the_engine():
     assert [one.ids for one in done] == [one.ids for one in alone]
     assert {len(one.ids) for one in done} == {30}
     assert all(one.seconds > 0 for one in done)
+
+
+class Poisoned(Decoder):
+    """A decoder that fails with a row of limit 13, in its encoding, in its third token, or at its end."""
+
+    where = ""
+
+    def encode_with_drafts(self, rows):
+        fail_if(self.where == "encode" and any(row.limit == 13 for row in rows))
+        return super().encode_with_drafts(rows)
+
+    def take(self, row, token, probability, sampling):
+        fail_if(self.where == "take" and row.limit == 13 and len(row.ids) == 2)
+        super().take(row, token, probability, sampling)
+
+    def complete(self, row):
+        fail_if(self.where == "complete" and row.limit == 13)
+        return super().complete(row)
+
+
+def fail_if(wrong):
+    if wrong:
+        raise ZeroDivisionError("the poisoned row")
+
+
+@pytest.mark.parametrize("where", ["encode", "take", "complete"])
+@pytest.mark.parametrize("sampling", [SamplingConfig(), SamplingConfig(temperature=0.8, seed=3)])
+def test_a_row_that_fails_takes_no_neighbour_with_it(where, sampling):
+    """Neither those that come with it nor those that are being decoded; the second lane is of long calls."""
+    model = random_model()
+    requests = [make_request("x", (64, 128), seed=i, max_tokens=20 + i % 3) for i in range(8)]
+    bad = make_request("x", (64, 128), seed=99, max_tokens=13)
+    alone = [Engine(model, TOKENIZER).generate([one], sampling)[0].ids for one in requests]
+    decoder = Poisoned(model, TOKENIZER, random_head(model))
+    decoder.where = where
+    told = []
+    try:
+        with ThreadPoolExecutor(10) as threads:
+            calls = [threads.submit(decoder.generate, [one], sampling) for one in requests]
+            many = threads.submit(
+                decoder.generate, [*requests[:6], bad], sampling, tell=lambda i, _: told.append(i)
+            )
+            for failing in (threads.submit(decoder.generate, [bad], sampling), many):
+                with pytest.raises(ZeroDivisionError):
+                    failing.result(30)
+            assert [one.result(30)[0].ids for one in calls] == alone
+            assert decoder.generate([requests[0]], sampling)[0].ids == alone[0]
+        assert not any(lane.is_busy for lane in decoder.lanes)
+    finally:
+        decoder.close()
+    assert len(told) == len(set(told))
+
+
+def test_a_batch_that_is_too_large_for_the_memory_is_decoded_in_parts(monkeypatch):
+    model = random_model()
+    requests = [make_request("x", (64, 128), seed=i, max_tokens=8 + i) for i in range(4)]
+    alone = [Engine(model, TOKENIZER).generate([one], SamplingConfig())[0].ids for one in requests]
+    keep = KVCache.keep_rows
+
+    def too_little(self, rows):
+        fail_if(len(rows) > 1)
+        keep(self, rows)
+
+    monkeypatch.setattr(KVCache, "keep_rows", too_little)
+    decoder = Decoder(model, TOKENIZER)
+    try:
+        assert [one.ids for one in decoder.generate(requests)] == alone
+    finally:
+        decoder.close()

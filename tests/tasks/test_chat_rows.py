@@ -95,6 +95,47 @@ def test_a_picture_in_its_part_and_in_the_list_is_one(folder):
     assert len(row.pictures) == 1
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"messages": [{"role": "User", "content": "<image>Read."}, {"role": "ASSISTANT", "content": "Hi"}]},
+        {
+            "messages": [
+                {"role": None, "content": None, "from": "human", "value": "<image>Read."},
+                {"role": None, "content": None, "from": "gpt", "value": "Hi"},
+            ]
+        },
+        {"messages": json.dumps([user("<image>Read."), ANSWER])},
+        {"messages": [user({"type": "text", "text": "<image>Read."}), ANSWER]},
+        {"messages": [user("<image_1>Read."), ANSWER]},
+        {"messages": [{"role": "system", "content": ""}, user("<image>Read."), ANSWER]},
+    ],
+)
+def test_other_spellings_of_messages(folder, record):
+    row = row_of(folder, {**record, "images": [["a b.png"]]})
+    assert row.turns == (("Read.", "Hi"),) and [image.size for image in row.images()] == [(20, 9)]
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        as_base64,  # without a word about what it is, and shorter than a path may be
+        lambda at: {"bytes": list(at.read_bytes())},
+        lambda at: f"file://{at}",  # by hand, with its blank
+        lambda at: f"file:{at.name}",
+    ],
+)
+def test_other_spellings_of_pictures(folder, picture):
+    record = {"messages": [user("<image>Read."), ANSWER], "images": [picture(folder / "a b.png")]}
+    assert [image.size for image in row_of(folder, record).images()] == [(20, 9)]
+
+
+def test_parts_of_a_table_have_nulls_for_what_they_are_not(folder):
+    parts = [{"text": None, "image": "a b.png"}, {"text": "Read.", "image": None}]
+    row = row_of(folder, {"messages": [user(parts), ANSWER]})
+    assert row.turns == (("Read.", "Hi"),) and len(row.pictures) == 1
+
+
 @pytest.mark.parametrize("url", ["https://example.org/a.png", "s3://bucket/a.png"])
 def test_pictures_elsewhere_are_not_fetched(folder, url):
     with pytest.raises(BadRowError, match="fetch it and give its path"):
@@ -106,10 +147,15 @@ def test_role_and_content_may_stand_under_conversations(folder):
     assert row.turns == (("Read.", "Hi"),)
 
 
-@pytest.mark.parametrize("mark", [{"loss": False}, {"weight": 0}, {"train_on_turn": False}])
+@pytest.mark.parametrize(
+    "mark", [{"loss": False}, {"weight": 0}, {"train_on_turn": False}, {"loss_mask": "0"}, {"masked": True}]
+)
 def test_an_answer_that_is_not_to_be_learnt_is_refused(folder, mark):
     with pytest.raises(BadRowError, match=f"{next(iter(mark))} says not to learn"):
         row_of(folder, {"messages": [user("Hi."), {**ANSWER, **mark}]})
+    part = {"type": "text", "text": "Hi", **mark}
+    with pytest.raises(BadRowError, match="not to learn"):
+        row_of(folder, {"messages": [user("Hi."), {"role": "assistant", "content": [part]}]})
     row = row_of(folder, {"messages": [{**user("Hi."), **mark}, {**ANSWER, "weight": 1, "loss": True}]})
     assert row.answer == "Hi"  # questions are never learnt, so that the mark says nothing there
 
@@ -185,3 +231,25 @@ def test_json_that_is_nested_too_deeply_is_a_bad_row(tmp_path):
     path.write_text('{"messages": ' + "[" * 100_000 + "]" * 100_000 + "}\n")
     with pytest.raises(BadRowError, match=r"line 1: not JSON.*nested too deeply"):
         Jsonl(path)[0]
+
+
+def test_an_answer_that_counts_in_part_is_refused(folder):
+    with pytest.raises(BadRowError, match=r"weight is 0\.5, and here every answer counts once"):
+        row_of(folder, {"messages": [user("Hi."), {**ANSWER, "weight": 0.5}]})
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"\x1f\x8b\x08", "compressed by gzip: unpack it"),
+        (b"PAR1....", "name it as parquet:FILE"),
+        ("{}\n{}".encode("utf-16-le"), "is UTF-16"),
+        (b'{\n"messages": []}', "several lines; write each on one line"),
+    ],
+)
+def test_what_is_no_file_of_lines_is_refused_at_once(tmp_path, content, complaint):
+    (tmp_path / "rows.jsonl").write_bytes(content)
+    with pytest.raises(UsageError, match=complaint):
+        Jsonl(tmp_path / "rows.jsonl")
+    with pytest.raises(UsageError, match="is a folder; name a file of chat rows"):
+        Jsonl(tmp_path)

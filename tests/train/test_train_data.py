@@ -13,7 +13,7 @@ from nanoocr.data.task import Task
 from nanoocr.errors import UsageError
 from nanoocr.tasks.choose import make_task
 from nanoocr.train.config import TrainConfig
-from nanoocr.train.data import MAX_TRIED, PROBE, mean_tokens, plan_data, split_tasks
+from nanoocr.train.data import MAX_TRIED, PROBE, mean_tokens, mix_tasks, plan_data, split_tasks
 from nanoocr.train.loop import left_out
 from nanoocr.train.recipes import recipe
 from nanoocr.train.resume import FIXED, warn_of_changes
@@ -108,3 +108,9 @@ def test_a_shells_quotes_hold_blanks_of_tasks_together(text, words):
 def test_a_quotation_mark_without_an_end_is_a_sentence():
     with pytest.raises(UsageError, match="a quotation mark is not closed"):
         split_tasks("a='folder:x")
+
+
+def test_a_task_without_a_name_is_told_how_to_get_one(byte_tokenizer):
+    config = TrainConfig(tasks="synth:card?count=5")
+    with pytest.raises(UsageError, match='as in --tasks="own=synth:card'):
+        mix_tasks(config, byte_tokenizer, make_task)
