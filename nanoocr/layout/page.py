@@ -39,6 +39,7 @@ from nanoocr.layout.types import PageLayout, TextLine, Upright
 
 # Factor by which a page of such small capitals is enlarged, because their strokes touch.
 ENLARGED, SMALL_CAP = 2, 10
+MANY_LINES = 0.4  # share of the lines that must have such capitals
 LONGEST_SIDE = 2000  # larger pages are analysed on a reduced copy
 LEAST_SHORT_SIDE = 400  # of that copy: a long screenshot or receipt is as wide as other pages
 LONGEST_ROLL = 30_000  # side of such a copy, which bounds its memory
@@ -76,9 +77,10 @@ def find_page(image: Image.Image, quarter_turns: int | None = None) -> PageLayou
         # Letters of a quarter of the picture, as on posters and signs, are found on a small copy.
         return _find_page(image, quarter_turns, SMALL_SIDE) if side > SMALL_SIDE else layout
     larger = min(ENLARGED * side, LONGEST_SIDE)
-    usual_cap = np.median([line.cap_height for line in layout.lines])
+    # A form has headings and a text typed in, and what is hard to read on it is its small print.
+    small_cap = np.quantile([line.cap_height for line in layout.lines], MANY_LINES)
     # A low picture was cut out of a page, and its noise would hang together when it is enlarged.
-    if larger > side and min(image.size) > LOW and usual_cap < SMALL_CAP:
+    if larger > side and min(image.size) > LOW and small_cap < SMALL_CAP:
         enlarged = _find_page(image, quarter_turns, larger)
         return enlarged if enlarged.lines else layout
     return layout
