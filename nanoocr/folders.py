@@ -30,6 +30,9 @@ BMP_HEADERS = frozenset((12, 16, 40, 52, 56, 64, 108, 124))
 # Files
 
 
+PIPE = "a pipe or a device"  # why a name in a folder is not opened
+
+
 def files_below(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
     """The files below a folder in natural order, and whatever cannot be searched or read, with the reason.
 
@@ -59,7 +62,7 @@ def files_below(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
                 (links if entry.is_symlink() else waiting).append(path)
             elif path.suffix and os.path.exists(path) and not os.path.isfile(path):
                 # One that is called like a picture or a text would be opened, and may never answer.
-                failed.append((path, "a pipe or a device"))
+                failed.append((path, PIPE))
             else:
                 found.append(path)
     return sorted(found, key=lambda path: tuple(map(counting_order, path.parts))), failed

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from nanoocr.errors import PictureError, UsageError
-from nanoocr.folders import files_below, is_document
+from nanoocr.folders import PIPE, files_below, is_document
 
 STDIN = PurePath("stdin")  # stands in for a file name when results of stdin are named
 NAMED = 6  # the line about files that are left out names this many
@@ -84,7 +84,10 @@ def _search(folder: Path, found: Inputs, endings: tuple[str, ...]) -> None:
             readable += 1
         else:
             others.append(shown(str(path.relative_to(folder))))
+    # Nobody can have meant a pipe for a page, so that it is no failure of the folder.
+    others += [shown(str(where.relative_to(folder))) for where, reason in failed if reason == PIPE]
     found.left_out.extend(others)
+    failed = [(where, reason) for where, reason in failed if reason != PIPE]
     for where, reason in failed:
         name = shown(str(where))
         found.files.append(Input(name, error=PictureError(f"{name} cannot be searched: {reason}.")))
