@@ -60,7 +60,7 @@ def files_below(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
             path = where / entry.name
             if os.path.isdir(path):  # entry.is_dir raises for a link into a closed folder; isdir says False
                 (links if entry.is_symlink() else waiting).append(path)
-            elif path.suffix and os.path.exists(path) and not os.path.isfile(path):
+            elif path.suffix and _is_special(path):
                 # One that is called like a picture or a text would be opened, and may never answer.
                 failed.append((path, PIPE))
             else:
