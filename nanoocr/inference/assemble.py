@@ -43,7 +43,7 @@ class StripReading:
 
     strip: Strip
     completion: Completion
-    looks: tuple[Completion, ...] = ()  # the first and the second look; () if there was only one
+    looks: tuple[Completion, ...] = ()  # all looks in their order; () if there was only one
 
     @property
     def confidence(self) -> float:
@@ -57,12 +57,12 @@ class StripReading:
 
     @property
     def first_confidence(self) -> float:
-        """The confidence of the first look. It tells text from dirt better than the surer of both looks."""
+        """The confidence of the first look. It tells text from dirt better than the surest of all looks."""
         return confidence_of(self.looks[0] if self.looks else self.completion)
 
     @property
     def tokens(self) -> TokenCount:
-        """The tokens of both looks."""
+        """The tokens of all looks."""
         return sum_tokens([look.tokens for look in self.looks or (self.completion,)])
 
 

@@ -2,7 +2,7 @@
 
 picture -> layout (lines with geometry) -> shares of the lines, one for each thread
         -> strips, 64 pixels high -> Engine, strips of one width together
-        -> text of each strip, from a second look where the first is doubtful -> words with places -> lines
+        -> text of each strip, from further looks where the first is doubtful -> words with places -> lines
         -> the page's text
 """
 
@@ -37,10 +37,12 @@ LEAST_CONFIDENCE = 0.5
 # A strip says no more than this: the narrowest letters are some 5 pixels wide, an accent takes two tokens of
 # bytes. The bound keeps the cache small and ends what goes in circles.
 MOST_TOKENS, PIXELS_PER_TOKEN = 24, 4
-# A strip of which the model is less sure than this is looked at once more with its letters HIGHER and WIDER,
-# and the surer text is taken. Nobody knows before at which size a print is read best, and wider letters part
-# what stands close together. On real lines a sixth of the errors goes (docs/log.md, "a second look").
-DOUBTFUL_STRIP, HIGHER, WIDER = 0.97, 1.06, 1.15
+# A strip of which the model is less sure than this is looked at again with letters of another shape, at most
+# this often, and the surest text is taken. Nobody knows before at which size a print is read best, and wider
+# letters part what stands close together. A fifth of the errors on real lines goes (docs/log.md, "a third
+# look").
+DOUBTFUL_STRIP = 0.97
+FURTHER_LOOKS = ((0.92, 1.1), (1.06, 1.15))  # how many times as high and as wide as at the first look
 # A long strip is sure on the whole where one letter of it is not, so one token this doubtful is enough.
 DOUBTFUL_TOKEN = 0.7
 PROBES = 4  # lines that are read to tell whether a page stands on its head
@@ -182,23 +184,25 @@ class LineReader:
     def read_strips(
         self, strips: Sequence[Strip], known: Mapping[int, Completion] | None = None
     ) -> list[StripReading]:
-        """What each strip says, in their order, after a second look at the doubtful ones.
+        """What each strip says, in their order, after further looks at the doubtful ones.
 
         `known` holds the first look at some of them, by their place in `strips`.
         """
         return self.look_again(self.look(strips, known))
 
     def look_again(self, readings: Sequence[StripReading]) -> list[StripReading]:
-        """The readings after a second look at the doubtful ones, in the same order."""
-        doubtful = [i for i, reading in enumerate(readings) if self.doubts(reading)]
-        again = self.look([stretch_strip(readings[i].strip, HIGHER, WIDER) for i in doubtful])
+        """The readings after further looks at the doubtful ones, in the same order."""
         best = list(readings)
-        for i, second in zip(doubtful, again, strict=True):
-            best[i] = surer(readings[i], second)
+        for high, wide in FURTHER_LOOKS:
+            doubtful = [i for i, reading in enumerate(best) if self.doubts(reading)]
+            # It is always the strip of the first look that is stretched: pixels get softer each time.
+            again = self.look([stretch_strip(readings[i].strip, high, wide) for i in doubtful])
+            for i, reading in zip(doubtful, again, strict=True):
+                best[i] = surer(best[i], reading)
         return best
 
     def doubts(self, reading: StripReading) -> bool:
-        """Whether a second look is worth its time: something was read that may stay, but not for sure."""
+        """Whether a further look is worth its time: something was read that may stay, but not for sure."""
         if not reading.completion.text.strip() or reading.confidence < self.least_confidence:
             return False
         return reading.confidence < DOUBTFUL_STRIP or reading.least_probability < DOUBTFUL_TOKEN
@@ -254,10 +258,10 @@ def reads_better_turned(level: Probe, turned: Probe) -> bool:
     return turned.confidence > level.confidence + clearly
 
 
-def surer(first: StripReading, second: StripReading) -> StripReading:
-    """The reading of the surer of two looks at a strip."""
-    taken = second if second.confidence > first.confidence else first
-    return replace(taken, looks=(first.completion, second.completion))
+def surer(best: StripReading, further: StripReading) -> StripReading:
+    """The surer of the best reading of a strip so far and a further look; it knows of all looks."""
+    taken = further if further.confidence > best.confidence else best
+    return replace(taken, looks=(*(best.looks or (best.completion,)), further.completion))
 
 
 def room_for_letters(line: TextLine) -> float:

@@ -288,7 +288,7 @@ class Service:
         def heard(index: int, completion: Completion) -> None:
             """Hear what a strip says, by its place in the page's order."""
             reading = StripReading(strips[index], completion)
-            # A doubtful strip gets a second look, and its text is known only after that.
+            # A doubtful strip is looked at again, and its text is known only after that.
             if not reader.doubts(reading):
                 tell(index, reading)
 

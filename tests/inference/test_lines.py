@@ -9,7 +9,7 @@ from PIL import Image
 
 from nanoocr.inference.assemble import StripReading, assemble, geometric_mean, least_of_page, word_confidences
 from nanoocr.inference.engine import Completion, TokenCount
-from nanoocr.inference.lines import LineReader, Probe, UprightLayout, reads_better_turned
+from nanoocr.inference.lines import FURTHER_LOOKS, LineReader, Probe, UprightLayout, reads_better_turned
 from nanoocr.inference.sampling import SamplingConfig
 from nanoocr.layout import PageLayout, Strip, TextLine, Upright, stretch_strip
 from nanoocr.layout.strips import CAP_HEIGHT
@@ -60,17 +60,32 @@ def reader_that_says(*said: Completion, least: float = 0.5) -> LineReader:
     return LineReader(Engine(), (1,), (2,), SamplingConfig(), least)
 
 
-@pytest.mark.parametrize(("second", "text"), [(0.95, "cd"), (0.7, "ab")])
-def test_of_two_looks_the_surer_one_is_taken(second, text):
+@pytest.mark.parametrize(
+    ("further", "text"),
+    [([("cd", 0.98)], "cd"), ([("cd", 0.9), ("ef", 0.95)], "ef"), ([("cd", 0.7), ("ef", 0.6)], "ab")],
+)
+def test_a_doubtful_strip_is_looked_at_until_it_is_sure_and_the_surest_look_is_taken(further, text):
     strips = [strip(0, 50, 100, (10, 210)), strip(1, 50, 150, (10, 110), width=128)]
     # Strips of one width are read together: the narrow one is read first, and only the other is doubtful.
-    reader = reader_that_says(completion("sure", 0.99), completion("ab", 0.8), completion("cd", second))
+    answers = [completion("sure", 0.99), completion("ab", 0.8), *(completion(*one) for one in further)]
+    reader = reader_that_says(*answers)
     doubtful, sure = reader.read_strips(strips)
     assert (sure.completion.text, sure.looks) == ("sure", ())
-    assert doubtful.completion.text == text and doubtful.confidence == pytest.approx(max(0.8, second))
+    assert doubtful.completion.text == text
+    assert doubtful.confidence == pytest.approx(max(0.8, *(confidence for _, confidence in further)))
     assert doubtful.first_confidence == pytest.approx(0.8)
-    assert doubtful.tokens == TokenCount(4, 10, 4)  # both looks cost their tokens
+    assert [look.text for look in doubtful.looks] == ["ab", *(said for said, _ in further)]
+    looks = 1 + len(further)
+    assert doubtful.tokens == TokenCount(2 * looks, 5 * looks, 2 * looks)  # each look costs its tokens
     assert reader.engine.answers == []
+
+
+def test_each_further_look_is_at_the_pixels_of_the_first():
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 256, 3), np.uint8)
+    first = replace(strip(0, 50, 100, (10, 210)), image=pixels)
+    reader = reader_that_says(completion("ab", 0.8), completion("cd", 0.9), completion("ef", 0.95))
+    (taken,) = reader.read_strips([first])
+    np.testing.assert_array_equal(taken.strip.image, stretch_strip(first, *FURTHER_LOOKS[1]).image)
 
 
 def test_one_doubtful_token_of_a_long_strip_is_enough_for_a_second_look():
