@@ -12,6 +12,10 @@ import cv2
 import numpy as np
 
 SIDE_INKED = 0.9  # least share of ink on each side of a frame
+ROUNDED = 0.65  # the same of a frame with round corners
+ASIDE = 0.25  # of its size: a box to tick stands at least so far from the letters beside it
+LEAST_SQUARE = 9  # pixels; of lower letters the ink runs together to squares as well
+SQUARE_INKED = 0.8  # least share of ink of a solid square; of a disc it is less
 
 
 @dataclass(frozen=True)
@@ -81,10 +85,12 @@ def _crowd(ink: np.ndarray, stats: np.ndarray) -> np.ndarray:
     return total / np.maximum(pixels, 1)
 
 
-def are_frames(ink: np.ndarray, boxes: Boxes) -> np.ndarray:
-    """Which boxes of the mask `ink` are hollow rectangles, as boxes to tick are: (N,) bool.
+def find_frames(ink: np.ndarray, boxes: Boxes) -> tuple[np.ndarray, np.ndarray]:
+    """Which boxes of the mask `ink` are frames or squares and no letters, and which of these hold nothing.
 
-    All four sides and corners are ink, and there is none within them. A D or an O lacks corners.
+    These are boxes to tick, also ticked or filled ones, and the frames of buttons: two masks (N,) bool. All
+    four sides and corners of a frame are ink. A D or an O lacks corners, so that a frame with round corners
+    must be nearly as high as wide and empty, or much wider than high.
     """
     sums = cv2.integral(ink)
     x0, y0, x1, y1 = (side.astype(np.int64) for side in (boxes.x0, boxes.y0, boxes.x1, boxes.y1))
@@ -94,8 +100,16 @@ def are_frames(ink: np.ndarray, boxes: Boxes) -> np.ndarray:
         """Pixels of ink in each box, by the four corners of the summed table; all arrays are (N,)."""
         return sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
 
-    level = np.minimum(inked(x0, y0, x1, y0 + 1), inked(x0, y1 - 1, x1, y1)) / width
-    upright = np.minimum(inked(x0, y0, x0 + 1, y1), inked(x1 - 1, y0, x1, y1)) / height
+    def sides(depth: int) -> tuple[np.ndarray, np.ndarray]:
+        """The share of ink on the lighter of the two level and of the two upright sides, so far inside."""
+        low, high = np.minimum(depth, height - 1), np.minimum(depth, width - 1)
+        level = np.minimum(inked(x0, y0 + low, x1, y0 + low + 1), inked(x0, y1 - low - 1, x1, y1 - low))
+        upright = np.minimum(inked(x0 + high, y0, x0 + high + 1, y1), inked(x1 - high - 1, y0, x1 - high, y1))
+        return level / width, upright / height
+
+    level, upright = sides(0)
+    # The outermost row of a frame may be its soft edge.
+    soft_level, soft_upright = (np.maximum(*pair) for pair in zip((level, upright), sides(1)))
     corners = ink[y0, x0] & ink[y0, x1 - 1] & ink[y1 - 1, x0] & ink[y1 - 1, x1 - 1]
     # The area of a frame of this thickness is that of the ink.
     half = (width + height) / 2
@@ -104,7 +118,27 @@ def are_frames(ink: np.ndarray, boxes: Boxes) -> np.ndarray:
     inside = [np.where(room, side, start) for side, start in ((x0 + thick, x0), (y0 + thick, y0))]
     ends = [np.where(room, side, start) for side, start in ((x1 - thick, x0), (y1 - thick, y0))]
     hollow = room & (inked(*inside, *ends) == 0)
-    return hollow & (corners > 0) & (level > SIDE_INKED) & (upright > SIDE_INKED)
+    framed = (corners > 0) & (level > SIDE_INKED) & (upright > SIDE_INKED)
+    square = np.abs(width - height) <= 0.2 * np.maximum(width, height)
+    square &= (np.minimum(width, height) >= LEAST_SQUARE) & (level > ROUNDED) & (upright > ROUNDED)
+    solid = (boxes.area > SQUARE_INKED * width * height) & (np.minimum(level, upright) > SQUARE_INKED)
+    square[square] = _stand_alone(boxes, np.flatnonzero(square))
+    empty = hollow & (framed | square) | (square & solid)
+    button = (width > 1.5 * height) & (boxes.area < 0.5 * width * height)
+    button &= (soft_level > ROUNDED) & (soft_upright > ROUNDED)
+    return empty | (square & framed) | button, empty
+
+
+def _stand_alone(boxes: Boxes, which: np.ndarray) -> np.ndarray:
+    """Which boxes of an index array have nothing so near at their sides as letters of a word stand."""
+    own = boxes.take(which)
+    near = ASIDE * np.maximum(own.width, own.height)[:, None]
+    aside = np.maximum(boxes.x0[None] - own.x1[:, None], own.x0[:, None] - boxes.x1[None])
+    level = np.minimum(boxes.y1[None], own.y1[:, None]) > np.maximum(boxes.y0[None], own.y0[:, None])
+    # What a frame holds, or what holds the frame, is not beside it.
+    beside = level & (aside >= 0) & (aside < near)
+    alone: np.ndarray = ~beside.any(axis=1)
+    return alone
 
 
 def concatenate(parts: list[Boxes]) -> Boxes:

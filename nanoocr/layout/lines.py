@@ -78,7 +78,7 @@ def typical_height(boxes: Boxes) -> float:
 
 def find_chains(letters: Boxes) -> tuple[np.ndarray, Runs]:
     """Joins letters that follow each other without a wide blank: the run of each (N,), and the runs."""
-    left, right = _neighbours(letters, letters.height)
+    left, right = neighbours(letters, letters.height)
     gap = letters.x0[right] - letters.x1[left]
     taller = np.maximum(letters.height[left], letters.height[right])
     shorter = np.minimum(letters.height[left], letters.height[right])
@@ -92,7 +92,7 @@ def find_chains(letters: Boxes) -> tuple[np.ndarray, Runs]:
     fits &= np.abs(centre[left] - centre[right]) < 0.5 * taller
     # A step between the feet weighs more than distance, so that no row branches into the next.
     cost = np.maximum(gap, 0) + 1.5 * np.abs(letters.y1[left] - letters.y1[right])
-    chain, count = _choose(left[fits], right[fits], cost[fits], len(letters))
+    chain, count = choose(left[fits], right[fits], cost[fits], len(letters))
     return chain, measure_runs(letters, chain, count)
 
 
@@ -136,7 +136,7 @@ def link_rows(runs: Runs) -> tuple[np.ndarray, int]:
 
 def _link_runs(runs: Runs, largest_gap: float, largest_ratio: float) -> tuple[np.ndarray, int]:
     """Chains of runs whose baselines meet, when each is drawn on to the middle of the blank between them."""
-    left, right = _neighbours(runs.box, runs.cap)
+    left, right = neighbours(runs.box, runs.cap)
     box = runs.box
     gap = box.x0[right] - box.x1[left]
     taller, shorter = (pick(runs.cap[left], runs.cap[right]) for pick in (np.maximum, np.minimum))
@@ -148,7 +148,7 @@ def _link_runs(runs: Runs, largest_gap: float, largest_ratio: float) -> tuple[np
     step = np.abs(end - start)
     fits &= (step < 0.45 * taller) & (taller < largest_ratio * shorter)
     cost = np.maximum(gap, 0) + 2 * step
-    return _choose(left[fits], right[fits], cost[fits], len(runs))
+    return choose(left[fits], right[fits], cost[fits], len(runs))
 
 
 def measure_runs(letters: Boxes, chain: np.ndarray, count: int) -> Runs:
@@ -271,7 +271,7 @@ def _regular_share(
     return np.bincount(chain, letters.height * (foot & head), minlength=len(cap)) / np.maximum(votes, 1e-6)
 
 
-def _choose(left: np.ndarray, right: np.ndarray, cost: np.ndarray, count: int) -> tuple[np.ndarray, int]:
+def choose(left: np.ndarray, right: np.ndarray, cost: np.ndarray, count: int) -> tuple[np.ndarray, int]:
     """Chains of the items that choose each other as the cheapest neighbour: the chain of each, how many."""
     best_right = _cheapest(left, right, cost, count)
     best_left = _cheapest(right, left, cost, count)
@@ -288,7 +288,7 @@ def _cheapest(own: np.ndarray, other: np.ndarray, cost: np.ndarray, count: int) 
     return best
 
 
-def _neighbours(boxes: Boxes, height: np.ndarray, reach: int = 4) -> tuple[np.ndarray, np.ndarray]:
+def neighbours(boxes: Boxes, height: np.ndarray, reach: int = 4) -> tuple[np.ndarray, np.ndarray]:
     """Pairs (left, right) of boxes that share a row of the page and stand among the next `reach` of it."""
     if len(boxes) < 2:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)

@@ -145,11 +145,25 @@ def _are_columns(left: Runs, right: Runs) -> bool:
 
 def _is_prose(side: Runs) -> bool:
     """Whether many rows fill a column from edge to edge, as running text does."""
-    row, count = link_rows(side)
+    # Times or amounts side by side fill their rows as well, but none of their own columns holds text.
+    return any(_is_full(side.take(column)) for column in _own_columns(side))
+
+
+def _own_columns(side: Runs) -> list[np.ndarray]:
+    """Index arrays of the columns, from left to right, that upright blanks part which no run crosses."""
+    order = np.argsort(side.box.x0)
+    reach = np.maximum.accumulate(side.box.x1[order])[:-1]
+    parted = side.box.x0[order][1:] - reach > 0.5 * float(np.median(side.cap))
+    return [order[part] for part in np.split(np.arange(len(order)), np.flatnonzero(parted) + 1)]
+
+
+def _is_full(column: Runs) -> bool:
+    """Whether many rows of a column are long and fill most of its width."""
+    row, count = link_rows(column)
     # Blanks do not count: the cells of a table span its width and leave most of it empty.
-    inked = np.bincount(row, side.box.width, minlength=count)
-    column = side.box.x1.max() - side.box.x0.min()
-    full = (inked > 0.6 * column) & (inked > 8 * float(np.median(side.cap)))
+    inked = np.bincount(row, column.box.width, minlength=count)
+    width = column.box.x1.max() - column.box.x0.min()
+    full = (inked > 0.6 * width) & (inked > 8 * float(np.median(column.cap)))
     # A column may hold a table, headings and short lines as well.
     return int(full.sum()) >= 3 and float(full.mean()) > FULL_ROWS
 

@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from nanoocr.layout.components import Boxes, are_frames, concatenate, find_components, group_extent
+from nanoocr.layout.components import Boxes, concatenate, find_components, find_frames, group_extent
 from nanoocr.layout.geometry import Frame, text_line
 from nanoocr.layout.ink import find_ink, flat_below
+from nanoocr.layout.leaders import find_leaders
 from nanoocr.layout.lines import (
     NARROWEST_GUTTER,
     RUN_GAP,
@@ -63,6 +64,7 @@ class _Page:
     ink: np.ndarray  # the ink with small gaps closed
     marks: Boxes  # dots, commas, dashes
     letters: Boxes  # what may be letters
+    no_text: Boxes  # boxes to tick and the dots of leaders, which strips are cleaned of
 
 
 def find_page(image: Image.Image, quarter_turns: int | None = None) -> PageLayout:
@@ -141,10 +143,12 @@ def _analyse(gray: np.ndarray, to_page: np.ndarray) -> _Page:
     # Faded and dotted strokes are broken: upright gaps of two pixels are closed; level ones part letters.
     ink = cv2.morphologyEx(open_ink, cv2.MORPH_CLOSE, np.ones((3, 1), np.uint8))
     boxes = find_components(ink, depth)
-    boxes = boxes.take(~are_frames(ink, boxes))
+    frames, empty = find_frames(ink, boxes)
+    leaders = find_leaders(boxes, ink)
+    no_text, boxes = boxes.take(empty | leaders), boxes.take(~(frames | leaders))
     like = letter_like(boxes, gray.shape[0])
     small = ~like & (boxes.height < LARGEST_MARK) & (boxes.width < LARGEST_MARK) & (boxes.area >= 2)
-    return _Page(gray, to_page, open_ink, depth, ink, boxes.take(small), boxes.take(like))
+    return _Page(gray, to_page, open_ink, depth, ink, boxes.take(small), boxes.take(like), no_text)
 
 
 def _unclosed_letters(page: _Page) -> Boxes:
@@ -162,10 +166,10 @@ def _half_turn(page: _Page) -> _Page:
     """The page turned by 180 degrees: all that was found on it turns along."""
     height, width = page.gray.shape
     back = np.array([[-1.0, 0.0, width], [0.0, -1.0, height], [0.0, 0.0, 1.0]])
-    marks, letters = (turn_boxes(boxes, 2, (height, width)) for boxes in (page.marks, page.letters))
+    boxes = (turn_boxes(boxes, 2, (height, width)) for boxes in (page.marks, page.letters, page.no_text))
     pictures = (page.gray, page.open_ink, page.depth, page.ink)
     gray, open_ink, depth, ink = (np.ascontiguousarray(part[::-1, ::-1]) for part in pictures)
-    return _Page(gray, page.to_page @ back, open_ink, depth, ink, marks, letters)
+    return _Page(gray, page.to_page @ back, open_ink, depth, ink, *boxes)
 
 
 def _level(gray: np.ndarray, to_page: np.ndarray, tilt: float) -> tuple[np.ndarray, np.ndarray]:
@@ -219,7 +223,9 @@ def _find_lines(page: _Page, tilt: float) -> list[TextLine]:
     arrangement = arrange(runs)
     row_of = arrangement.row_of[run_of]
     shapes = shape_rows(letters, row_of, marks, arrangement.block_of)
-    foreign = foreign_ink(letters, row_of, shapes)
+    no_text = level_boxes(page.no_text, tilt)
+    rows = np.concatenate([row_of, np.full(len(no_text), -1)])
+    foreign = foreign_ink(concatenate([letters, no_text]), rows, shapes)
     blocks = arrangement.block_of
     lines = [text_line(shape, frame, int(blocks[k]), foreign[k]) for k, shape in enumerate(shapes)]
     if len(lying):
