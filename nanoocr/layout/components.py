@@ -15,7 +15,8 @@ SIDE_INKED = 0.9  # least share of ink on each side of a frame
 ROUNDED = 0.65  # the same of a frame with round corners
 ASIDE = 0.25  # of its size: a box to tick stands at least so far from the letters beside it
 LEAST_SQUARE = 9  # pixels; of lower letters the ink runs together to squares as well
-SQUARE_INKED = 0.8  # least share of ink of a solid square; of a disc it is less
+# Least share of ink of a solid square and of its sides. A disc has less, and bold letters have lighter sides.
+SQUARE_INKED, SQUARE_SIDES = 0.8, 0.75
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def find_frames(ink: np.ndarray, boxes: Boxes) -> tuple[np.ndarray, np.ndarray]:
     framed = (corners > 0) & (level > SIDE_INKED) & (upright > SIDE_INKED)
     square = np.abs(width - height) <= 0.2 * np.maximum(width, height)
     square &= (np.minimum(width, height) >= LEAST_SQUARE) & (level > ROUNDED) & (upright > ROUNDED)
-    solid = (boxes.area > SQUARE_INKED * width * height) & (np.minimum(level, upright) > SQUARE_INKED)
+    solid = (boxes.area > SQUARE_INKED * width * height) & (np.minimum(level, upright) > SQUARE_SIDES)
     square[square] = _stand_alone(boxes, np.flatnonzero(square))
     empty = hollow & (framed | square) | (square & solid)
     button = (width > 1.5 * height) & (boxes.area < 0.5 * width * height)

@@ -45,8 +45,8 @@ PROSE = [
 ]
 
 
-def font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(SANS), size)
+def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(str(SANS.with_stem("DejaVuSans-Bold") if bold else SANS), size)
 
 
 def paper(width: int, height: int, colour="white") -> tuple[Image.Image, ImageDraw.ImageDraw]:
@@ -59,11 +59,11 @@ def cap_height(size: int) -> int:
     return -font(size).getbbox("H", anchor="ls")[1]
 
 
-def write(draw: ImageDraw.ImageDraw, x: float, baseline: float, text: str, size=20, fill="black"):
+def write(draw: ImageDraw.ImageDraw, x: float, baseline: float, text: str, size=20, fill="black", bold=False):
     """Writes text on a baseline; returns the box of its ink (x0, y0, x1, y1)."""
-    draw.text((x, baseline), text, font=font(size), fill=fill, anchor="ls")
+    draw.text((x, baseline), text, font=font(size, bold), fill=fill, anchor="ls")
     alone = Image.new("L", draw.im.size)
-    ImageDraw.Draw(alone).text((x, baseline), text, font=font(size), fill=255, anchor="ls")
+    ImageDraw.Draw(alone).text((x, baseline), text, font=font(size, bold), fill=255, anchor="ls")
     return alone.point(lambda value: 255 * (value > 100)).getbbox()
 
 
