@@ -146,7 +146,7 @@ def _are_columns(left: Runs, right: Runs) -> bool:
 def _is_prose(side: Runs) -> bool:
     """Whether many rows fill a column from edge to edge, as running text does."""
     # Times or amounts side by side fill their rows as well, but none of their own columns holds text.
-    return any(_is_full(side.take(column)) for column in _own_columns(side))
+    return _is_full(side) and any(_is_full(side.take(column)) for column in _own_columns(side))
 
 
 def _own_columns(side: Runs) -> list[np.ndarray]:
