@@ -60,16 +60,25 @@ class OcrEvents(Watch):
         self.stream, self.preview = stream, preview
         self.layout: PageLayout | None = None
         self.of = 0
+        self.held: list[dict[str, Any]] = []  # until a page can be read: the answer may still be an error
+
+    def _send(self, event: dict[str, Any], begins: bool = True) -> None:
+        """Send an event. One that does not begin the stream is held until another one does."""
+        self.held.append(event)
+        if begins or self.stream.begun:
+            for one in self.held:
+                self.stream.send(one)
+            self.held = []
 
     def opened(self, file: str, pages: int) -> None:
         """A document has been opened."""
-        self.stream.send({"type": "start", "file": file, "pages": pages})
+        self._send({"type": "start", "file": file, "pages": pages}, begins=False)
 
     def page_begun(self, number: int, image: Image.Image) -> None:
         """A page is looked at."""
         shown = {"image": preview(image)} if self.preview else {}
         size = {"width": image.width, "height": image.height}
-        self.stream.send({"type": "page_start", "index": number, **size, **shown})
+        self._send({"type": "page_start", "index": number, **size, **shown})
 
     def found(self, layout: PageLayout, strips: Sequence[Strip]) -> None:
         """The lines of the page are known."""
@@ -82,15 +91,15 @@ class OcrEvents(Watch):
         quad = [[round(x, 1), round(y, 1)] for x, y in self.layout.lines[line].quad]
         event = {"type": "line", "index": number, "line": line, "strip": place, "quad": quad, "of": self.of}
         text, sure = reading.completion.text, round(reading.confidence, 4)
-        self.stream.send({**event, "text": text, "confidence": sure})
+        self._send({**event, "text": text, "confidence": sure})
 
     def page_read(self, number: int, read: Read) -> None:
-        """A page has been read."""
-        self.stream.send({"type": "page", "index": number, "page": read.page.to_dict()})
+        """A page has been read, or could not be."""
+        self._send({"type": "page", "index": number, "page": read.page.to_dict()}, begins=False)
 
     def done(self, reads: Sequence[Read]) -> None:
         """All has been read."""
-        self.stream.send({"type": "done", "usage": usage_of([one.page for one in reads])})
+        self._send({"type": "done", "usage": usage_of([one.page for one in reads])})
         self.stream.end()
 
 

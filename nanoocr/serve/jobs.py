@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from nanoocr.formats import FORMATS, render
@@ -17,6 +17,7 @@ from nanoocr.pages import parse_pages
 from nanoocr.serve.answer import Form, Speech, ending, usage_of
 from nanoocr.serve.body import parse_json, parse_upload, quiet_forms
 from nanoocr.serve.chat import Address, ChatRequest, Rules, parse_chat
+from nanoocr.serve.decoder import CancelledError
 from nanoocr.serve.errors import as_api_error, bad, unknown_model
 from nanoocr.serve.events import ChatEvents, OcrEvents, Stream
 from nanoocr.serve.fetch import Fetcher
@@ -62,12 +63,15 @@ class ThreadDesk:
 
     def begin(self, job: Job, tell: Tell) -> Callable[[], None]:
         """As Desk.begin."""
+        if job.kind == "look":  # at once: when the threads are all busy, somebody wants to know how much
+            self._look(tell)
+            return lambda: None
         cancelled = threading.Event()
         self.service.threads.submit(self._do, job, tell, cancelled)
         return cancelled.set
 
     def _do(self, job: Job, tell: Tell, cancelled: threading.Event) -> None:
-        do = {"chat": self._chat, "ocr": self._ocr, "look": self._look}[job.kind]
+        do = self._chat if job.kind == "chat" else self._ocr
         try:
             do(job, tell, cancelled)
         except Exception as error:
@@ -76,7 +80,7 @@ class ThreadDesk:
                 LOG.exception("a request failed")
             tell_error(tell, known)
 
-    def _look(self, _: Job, tell: Tell, __: threading.Event) -> None:
+    def _look(self, tell: Tell) -> None:
         decoder = self.service.decoder
         rows = {"batch": decoder.rows(), "waiting": decoder.waiting()}
         tell_whole(tell, json.dumps(rows).encode(), TYPES["json"])
@@ -96,9 +100,12 @@ class ThreadDesk:
         rules = Rules(service.name, question, grants.any_prompt, grants.fetcher is not None)
         asked = parse_chat(parse_json(job.body), rules)
         if len(asked.documents) > service.max_pages:
-            message = f"{len(asked.documents)} documents in a request, this server reads {service.max_pages}"
+            message = (
+                f"{len(asked.documents)} documents in a request, this server reads {service.max_pages}: "
+                "send several requests"
+            )
             raise bad(message, "messages", "too_many_pages")
-        documents = [self._fetched(document) for document in asked.documents]
+        documents = self._fetched(asked.documents, cancelled)
         wanted = [
             _document_request(asked, data, number, cancelled) for number, data in enumerate(documents, 1)
         ]
@@ -115,12 +122,19 @@ class ThreadDesk:
         raise_broken(reads)
         tell_whole(tell, _completion(reads, asked, form), TYPES["json"])
 
-    def _fetched(self, document: bytes | Address) -> bytes:
-        """A document, fetched where it is an address."""
-        if isinstance(document, bytes):
-            return document
-        assert self.grants.fetcher is not None  # without a fetcher parse_chat refuses addresses
-        return self.grants.fetcher.fetch(document.url, document.where, self.grants.max_body)
+    def _fetched(self, documents: Sequence[bytes | Address], cancelled: threading.Event) -> Iterator[bytes]:
+        """The documents; those at addresses are fetched, and all together may be as large as a body."""
+        left = self.grants.max_body
+        for document in documents:
+            if isinstance(document, bytes):
+                yield document
+                continue
+            if cancelled.is_set():
+                raise CancelledError("the request was cancelled")
+            assert self.grants.fetcher is not None  # without a fetcher parse_chat refuses addresses
+            content = self.grants.fetcher.fetch(document.url, document.where, left)
+            left -= len(content)
+            yield content
 
     # -----------------------------------------------------------------------------------------------
     # /v1/ocr
@@ -139,7 +153,10 @@ class ThreadDesk:
             if fields.get("format", "json") not in ("", "json"):
                 raise bad("a stream sends events in JSON: leave format or stream out", "format")
             events = OcrEvents(Stream(tell), preview)
-            events.done(self._read([wanted], events))
+            reads = self._read([wanted], events)
+            if not events.stream.begun:
+                raise_broken(reads)
+            events.done(reads)
             return
         if preview:
             raise bad("preview is of the events of a stream: send stream=true as well", "preview")

@@ -77,3 +77,19 @@ def test_a_desk_that_closes_ends_a_process_that_loads(capfd):
     desk.close()
     assert set(multiprocessing.active_children()) <= before
     assert "does not start" not in capfd.readouterr().err
+
+
+def test_how_full_the_decoder_is_can_be_asked_while_all_threads_are_busy(service):
+    from nanoocr.serve.jobs import ThreadDesk
+    from nanoocr.serve.messages import Job
+    from nanoocr.serve.service import THREADS
+
+    done, told = threading.Event(), []
+    busy = [service.threads.submit(done.wait) for _ in range(THREADS)]
+    try:
+        ThreadDesk(service).begin(Job("look"), told.append)
+        assert [reply.kind for reply in told] == ["head", "part", "end"]
+    finally:
+        done.set()
+        for one in busy:
+            one.result()
