@@ -308,7 +308,7 @@ async def _replies(state: State, job: Job) -> AsyncGenerator[Reply, None]:
             try:
                 reply = await asyncio.wait_for(queue.get(), max(0.0, end - loop.time()))
             except asyncio.TimeoutError:
-                message = f"the request took more than {state.limits.timeout_s:g} s (--timeout_s)"
+                message = f"the request took more than {state.limits.timeout_s:g} s (--timeout_s): send less"
                 raise ApiError(504, message, code="timeout") from None
             if reply.kind == "error":
                 raise from_fields(reply.value)

@@ -184,7 +184,7 @@ class Service:
         if count > self.max_pages:
             raise TooManyPagesError(
                 f"{wanted.name} has {count} pages, this server reads at most {self.max_pages} of a request: "
-                "choose some with pages=1-10"
+                f"ask /v1/ocr for some of them, as in pages=1-{self.max_pages}"
             )
         watch.opened(wanted.name, count)
         read = []
