@@ -46,7 +46,7 @@ def add_batch_flags(batch: Parser) -> None:
         metavar="INPUT",
         help="file, folder, pattern, .tar, .parquet, or s3://... and the like",
     )
-    batch.add_argument("--out", metavar="DIR", type=_folder, required=True, help="the folder of the batch")
+    batch.add_argument("--out", metavar="DIR", type=Path, required=True, help="the folder of the batch")
     batch.add_argument("--list", metavar="FILE", help="more inputs, one a line; - is stdin")
     batch.add_argument("--resume", action="store_true", help="go on with the batch in --out")
     batch.add_argument(
@@ -94,13 +94,6 @@ def add_batch_flags(batch: Parser) -> None:
     add_mark_flag(batch)
     add_model_flags(batch)
     batch.add_argument("-q", "--quiet", action="store_true", help="print nothing on stderr except errors")
-
-
-def _folder(text: str) -> Path:
-    """Parse the name of the output folder. An empty name, as of an unset variable, would mean this folder."""
-    if not text:
-        raise argparse.ArgumentTypeError("the name is empty: name a folder, as in --out=texts")
-    return Path(text)
 
 
 def batch_command(arguments: argparse.Namespace) -> int:
