@@ -351,11 +351,11 @@ class Ledger:
             failed=pages.get("failed", 0) + of.get("failed", 0),
         )
 
-    def twins(self) -> Iterator[tuple[str, str]]:
-        """(stem of the document that was read, stem of the one with the same content)."""
+    def twins(self) -> Iterator[tuple[str, str, int]]:
+        """(stem of the document that was read, stem of the one with the same content, pages of both)."""
         yield from self.db.execute(
-            "SELECT first.stem, same.stem FROM documents AS same JOIN documents AS first "
-            "ON first.id = same.same_as WHERE same.status = 'same' ORDER BY same.id"
+            "SELECT first.stem, same.stem, ifnull(first.pages, 0) FROM documents AS same "
+            "JOIN documents AS first ON first.id = same.same_as WHERE same.status = 'same' ORDER BY same.id"
         )
 
 
