@@ -33,7 +33,7 @@ Reads files, folders, patterns, .tar archives (WebDataset's too) and .parquet fi
 folder gets pages-NNNNNN.parquet, one row for each page, and a ledger. After a kill or a full disk the same
 command with --resume continues. At the end a summary in JSON goes to stdout.
 """
-RECALLED = ("format", "prompt", "mode", "min_confidence", "mark_below", "max_tokens")
+RECALLED = ("device", "format", "prompt", "mode", "min_confidence", "mark_below", "max_tokens")
 WORKERS_EACH = 8  # Most workers per processor. More is a slip of the finger, because each loads a model.
 PAUSE, PAUSE_ON_SCREEN = 30.0, 2.0  # seconds between two progress lines
 
@@ -157,6 +157,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UsageError(f"{arguments.out} holds no batch to go on with: leave --resume out")
     if arguments.retry_failed and not arguments.resume:
         raise UsageError("--retry_failed tries again what failed before, so it goes with --resume")
+    if arguments.format is not None and not arguments.format.strip(" ,"):
+        raise UsageError("--format is empty: name formats, as in --format=json,pdf, or leave it out")
     if not (arguments.inputs or arguments.list or arguments.resume):
         raise UsageError("there is nothing to read: name files or folders, or --list=FILE")
     if arguments.address and arguments.engine != "ray":
@@ -164,10 +166,20 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _open_ledger(arguments: argparse.Namespace) -> Ledger:
-    """Open the ledger. One without any document belongs to no batch yet, and is begun anew."""
+    """Open the ledger. One without any document belongs to no batch yet, and is begun anew.
+
+    Raises:
+        UsageError: the folder holds a batch that is not to go on, or files that a new one would replace.
+    """
     from nanoocr.batch.ledger import Ledger
+    from nanoocr.batch.shards import FAILED, shards_in
 
     ledger = Ledger(arguments.out)
+    if ledger.is_empty():
+        strange = [*shards_in(arguments.out), *arguments.out.glob(FAILED)]
+        if strange:
+            ledger.close()
+            raise UsageError(f"{strange[0]} is there and of no batch that is known here: name another --out")
     if not ledger.is_empty() and not arguments.resume:
         ledger.close()
         raise UsageError(f"{arguments.out} holds a batch: go on with --resume, or name another --out")

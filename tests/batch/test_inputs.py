@@ -221,6 +221,7 @@ def test_a_missing_file_is_a_sentence(tmp_path):
         ([__file__, "--mark_below=0.9"], "add --format=txt"),
         (["x.png", "--address=auto"], "goes with --engine=ray"),
         ([__file__, "--format=nonsense"], "unknown format"),
+        ([__file__, "--format="], "--format is empty: name formats"),
         (["--list=nowhere.txt"], "--list=nowhere.txt cannot be read"),
     ],
 )
@@ -292,6 +293,31 @@ def test_a_resumed_command_need_not_say_again_what_the_first_said(tmp_path, caps
     assert main(["batch", f"--out={out}", "--resume", "-q"]) == 3
     assert main(["batch", f"--out={out}", "--resume", "--max_tokens=8"]) == 2
     assert "is of a run with max_tokens=9, not 8" in capsys.readouterr().err
+
+
+def test_a_resumed_command_need_not_name_the_device_again(tmp_path, capsys):
+    """By a name such as cuda or cpu:0 `auto` is decided where the model is loaded."""
+    out = tmp_path / "out"
+    assert main(["batch", empty(tmp_path), f"--out={out}", "--device=cpu:0", "-q"]) == 3
+    assert main(["batch", f"--out={out}", "--resume", "-q"]) == 3
+    with contextlib.closing(Ledger(out)) as ledger:
+        assert ledger.options()["device"] == "cpu:0"
+
+
+@pytest.mark.parametrize("name", ["pages-000001.parquet", "pages-1000000.parquet", "failed.parquet"])
+def test_files_of_an_unknown_batch_are_not_replaced(tmp_path, capsys, name):
+    """The ledger of an older batch was deleted, or another program has written them."""
+    (tmp_path / name).write_bytes(b"mine")
+    assert main(["batch", empty(tmp_path), f"--out={tmp_path}", "-q"]) == 2
+    assert f"{name} is there and of no batch that is known here" in capsys.readouterr().err
+    assert (tmp_path / name).read_bytes() == b"mine"
+
+
+def test_what_is_not_called_like_a_shard_stays(tmp_path):
+    for name in ("pages-of-mine.parquet", "pages-1.parquet"):
+        (tmp_path / name).write_bytes(b"mine")
+    assert main(["batch", empty(tmp_path), f"--out={tmp_path}", "-q"]) == 3
+    assert (tmp_path / "pages-of-mine.parquet").exists() and (tmp_path / "pages-1.parquet").exists()
 
 
 def test_a_batch_whose_inputs_were_never_noted_is_not_done(tmp_path, capsys):
