@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import posixpath
+import re
 import stat
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,6 +33,7 @@ CONTAINERS = (*ARCHIVES, *PACKED, ".parquet")
 # A member of such a name is a picture; WebDataset puts labels (.json, .txt, .cls) beside them.
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".pdf")
 LONGEST_NAME = 200  # bytes of a name without its suffixes; most file systems take 255 with them
+PAGE_NUMBER = re.compile(r"-\d{4,}$")  # as of a page's own file
 ROWS_AT_ONCE = 8  # rows are read in small batches, because `read_row_group` fails on groups above 2 GiB
 
 
@@ -312,15 +314,22 @@ def _rows(file: str, group: int, column: str) -> _Rows:
 # Lists
 
 
-def unique_stems(found: Iterable[Found], taken: set[str]) -> Iterator[Found]:
-    """Documents with their files' names made short enough, and different by a number behind them."""
+def unique_stems(found: Iterable[Found], taken: set[str], numbered: bool = False) -> Iterator[Found]:
+    """Documents with their files' names made short enough, and different by a number behind them.
+
+    With `numbered`, pages have files of their own: then scan-0002 is called otherwise beside scan, of which
+    page 2 is called so.
+    """
     last = dict[str, int]()  # the number that a stem was given last: a million files may be called page.png
+    wholes = {PAGE_NUMBER.sub("", stem) for stem in taken if PAGE_NUMBER.search(stem)} if numbered else set()
     for one in found:
         stem = whole = _shortened(one.stem)
-        while stem in taken:
+        while stem in taken or (numbered and (stem in wholes or PAGE_NUMBER.sub("", stem) in taken)):
             last[whole] = last.get(whole, 1) + 1
             stem = f"{whole}-{last[whole]}"
         taken.add(stem)
+        if numbered and PAGE_NUMBER.search(stem):
+            wholes.add(PAGE_NUMBER.sub("", stem))
         yield one._replace(stem=stem)
 
 

@@ -110,6 +110,7 @@ def batch_command(arguments: argparse.Namespace) -> int:
     from nanoocr.batch.pace import watch
     from nanoocr.batch.readings import FILES, ModelReading
     from nanoocr.batch.twins import copy_twins
+    from nanoocr.formats import FORMATS
 
     # parse all flags before a mistyped one can leave anything behind
     settings, plan = _settings(arguments), _plan(arguments)
@@ -119,7 +120,8 @@ def batch_command(arguments: argparse.Namespace) -> int:
             _recall(arguments, ledger)
             settings, plan = _settings(arguments), _plan(arguments)
         ledger.agree(_options(settings), {"model": str(settings.choice.model), "device": arguments.device})
-        ledger.add(_told(documents(names, ledger.known(), arguments.quiet, arguments.out)))
+        numbered = any(FORMATS[name].per_page for name in settings.formats)
+        ledger.add(_told(documents(names, ledger.known(), arguments.quiet, arguments.out, numbered)))
         if ledger.is_empty():
             raise UsageError(f"{arguments.out} holds no documents yet: name the inputs again")
         beside = arguments.out / FILES

@@ -141,6 +141,25 @@ def test_long_names_are_shortened_and_a_great_many_of_one_name_are_told_apart_so
     assert max(len(part.encode()) for stem in stems for part in stem.split("/")) == 200
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_no_document_is_called_like_a_page_of_another(order):
+    """Page 2 of scan.tif gets scan-0002.page.xml."""
+    found = [Found(stem, stem, stem) for stem in ("a/scan", "a/scan-0002", "b/scan-0002", "c-0003")][::order]
+    stems = [one.stem for one in unique_stems(found, {"c"}, numbered=True)]
+    assert len(set(stems)) == 4 and "b/scan-0002" in stems and "c-0003" not in stems
+    assert not {"a/scan", "a/scan-0002"} <= set(stems)
+    assert [one.stem for one in unique_stems(found, {"c"})] == [one.stem for one in found]
+
+
+def test_files_of_pages_and_of_documents_do_not_replace_each_other(tmp_path):
+    out = tmp_path / "out"
+    Image.new("L", (40, 20), 250).save(tmp_path / "scan-0002.png")
+    pages = [Image.new("L", (40, 20), shade) for shade in (251, 252)]
+    pages[0].save(tmp_path / "scan.tif", save_all=True, append_images=pages[1:])
+    assert main(["batch", str(tmp_path), f"--out={out}", "--format=page", "--workers=1", "-q"]) == 0
+    assert len(list((out / "files").rglob("*.page.xml"))) == 3
+
+
 def test_a_pipe_is_no_file(tmp_path):
     os.mkfifo(tmp_path / "x.png")  # to open it would wait without end
     with pytest.raises(PictureError, match="is a pipe or a device"):
