@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +18,7 @@ from nanoocr.layout import PageLayout, Strip
 from nanoocr.serve.answer import Form, Pieces, Said, Speech, ending, usage_of
 from nanoocr.serve.chat import ChatRequest
 from nanoocr.serve.live import DecidedLines
-from nanoocr.serve.messages import Head, Reply, Tell
+from nanoocr.serve.messages import Head, Reply, Tell, event_line
 from nanoocr.serve.service import Read, Watch
 
 PREVIEW = 1400  # longer side, in pixels, of the small picture of a page
@@ -44,11 +43,6 @@ class Stream:
         """End the stream; this tells the client that nothing is missing."""
         self.tell(Reply("part", b"data: [DONE]\n\n"))
         self.tell(Reply("end"))
-
-
-def event_line(event: dict[str, Any]) -> bytes:
-    """An event as the bytes that are sent."""
-    return f"data: {json.dumps(event, ensure_ascii=False)}\n\n".encode()
 
 
 class OcrEvents(Watch):

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -141,6 +146,31 @@ def test_a_chat_is_not_told_to_send_what_it_does_not_take(address):
 def test_no_stream_begins_where_nothing_can_be_read(address, data):
     answer = post(f"{address}/v1/ocr?stream=true", content=data)
     assert answer.status_code == 400 and answer.json()["error"]["code"] == "picture_unreadable"
+
+
+def test_events_are_lines_to_every_client(address):
+    """Some split at whatever Python takes for the end of a line, and names may hold such."""
+    name = "a\x85b\u2028c\u2029d.png"
+    with httpx.stream(
+        "POST", f"{address}/v1/ocr?stream=true", files={"file": (name, CARD)}, timeout=120
+    ) as answer:
+        assert answer.headers["x-accel-buffering"] == "no" and answer.headers["cache-control"] == "no-store"
+        lines = [line for line in "".join(answer.iter_text()).splitlines() if line]
+    assert lines.pop() == "data: [DONE]"
+    events = [json.loads(line.removeprefix("data: ")) for line in lines]
+    assert events[0] == {"type": "start", "file": name, "pages": 1}
+    assert events[-2]["page"]["file"] == name
+
+
+def test_a_container_is_asked_how_it_is_past_every_proxy(address):
+    """Docker gives a container the proxies of its user, which know nothing of the container's own address."""
+    text = (Path(__file__).parents[2] / "Dockerfile").read_text().replace("\\\n", "")
+    command = json.loads(re.search(r"HEALTHCHECK .*CMD (\[.*\])", text)[1])
+    code = command[2].replace("8000", address.rpartition(":")[2])
+    environment = {**os.environ, "http_proxy": "http://127.0.0.1:9", "no_proxy": ""}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+    code = code.replace("/health", "/nothing")
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 1
 
 
 def form(name: bytes) -> bytes:
