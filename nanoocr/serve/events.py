@@ -1,4 +1,4 @@
-"""Streams of /v1/ocr and of chats: what a reading tells becomes lines of server-sent events.
+"""What a reading tells becomes server-sent events, for /v1/ocr and chats, or the whole answer of a chat.
 
 Service.read -> Watch: a page begins, a strip is read, a page is read -> `data: {...}` to the client
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -131,6 +132,10 @@ class ChatEvents(Watch):
         self.pages += 1
         self._begin_page()
 
+    def has_enough(self) -> bool:
+        """Whether the answer has ended, by a stop string or by its limit."""
+        return self.speech.is_over
+
     def _say(self, text: str, completions: Sequence[Completion]) -> None:
         if self.pages and not self.shown and not self.count:
             self.speech.add("\n\n", ())
@@ -160,6 +165,33 @@ class ChatEvents(Watch):
         if self.asked.usage:
             self.stream.send(self.form.usage_chunk(end))
         self.stream.end()
+
+
+class ChatWhole(Watch):
+    """Puts the answer of a chat together that is sent at once."""
+
+    def __init__(self, asked: ChatRequest, form: Form) -> None:
+        self.asked, self.form = asked, form
+        self.speech = Speech(asked.stop, asked.max_tokens)
+        self.said: list[Said] = []
+        self.pages = 0  # how many have been read, over all documents
+
+    def page_read(self, number: int, read: Read) -> None:
+        """A page has been read."""
+        self.speech.add("\n\n" if self.pages else "", ())
+        self.speech.add(read.page.text, read.completions)
+        self.said += self.speech.take()
+        self.pages += 1
+
+    def has_enough(self) -> bool:
+        """As of ChatEvents."""
+        return self.speech.is_over
+
+    def answer(self, reads: Sequence[Read]) -> bytes:
+        """The JSON of the answer, once all has been read."""
+        said = [*self.said, *self.speech.take(end=True)]
+        values = self.form.completion(said, ending([one.page for one in reads], self.speech, self.asked))
+        return json.dumps(values, ensure_ascii=False).encode()
 
 
 def preview(image: Image.Image) -> str:

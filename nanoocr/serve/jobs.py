@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from nanoocr.formats import FORMATS, render
 from nanoocr.inference.page import Page
 from nanoocr.pages import parse_pages
-from nanoocr.serve.answer import Form, Speech, ending, usage_of
+from nanoocr.serve.answer import Form, usage_of
 from nanoocr.serve.body import parse_json, parse_upload, quiet_forms
 from nanoocr.serve.chat import Address, ChatRequest, Rules, parse_chat
 from nanoocr.serve.decoder import CancelledError
 from nanoocr.serve.errors import as_api_error, bad, unknown_model
-from nanoocr.serve.events import ChatEvents, OcrEvents, Stream
+from nanoocr.serve.events import ChatEvents, ChatWhole, OcrEvents, Stream
 from nanoocr.serve.fetch import Fetcher
 from nanoocr.serve.messages import Job, Note, Tell, tell_error, tell_whole
 from nanoocr.serve.service import OPENING, DocumentRequest, Read, Service, Watch
@@ -86,7 +86,10 @@ class ThreadDesk:
         tell_whole(tell, json.dumps(rows).encode(), TYPES["json"])
 
     def _read(self, wanted: Sequence[DocumentRequest], watch: Watch) -> list[Read]:
-        reads = [one for document in wanted for one in self.service.read(document, watch)]
+        reads: list[Read] = []
+        for document in wanted:
+            if not watch.has_enough():
+                reads += self.service.read(document, watch)
         for page in (one.page for one in reads):
             self.note("page", (page.status, page.seconds, page.tokens._asdict()))
         return reads
@@ -118,9 +121,10 @@ class ThreadDesk:
                 raise_broken(reads)
             events.done(reads)
             return
-        reads = self._read(wanted, Watch())
+        whole = ChatWhole(asked, form)
+        reads = self._read(wanted, whole)
         raise_broken(reads)
-        tell_whole(tell, _completion(reads, asked, form), TYPES["json"])
+        tell_whole(tell, whole.answer(reads), TYPES["json"])
 
     def _fetched(self, documents: Sequence[bytes | Address], cancelled: threading.Event) -> Iterator[bytes]:
         """The documents; those at addresses are fetched, and all together may be as large as a body."""
@@ -178,17 +182,6 @@ def _document_request(
         max_tokens=asked.max_tokens,
         cancelled=cancelled,
     )
-
-
-def _completion(reads: Sequence[Read], asked: ChatRequest, form: Form) -> bytes:
-    """The JSON of a whole answer."""
-    speech = Speech(asked.stop, asked.max_tokens)
-    for number, read in enumerate(reads):
-        speech.add("\n\n" if number else "", ())
-        speech.add(read.page.text, read.completions)
-    said = speech.take(end=True)
-    values = form.completion(said, ending([one.page for one in reads], speech, asked))
-    return json.dumps(values, ensure_ascii=False).encode()
 
 
 def _ocr_json(model: str, pages: Sequence[Page]) -> bytes:
