@@ -315,7 +315,7 @@ def _rows(file: str, group: int, column: str) -> _Rows:
 
 
 def unique_stems(found: Iterable[Found], taken: set[str], numbered: bool = False) -> Iterator[Found]:
-    """Documents with their files' names made short enough, and different by a number behind them.
+    """Documents with names that files and the ledger can have: in UTF-8, short enough, different by a number.
 
     With `numbered`, pages have files of their own: then scan-0002 is called otherwise beside scan, of which
     page 2 is called so.
@@ -323,14 +323,20 @@ def unique_stems(found: Iterable[Found], taken: set[str], numbered: bool = False
     last = dict[str, int]()  # the number that a stem was given last: a million files may be called page.png
     wholes = {PAGE_NUMBER.sub("", stem) for stem in taken if PAGE_NUMBER.search(stem)} if numbered else set()
     for one in found:
-        stem = whole = _shortened(one.stem)
+        stem = whole = _shortened(_in_utf8(one.stem).replace("\0", "_"))
         while stem in taken or (numbered and (stem in wholes or PAGE_NUMBER.sub("", stem) in taken)):
             last[whole] = last.get(whole, 1) + 1
             stem = f"{whole}-{last[whole]}"
         taken.add(stem)
         if numbered and PAGE_NUMBER.search(stem):
             wholes.add(PAGE_NUMBER.sub("", stem))
-        yield one._replace(stem=stem)
+        error = None if one.error is None else _in_utf8(one.error)
+        yield one._replace(name=_in_utf8(one.name), stem=stem, error=error)
+
+
+def _in_utf8(text: str) -> str:
+    """A name, or a sentence with one; in an old archive it may be in any encoding."""
+    return os.fsencode(text).decode("utf-8", "replace")
 
 
 def _shortened(stem: str) -> str:

@@ -141,6 +141,26 @@ def test_long_names_are_shortened_and_a_great_many_of_one_name_are_told_apart_so
     assert max(len(part.encode()) for stem in stems for part in stem.split("/")) == 200
 
 
+def test_names_in_an_archive_may_be_in_any_encoding(tmp_path):
+    """Old archives have no UTF-8, and new ones may hold a zero byte."""
+    out = tmp_path / "out"
+    with tarfile.open(tmp_path / "old.tar", "w") as archive:
+        for place, name in enumerate(("a/caf\udce9.png", "a/caf\udce8.png", "zero\0.png")):
+            member = tarfile.TarInfo(name)
+            member.pax_headers = {"path": name} if "\0" in name else {}
+            member.size = len(png(place))
+            archive.addfile(member, io.BytesIO(png(place)))
+        link = tarfile.TarInfo("link\udce9.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "nothing\udce9.png"
+        archive.addfile(link)
+    command = ["batch", str(tmp_path / "old.tar"), f"--out={out}", "--format=txt", "--workers=1", "-q"]
+    assert main(command) == 5
+    with contextlib.closing(Ledger(out)) as ledger:
+        assert (ledger.counts().done, ledger.counts().failed) == (3, 1)
+    texts = [path.name for path in (out / "files").rglob("*.txt")]
+    assert sorted(texts) == ["caf\ufffd-2.txt", "caf\ufffd.txt", "zero_.txt"]
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_no_document_is_called_like_a_page_of_another(order):
     """Page 2 of scan.tif gets scan-0002.page.xml."""
