@@ -189,6 +189,12 @@ class Ledger:
                 rows,
             )
 
+    def listed(self, place: str, error: str | None) -> None:
+        """A container that could not be listed was tried again: it is forgotten, or its error is kept."""
+        with self.changing() as db:
+            db.execute("UPDATE documents SET error = ? WHERE place = ?", (error, place))
+            db.execute("DELETE FROM documents WHERE place = ? AND error IS NULL", (place,))
+
     def known(self) -> dict[str, str]:
         """The stem of every document by its place."""
         return dict(self.db.execute("SELECT place, stem FROM documents"))

@@ -42,6 +42,12 @@ def is_container(name: str) -> bool:
     return name.lower().endswith(CONTAINERS)
 
 
+def is_listed(place: str) -> bool:
+    """Whether a place has no bytes of a document: it is of a container, or of a dead link in one."""
+    where = json.loads(place)
+    return is_container(name_of(where)) and not {"offset", "group"} & where.keys()
+
+
 def file_place(path: Path) -> str:
     """The place of a file of this machine."""
     return place_of(local_file(path))

@@ -129,7 +129,8 @@ def batch_command(arguments: argparse.Namespace) -> int:
         for sentence in restored:
             _say(sentence, arguments.quiet)
         if arguments.retry_failed:
-            forget_failures(ledger)
+            for container in forget_failures(ledger):
+                _list_again(ledger, container, numbered)
         on_screen = sys.stderr.isatty() and not arguments.quiet
         watching = watch(
             ledger, PAUSE_ON_SCREEN if on_screen else PAUSE, partial(_say, quiet=arguments.quiet, kind="")
@@ -249,6 +250,27 @@ def _told(found: Iterable[Found]) -> Iterator[Found]:
         if one.error:
             _say(f"error: {one.error}", quiet=False)
         yield one
+
+
+def _list_again(ledger: Ledger, container: Found, numbered: bool) -> None:
+    """Note what is in a container that could not be listed; somebody may have mended it."""
+    from nanoocr.batch.sources import open_container, unique_stems
+
+    known, errors = ledger.known(), list[str | None]()
+
+    def found() -> Iterator[Found]:
+        """What is in it and not known."""
+        for one in open_container(json.loads(container.place), container.name, container.stem):
+            if one.place == container.place:
+                errors.append(one.error)
+            elif one.place not in known:
+                yield one
+
+    ledger.add(_told(unique_stems(found(), set(known.values()), numbered)))
+    for error in errors:
+        _say(f"error: {error}", quiet=False)
+    # After what is in it: killed between the two, a run would have forgotten it.
+    ledger.listed(container.place, errors[0] if errors else None)
 
 
 def _say(said: str, quiet: bool, kind: str = "") -> None:
