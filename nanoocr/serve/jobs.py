@@ -190,8 +190,11 @@ def _ocr_json(model: str, pages: Sequence[Page]) -> bytes:
 
 
 def _rendered(pages: Sequence[Page], name: str, wanted: DocumentRequest) -> bytes:
+    if name == "pdf":
+        # Of a page whose name has no source, a PDF takes the name for a path. A client's must not become one.
+        pages = [replace(page, file="document") for page in pages]
     with OPENING:  # a PDF of the results opens its source again, and pdfium takes one caller at a time
-        content = render(pages, name, {wanted.name: wanted.data} if name == "pdf" else None)
+        content = render(pages, name, {"document": wanted.data} if name == "pdf" else None)
     return content.encode() if isinstance(content, str) else content
 
 

@@ -20,7 +20,8 @@ from PIL import Image  # noqa: E402
 
 from nanoocr.serve.jobs import accepted_format  # noqa: E402
 
-CARD = (Path(__file__).parents[2] / "assets" / "samples" / "card_1_line_dark.png").read_bytes()
+CARDS = Path(__file__).parents[2] / "assets" / "samples"
+CARD = (CARDS / "card_1_line_dark.png").read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +190,18 @@ def test_a_form_in_any_spelling_is_read_or_refused(address, charset, capfd):
         answer = post(f"{address}/v1/ocr{query}", content=form(b"\\ud800 +2AA- a.png"), headers=headers)
         assert answer.status_code in (200, 400)
     assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("odd", [b"", b"\x01", b"\xef\xbf\xbe"])
+def test_no_name_of_a_client_becomes_a_path(address, service, tmp_path, odd):
+    """Formats leave out what XML forbids, and what was left of a name named a file of the server's."""
+    secret = tmp_path / "secret.png"
+    secret.write_bytes((CARDS / "card_3_lines_dark.png").read_bytes())
+    name = os.fsencode(secret).replace(b".png", odd + b".png")
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    answer = post(f"{address}/v1/ocr?format=pdf", content=form(name), headers=headers)
+    assert answer.status_code == 200
+    assert service.reader.read(answer.content).text == service.reader.read(CARD).text
 
 
 def test_a_form_without_a_file_is_told_how_to_send_one(address):
