@@ -12,5 +12,6 @@ USER 10001
 WORKDIR /tmp
 EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
-    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/health', timeout=4)"]
+    CMD ["python", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8000, timeout=4); \
+c.request('GET', '/health'); exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["nanoocr", "serve", "--host=0.0.0.0"]

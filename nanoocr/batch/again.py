@@ -7,12 +7,14 @@ shard needs it. So each page is in the shards once, and each document has its fi
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from nanoocr.batch.ledger import DOUBTED, Ledger
+from nanoocr.batch.ledger import DOUBTED, Found, Ledger
 from nanoocr.batch.shards import shard_name
+from nanoocr.batch.sources import is_listed
 from nanoocr.formats import FORMATS
 
 END_OF_PARQUET = b"PAR1"
@@ -23,9 +25,15 @@ UNRECORDED = (
 )
 
 
-def forget_failures(ledger: Ledger) -> None:
-    """Make whatever failed pending again, for --retry_failed."""
+def forget_failures(ledger: Ledger) -> list[Found]:
+    """Make whatever failed pending again, for --retry_failed.
+
+    What failed when it was listed stays as it is, since a worker would take it for a picture. Of it, the
+    containers are returned, to be listed again.
+    """
     with ledger.changing() as db:
+        failed = db.execute("SELECT place, name, stem, error FROM documents WHERE status = 'failed'")
+        listed = [Found(*row) for row in failed if is_listed(row[0])]
         # Where no page is good the file may have been mended since: somebody has to look into it again.
         bad = (
             "SELECT document FROM pages GROUP BY document "
@@ -50,6 +58,11 @@ def forget_failures(ledger: Ledger) -> None:
             "UPDATE documents SET status = 'pending', error = NULL, sha256 = NULL, deaths = 0 "
             "WHERE status = 'failed'"
         )
+        db.executemany(
+            "UPDATE documents SET status = 'failed', error = ? WHERE place = ?",
+            [(one.error, one.place) for one in listed],
+        )
+    return [one for one in listed if "link" not in json.loads(one.place)]
 
 
 def restore(ledger: Ledger, folder: Path, files: Path, formats: Sequence[str]) -> list[str]:

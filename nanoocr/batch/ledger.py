@@ -189,6 +189,12 @@ class Ledger:
                 rows,
             )
 
+    def listed(self, place: str, error: str | None) -> None:
+        """A container that could not be listed was tried again: it is forgotten, or its error is kept."""
+        with self.changing() as db:
+            db.execute("UPDATE documents SET error = ? WHERE place = ?", (error, place))
+            db.execute("DELETE FROM documents WHERE place = ? AND error IS NULL", (place,))
+
     def known(self) -> dict[str, str]:
         """The stem of every document by its place."""
         return dict(self.db.execute("SELECT place, stem FROM documents"))
@@ -351,11 +357,11 @@ class Ledger:
             failed=pages.get("failed", 0) + of.get("failed", 0),
         )
 
-    def twins(self) -> Iterator[tuple[str, str]]:
-        """(stem of the document that was read, stem of the one with the same content)."""
+    def twins(self) -> Iterator[tuple[str, str, int]]:
+        """(stem of the document that was read, stem of the one with the same content, pages of both)."""
         yield from self.db.execute(
-            "SELECT first.stem, same.stem FROM documents AS same JOIN documents AS first "
-            "ON first.id = same.same_as WHERE same.status = 'same' ORDER BY same.id"
+            "SELECT first.stem, same.stem, ifnull(first.pages, 0) FROM documents AS same "
+            "JOIN documents AS first ON first.id = same.same_as WHERE same.status = 'same' ORDER BY same.id"
         )
 
 

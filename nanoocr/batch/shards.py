@@ -10,6 +10,7 @@ Pages that failed are in `failed.parquet`, which is removed when a run begins an
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from nanoocr.errors import OutputError
 from nanoocr.files import drop_unfinished, write_file
 
 FAILED = "failed.parquet"
+SHARD = re.compile(r"pages-\d{6,}\.parquet")
 ROWS = 1000  # rows of a shard are a few megabytes, so that a killed run writes little twice
 
 _PLACED = [
@@ -53,10 +55,15 @@ def begin(folder: Path, ledger: Ledger) -> None:
     """Remove what a killed run has left half done."""
     drop_unfinished(folder)
     known = {shard_name(number) for number in ledger.shards()}
-    for path in folder.glob("pages-*.parquet"):
+    for path in shards_in(folder):
         if path.name not in known:
             path.unlink()
     (folder / FAILED).unlink(missing_ok=True)
+
+
+def shards_in(folder: Path) -> list[Path]:
+    """The files of a folder that are called like shards, by name."""
+    return sorted(path for path in folder.glob("pages-*.parquet") if SHARD.fullmatch(path.name))
 
 
 def flush(folder: Path, ledger: Ledger, rows: int = ROWS, at_least: int = ROWS) -> int:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import posixpath
+import re
 import stat
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,12 +33,19 @@ CONTAINERS = (*ARCHIVES, *PACKED, ".parquet")
 # A member of such a name is a picture; WebDataset puts labels (.json, .txt, .cls) beside them.
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".pdf")
 LONGEST_NAME = 200  # bytes of a name without its suffixes; most file systems take 255 with them
+PAGE_NUMBER = re.compile(r"-\d{4,}$")  # as of a page's own file
 ROWS_AT_ONCE = 8  # rows are read in small batches, because `read_row_group` fails on groups above 2 GiB
 
 
 def is_container(name: str) -> bool:
     """Whether a file holds many documents, by the end of its name."""
     return name.lower().endswith(CONTAINERS)
+
+
+def is_listed(place: str) -> bool:
+    """Whether a place has no bytes of a document: it is of a container, or of a dead link in one."""
+    where = json.loads(place)
+    return is_container(name_of(where)) and not {"offset", "group"} & where.keys()
 
 
 def file_place(path: Path) -> str:
@@ -312,16 +320,29 @@ def _rows(file: str, group: int, column: str) -> _Rows:
 # Lists
 
 
-def unique_stems(found: Iterable[Found], taken: set[str]) -> Iterator[Found]:
-    """Documents with their files' names made short enough, and different by a number behind them."""
+def unique_stems(found: Iterable[Found], taken: set[str], numbered: bool = False) -> Iterator[Found]:
+    """Documents with names that files and the ledger can have: in UTF-8, short enough, different by a number.
+
+    With `numbered`, pages have files of their own: then scan-0002 is called otherwise beside scan, of which
+    page 2 is called so.
+    """
     last = dict[str, int]()  # the number that a stem was given last: a million files may be called page.png
+    wholes = {PAGE_NUMBER.sub("", stem) for stem in taken if PAGE_NUMBER.search(stem)} if numbered else set()
     for one in found:
-        stem = whole = _shortened(one.stem)
-        while stem in taken:
+        stem = whole = _shortened(_in_utf8(one.stem).replace("\0", "_"))
+        while stem in taken or (numbered and (stem in wholes or PAGE_NUMBER.sub("", stem) in taken)):
             last[whole] = last.get(whole, 1) + 1
             stem = f"{whole}-{last[whole]}"
         taken.add(stem)
-        yield one._replace(stem=stem)
+        if numbered and PAGE_NUMBER.search(stem):
+            wholes.add(PAGE_NUMBER.sub("", stem))
+        error = None if one.error is None else _in_utf8(one.error)
+        yield one._replace(name=_in_utf8(one.name), stem=stem, error=error)
+
+
+def _in_utf8(text: str) -> str:
+    """A name, or a sentence with one; in an old archive it may be in any encoding."""
+    return os.fsencode(text).decode("utf-8", "replace")
 
 
 def _shortened(stem: str) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from nanoocr.batch.again import names_of
 from nanoocr.batch.ledger import Ledger
-from nanoocr.formats import FORMATS, save
+from nanoocr.formats import save
 
 
 def copy_twins(ledger: Ledger, files: Path, formats: Sequence[str]) -> int:
@@ -16,13 +16,11 @@ def copy_twins(ledger: Ledger, files: Path, formats: Sequence[str]) -> int:
     Raises:
         OutputError: a file cannot be written.
     """
-    suffixes = "|".join(re.escape(FORMATS[name].suffix) for name in formats)
     copied = 0
-    for read, twin in ledger.twins() if formats else ():
-        source, target = files / read, files / twin
-        own = re.compile(rf"{re.escape(source.name)}((?:-\d{{4}})?(?:{suffixes}))")
-        for path in source.parent.iterdir() if source.parent.is_dir() else ():
-            if match := own.fullmatch(path.name):
-                save(target.with_name(target.name + match[1]), path.read_bytes())
+    for read, twin, pages in ledger.twins() if formats else ():
+        sources, targets = (names_of(files / stem, pages, formats) for stem in (read, twin))
+        for source, target in zip(sources, targets, strict=True):
+            if source.exists():
+                save(target, source.read_bytes())
                 copied += 1
     return copied

@@ -33,7 +33,7 @@ Reads files, folders, patterns, .tar archives (WebDataset's too) and .parquet fi
 folder gets pages-NNNNNN.parquet, one row for each page, and a ledger. After a kill or a full disk the same
 command with --resume continues. At the end a summary in JSON goes to stdout.
 """
-RECALLED = ("format", "prompt", "mode", "min_confidence", "mark_below", "max_tokens")
+RECALLED = ("device", "format", "prompt", "mode", "min_confidence", "mark_below", "max_tokens")
 WORKERS_EACH = 8  # Most workers per processor. More is a slip of the finger, because each loads a model.
 PAUSE, PAUSE_ON_SCREEN = 30.0, 2.0  # seconds between two progress lines
 
@@ -46,7 +46,7 @@ def add_batch_flags(batch: Parser) -> None:
         metavar="INPUT",
         help="file, folder, pattern, .tar, .parquet, or s3://... and the like",
     )
-    batch.add_argument("--out", metavar="DIR", type=_folder, required=True, help="the folder of the batch")
+    batch.add_argument("--out", metavar="DIR", type=Path, required=True, help="the folder of the batch")
     batch.add_argument("--list", metavar="FILE", help="more inputs, one a line; - is stdin")
     batch.add_argument("--resume", action="store_true", help="go on with the batch in --out")
     batch.add_argument(
@@ -96,13 +96,6 @@ def add_batch_flags(batch: Parser) -> None:
     batch.add_argument("-q", "--quiet", action="store_true", help="print nothing on stderr except errors")
 
 
-def _folder(text: str) -> Path:
-    """Parse the name of the output folder. An empty name, as of an unset variable, would mean this folder."""
-    if not text:
-        raise argparse.ArgumentTypeError("the name is empty: name a folder, as in --out=texts")
-    return Path(text)
-
-
 def batch_command(arguments: argparse.Namespace) -> int:
     """Read everything that is left, and report in the exit code how it went."""
     from nanoocr.cli.batch_inputs import documents, named, refuse_missing
@@ -117,6 +110,7 @@ def batch_command(arguments: argparse.Namespace) -> int:
     from nanoocr.batch.pace import watch
     from nanoocr.batch.readings import FILES, ModelReading
     from nanoocr.batch.twins import copy_twins
+    from nanoocr.formats import FORMATS
 
     # parse all flags before a mistyped one can leave anything behind
     settings, plan = _settings(arguments), _plan(arguments)
@@ -126,7 +120,8 @@ def batch_command(arguments: argparse.Namespace) -> int:
             _recall(arguments, ledger)
             settings, plan = _settings(arguments), _plan(arguments)
         ledger.agree(_options(settings), {"model": str(settings.choice.model), "device": arguments.device})
-        ledger.add(_told(documents(names, ledger.known(), arguments.quiet, arguments.out)))
+        numbered = any(FORMATS[name].per_page for name in settings.formats)
+        ledger.add(_told(documents(names, ledger.known(), arguments.quiet, arguments.out, numbered)))
         if ledger.is_empty():
             raise UsageError(f"{arguments.out} holds no documents yet: name the inputs again")
         beside = arguments.out / FILES
@@ -134,7 +129,8 @@ def batch_command(arguments: argparse.Namespace) -> int:
         for sentence in restored:
             _say(sentence, arguments.quiet)
         if arguments.retry_failed:
-            forget_failures(ledger)
+            for container in forget_failures(ledger):
+                _list_again(ledger, container, numbered)
         on_screen = sys.stderr.isatty() and not arguments.quiet
         watching = watch(
             ledger, PAUSE_ON_SCREEN if on_screen else PAUSE, partial(_say, quiet=arguments.quiet, kind="")
@@ -164,6 +160,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UsageError(f"{arguments.out} holds no batch to go on with: leave --resume out")
     if arguments.retry_failed and not arguments.resume:
         raise UsageError("--retry_failed tries again what failed before, so it goes with --resume")
+    if arguments.format is not None and not arguments.format.strip(" ,"):
+        raise UsageError("--format is empty: name formats, as in --format=json,pdf, or leave it out")
     if not (arguments.inputs or arguments.list or arguments.resume):
         raise UsageError("there is nothing to read: name files or folders, or --list=FILE")
     if arguments.address and arguments.engine != "ray":
@@ -171,10 +169,20 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _open_ledger(arguments: argparse.Namespace) -> Ledger:
-    """Open the ledger. One without any document belongs to no batch yet, and is begun anew."""
+    """Open the ledger. One without any document belongs to no batch yet, and is begun anew.
+
+    Raises:
+        UsageError: the folder holds a batch that is not to go on, or files that a new one would replace.
+    """
     from nanoocr.batch.ledger import Ledger
+    from nanoocr.batch.shards import FAILED, shards_in
 
     ledger = Ledger(arguments.out)
+    if ledger.is_empty():
+        strange = [*shards_in(arguments.out), *arguments.out.glob(FAILED)]
+        if strange:
+            ledger.close()
+            raise UsageError(f"{strange[0]} is there and of no batch that is known here: name another --out")
     if not ledger.is_empty() and not arguments.resume:
         ledger.close()
         raise UsageError(f"{arguments.out} holds a batch: go on with --resume, or name another --out")
@@ -242,6 +250,27 @@ def _told(found: Iterable[Found]) -> Iterator[Found]:
         if one.error:
             _say(f"error: {one.error}", quiet=False)
         yield one
+
+
+def _list_again(ledger: Ledger, container: Found, numbered: bool) -> None:
+    """Note what is in a container that could not be listed; somebody may have mended it."""
+    from nanoocr.batch.sources import open_container, unique_stems
+
+    known, errors = ledger.known(), list[str | None]()
+
+    def found() -> Iterator[Found]:
+        """What is in it and not known."""
+        for one in open_container(json.loads(container.place), container.name, container.stem):
+            if one.place == container.place:
+                errors.append(one.error)
+            elif one.place not in known:
+                yield one
+
+    ledger.add(_told(unique_stems(found(), set(known.values()), numbered)))
+    for error in errors:
+        _say(f"error: {error}", quiet=False)
+    # After what is in it: killed between the two, a run would have forgotten it.
+    ledger.listed(container.place, errors[0] if errors else None)
 
 
 def _say(said: str, quiet: bool, kind: str = "") -> None:

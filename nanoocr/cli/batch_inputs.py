@@ -61,7 +61,11 @@ def _is_missing(name: str) -> bool:
 
 
 def documents(
-    names: Sequence[str], known: Mapping[str, str], quiet: bool, out: Path | None = None
+    names: Sequence[str],
+    known: Mapping[str, str],
+    quiet: bool,
+    out: Path | None = None,
+    numbered: bool = False,
 ) -> Iterator[Found]:
     """Yield, once each, the documents that the names mean and the ledger does not know.
 
@@ -69,12 +73,13 @@ def documents(
         names: as `named` gives them.
         known: maps the place of each document in the ledger to its stem.
         out: the folder of the batch, whose own files are no input even if they lie in a named folder.
+        numbered: as of `unique_stems`.
 
     Raises:
         UsageError: a remote system does not answer.
     """
     fresh = (found for found in _found(names, quiet, out) if found.place not in known)
-    yield from unique_stems(fresh, set(known.values()))
+    yield from unique_stems(fresh, set(known.values()), numbered)
 
 
 def _lines(name: str | None) -> list[str]:

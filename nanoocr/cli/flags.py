@@ -21,6 +21,12 @@ Text goes to stdout. One input gives its text alone; several inputs, or a folder
 file that contains a picture or a PDF is read, whatever its name is. Messages go to stderr.
 """
 
+# Flags whose value may not be empty, as of a variable that is not set, with what to write instead.
+NAMED = {
+    "--model": "name a folder, as in --model=my_model",  # it would mean the current folder
+    "--out": "name a folder, as in --out=my_folder",  # likewise
+    "--host": "give --host=127.0.0.1, or --host=0.0.0.0 for all networks",  # it would mean all of them
+}
 MODEL_HELP = "model folder, or a run's folder for its newest step (default: the package's)"
 
 
@@ -74,28 +80,18 @@ def flags_of(parser: Parser) -> list[str]:
 
 
 def refuse_empty_values(argv: Sequence[str]) -> None:
-    """Raise UsageError for values that would mean something else.
+    """Raise UsageError for values that would mean something else, in all commands and both spellings.
 
-    argparse turns `--flag=--` into an empty list instead of a text, and an empty folder is the current one.
+    argparse turns `--flag=--` into an empty list instead of a text.
     """
-    for word in argv:
+    for word, following in zip(argv, [*argv[1:], "-"]):
         if word == "--":
             return
         if match := re.fullmatch(r"(--[\w-]+=|-\w+=?)--", word):
             raise UsageError(f"{word}: -- is no value of {match[1].rstrip('=')}")
-        if word in ("--model=", "--out="):
-            raise UsageError(f"{word}: the name is empty: name a folder, as in {word}my_model")
-        if word == "--host=":  # which would open the server to every network
-            raise UsageError(
-                f"{word}: the name is empty: give {word}127.0.0.1, or {word}0.0.0.0 for all networks"
-            )
-
-
-def model_path(text: str) -> Path:
-    """Parse the name of a model folder. An empty name is refused: it would mean the current folder."""
-    if not text:
-        raise argparse.ArgumentTypeError("the name is empty: name a model folder, or leave the flag out")
-    return Path(text)
+        flag = word.removesuffix("=")
+        if flag in NAMED and (word != flag or following == ""):
+            raise UsageError(f"{flag}=: the name is empty: {NAMED[flag]}")
 
 
 def add_mark_flag(parser: Parser) -> None:
@@ -165,7 +161,7 @@ def _add_output_flags(read: Parser) -> None:
 def add_model_flags(read: Parser) -> None:
     """Add the flags on which texts depend, the same for every command that reads; see `reader_choice`."""
     read.add_argument(
-        "--model", metavar="DIR", type=model_path, help="model or run folder (default: the package's)"
+        "--model", metavar="DIR", type=Path, help="model or run folder (default: the package's)"
     )
     read.add_argument(
         "--prompt", metavar="TEXT", help="the question (default: the one that the model was trained with)"

@@ -25,7 +25,6 @@ from nanoocr.cli.flags import (
     Parser,
     add_read_flags,
     mistyped_flags,
-    model_path,
     refuse_empty_values,
     refuse_unknown_command,
     refuse_unknown_flags,
@@ -113,7 +112,7 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
     add_serve_flags(add("serve", serve_command, "serve OpenAI's interface and a web page", SERVE_HELP))
     info = add("info", info_command, "show what a model is", INFO_HELP)
     info.add_argument(
-        "--model", metavar="DIR", type=model_path, help="model or run folder (default: the package's)"
+        "--model", metavar="DIR", type=Path, help="model or run folder (default: the package's)"
     )
     info.add_argument("--json", action="store_true", help="print one JSON object")
     _add_convert_flags(
@@ -124,7 +123,7 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
     add_push_flags(add("push", push_command, "send a model folder to a hub", PUSH_HELP))
     export = add("export", export_command, "give a model to others' tools", EXPORT_HELP)
     export.add_argument(
-        "--model", metavar="DIR", type=model_path, help="model or run folder (default: the package's)"
+        "--model", metavar="DIR", type=Path, help="model or run folder (default: the package's)"
     )
     export.add_argument(
         "--out",

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nanoocr.cli.flags import MODEL_HELP, Parser, model_path, positive
+from nanoocr.cli.flags import MODEL_HELP, Parser, positive
 from nanoocr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,11 +28,9 @@ NO_SUCH_HOST = (errno.EADDRNOTAVAIL, socket.EAI_NONAME, socket.EAI_AGAIN, socket
 
 def add_serve_flags(serve: Parser) -> None:
     """Add the flags of `nanoocr serve`."""
-    serve.add_argument(
-        "--host", type=_host, default="127.0.0.1", help="address to listen at (default: %(default)s)"
-    )
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
     serve.add_argument("--port", metavar="N", type=positive, default=8000, help="port (default: %(default)s)")
-    serve.add_argument("--model", metavar="DIR", type=model_path, help=MODEL_HELP)
+    serve.add_argument("--model", metavar="DIR", type=Path, help=MODEL_HELP)
     serve.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: cuda if there is one)")
     serve.add_argument(
         "--dtype",
@@ -147,15 +145,6 @@ def choice_of(arguments: argparse.Namespace) -> Choice:
         hosts=arguments.allow_fetch,
         max_body=arguments.max_body_mb * 2**20,
     )
-
-
-def _host(text: str) -> str:
-    """Parse the address to listen at. An empty one, as of an unset variable, would mean all."""
-    if not text:
-        raise argparse.ArgumentTypeError(
-            "the name is empty: write 127.0.0.1, or 0.0.0.0 for the whole network"
-        )
-    return text
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -130,8 +130,10 @@ def write_document(
         UsageError: no such format, or the input lies where its output would go.
         OutputError: a file cannot be written.
     """
+    from nanoocr.formats.clean import with_clean_names
+
     cleaned, notes = clean_noting(pages, names)  # once for all formats
-    sources = _with_clean_names(pages, cleaned, sources)
+    sources = with_clean_names(pages, cleaned, sources)
     written = Written([], notes)
     for name in names:
         path = stem.with_name(f"{stem.name}{find_format(name).suffix}")
@@ -172,26 +174,16 @@ def merge_pdf(pages: Iterable[PageLike], path: str | Path, sources: Sources | No
         UsageError: a page comes from the file that is to be written.
         OutputError: the file cannot be written, or not one of the pages can be shown.
     """
+    from nanoocr.formats.clean import with_clean_names
     from nanoocr.formats.pdf import render_with_notes
 
     every, place = list(pages), Path(path)
     for name in dict.fromkeys(page.file for page in every):
         _refuse_input(place, name)
     cleaned, notes = clean_noting(every, ["pdf"])
-    content, left_out = render_with_notes(cleaned, _with_clean_names(every, cleaned, sources))
+    content, left_out = render_with_notes(cleaned, with_clean_names(every, cleaned, sources))
     save(place, content)
     return [*notes, *left_out]
-
-
-def _with_clean_names(
-    pages: Sequence[PageLike], cleaned: Sequence[TextPage], sources: Sources | None
-) -> Sources:
-    """The sources, found under the names of cleaned pages too: a path may hold what XML forbids."""
-    known = dict(sources or {})
-    for page, kept in zip(pages, cleaned, strict=True):
-        if page.file != kept.file:
-            known[kept.file] = known.get(page.file, page.file)
-    return known
 
 
 def _write_document(

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from nanoocr.document import (
     Baseline,
@@ -204,3 +205,14 @@ def _clean_baseline(baseline: Baseline | None, page: Box) -> Baseline | None:
         return None
     start, end = (_clamp(point, page) for point in baseline)
     return None if math.dist(start, end) < MIN_SIDE else (start, end)
+
+
+def with_clean_names(
+    pages: Sequence[PageLike], cleaned: Sequence[TextPage], sources: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The sources, found under the names of cleaned pages too: a path may hold what XML forbids."""
+    known = dict(sources or {})
+    for page, kept in zip(pages, cleaned, strict=True):
+        if page.file != kept.file:
+            known[kept.file] = known.get(page.file, page.file)
+    return known

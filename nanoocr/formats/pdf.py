@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from nanoocr.document import PageLike, Point, TextPage
 from nanoocr.errors import OutputError, PictureError
-from nanoocr.formats.clean import clean
+from nanoocr.formats.clean import clean, with_clean_names
 from nanoocr.formats.hidden_font import ASCENT, DESCENT, UNITS, WIDTHS, HiddenFont, font_file
 from nanoocr.formats.pdf_content import look_at
 from nanoocr.formats.pdf_picture import Embedded, PictureSource, embed
@@ -64,8 +64,10 @@ def render_with_notes(pages: Iterable[PageLike], sources: Sources | None = None)
     """
     import pikepdf
 
+    pages = list(pages)
     cleaned = [clean(page).page for page in pages]
-    opened = _whole_document(cleaned, sources or {})
+    sources = with_clean_names(pages, cleaned, sources)
+    opened = _whole_document(cleaned, sources)
     pdf = opened or pikepdf.new()
     writing = _Writing(pdf, pdf.make_indirect(pikepdf.Dictionary(Type=pikepdf.Name.Font)))
     if opened is not None:
@@ -73,7 +75,7 @@ def render_with_notes(pages: Iterable[PageLike], sources: Sources | None = None)
             _cover(writing, pdf_page, page)
     else:
         for name, members in groupby(cleaned, key=lambda page: page.file):
-            _add_file(writing, name, list(members), (sources or {}).get(name, name))
+            _add_file(writing, name, list(members), sources.get(name, name))
     if not pdf.pages:
         raise OutputError(" ".join(writing.notes) or "there are no pages for a PDF")
     return _finish(writing), writing.notes

@@ -48,6 +48,11 @@ class Speech:
     held: list[Said] = field(default_factory=list)  # tokens that `take` has not given yet
     before: str = ""  # line ends and blanks that wait for the next token
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing that is added would go out any more."""
+        return self.stopped or self.cut_short
+
     def add(self, text: str, completions: Sequence[Completion]) -> None:
         """Append a text and the strips it was read from. A text without strips waits for the next token."""
         if not completions:

@@ -34,7 +34,7 @@ from nanoocr.serve.errors import (
     unknown_model,
 )
 from nanoocr.serve.heartbeat import beats
-from nanoocr.serve.messages import Desk, Head, Job, Reply
+from nanoocr.serve.messages import Desk, Head, Job, Reply, event_line
 from nanoocr.serve.metrics import Metrics
 
 LOG = logging.getLogger("nanoocr.serve")
@@ -53,6 +53,7 @@ USES = {
     "/metrics": "send GET",
     "/": "open it with GET in a browser",
 }
+STREAMED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx would hold it back until its end
 SAFE = {  # the page loads nothing from elsewhere, and no other site may frame it
     "Content-Security-Policy": "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; "
     "script-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'",
@@ -250,8 +251,8 @@ class Parts(StreamingResponse):
     def __init__(
         self, parts: AsyncGenerator[bytes, None], head: Head, stack: contextlib.AsyncExitStack
     ) -> None:
-        length = {} if head.length is None else {"content-length": str(head.length)}
-        super().__init__(parts, media_type=head.media_type, headers=length)
+        headers = STREAMED if head.length is None else {"content-length": str(head.length)}
+        super().__init__(parts, media_type=head.media_type, headers=headers)
         self.stack = stack
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -308,7 +309,7 @@ async def _replies(state: State, job: Job) -> AsyncGenerator[Reply, None]:
             try:
                 reply = await asyncio.wait_for(queue.get(), max(0.0, end - loop.time()))
             except asyncio.TimeoutError:
-                message = f"the request took more than {state.limits.timeout_s:g} s (--timeout_s)"
+                message = f"the request took more than {state.limits.timeout_s:g} s (--timeout_s): send less"
                 raise ApiError(504, message, code="timeout") from None
             if reply.kind == "error":
                 raise from_fields(reply.value)
@@ -342,8 +343,7 @@ async def _parts(replies: AsyncGenerator[Reply, None], head: Head) -> AsyncGener
         if head.length is not None:
             raise
         known = as_api_error(error)
-        body = error_body(known.status, str(known), known.code, known.param)
-        yield f"data: {json.dumps(body, ensure_ascii=False)}\n\n".encode()
+        yield event_line(error_body(known.status, str(known), known.code, known.param))
 
 
 async def _rows(state: State) -> dict[str, int]:

@@ -12,9 +12,10 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from nanoocr.serve.errors import ApiError, bad, stopped
+from nanoocr.serve.errors import ApiError, bad, in_utf8, stopped
 
 LOOK_SECONDS = 0.25  # seconds between two looks whether the server is stopping
+FORM = "send the document as one part called file, as curl -F file=@scan.pdf does"
 BODY_SECONDS = 60.0  # seconds within which a body must arrive, since a slow one keeps its place in the queue
 
 
@@ -85,7 +86,9 @@ def parse_json(body: bytes | bytearray) -> dict[str, Any]:
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
-        raise bad("the body is not JSON", code="invalid_json") from None
+        raise bad(
+            "the body is not JSON: send an object as OpenAI's interface has it", code="invalid_json"
+        ) from None
     if not isinstance(value, dict):
         raise bad("the body must be a JSON object", code="invalid_json")
     return value
@@ -118,14 +121,16 @@ async def _parse_form(body: bytes, content_type: str, query: Mapping[str, str]) 
         form = await MultiPartParser(
             Headers({"content-type": content_type}), once(), max_files=1, max_fields=20
         ).parse()
-    except (MultiPartException, KeyError, UnicodeDecodeError) as error:
-        raise bad(f"the form cannot be read: {error}", code="invalid_form") from None
+    except (MultiPartException, KeyError, UnicodeError) as error:
+        raise bad(
+            f"the form cannot be read ({str(error).rstrip('.')}): {FORM}", code="invalid_form"
+        ) from None
     try:
         file = form.get("file")
         if not isinstance(file, UploadFile):
-            raise bad("the form has no part called file that is a file", "file")
+            raise bad(f"the form has no part called file that is a file: {FORM}", "file")
         texts = {name: value for name, value in form.items() if isinstance(value, str)}
         # The client's name is for records only; it never becomes a path.
-        return Upload(await file.read(), file.filename or "document", {**query, **texts})
+        return Upload(await file.read(), in_utf8(file.filename or "document"), {**query, **texts})
     finally:
         await form.close()

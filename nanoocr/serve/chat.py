@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -24,6 +23,7 @@ ONLY: dict[str, Any] = {
     "response_format": {"type": "text"},
     "store": False,
 }
+MOST_WHOLE = 2**31 - 1
 MOST_ALTERNATIVES = 20  # OpenAI's own bound of top_logprobs
 PIECE = 2**20  # characters of base64 per call of the decoder, which blocks all other threads while it runs
 
@@ -92,7 +92,8 @@ def parse_chat(body: dict[str, Any], rules: Rules) -> ChatRequest:
 
 
 def _refuse_unsupported(body: dict[str, Any]) -> None:
-    if unknown := sorted(set(body) - KNOWN):
+    # Null asks for nothing. Some clients write each field of the interface, whether it is set or not.
+    if unknown := sorted(name for name in set(body) - KNOWN if body[name] is not None):
         raise bad(f"the field {unknown[0]!r} is not supported here", unknown[0], "unsupported_parameter")
     for name, value in ONLY.items():
         found = body.get(name)
@@ -138,8 +139,8 @@ def _whole(body: dict[str, Any], name: str, least: int) -> int | None:
     value = body.get(name)
     if value is None:
         return None
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**31:
-        raise bad(f"{name} must be a whole number from {least}", name)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MOST_WHOLE:
+        raise bad(f"{name} must be a whole number from {least} to {MOST_WHOLE}", name)
     return value
 
 
@@ -148,7 +149,7 @@ def _number(body: dict[str, Any], name: str, most: int, default: float) -> float
     value = body.get(name)
     value = default if value is None else value
     right = isinstance(value, int | float) and not isinstance(value, bool)
-    if not right or not math.isfinite(value) or not 0 <= value <= most:
+    if not right or not 0 <= value <= most:  # NaN fails the comparison too
         raise bad(f"{name} must be a number from 0 to {most}", name)
     return float(value)
 
@@ -156,7 +157,7 @@ def _number(body: dict[str, Any], name: str, most: int, default: float) -> float
 def _stops(value: Any) -> tuple[str, ...]:
     stops = [value] if isinstance(value, str) else [] if value is None else value
     if not isinstance(stops, list) or len(stops) > 4 or not all(isinstance(s, str) and s for s in stops):
-        raise bad("stop must be a string or a list of at most four", "stop")
+        raise bad("stop must be a string or a list of at most four, none of them empty", "stop")
     return tuple(stops)
 
 
@@ -170,7 +171,7 @@ def _last_message(messages: Any) -> tuple[list[Any], list[str]]:
         raise bad("messages must be a list of objects", "messages")
     own = [place for place, one in enumerate(messages) if one.get("role") == "user"]
     if not own:
-        raise bad("messages holds none of role user", "messages")
+        raise bad("messages holds none of role user: send the picture in one", "messages")
     content = messages[own[-1]].get("content")
     parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
     return parts, [str(one.get("role")) for place, one in enumerate(messages) if place != own[-1]]
@@ -226,7 +227,7 @@ def _plain(text: str) -> str:
 def _from_url(url: Any, where: str, fetches: bool) -> bytes | Address:
     """The bytes of a base64 data URL, or an address where the server fetches such."""
     if not isinstance(url, str):
-        raise bad(f"{where}: a data URL is missing", where)
+        raise bad(f"{where}: a data URL is missing, as in data:image/png;base64,...", where)
     if url[:8].lower().startswith(("http://", "https://")):
         if fetches:
             return Address(url, where)
@@ -239,7 +240,8 @@ def _from_url(url: Any, where: str, fetches: bool) -> bytes | Address:
     try:
         return decode_base64(url, start)
     except (binascii.Error, ValueError):
-        raise bad(f"{where}: the base64 of the data URL is damaged", where, "invalid_base64") from None
+        message = f"{where}: the base64 of the data URL is damaged: send all of it, with its = at the end"
+        raise bad(message, where, "invalid_base64") from None
 
 
 def decode_base64(text: str, start: int = 0) -> bytes:

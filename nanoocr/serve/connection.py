@@ -1,7 +1,8 @@
-"""A client's connection: the headers of a request must arrive in time, and must not be too large.
+"""A client's connection: headers must arrive in time, must not be too large, and answers must be taken.
 
 h11 limits headers to 64 KiB; uvicorn's other parser accepts megabytes. uvicorn itself waits
-forever for headers that come byte by byte; here it does not.
+forever for headers that come byte by byte, and for a client that takes nothing of its answer; here it
+does not.
 """
 
 from __future__ import annotations
@@ -18,21 +19,26 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from nanoocr.serve.errors import error_body
 
 HEAD_SECONDS = 20.0  # seconds within which the headers of a request must arrive
+TAKE_SECONDS = 60.0  # seconds within which a client must take a part of its answer (messages.PART)
 MOST_CONNECTIONS = 800  # further clients get a 503
 OPEN_FILES = 4096  # the limit that is asked for; that of most shells is 1024
 OTHER_FILES = 24  # open files of the process that are no connections
 
 
 class Connection(H11Protocol):
-    """uvicorn's connection, which is closed if the headers do not arrive in time."""
+    """uvicorn's connection, which ends if headers do not arrive or answers are not taken in time."""
 
     _due: asyncio.TimerHandle | None = None
+    _untaken: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock at once, because a client may never send a byte."""
         super().connection_made(transport)
-        # uvicorn refuses requests alone, and connections without any would use up all open files.
-        if self.limit_concurrency is not None and len(self.connections) > self.limit_concurrency:
+        # So pause_writing is called as soon as anything waits for the client, even after the last part.
+        transport.set_write_buffer_limits(high=0)
+        # uvicorn refuses requests alone, in plain text; connections without any would use up all open files.
+        most, self.limit_concurrency = self.config.limit_concurrency, None
+        if most is not None and len(self.connections) > most:
             body = json.dumps(error_body(503, "the server has too many connections", "too_many_connections"))
             head = f"content-type: application/json\r\ncontent-length: {len(body)}\r\nretry-after: 5\r\n"
             transport.write(
@@ -51,9 +57,21 @@ class Connection(H11Protocol):
             self._expect()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
+        """Stop the clocks."""
         self._forget()
+        self._taken()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Something waits for the client: start the clock. Otherwise it could keep its place forever."""
+        super().pause_writing()
+        # Not closed: that would wait as well until the client takes the rest.
+        self._untaken = self.loop.call_later(TAKE_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The client has taken all of it."""
+        self._taken()
+        super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP by an error in our usual JSON, unless an answer is already under way."""
@@ -79,6 +97,11 @@ class Connection(H11Protocol):
         if self._due is not None:
             self._due.cancel()
             self._due = None
+
+    def _taken(self) -> None:
+        if self._untaken is not None:
+            self._untaken.cancel()
+            self._untaken = None
 
     def _late(self) -> None:
         self._due = None

@@ -8,6 +8,8 @@ from starlette.responses import JSONResponse
 
 from nanoocr.errors import NanoOCRError, PictureError
 
+SHOWN = 400  # characters at each end of a message that are kept: it may repeat what a client has sent
+
 
 class ApiError(NanoOCRError):
     """A request that cannot be answered: the status, a sentence, and fields for the client's code."""
@@ -56,8 +58,17 @@ def error_body(status: int, message: str, code: str, param: str | None = None) -
     kind = "server_error" if status >= 500 else "invalid_request_error"
     kind = {401: "authentication_error", 429: "rate_limit_error"}.get(status, kind)
     told = {"message": message, "type": kind, "param": param, "code": code}
-    # JSON can contain half of a UTF-16 surrogate pair, which UTF-8 cannot encode.
-    return {"error": {name: text and text.encode("utf-8", "replace").decode() for name, text in told.items()}}
+    return {"error": {name: text and shortened(in_utf8(text)) for name, text in told.items()}}
+
+
+def in_utf8(text: str) -> str:
+    """A text without halves of UTF-16 pairs, which JSON and some encodings can hold and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def shortened(text: str) -> str:
+    """A text, of which the middle is left out where it is long. What to do stands at the end of a message."""
+    return text if len(text) <= 2 * SHOWN else f"{text[:SHOWN]} ... {text[-SHOWN:]}"
 
 
 def error_response(error: ApiError) -> JSONResponse:

@@ -1,4 +1,4 @@
-"""Streams of /v1/ocr and of chats: what a reading tells becomes lines of server-sent events.
+"""What a reading tells becomes server-sent events, for /v1/ocr and chats, or the whole answer of a chat.
 
 Service.read -> Watch: a page begins, a strip is read, a page is read -> `data: {...}` to the client
 """
@@ -19,7 +19,7 @@ from nanoocr.layout import PageLayout, Strip
 from nanoocr.serve.answer import Form, Pieces, Said, Speech, ending, usage_of
 from nanoocr.serve.chat import ChatRequest
 from nanoocr.serve.live import DecidedLines
-from nanoocr.serve.messages import Head, Reply, Tell
+from nanoocr.serve.messages import Head, Reply, Tell, event_line
 from nanoocr.serve.service import Read, Watch
 
 PREVIEW = 1400  # longer side, in pixels, of the small picture of a page
@@ -46,11 +46,6 @@ class Stream:
         self.tell(Reply("end"))
 
 
-def event_line(event: dict[str, Any]) -> bytes:
-    """An event as the bytes that are sent."""
-    return f"data: {json.dumps(event, ensure_ascii=False)}\n\n".encode()
-
-
 class OcrEvents(Watch):
     """The events of /v1/ocr, as docs/guide/serve.md has them."""
 
@@ -60,16 +55,25 @@ class OcrEvents(Watch):
         self.stream, self.preview = stream, preview
         self.layout: PageLayout | None = None
         self.of = 0
+        self.held: list[dict[str, Any]] = []  # until a page can be read: the answer may still be an error
+
+    def _send(self, event: dict[str, Any], begins: bool = True) -> None:
+        """Send an event. One that does not begin the stream is held until another one does."""
+        self.held.append(event)
+        if begins or self.stream.begun:
+            for one in self.held:
+                self.stream.send(one)
+            self.held = []
 
     def opened(self, file: str, pages: int) -> None:
         """A document has been opened."""
-        self.stream.send({"type": "start", "file": file, "pages": pages})
+        self._send({"type": "start", "file": file, "pages": pages}, begins=False)
 
     def page_begun(self, number: int, image: Image.Image) -> None:
         """A page is looked at."""
         shown = {"image": preview(image)} if self.preview else {}
         size = {"width": image.width, "height": image.height}
-        self.stream.send({"type": "page_start", "index": number, **size, **shown})
+        self._send({"type": "page_start", "index": number, **size, **shown})
 
     def found(self, layout: PageLayout, strips: Sequence[Strip]) -> None:
         """The lines of the page are known."""
@@ -82,15 +86,15 @@ class OcrEvents(Watch):
         quad = [[round(x, 1), round(y, 1)] for x, y in self.layout.lines[line].quad]
         event = {"type": "line", "index": number, "line": line, "strip": place, "quad": quad, "of": self.of}
         text, sure = reading.completion.text, round(reading.confidence, 4)
-        self.stream.send({**event, "text": text, "confidence": sure})
+        self._send({**event, "text": text, "confidence": sure})
 
     def page_read(self, number: int, read: Read) -> None:
-        """A page has been read."""
-        self.stream.send({"type": "page", "index": number, "page": read.page.to_dict()})
+        """A page has been read, or could not be."""
+        self._send({"type": "page", "index": number, "page": read.page.to_dict()}, begins=False)
 
     def done(self, reads: Sequence[Read]) -> None:
         """All has been read."""
-        self.stream.send({"type": "done", "usage": usage_of([one.page for one in reads])})
+        self._send({"type": "done", "usage": usage_of([one.page for one in reads])})
         self.stream.end()
 
 
@@ -128,6 +132,10 @@ class ChatEvents(Watch):
         self.pages += 1
         self._begin_page()
 
+    def has_enough(self) -> bool:
+        """Whether the answer has ended, by a stop string or by its limit."""
+        return self.speech.is_over
+
     def _say(self, text: str, completions: Sequence[Completion]) -> None:
         if self.pages and not self.shown and not self.count:
             self.speech.add("\n\n", ())
@@ -157,6 +165,33 @@ class ChatEvents(Watch):
         if self.asked.usage:
             self.stream.send(self.form.usage_chunk(end))
         self.stream.end()
+
+
+class ChatWhole(Watch):
+    """Puts the answer of a chat together that is sent at once."""
+
+    def __init__(self, asked: ChatRequest, form: Form) -> None:
+        self.asked, self.form = asked, form
+        self.speech = Speech(asked.stop, asked.max_tokens)
+        self.said: list[Said] = []
+        self.pages = 0  # how many have been read, over all documents
+
+    def page_read(self, number: int, read: Read) -> None:
+        """A page has been read."""
+        self.speech.add("\n\n" if self.pages else "", ())
+        self.speech.add(read.page.text, read.completions)
+        self.said += self.speech.take()
+        self.pages += 1
+
+    def has_enough(self) -> bool:
+        """As of ChatEvents."""
+        return self.speech.is_over
+
+    def answer(self, reads: Sequence[Read]) -> bytes:
+        """The JSON of the answer, once all has been read."""
+        said = [*self.said, *self.speech.take(end=True)]
+        values = self.form.completion(said, ending([one.page for one in reads], self.speech, self.asked))
+        return json.dumps(values, ensure_ascii=False).encode()
 
 
 def preview(image: Image.Image) -> str:

@@ -69,7 +69,7 @@ class Fetcher:
         for _ in range(MOST_REDIRECTS + 1):
             try:
                 answer = self._ask(url, where, limit, end)
-            except (OSError, ssl.SSLError, http.client.HTTPException, UnicodeError) as error:
+            except (OSError, http.client.HTTPException, ValueError) as error:
                 raise self._failed(where, error, end) from None
             if isinstance(answer, bytes):
                 return answer
@@ -100,7 +100,7 @@ class Fetcher:
                 connection.request("GET", path, headers={"Accept": "image/*, application/pdf"})
                 answer = connection.getresponse()
                 if answer.status in REDIRECTS and (location := answer.getheader("location")):
-                    return urljoin(url, location)
+                    return _joined(url, location, where)
                 if answer.status != 200:
                     raise _refused(where, f"the address answers with status {answer.status}")
                 body = answer.read(limit + 1)
@@ -110,7 +110,8 @@ class Fetcher:
                 if len(body) <= limit and answer.length:
                     raise http.client.IncompleteRead(body, answer.length)
         if len(body) > limit:
-            raise ApiError(413, f"{where}: the picture is larger than {limit} bytes", code="body_too_large")
+            message = f"{where}: the picture is larger than {limit} bytes, what is left of --max_body_mb"
+            raise ApiError(413, message, code="body_too_large")
         return body
 
     def _connected(self, addresses: list[str], port: int, end: float) -> socket.socket:
@@ -183,6 +184,13 @@ def _split(url: str, where: str) -> SplitResult:
     if parts.scheme not in PORTS or not parts.hostname or "@" in parts.netloc:
         raise _refused(where, "an address looks like https://HOST/PATH, without a user")
     return parts
+
+
+def _joined(url: str, location: str, where: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise _refused(where, "the address leads on to one that cannot be understood") from None
 
 
 def _canonical(host: str, where: str) -> str:

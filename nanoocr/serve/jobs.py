@@ -8,17 +8,18 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from nanoocr.formats import FORMATS, render
 from nanoocr.inference.page import Page
 from nanoocr.pages import parse_pages
-from nanoocr.serve.answer import Form, Speech, ending, usage_of
+from nanoocr.serve.answer import Form, usage_of
 from nanoocr.serve.body import parse_json, parse_upload, quiet_forms
 from nanoocr.serve.chat import Address, ChatRequest, Rules, parse_chat
+from nanoocr.serve.decoder import CancelledError
 from nanoocr.serve.errors import as_api_error, bad, unknown_model
-from nanoocr.serve.events import ChatEvents, OcrEvents, Stream
+from nanoocr.serve.events import ChatEvents, ChatWhole, OcrEvents, Stream
 from nanoocr.serve.fetch import Fetcher
 from nanoocr.serve.messages import Job, Note, Tell, tell_error, tell_whole
 from nanoocr.serve.service import OPENING, DocumentRequest, Read, Service, Watch
@@ -62,12 +63,15 @@ class ThreadDesk:
 
     def begin(self, job: Job, tell: Tell) -> Callable[[], None]:
         """As Desk.begin."""
+        if job.kind == "look":  # at once: when the threads are all busy, somebody wants to know how much
+            self._look(tell)
+            return lambda: None
         cancelled = threading.Event()
         self.service.threads.submit(self._do, job, tell, cancelled)
         return cancelled.set
 
     def _do(self, job: Job, tell: Tell, cancelled: threading.Event) -> None:
-        do = {"chat": self._chat, "ocr": self._ocr, "look": self._look}[job.kind]
+        do = self._chat if job.kind == "chat" else self._ocr
         try:
             do(job, tell, cancelled)
         except Exception as error:
@@ -76,13 +80,16 @@ class ThreadDesk:
                 LOG.exception("a request failed")
             tell_error(tell, known)
 
-    def _look(self, _: Job, tell: Tell, __: threading.Event) -> None:
+    def _look(self, tell: Tell) -> None:
         decoder = self.service.decoder
         rows = {"batch": decoder.rows(), "waiting": decoder.waiting()}
         tell_whole(tell, json.dumps(rows).encode(), TYPES["json"])
 
     def _read(self, wanted: Sequence[DocumentRequest], watch: Watch) -> list[Read]:
-        reads = [one for document in wanted for one in self.service.read(document, watch)]
+        reads: list[Read] = []
+        for document in wanted:
+            if not watch.has_enough():
+                reads += self.service.read(document, watch)
         for page in (one.page for one in reads):
             self.note("page", (page.status, page.seconds, page.tokens._asdict()))
         return reads
@@ -96,9 +103,12 @@ class ThreadDesk:
         rules = Rules(service.name, question, grants.any_prompt, grants.fetcher is not None)
         asked = parse_chat(parse_json(job.body), rules)
         if len(asked.documents) > service.max_pages:
-            message = f"{len(asked.documents)} documents in a request, this server reads {service.max_pages}"
+            message = (
+                f"{len(asked.documents)} documents in a request, this server reads {service.max_pages}: "
+                "send several requests"
+            )
             raise bad(message, "messages", "too_many_pages")
-        documents = [self._fetched(document) for document in asked.documents]
+        documents = self._fetched(asked.documents, cancelled)
         wanted = [
             _document_request(asked, data, number, cancelled) for number, data in enumerate(documents, 1)
         ]
@@ -111,16 +121,24 @@ class ThreadDesk:
                 raise_broken(reads)
             events.done(reads)
             return
-        reads = self._read(wanted, Watch())
+        whole = ChatWhole(asked, form)
+        reads = self._read(wanted, whole)
         raise_broken(reads)
-        tell_whole(tell, _completion(reads, asked, form), TYPES["json"])
+        tell_whole(tell, whole.answer(reads), TYPES["json"])
 
-    def _fetched(self, document: bytes | Address) -> bytes:
-        """A document, fetched where it is an address."""
-        if isinstance(document, bytes):
-            return document
-        assert self.grants.fetcher is not None  # without a fetcher parse_chat refuses addresses
-        return self.grants.fetcher.fetch(document.url, document.where, self.grants.max_body)
+    def _fetched(self, documents: Sequence[bytes | Address], cancelled: threading.Event) -> Iterator[bytes]:
+        """The documents; those at addresses are fetched, and all together may be as large as a body."""
+        left = self.grants.max_body
+        for document in documents:
+            if isinstance(document, bytes):
+                yield document
+                continue
+            if cancelled.is_set():
+                raise CancelledError("the request was cancelled")
+            assert self.grants.fetcher is not None  # without a fetcher parse_chat refuses addresses
+            content = self.grants.fetcher.fetch(document.url, document.where, left)
+            left -= len(content)
+            yield content
 
     # -----------------------------------------------------------------------------------------------
     # /v1/ocr
@@ -139,7 +157,10 @@ class ThreadDesk:
             if fields.get("format", "json") not in ("", "json"):
                 raise bad("a stream sends events in JSON: leave format or stream out", "format")
             events = OcrEvents(Stream(tell), preview)
-            events.done(self._read([wanted], events))
+            reads = self._read([wanted], events)
+            if not events.stream.begun:
+                raise_broken(reads)
+            events.done(reads)
             return
         if preview:
             raise bad("preview is of the events of a stream: send stream=true as well", "preview")
@@ -163,25 +184,17 @@ def _document_request(
     )
 
 
-def _completion(reads: Sequence[Read], asked: ChatRequest, form: Form) -> bytes:
-    """The JSON of a whole answer."""
-    speech = Speech(asked.stop, asked.max_tokens)
-    for number, read in enumerate(reads):
-        speech.add("\n\n" if number else "", ())
-        speech.add(read.page.text, read.completions)
-    said = speech.take(end=True)
-    values = form.completion(said, ending([one.page for one in reads], speech, asked))
-    return json.dumps(values, ensure_ascii=False).encode()
-
-
 def _ocr_json(model: str, pages: Sequence[Page]) -> bytes:
     head, usage = json.dumps({"object": "ocr", "model": model})[1:-1], json.dumps(usage_of(pages))
     return f'{{{head}, "pages": [{",".join(page.to_json() for page in pages)}], "usage": {usage}}}'.encode()
 
 
 def _rendered(pages: Sequence[Page], name: str, wanted: DocumentRequest) -> bytes:
+    if name == "pdf":
+        # Of a page whose name has no source, a PDF takes the name for a path. A client's must not become one.
+        pages = [replace(page, file="document") for page in pages]
     with OPENING:  # a PDF of the results opens its source again, and pdfium takes one caller at a time
-        content = render(pages, name, {wanted.name: wanted.data} if name == "pdf" else None)
+        content = render(pages, name, {"document": wanted.data} if name == "pdf" else None)
     return content.encode() if isinstance(content, str) else content
 
 

@@ -7,11 +7,15 @@ Nothing here or in app.py imports torch, so that the process that answers client
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
 from nanoocr.serve.errors import ApiError
 
+# Line ends to Python's splitlines and no others. Clients that use it would cut an event in two.
+ODD_LINE_ENDS = re.compile("[\x85\u2028\u2029]")
 PART = 2**18  # bytes of an answer that are sent at once; a larger piece would hold up all other answers
 
 
@@ -74,3 +78,13 @@ def tell_whole(tell: Tell, content: bytes, media_type: str) -> None:
     for start in range(0, len(content), PART):
         tell(Reply("part", content[start : start + PART]))
     tell(Reply("end"))
+
+
+def event_line(event: dict[str, Any]) -> bytes:
+    """An event of a stream as the bytes that are sent."""
+    text = ODD_LINE_ENDS.sub(_escaped, json.dumps(event, ensure_ascii=False))
+    return f"data: {text}\n\n".encode()
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"

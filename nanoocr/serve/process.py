@@ -119,19 +119,24 @@ class ReadingProcess:
     outgoing: SimpleQueue[tuple[int, Job | None] | None]
 
 
-def started(choice: Choice) -> ReadingProcess:
-    """Start a process, and wait until it accepts jobs.
-
-    Raises:
-        NanoOCRError: as `load_service`; or it has died before it could say why.
-    """
+def launched(choice: Choice) -> tuple[BaseProcess, Connection]:
+    """Start a process, which then loads the model; also returns our end of its pipe."""
     context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
     ours, theirs = context.Pipe()
     process = context.Process(target=serve_jobs, args=(theirs, choice), daemon=True)
     process.start()
     theirs.close()  # otherwise our end would not notice when the process ends
+    return process, ours
+
+
+def loaded(process: BaseProcess, pipe: Connection) -> ReadingProcess:
+    """Wait until the process accepts jobs.
+
+    Raises:
+        NanoOCRError: as `load_service`; or it has died before it could say why.
+    """
     try:
-        _, error = ours.recv()
+        _, error = pipe.recv()
     except (EOFError, OSError):
         process.join()
         message = f"the process that reads has ended while it loaded the model (exit code {process.exitcode})"
@@ -139,7 +144,7 @@ def started(choice: Choice) -> ReadingProcess:
     if error is not None:
         process.join()
         raise error
-    reading = ReadingProcess(process, ours, SimpleQueue())
+    reading = ReadingProcess(process, pipe, SimpleQueue())
     threading.Thread(target=_send, args=(reading,), name="to reading", daemon=True).start()
     return reading
 
@@ -164,7 +169,7 @@ class ProcessDesk:
         """Start the process and wait until it takes jobs.
 
         Raises:
-            NanoOCRError: as `started`.
+            NanoOCRError: as `loaded`.
         """
         self.choice, self.name = choice, choice.name
         self.note: Note = lambda _, __: None
@@ -172,7 +177,12 @@ class ProcessDesk:
         self._lock = threading.Lock()
         self._waiting: dict[int, Tell] = {}
         self._closed = threading.Event()
-        self._reading: ReadingProcess | None = started(choice)
+        self._newest, pipe = launched(choice)
+        try:
+            self._reading: ReadingProcess | None = loaded(self._newest, pipe)
+        except BaseException:  # Ctrl-C among others: the process would load the model to its end
+            self._newest.kill()
+            raise
         threading.Thread(target=self._serve, args=(self._reading,), name="from reading", daemon=True).start()
 
     def ready(self) -> bool:
@@ -203,15 +213,17 @@ class ProcessDesk:
 
     def close(self) -> None:
         """End the process."""
-        self._closed.set()
-        reading = self._reading
+        with self._lock:
+            self._closed.set()
+            reading, newest = self._reading, self._newest
         if reading is None:
-            return
-        reading.outgoing.put((BYE, None))
-        reading.process.join(END_SECONDS)
-        if reading.process.is_alive():
-            reading.process.kill()
-            reading.process.join()
+            newest.kill()  # it loads the model, and hears nothing meanwhile
+        else:
+            reading.outgoing.put((BYE, None))
+        newest.join(END_SECONDS)
+        if newest.is_alive():
+            newest.kill()
+            newest.join()
 
     # -----------------------------------------------------------------------------------------------
     # The thread that listens
@@ -247,14 +259,18 @@ class ProcessDesk:
 
     def _restarted(self) -> ReadingProcess | None:
         pause = 1.0
-        while not self._closed.is_set():
+        while True:
+            with self._lock:  # so that `close` knows every process
+                if self._closed.is_set():
+                    return None
+                self._newest, pipe = launched(self.choice)
             try:
-                return started(self.choice)
+                return loaded(self._newest, pipe)
             except NanoOCRError as error:
-                LOG.error("the process that reads does not start: %s", error)
+                if not self._closed.is_set():
+                    LOG.error("the process that reads does not start: %s", error)
             self._closed.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
-        return None
 
 
 def lost() -> ApiError:

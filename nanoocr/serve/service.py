@@ -88,6 +88,10 @@ class Watch:
     def page_read(self, number: int, read: Read) -> None:
         """A page has been read, or could not be."""
 
+    def has_enough(self) -> bool:
+        """Whether the pages that are left need not be read."""
+        return False
+
 
 class Room:
     """Limits the sum of pixels of all pages in work, because pixels are what fills memory."""
@@ -171,7 +175,7 @@ class Service:
         self.threads.shutdown()
 
     def read(self, wanted: DocumentRequest, watch: Watch | None = None) -> list[Read]:
-        """Read the pages of a document; `watch` hears of each stage.
+        """Read the pages of a document, until `watch`, which hears of each stage, has enough.
 
         Raises:
             TooManyPagesError: more than `max_pages` pages.
@@ -184,7 +188,7 @@ class Service:
         if count > self.max_pages:
             raise TooManyPagesError(
                 f"{wanted.name} has {count} pages, this server reads at most {self.max_pages} of a request: "
-                "choose some with pages=1-10"
+                f"ask /v1/ocr for some of them, as in pages=1-{self.max_pages}"
             )
         watch.opened(wanted.name, count)
         read = []
@@ -193,6 +197,8 @@ class Service:
                 with self.slots:
                     read.append(self._page(wanted, picture, watch, number))
                 watch.page_read(number, read[-1])
+                if watch.has_enough():
+                    break
         return read
 
     def _opened(self, wanted: DocumentRequest) -> Generator[Picture]:

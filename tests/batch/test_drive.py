@@ -18,6 +18,7 @@ from nanoocr.batch.ledger import Document, Found, Ledger, records_of
 from nanoocr.batch.pool import start_deaf
 from nanoocr.batch.record import packed
 from nanoocr.batch.sources import file_place, survey, unchanged_file
+from nanoocr.batch.twins import copy_twins
 from nanoocr.batch.worker import picture_of
 from nanoocr.errors import OutputError, UsageError
 from tests.batch.crash import crash, make_pages, read_out, run
@@ -124,6 +125,29 @@ def test_what_was_deleted_from_the_output_is_there_again_after_a_resume(tmp_path
     shard().unlink()
     assert len(restore(ledger, out, out, [])) == 1 and ledger.counts().done == 3
     assert read_all(beside=False) == whole
+
+
+def test_twins_get_the_files_of_what_was_read_and_of_nothing_else(tmp_path):
+    """a-0001 is no page of a."""
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for name, shade in (("a", 1), ("a-0001", 2), ("twin", 1)):
+        paint(folder / f"{name}.png", (shade, 1, 1))
+    images = [Image.new("RGB", (4, 4), (n, 2, 2)) for n in range(2)]
+    for name in ("c", "twin-of-c"):
+        images[0].save(folder / f"{name}.tif", save_all=True, append_images=images[1:])
+    finish(ledger := start_ledger(folder, out), out, workers=1)
+    names = ["a.json", "a-0001.json", "a.page.xml", "a-0001.page.xml", "c.json", "c-0001.page.xml"]
+    for name in names:
+        (out / name).write_text(name)
+    assert copy_twins(ledger, out, ["json", "page"]) == 4
+    copies = {path.name: path.read_text() for path in out.glob("twin*")}
+    assert copies == {
+        "twin.json": "a.json",
+        "twin.page.xml": "a.page.xml",
+        "twin-of-c.json": "c.json",
+        "twin-of-c-0001.page.xml": "c-0001.page.xml",
+    }
 
 
 def named_rows(path):

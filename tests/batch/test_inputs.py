@@ -141,6 +141,45 @@ def test_long_names_are_shortened_and_a_great_many_of_one_name_are_told_apart_so
     assert max(len(part.encode()) for stem in stems for part in stem.split("/")) == 200
 
 
+def test_names_in_an_archive_may_be_in_any_encoding(tmp_path):
+    """Old archives have no UTF-8, and new ones may hold a zero byte."""
+    out = tmp_path / "out"
+    with tarfile.open(tmp_path / "old.tar", "w") as archive:
+        for place, name in enumerate(("a/caf\udce9.png", "a/caf\udce8.png", "zero\0.png")):
+            member = tarfile.TarInfo(name)
+            member.pax_headers = {"path": name} if "\0" in name else {}
+            member.size = len(png(place))
+            archive.addfile(member, io.BytesIO(png(place)))
+        link = tarfile.TarInfo("link\udce9.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "nothing\udce9.png"
+        archive.addfile(link)
+    command = ["batch", str(tmp_path / "old.tar"), f"--out={out}", "--format=txt", "--workers=1", "-q"]
+    assert main(command) == 5
+    with contextlib.closing(Ledger(out)) as ledger:
+        assert (ledger.counts().done, ledger.counts().failed) == (3, 1)
+    texts = [path.name for path in (out / "files").rglob("*.txt")]
+    assert sorted(texts) == ["caf\ufffd-2.txt", "caf\ufffd.txt", "zero_.txt"]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_no_document_is_called_like_a_page_of_another(order):
+    """Page 2 of scan.tif gets scan-0002.page.xml."""
+    found = [Found(stem, stem, stem) for stem in ("a/scan", "a/scan-0002", "b/scan-0002", "c-0003")][::order]
+    stems = [one.stem for one in unique_stems(found, {"c"}, numbered=True)]
+    assert len(set(stems)) == 4 and "b/scan-0002" in stems and "c-0003" not in stems
+    assert not {"a/scan", "a/scan-0002"} <= set(stems)
+    assert [one.stem for one in unique_stems(found, {"c"})] == [one.stem for one in found]
+
+
+def test_files_of_pages_and_of_documents_do_not_replace_each_other(tmp_path):
+    out = tmp_path / "out"
+    Image.new("L", (40, 20), 250).save(tmp_path / "scan-0002.png")
+    pages = [Image.new("L", (40, 20), shade) for shade in (251, 252)]
+    pages[0].save(tmp_path / "scan.tif", save_all=True, append_images=pages[1:])
+    assert main(["batch", str(tmp_path), f"--out={out}", "--format=page", "--workers=1", "-q"]) == 0
+    assert len(list((out / "files").rglob("*.page.xml"))) == 3
+
+
 def test_a_pipe_is_no_file(tmp_path):
     os.mkfifo(tmp_path / "x.png")  # to open it would wait without end
     with pytest.raises(PictureError, match="is a pipe or a device"):
@@ -221,6 +260,7 @@ def test_a_missing_file_is_a_sentence(tmp_path):
         ([__file__, "--mark_below=0.9"], "add --format=txt"),
         (["x.png", "--address=auto"], "goes with --engine=ray"),
         ([__file__, "--format=nonsense"], "unknown format"),
+        ([__file__, "--format="], "--format is empty: name formats"),
         (["--list=nowhere.txt"], "--list=nowhere.txt cannot be read"),
     ],
 )
@@ -292,6 +332,31 @@ def test_a_resumed_command_need_not_say_again_what_the_first_said(tmp_path, caps
     assert main(["batch", f"--out={out}", "--resume", "-q"]) == 3
     assert main(["batch", f"--out={out}", "--resume", "--max_tokens=8"]) == 2
     assert "is of a run with max_tokens=9, not 8" in capsys.readouterr().err
+
+
+def test_a_resumed_command_need_not_name_the_device_again(tmp_path, capsys):
+    """By a name such as cuda or cpu:0 `auto` is decided where the model is loaded."""
+    out = tmp_path / "out"
+    assert main(["batch", empty(tmp_path), f"--out={out}", "--device=cpu:0", "-q"]) == 3
+    assert main(["batch", f"--out={out}", "--resume", "-q"]) == 3
+    with contextlib.closing(Ledger(out)) as ledger:
+        assert ledger.options()["device"] == "cpu:0"
+
+
+@pytest.mark.parametrize("name", ["pages-000001.parquet", "pages-1000000.parquet", "failed.parquet"])
+def test_files_of_an_unknown_batch_are_not_replaced(tmp_path, capsys, name):
+    """The ledger of an older batch was deleted, or another program has written them."""
+    (tmp_path / name).write_bytes(b"mine")
+    assert main(["batch", empty(tmp_path), f"--out={tmp_path}", "-q"]) == 2
+    assert f"{name} is there and of no batch that is known here" in capsys.readouterr().err
+    assert (tmp_path / name).read_bytes() == b"mine"
+
+
+def test_what_is_not_called_like_a_shard_stays(tmp_path):
+    for name in ("pages-of-mine.parquet", "pages-1.parquet"):
+        (tmp_path / name).write_bytes(b"mine")
+    assert main(["batch", empty(tmp_path), f"--out={tmp_path}", "-q"]) == 3
+    assert (tmp_path / "pages-of-mine.parquet").exists() and (tmp_path / "pages-1.parquet").exists()
 
 
 def test_a_batch_whose_inputs_were_never_noted_is_not_done(tmp_path, capsys):

@@ -149,10 +149,22 @@ def test_no_number_is_too_large_for_a_sentence(flags, words, tmp_path, monkeypat
     assert words in told and len(told.splitlines()) == 1
 
 
-@pytest.mark.parametrize("word", ["--model=", "--out="])
-def test_an_empty_name_is_not_the_current_folder(word, capsys):
-    assert main(["finetune", "mine", "--out=x", word]) == 2
-    assert f"{word}: the name is empty: name a folder" in capsys.readouterr().err
+@pytest.mark.parametrize("words", [["--model="], ["--out="], ["--model", ""], ["--out", ""]])
+@pytest.mark.parametrize("command", [["finetune", "mine"], ["batch", "a.png"], ["convert"], ["export"]])
+def test_an_empty_name_is_not_the_current_folder(command, words, capsys):
+    assert main([*command, "--out=x", *words]) == 2
+    assert f"{words[0].rstrip('=')}=: the name is empty: name a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--host="], ["--host", ""]])
+def test_an_empty_host_is_not_every_network(words, capsys):
+    assert main(["serve", *words]) == 2
+    assert "--host=: the name is empty: give --host=127.0.0.1" in capsys.readouterr().err
+
+
+def test_a_text_may_be_empty_where_it_means_that(tmp_path, capsys):
+    assert main(["read", str(tmp_path / "none.png"), "--prompt", ""]) == 3
+    assert "does not exist" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -313,3 +313,15 @@ def test_words_without_width_and_many_words():
     png = encode(Image.new("1", (1000, 200)), "PNG")
     content = pdf.render([TextPage("x", 1, 1000, 200, lines, 150.0)], {"x": png})
     assert read_with_pdfium(content).split() == [word.text for word in words]
+
+
+def test_sources_are_found_under_names_that_formats_have_to_clean(tmp_path):
+    """Otherwise what is left of the name is taken for a path."""
+    page, _ = make_page()
+    other = tmp_path / "scan.png"
+    Image.new("RGB", (page.width, page.height), "black").save(other)
+    white = io.BytesIO()
+    Image.new("RGB", (page.width, page.height), "white").save(white, "PNG")
+    odd = replace(page, file=str(other.with_name("scan\x01.png")))
+    content = pdf.render([odd], {odd.file: white.getvalue()})
+    assert pdfium.PdfDocument(content)[0].render().to_pil().getpixel((1, 1)) == (255, 255, 255)

@@ -28,7 +28,7 @@ def served():
 
 
 @contextlib.contextmanager
-def _served(service, any_prompt=False, fetcher=None, desk=None, **limits):
+def _served(service, any_prompt=False, fetcher=None, desk=None, most_connections=None, **limits):
     """The address of a server that runs in a thread, and so does what it reads, unless a `desk` is given."""
     import uvicorn
 
@@ -41,7 +41,10 @@ def _served(service, any_prompt=False, fetcher=None, desk=None, **limits):
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, port=port, http=Connection, log_level="error"))
+    config = uvicorn.Config(
+        app, port=port, http=Connection, log_level="error", limit_concurrency=most_connections
+    )
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

@@ -20,6 +20,7 @@ pytest.importorskip("uvicorn")
 pikepdf = pytest.importorskip("pikepdf")
 
 from nanoocr.serve import body, connection  # noqa: E402
+from nanoocr.serve.messages import PART, Head, Reply  # noqa: E402
 
 CARD = (Path(__file__).parents[2] / "assets" / "samples" / "card_1_line_dark.png").read_bytes()
 
@@ -137,6 +138,47 @@ def test_connections_without_a_request_are_bounded(hasty):
     told = asyncio.run(connect())
     assert [one[:12] for one in told] == [b"", b"", b"HTTP/1.1 503", b"HTTP/1.1 503"]
     assert json.loads(told[3].partition(b"\r\n\r\n")[2])["error"]["code"] == "too_many_connections"
+
+
+def test_the_last_connection_that_is_allowed_is_served(service, served):
+    with served(service, most_connections=1) as (url, _), connected(url) as link:
+        link.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert link.recv(12) == b"HTTP/1.1 200"
+
+
+class LongDesk:
+    """A desk whose every answer is long."""
+
+    name = "long"
+    note = None
+
+    def ready(self):
+        return True
+
+    def begin(self, job, tell):
+        tell(Reply("head", Head("text/plain", None if b"stream" in job.body else 64 * PART)))
+        for _ in range(64):
+            tell(Reply("part", bytes(PART)))
+        tell(Reply("end"))
+        return lambda: None
+
+
+@pytest.mark.parametrize("body", [b"whole", b"a stream"])
+@pytest.mark.parametrize("taken", [0, 1])
+def test_who_takes_nothing_of_an_answer_gives_the_place_back(served, monkeypatch, capfd, body, taken):
+    monkeypatch.setattr(connection, "TAKE_SECONDS", 0.5)
+    with served(None, desk=LongDesk()) as (url, state), connected(url) as link:
+        head = f"POST /v1/ocr HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
+        link.sendall(head.encode() + body)
+        link.recv(taken * 2**16 + 1)
+        assert state.inside == 1
+        for _ in range(100):
+            if not state.inside:
+                break
+            time.sleep(0.1)
+        assert state.inside == 0
+        assert len(answer_of(link)) < 64 * PART  # the connection was broken, so nobody takes it for whole
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_slow_body_is_a_408(address):

@@ -16,6 +16,7 @@ httpx = pytest.importorskip("httpx")
 pytest.importorskip("starlette")
 
 from nanoocr.errors import UsageError  # noqa: E402
+from nanoocr.serve.decoder import CancelledError  # noqa: E402
 from nanoocr.serve.errors import ApiError  # noqa: E402
 from nanoocr.serve.fetch import Fetcher, is_public, parse_hosts  # noqa: E402
 
@@ -34,6 +35,7 @@ class Answers(BaseHTTPRequestHandler):
     def do_GET(self):
         self.server.asked.append((self.headers["host"], self.path))
         leads = {"/moved": "/card.png", "/round": "/round", "/within": "http://within.example/card.png"}
+        leads["/nowhere"] = "http://[pictures.example/"
         leads["/file"] = "file:///etc/passwd"
         leads["/metadata"] = "http://169.254.169.254/"
         if self.path in leads:
@@ -109,6 +111,7 @@ def test_a_picture_of_a_named_host_comes(fetcher, stand_in):
         ("http://pictures.example/metadata", "does not fetch from 169.254.169.254:80"),
         ("http://pictures.example/file", "looks like https://HOST/PATH"),
         ("http://pictures.example/round", "leads on more than 3 times"),
+        ("http://pictures.example/nowhere", "leads on to one that cannot be understood"),
         ("http://pictures.example/none", "status 404"),
         ("http://pictures.example/short", "cannot be fetched"),
         ("http://pictures.example/large", "larger than 100000 bytes"),
@@ -165,3 +168,27 @@ def test_the_server_reads_a_picture_at_an_address(service, served, fetcher):
         refused = ask("http://within.example/card.png", address)
     assert fetched["choices"][0]["message"] == sent["choices"][0]["message"]
     assert refused["error"]["code"] == "fetch_not_allowed"
+
+
+def test_the_pictures_of_a_request_are_bounded_together(service, served, fetcher, stand_in):
+    content = [{"type": "image_url", "image_url": {"url": "http://pictures.example/card.png"}}] * 3
+    body = {"model": "nanoocr", "messages": [{"role": "user", "content": content}]}
+    size = len(CARD.read_bytes())
+    with served(service, fetcher=fetcher, max_body=2 * size + 1) as (address, _):
+        answer = httpx.post(f"{address}/v1/chat/completions", json=body, timeout=60)
+    assert answer.status_code == 413 and "is larger than 1 bytes" in answer.json()["error"]["message"]
+
+
+def test_pictures_that_nobody_waits_for_any_more_are_not_fetched(service, fetcher, stand_in):
+    from nanoocr.serve.chat import Address
+    from nanoocr.serve.jobs import Grants, ThreadDesk
+
+    cancelled = threading.Event()
+    documents = ThreadDesk(service, Grants(fetcher=fetcher))._fetched(
+        [Address("http://pictures.example/card.png", "here")] * 9, cancelled
+    )
+    next(documents)
+    cancelled.set()
+    with pytest.raises(CancelledError):
+        next(documents)
+    assert len(stand_in.asked) == 1

@@ -78,6 +78,48 @@ def test_mistakes_are_told_in_sentences(browser, service, served, tmp_path):
     assert wait(browser, lambda: "connection to the server is lost" in error.text)
 
 
+def drop(browser, files: int) -> None:
+    """Drop so many empty files on the page; none is a piece of text."""
+    browser.execute_script(
+        "const data = new DataTransfer(); data.setData('text/plain', 'x');"
+        "for (let i = 0; i < arguments[0]; i++) data.items.add(new File([], 'empty-' + i));"
+        "document.dispatchEvent(new DragEvent('drop', {dataTransfer: data, cancelable: true}));",
+        files,
+    )
+
+
+def test_what_is_dropped_and_no_file_takes_nothing_away(browser, service, served):
+    with served(service) as (url, _):
+        browser.get(url)
+        choose(browser, CARD)
+        words = wait(browser, lambda: browser.find_elements("css selector", ".word"))
+        ActionChains(browser).move_to_element(words[0]).perform()
+        error, word = browser.find_element("id", "error"), browser.find_element("id", "word")
+        drop(browser, 0)
+        assert "is no file: save the picture first" in error.text
+        assert browser.find_elements("css selector", ".word")
+        drop(browser, 2)
+        wait(browser, lambda: "empty-1" in error.text)
+        assert "empty-0" in error.text and "no file" not in error.text  # each has its sentence
+        assert word.text.startswith("Point at a word")  # and not the word of the page before
+
+
+def test_a_file_that_is_gone_is_no_lost_connection(browser, service, served, tmp_path):
+    frames = [Image.open(CARD).convert("RGB")] * 3
+    first, gone, last = tmp_path / "first.tif", tmp_path / "gone.png", tmp_path / "last.png"
+    frames[0].save(first, save_all=True, append_images=frames[1:])
+    for path in (gone, last):
+        path.write_bytes(CARD.read_bytes())
+    with served(service) as (url, _):
+        browser.get(url)
+        browser.find_element("id", "file").send_keys(f"{first}\n{gone}\n{last}")
+        gone.unlink()
+        place, stop = browser.find_element("id", "place"), browser.find_element("id", "stop")
+        wait(browser, lambda: place.text.endswith("/ 4") and not stop.is_enabled())
+        told = browser.find_element("id", "error").text
+    assert told == "gone.png cannot be opened: choose files that are there, and no folders."
+
+
 def test_keys_lead_from_word_to_word(browser, service, served):
     with served(service) as (url, _):
         browser.get(url)

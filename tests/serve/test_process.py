@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -59,3 +60,36 @@ def test_a_death_is_a_503_and_another_process_serves_on(service, served, tmp_pat
         desk.close()
     assert "has died (exit code -9)" in caplog.text
     assert desk.process_id() is None or not os.path.exists(f"/proc/{desk.process_id()}")
+
+
+def test_a_desk_that_closes_ends_a_process_that_loads(capfd):
+    """Otherwise Python waits for it at the end, forever, as it ignores signals."""
+    before = set(multiprocessing.active_children())
+    desk = ProcessDesk(Choice())
+    first = desk.process_id()
+    os.kill(first, signal.SIGKILL)
+    for _ in range(300):
+        if desk.process_id() is None and set(multiprocessing.active_children()) - before:
+            break
+        time.sleep(0.02)
+    else:
+        raise AssertionError("no second process was started")
+    desk.close()
+    assert set(multiprocessing.active_children()) <= before
+    assert "does not start" not in capfd.readouterr().err
+
+
+def test_how_full_the_decoder_is_can_be_asked_while_all_threads_are_busy(service):
+    from nanoocr.serve.jobs import ThreadDesk
+    from nanoocr.serve.messages import Job
+    from nanoocr.serve.service import THREADS
+
+    done, told = threading.Event(), []
+    busy = [service.threads.submit(done.wait) for _ in range(THREADS)]
+    try:
+        ThreadDesk(service).begin(Job("look"), told.append)
+        assert [reply.kind for reply in told] == ["head", "part", "end"]
+    finally:
+        done.set()
+        for one in busy:
+            one.result()

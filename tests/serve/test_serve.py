@@ -325,6 +325,23 @@ def test_limits_and_stops_cut_the_whole_answer(address, expected):
     assert "".join(one["token"] for one in stopped["logprobs"]["content"]) == stopped["message"]["content"]
 
 
+@pytest.mark.parametrize("end", [{"max_tokens": 3}, {"stop": "\n"}])
+def test_no_page_is_read_behind_the_end_of_an_answer(address, end):
+    """Else a stream of a long document is silent for minutes after its last word."""
+    frames, out = [Image.open(CARDS[2]).convert("RGB")] * 3, io.BytesIO()
+    frames[0].save(out, "TIFF", save_all=True, append_images=frames[1:])
+    asked = message(out.getvalue(), out.getvalue())
+    one, many = ask(address, **end), ask(address, messages=asked, **end)
+    assert many["choices"] == one["choices"] and many["usage"] == one["usage"]
+    client = openai.OpenAI(base_url=f"{address}/v1", api_key="any")
+    options = {"stream": True, "stream_options": {"include_usage": True}}
+    chunks = list(client.chat.completions.create(model="nanoocr", messages=asked, **options, **end))
+    said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert said == one["choices"][0]["message"]["content"]
+    assert chunks[-2].choices[0].finish_reason == one["choices"][0]["finish_reason"]
+    assert chunks[-1].usage.model_dump()["total_tokens"] == one["usage"]["total_tokens"]
+
+
 def test_chance_follows_seed_and_top_p(address, expected):
     hot = {"temperature": 2, "max_tokens": 40}
     texts = [
