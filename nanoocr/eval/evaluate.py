@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,7 +21,7 @@ from nanoocr.eval.catalogue import Benchmark, Selection, check_extras, find_benc
 from nanoocr.eval.grounding import CONDITIONS, asks_of
 from nanoocr.eval.metrics import worst_and_median
 from nanoocr.eval.peers import PEERS, make_peer
-from nanoocr.eval.samples import EvalSample, file_stem
+from nanoocr.eval.samples import EvalSample, SampleSet, file_stem
 from nanoocr.eval.store import Found, Store, find_predictions
 from nanoocr.eval.summary import PageResult, by_group, score_pages, summarise
 from nanoocr.files import read_manifest, write_file
@@ -71,7 +71,11 @@ def evaluate(config: VisionEvalConfig, command: str = "") -> dict[str, Any]:
     benchmark = find_benchmark(config.benchmark)
     only_reads = config.model in PEERS and not config.predictions
     kinds, questions = split_names(config.kinds), config.questions and not only_reads
-    sample_set = benchmark.load(Selection(config.data, kinds, config.per_group, prompt_of(config), questions))
+    prompt = prompt_of(config)
+    loaded = benchmark.load(Selection(config.data, kinds, config.per_group, prompt, questions))
+    sample_set = asking(loaded, prompt)
+    if config.prompt and not any(sample.prompt == prompt for sample in sample_set.samples):
+        raise UsageError("--prompt: the samples of this benchmark have questions of their own; leave it out")
     check_extras(benchmark, sample_set.samples)
     if config.predictions:
         about, found = (
@@ -109,6 +113,16 @@ def prompt_of(config: VisionEvalConfig) -> str:
     if config.prompt or config.predictions or config.model in PEERS:
         return config.prompt or PROMPT
     return load_prompt(default_model_folder() if config.model == "shipped" else model_folder(config.model))
+
+
+def asking(sample_set: SampleSet, prompt: str) -> SampleSet:
+    """The set with this question about every picture that is to be read."""
+
+    def asked(sample: EvalSample) -> EvalSample:
+        """The sample, unless it has a question of its own."""
+        return replace(sample, prompt=prompt) if sample.prompt == PROMPT else sample
+
+    return replace(sample_set, samples=tuple(map(asked, sample_set.samples)))
 
 
 def split_names(text: str) -> tuple[str, ...]:
