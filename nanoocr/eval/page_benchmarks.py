@@ -27,7 +27,7 @@ from nanoocr.eval.page_scores import page_scores
 from nanoocr.eval.page_sets import FOX_KINDS, load_page_set
 from nanoocr.eval.samples import EvalSample, SampleSet, collect, read_truth
 from nanoocr.eval.teds import table_scores
-from nanoocr.folders import SUFFIXES
+from nanoocr.folders import SUFFIXES, files_below
 
 Scores = dict[str, float]
 
@@ -106,8 +106,9 @@ def load_icdar(folder: str | Path, kinds: Sequence[str] = (), per_group: int = 0
     folder = Path(folder)
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder")
-    pictures = {path.stem: path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES}
-    truths = {path.stem.removeprefix("gt_"): path for path in sorted(folder.rglob("gt_*.txt"))}
+    files = sorted(files_below(folder)[0])
+    pictures = {path.stem: path for path in files if path.suffix.lower() in SUFFIXES}
+    truths = {path.stem.removeprefix("gt_"): path for path in files if path.match("gt_*.txt")}
 
     def sample(name: str) -> EvalSample | str:
         """One picture with its truth, or the reason why it is left out."""

@@ -21,7 +21,7 @@ from nanoocr.eval.metrics import anls
 from nanoocr.eval.samples import QUESTION, EvalSample, SampleSet, collect
 from nanoocr.eval.vqa import textvqa_accuracy
 from nanoocr.files import parse_json
-from nanoocr.folders import SUFFIXES
+from nanoocr.folders import SUFFIXES, files_below
 
 LEAST_ANSWERS = 2  # TextVQA leaves out each person in turn, so a question needs at least two answers
 
@@ -45,14 +45,14 @@ def load_questions(path: str | Path, per_group: int = 0) -> SampleSet:
         raise UsageError(f'{file}: must be a JSON object with a list of questions under "data"') from error
     if not isinstance(rows, list):
         raise UsageError(f'{file}: under "data" there must be a list of questions')
-    pictures = {p.stem: p for p in file.parent.rglob("*") if p.suffix.lower() in SUFFIXES}
+    pictures = {p.stem: p for p in files_below(file.parent)[0] if p.suffix.lower() in SUFFIXES}
     return collect(_samples(file, rows, pictures), str(file), per_group)
 
 
 def _the_file(path: Path) -> Path:
     if path.is_file():
         return path
-    files = sorted(path.glob("*.json"))
+    files = sorted(one for one in path.glob("*.json") if one.name[0] != ".")
     if len(files) != 1:
         held = f"holds {len(files)} .json files: name one of them" if path.is_dir() else "no such file"
         raise UsageError(f"{path}: {held}, as in --data=val_v1.0.json")
