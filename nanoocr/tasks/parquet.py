@@ -14,9 +14,9 @@ from nanoocr.data.rows import Row, row_from_record
 from nanoocr.data.shards import local_shards
 from nanoocr.data.task import ParquetTask
 from nanoocr.errors import UsageError
-from nanoocr.tasks.chat import FORMS
+from nanoocr.tasks.chat import FORMS, decoded
 from nanoocr.tasks.jsonl import chat_row
-from nanoocr.tasks.unread import refuse_unread
+from nanoocr.tasks.unread import refuse_unlearnt, refuse_unread
 
 
 class ChatParquet(ParquetTask):
@@ -37,6 +37,9 @@ class TextsParquet(ParquetTask):
         """One row, its pictures still encoded."""
         record, name = self.shards[index], self.shards.name_of(index)
         refuse_unread(record, name)
+        turns = decoded(record["texts"])
+        for turn in turns if isinstance(turns, list) else []:
+            refuse_unlearnt(turn or {}, name)
         return row_from_record(record, name, self.shards.folder_of(index))
 
 

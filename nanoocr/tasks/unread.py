@@ -59,8 +59,8 @@ def refuse_unlearnt(message: dict[str, Any], name: str) -> None:
         raise BadRowError(f"{name}: an answer calls tools, which is not learnt here")
     for key in (*LEARNT_KEYS, *UNLEARNT_KEYS):
         value = message.get(key)
-        said = None if value is None else _said(value)
-        if value is None or said is (key in LEARNT_KEYS):
+        said = _said(value)
+        if value is None or value != value or said is (key in LEARNT_KEYS):  # pandas writes nan for null
             continue
         if said is not None:
             raise BadRowError(f"{name}: {key} says not to learn an answer; here all of a row are learnt")
