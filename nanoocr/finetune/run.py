@@ -267,7 +267,7 @@ def _train(
 
 
 def _write_watched(path: Path, strips: Sequence[LineStrip], prompt: str) -> None:
-    """The lines that say when to stop, asked `prompt`: own ones, spread over their documents, and drawn ones."""
+    """The lines that say when to stop, asked `prompt`: own ones from all documents, and drawn ones."""
     count = min(len(strips), MOST_WATCHED)
     chosen = [strips[i * len(strips) // count] for i in range(count)]
     rows = [row_of(strip, strip.document) for strip in chosen]
