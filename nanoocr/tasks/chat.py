@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 from nanoocr.data.entries import PACKED_KEYS, PICTURE_KEYS, picture_of
@@ -49,6 +50,14 @@ class _Said(NamedTuple):
     beside: list[Any]
 
 
+class _Placed(NamedTuple):
+    """A message with its pictures in their places, and how many of them came from where."""
+
+    message: Message
+    marks: int  # how many stand for a picture in the row's list
+    own: list[Any]  # pictures that the message itself has
+
+
 def read_messages(record: dict[str, Any], name: str) -> list[Message]:
     """The messages of a row, each with the pictures that it is about and without their marks.
 
@@ -59,47 +68,50 @@ def read_messages(record: dict[str, Any], name: str) -> list[Message]:
     refuse_unread(record, name)
     listed = _listed(record)
     waiting = iter(listed)
-    messages, marks, own = list[Message](), 0, list[Any]()
-    for said in _spoken(record, name):
-        parts = _parts(said.content, name)
-        texts = [_text(part, name) for part in parts if part["type"] not in PICTURE_PARTS]
-        # If a message has picture parts, <image> in its text is a mark only where the row also lists
-        # pictures, or the message does.
-        has_marks = isinstance(said.content, str) or bool(listed or said.beside)
-        counts = said.role == "user" and has_marks
-        pictures = list(said.beside)
-        if said.beside:
-            _check_beside(texts if counts else [], said.beside, name)
-        own += said.beside
-        for part in parts:
-            if part["type"] not in PICTURE_PARTS:
-                wanted = len(ANY_MARK.findall(_text(part, name))) if counts and not said.beside else 0
-            elif (held := _held(part)) is not None:
-                pictures.append(held)
-                own.append(held)
-                continue
-            else:
-                wanted = 1
-            marks += wanted
-            pictures += [picture for _, picture in zip(range(wanted), waiting)]
-        text = without_marks("".join(texts)) if counts else "".join(texts)
-        if said.role == "user" and PATH_IN_TEXT.search(text):
-            raise BadRowError(f"{name}: names a picture within its text: list it, and write {MARK} there")
-        messages.append(Message(said.role, text, tuple(_picture(picture, name) for picture in pictures)))
+    placed = [_place(said, bool(listed), waiting, name) for said in _spoken(record, name)]
+    marks, own = sum(one.marks for one in placed), [picture for one in placed for picture in one.own]
     if not (listed or own) and (key := unread_pictures(record)):
         raise BadRowError(f"{name}: its picture stands under {key}: name that images, and write {MARK}")
     # Some trainers name a picture twice, in its part and in the list.
     twice = marks == 0 and len(listed) == len(own)
     if marks != len(listed) and not (twice and all(_same(*pair, name) for pair in zip(listed, own))):
         raise _miscounted(marks, len(listed), name)
-    return messages
+    return [one.message for one in placed]
 
 
-def _check_beside(texts: list[str], beside: list[Any], name: str) -> None:
-    """Raise BadRowError unless a message has no mark, or one for each picture that stands beside its text."""
-    marks = sum(len(ANY_MARK.findall(text)) for text in texts)
-    if marks not in (0, len(beside)):
-        raise _miscounted(marks, len(beside), name)
+def _place(said: _Said, row_lists: bool, waiting: Iterator[Any], name: str) -> _Placed:
+    """Give a message its pictures: those of its parts, and for each mark the next one of a list.
+
+    The list is the message's own, where it has one, and else what waits in that of the row.
+    """
+    parts = _parts(said.content, name)
+    # If a message has picture parts, <image> in its text is a mark only where the row or the message also
+    # lists pictures.
+    has_marks = said.role == "user" and (isinstance(said.content, str) or row_lists or bool(said.beside))
+    listed = iter(said.beside) if said.beside else waiting
+    text, pictures, own, marks = "", list[Any](), list[Any](), 0
+    for part in parts:
+        if part["type"] not in PICTURE_PARTS:
+            text += _text(part, name)
+            wanted = len(ANY_MARK.findall(_text(part, name))) if has_marks else 0
+        elif (held := _held(part)) is not None:
+            pictures.append(held)
+            own.append(held)
+            continue
+        else:
+            wanted = 1
+        marks += wanted
+        pictures += islice(listed, wanted)
+    if said.role == "user" and PATH_IN_TEXT.search(text):
+        raise BadRowError(f"{name}: names a picture within its text: list it, and write {MARK} there")
+    if said.beside:
+        if marks not in (0, len(said.beside)):
+            raise _miscounted(marks, len(said.beside), name)
+        pictures = pictures if marks else [*said.beside, *pictures]  # without marks they come before the text
+        own, marks = own + said.beside, 0
+    text = without_marks(text) if has_marks else text
+    shown = tuple(_picture(picture, name) for picture in pictures)
+    return _Placed(Message(said.role, text, shown), marks, own)
 
 
 def _miscounted(marks: int, pictures: int, name: str) -> BadRowError:

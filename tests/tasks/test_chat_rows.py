@@ -294,7 +294,7 @@ def test_notes_beside_a_row_change_nothing(folder, beside):
     assert row_of(folder, {**READ_A_PICTURE, **beside}).turns == (("Read.", "Hi"),)
 
 
-@pytest.mark.parametrize("content", ["Read.", "<image>Read.", [READ]])
+@pytest.mark.parametrize("content", ["Read.", "<image>Read.", [READ], [{"type": "image"}, READ]])
 @pytest.mark.parametrize("beside", [{"images": ["a b.png"]}, {"image": "a b.png"}])
 def test_a_message_may_list_its_pictures(folder, content, beside):
     row = row_of(folder, {"messages": [{**user(content), **beside}, ANSWER]})
