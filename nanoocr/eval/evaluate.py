@@ -64,6 +64,10 @@ class VisionEvalConfig:
             raise UsageError(
                 "--per_group, --max_tokens and --threads must not be negative, --max_batch at least 1"
             )
+        reader = "--predictions" if self.predictions else self.model if self.model in PEERS else ""
+        for flag in ("mode", "max_tokens") if reader else ():
+            if getattr(self, flag):
+                raise UsageError(f"--{flag} is for models of this project, not for {reader}: leave it out")
 
 
 def evaluate(config: VisionEvalConfig, command: str = "") -> dict[str, Any]:

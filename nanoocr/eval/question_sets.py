@@ -33,8 +33,8 @@ def load_questions(path: str | Path, per_group: int = 0) -> SampleSet:
     any suffix. `annotation` holds all answers.
 
     Raises:
-            UsageError: there is no such file, a folder has several, there is no list under "data", or no
-            question has a picture.
+        UsageError: there is no such file, a folder has several, there is no list under "data", or no
+        question has a picture.
     """
     file = _the_file(Path(path))
     try:

@@ -26,29 +26,12 @@ from nanoocr.tasks.common import is_file
 SUFFIXES = (".tsv", ".csv", ".lst")
 # What programs call both columns, in small letters and with _ for blanks.
 PICTURES = (
-    "file_name",
-    "filename",
-    "file",
-    "path",
-    "image_path",
-    "img_path",
-    "image",
-    "img",
-    "picture",
-    "name",
-)
+    "file_name", "filename", "file", "path", "image_path", "img_path", "image", "img", "picture", "name",
+)  # fmt: skip
 TEXTS = (
-    "text",
-    "label",
-    "transcription",
-    "transcript",
-    "words",
-    "word",
-    "ground_truth",
-    "gt",
-    "sentence",
+    "text", "label", "transcription", "transcript", "words", "word", "ground_truth", "gt", "sentence",
     "value",
-)
+)  # fmt: skip
 DONUT = '{"gt_parse"'  # how a text begins that is JSON for Donut
 QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 SHOWN = 60  # a sentence shows this many characters of a wrong value
@@ -168,17 +151,15 @@ def _tabbed(line: str) -> list[str]:
     Programs quote a cell that holds quotes, and double these; others quote all cells. Quotes around the text
     alone stand in the picture.
     """
+    if not line.strip():
+        return []
     cells = line.rstrip("\t ").split("\t")
-    whole = [QUOTED.fullmatch(cell) for cell in cells]
-    everything = all(whole)
-    return (
-        [
-            match[1].replace('""', '"') if match and (everything or '""' in match[1] or number == 0) else cell
-            for number, (cell, match) in enumerate(zip(cells, whole))
-        ]
-        if line.strip()
-        else []
-    )
+    quoted = [QUOTED.fullmatch(cell) for cell in cells]
+    plain = []
+    for number, (cell, match) in enumerate(zip(cells, quoted)):
+        by_program = match and (all(quoted) or number == 0 or '""' in match[1])
+        plain.append(match[1].replace('""', '"') if match and by_program else cell)
+    return plain
 
 
 def _csv(path: Path, content: str, comma: str) -> Iterator[_Entry]:

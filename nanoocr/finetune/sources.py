@@ -180,9 +180,8 @@ def _is_flat(picture: Path) -> bool:
     return height <= LOW and width >= FLAT * height
 
 
-FRONT_MATTER = re.compile(
-    r"\A---\n(?:[\w-]+:.*\n|[ \t]+.*\n)*---(?:\n|\Z)"
-)  # what olmOCR writes above a page
+# What olmOCR writes above a page.
+FRONT_MATTER = re.compile(r"\A---\n(?:[\w-]+:.*\n|[ \t]+.*\n)*---(?:\n|\Z)")
 # Marks around words, and what is left of them. A mark with a blank or a letter on its other side is a sign.
 EMPHASIS = (
     (re.compile(r"(\*\*|__|~~|`)(.+?)\1"), r"\2"),

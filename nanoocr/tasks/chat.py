@@ -62,8 +62,8 @@ def read_messages(record: dict[str, Any], name: str) -> list[Message]:
     """The messages of a row, each with the pictures that it is about and without their marks.
 
     Raises:
-            BadRowError: there are no messages, the form is unknown, marks and pictures differ in number, a
-            picture is given by http, or the row asks for what is not done here (nanoocr/tasks/unread.py).
+        BadRowError: there are no messages, the form is unknown, marks and pictures differ in number, a
+        picture is given by http, or the row asks for what is not done here (nanoocr/tasks/unread.py).
     """
     refuse_unread(record, name)
     listed = _listed(record)

@@ -75,6 +75,13 @@ def test_a_prompt_is_refused_where_every_sample_asks_its_own(folder, tmp_path):
         evaluate(VisionEvalConfig(**config, prompt="Read it."))
 
 
+@pytest.mark.parametrize("reader", [{"model": "tesseract"}, {"predictions": "theirs"}])
+@pytest.mark.parametrize("flag", [{"mode": "base"}, {"max_tokens": 9}])
+def test_flags_of_a_model_are_refused_where_no_model_reads(reader, flag):
+    with pytest.raises(UsageError, match=f"--{next(iter(flag))} is for models of this project"):
+        VisionEvalConfig(out="out", **reader, **flag)
+
+
 # ---------------------------------------------------------------------------------------------------
 # Files of several pages
 
