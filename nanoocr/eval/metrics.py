@@ -22,10 +22,12 @@ from rapidfuzz.distance import Levenshtein
 
 T = TypeVar("T")
 
-# Scripts without blanks between words: Thai, Lao, Myanmar, Khmer, kana, Han, and wide signs and digits.
+# Scripts without blanks between words: Thai, Lao, Tibetan, Myanmar, Khmer, those of the Tai and of Bali and
+# Java, kana, bopomofo, Han with its radicals, Yi, and wide signs and digits.
 _WITHOUT_BLANKS = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3001-\u303f\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
-    "\u4e00-\u9fff\uf900-\ufaff\uff01-\uff9f\U00020000-\U0003ffff"
+    "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u1950-\u19ff\u1a20-\u1aaf\u1b00-\u1b7f\u2e80-\u2fdf\u3001-\u303f"
+    "\u3040-\u312f\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua000-\ua4cf\ua980-\ua9ff\uaa60-\uaadf"
+    "\uf900-\ufaff\uff01-\uff9f\U0001b000-\U0001b16f\U00020000-\U0003ffff"
 )
 _UNIT = re.compile(f"[{_WITHOUT_BLANKS}]|[^\\s{_WITHOUT_BLANKS}]+")
 _COMBINING = ("Mn", "Mc", "Me")  # Unicode categories of signs that belong to the character before them

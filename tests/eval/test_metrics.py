@@ -305,6 +305,9 @@ def test_repetition_and_truncation_rates():
         ("きょうはとてもよいてんきですね", "きょうはとてもよいてんきですわ", 15),
         ("กินข้าวแล้ว", "กินข้าวแล้ง", 8),  # vowels and tones above a letter stay with it
         ("共 3 pages", "共 4 pages", 3),
+        ("ང་ཚོ་བོད་པ་ཡིན", "ང་ཚོ་བོད་པ་ཡིབ", 11),
+        ("ㄅㄆㄇㄈ", "ㄅㄆㄇㄉ", 4),
+        ("ꆈꌠꁱꂷ", "ꆈꌠꁱꂸ", 4),
     ],
 )
 def test_scripts_without_blanks_are_counted_by_characters(truth, wrong, units):
