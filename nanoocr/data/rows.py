@@ -30,7 +30,7 @@ from nanoocr.errors import PictureError, UsageError
 from nanoocr.files import parse_json, read_json_list
 from nanoocr.pages import PageRanges, is_single, name_of, open_source
 from nanoocr.picture_header import formats_of
-from nanoocr.pictures import open_image
+from nanoocr.pictures import open_image, read_bytes
 
 NOT_UTF8 = "a text is not UTF-8: write the file again with its texts in UTF-8"
 NO_BOXES = np.zeros((0, 4), dtype=np.float32)
@@ -149,8 +149,10 @@ def json_rows(path: Path) -> Iterator[Row]:
             raise BadRowError(f"{name} needs id, image, prompt and answer ({error!r})") from error
         if not isinstance(row_id, str):
             raise BadRowError(f"{name}: the id is {row_id!r} and not a text")
+        called = f"{name}: {picture}"
         try:
-            pictures = (open_image(picture, name=f"{name}: {picture}"),)
+            pages = all_pages(read_bytes(picture, called), called)
+            pictures = [open_image(page, name=called) for page in pages]
         except PictureError as error:
             raise BadRowError(str(error)) from error
         yield replace(checked_row(name, pictures, (turn,), path.stem, chars, boxes), id=row_id)

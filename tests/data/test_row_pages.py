@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from nanoocr.data.rows import checked_row
+from nanoocr.data.rows import checked_row, read_rows
 from nanoocr.errors import UsageError
 from nanoocr.finetune.boxes import document_of
 from nanoocr.finetune.types import FoundPage
@@ -49,6 +50,15 @@ def test_training_sees_the_page_that_reading_sees(tmp_path, made):
     (tmp_path / "a").write_bytes(content)
     (document,) = document_of(Path(tmp_path / "a"), found, "a")
     assert document.lines[0].quad[2] == (95, 35)
+
+
+@pytest.mark.parametrize("suffix", ["tif", "pdf"])
+def test_a_row_of_a_list_shows_all_pages_of_its_file(tmp_path, suffix):
+    page = Image.new("L", PAGE, 255)
+    page.save(tmp_path / f"a.{suffix}", save_all=True, append_images=[page])
+    entry = {"id": "a", "image": f"a.{suffix}", "prompt": "Read.", "answer": "Hi"}
+    (tmp_path / "rows.json").write_text(json.dumps([entry]))
+    assert len(read_rows(tmp_path / "rows.json")[0].pictures) == 2
 
 
 def test_a_budget_that_is_no_number_is_refused():
