@@ -201,7 +201,9 @@ def plain_of_markdown(text: str) -> str:
         for mark, left in EMPHASIS:
             line = mark.sub(left, line)
         # Tables may be in HTML. Only names of its tags are taken out, since prices and code have < as well.
-        line = re.sub(r"</?(table|thead|tbody|tr|td|th|caption|br|p|b|i|u|sup|sub)\b[^<>]*>", " ", line)
+        line = re.sub(r"</?(table|thead|tbody|tr|td|th|caption|br|p)\b[^<>]*>", " ", line)
+        # These may stand within a word, as in H<sub>2</sub>O.
+        line = re.sub(r"</?(b|i|u|em|strong|sup|sub)\b[^<>]*>", "", line)
         line = re.sub(r"\\([\\`*_{}\[\]()#+.!|>~-])", r"\1", html.unescape(line))
         lines.append(line.replace("|", " ").rstrip() if line.lstrip().startswith("|") else line)
     return "\n".join(lines).strip()

@@ -67,7 +67,7 @@ class Sroie(Task):
         return answered(checked_row(name, [file_bytes(picture, name)], turns, "sroie"))
 
     def _text(self, stem: str, name: str) -> str:
-        lines = read_text(self._file(stem, name, "box/{}.txt", "box/{}.csv"), name).splitlines()
+        lines = read_text(self._file(stem, name, "box/{}.txt", "box/{}.csv"), name).split("\n")
         return "\n".join(lines_of([_box(line, name) for line in lines if line.strip()]))
 
     def _fields(self, stem: str, name: str) -> str:
