@@ -234,20 +234,34 @@ def worst_and_median(items: Sequence[T], badness: Callable[[T], Any]) -> list[tu
 LOOP_UNIT = 200
 LOOP_COPIES = 8
 LOOP_SPAN = 200
-FORM_SPAN = 2000  # the same for units without letters: leader dots, empty cells, rules to write on
+# The same for what pages repeat by design: whole lines, and units without letters, as leader dots, empty
+# cells, and rules to write on.
+FORM_SPAN = 2000
 
 
 def ends_in_loop(text: str) -> bool:
     """Whether the text, with white space collapsed, ends in many copies of one unit."""
+    lines = _ends_in_equal_lines(text)
     text = " ".join(text.split())
     for unit in range(1, LOOP_UNIT + 1):
         tail = text[-max(LOOP_SPAN, LOOP_COPIES * unit) :]
         if len(tail) < max(LOOP_SPAN, LOOP_COPIES * unit):
             return False  # longer units would need an even longer tail
         if tail[unit:] == tail[:-unit]:
-            form = not any(char.isalpha() for char in re.sub("</?[a-z]+>?|^[a-z]*>", "", tail[-unit:]))
+            plain = re.sub("</?[a-z]+>?|^[a-z]*>", "", tail[-unit:])
+            form = lines or not any(map(str.isalpha, plain))
             longer = text[-FORM_SPAN:]
             return not form or (len(longer) == FORM_SPAN and longer[unit:] == longer[:-unit])
+    return False
+
+
+def _ends_in_equal_lines(text: str) -> bool:
+    """Whether the last lines are LOOP_COPIES copies of one line, or of a few, as the rows of a ledger are."""
+    lines = [" ".join(line.split()) for line in text.split("\n") if line.strip()]
+    for unit in range(1, len(lines) // LOOP_COPIES + 1):
+        tail = lines[-LOOP_COPIES * unit :]
+        if tail[unit:] == tail[:-unit]:
+            return True
     return False
 
 

@@ -282,6 +282,10 @@ def test_summary_shows_what_a_mean_hides():
         ("and so on, " * 30 + "an end", False),
         ("".join(f"line {i}\n" for i in range(100)), False),
         ("x" * 200 + "y" * 200, True),
+        ("Balance\n" + "EUR 0.00\n" * 24, False),  # rows of a page may be alike
+        ("| a | b |\n|---|---|\n" + "| N/A | N/A |\n" * 20, False),
+        ("[ ] Yes\n[ ] No\n" * 20, False),
+        ("EUR 0.00\n" * 250, True),
     ],
 )
 def test_loops_at_the_end(text, loops):
