@@ -56,6 +56,7 @@ class _Placed(NamedTuple):
     message: Message
     marks: int  # how many stand for a picture in the row's list
     own: list[Any]  # pictures that the message itself has
+    indices: list[Any]  # which pictures of a list its parts say that they mean, where they say it
 
 
 def read_messages(record: dict[str, Any], name: str) -> list[Message]:
@@ -72,6 +73,8 @@ def read_messages(record: dict[str, Any], name: str) -> list[Message]:
     marks, own = sum(one.marks for one in placed), [picture for one in placed for picture in one.own]
     if not (listed or own) and (key := unread_pictures(record)):
         raise BadRowError(f"{name}: its picture stands under {key}: name that images, and write {MARK}")
+    if (indices := [index for one in placed for index in one.indices]) != list(range(len(indices))):
+        raise BadRowError(f"{name}: its parts name pictures {indices}: list them in the order of the parts")
     # Some trainers name a picture twice, in its part and in the list.
     twice = marks == 0 and len(listed) == len(own)
     if marks != len(listed) and not (twice and all(_same(*pair, name) for pair in zip(listed, own))):
@@ -89,7 +92,7 @@ def _place(said: _Said, row_lists: bool, waiting: Iterator[Any], name: str) -> _
     # lists pictures.
     has_marks = said.role == "user" and (isinstance(said.content, str) or row_lists or bool(said.beside))
     listed = iter(said.beside) if said.beside else waiting
-    text, pictures, own, marks = "", list[Any](), list[Any](), 0
+    text, pictures, own, indices, marks = "", list[Any](), list[Any](), list[Any](), 0
     for part in parts:
         if part["type"] not in PICTURE_PARTS:
             text += _text(part, name)
@@ -100,6 +103,7 @@ def _place(said: _Said, row_lists: bool, waiting: Iterator[Any], name: str) -> _
             continue
         else:
             wanted = 1
+            indices += [part["index"]] if part.get("index") is not None else []
         marks += wanted
         pictures += islice(listed, wanted)
     if said.role == "user" and PATH_IN_TEXT.search(text):
@@ -111,7 +115,7 @@ def _place(said: _Said, row_lists: bool, waiting: Iterator[Any], name: str) -> _
         own, marks = own + said.beside, 0
     text = without_marks(text) if has_marks else text
     shown = tuple(_picture(picture, name) for picture in pictures)
-    return _Placed(Message(said.role, text, shown), marks, own)
+    return _Placed(Message(said.role, text, shown), marks, own, indices)
 
 
 def _miscounted(marks: int, pictures: int, name: str) -> BadRowError:

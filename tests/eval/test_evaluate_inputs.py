@@ -13,6 +13,8 @@ from nanoocr.config import PROMPT
 from nanoocr.errors import PictureError, UsageError
 from nanoocr.eval.catalogue import Selection, find_benchmark
 from nanoocr.eval.evaluate import VisionEvalConfig, evaluate
+from nanoocr.eval.page_benchmarks import load_icdar
+from nanoocr.eval.question_sets import load_questions
 from nanoocr.eval.samples import EvalSample, load_folder, load_manifest
 from nanoocr.eval.store import find_predictions
 
@@ -145,3 +147,26 @@ def test_answers_are_found_whatever_form_their_accents_have(tmp_path):
     found = find_predictions(theirs, [EvalSample("é", page(), PROMPT, "née", "document")])
     assert found.missing == () and found.unknown == ()
     assert "1 files have accents apart from their letters (not NFC), which count as errors" in found.notes[0]
+
+
+# ---------------------------------------------------------------------------------------------------
+# Two files of one name
+
+
+def test_pictures_and_truths_of_one_name_are_not_mixed(tmp_path):
+    for part in ("test", "train"):
+        (tmp_path / part).mkdir()
+        page().save(tmp_path / part / "img_1.png")
+        (tmp_path / part / "gt_img_1.txt").write_text("1,1,9,1,9,9,1,9,Total")
+    page().save(tmp_path / "img_2.png")
+    (tmp_path / "gt_img_2.txt").write_text("1,1,9,1,9,9,1,9,Total")
+    found = load_icdar(tmp_path)
+    assert [sample.id for sample in found.samples] == ["img_2"]
+    assert found.left_out == ("img_1: there is also train/img_1.png: name the folders of one set alone",)
+    rows = [
+        {"questionId": n, "question": "What?", "image_id": f"img_{n}", "answers": ["Total"]} for n in (1, 2)
+    ]
+    (tmp_path / "val.json").write_text(json.dumps({"data": rows}))
+    questions = load_questions(tmp_path)
+    assert [sample.id for sample in questions.samples] == ["2"]
+    assert "its picture img_1 may be" in questions.left_out[0]

@@ -325,3 +325,14 @@ def test_what_is_not_learnt_within_the_messages_is_refused(folder):
         row_of(folder, {**READ_A_PICTURE, "messages": boxes, "objects": {"ref": ["it"]}})
     with pytest.raises(BadRowError, match="names a picture within its text"):
         row_of(folder, {"messages": [user("Picture 1: <img>a b.png</img> Read."), ANSWER]})
+
+
+@pytest.mark.parametrize("indices", [(0, 1), (None, None), (1, 0), (0, 0)])
+def test_parts_that_name_pictures_by_index_name_them_in_order(folder, indices):
+    parts = [{"type": "image", "text": None, "index": index} for index in indices]
+    record = {"messages": [user([*parts, READ]), ANSWER], "images": ["a b.png", "sub/b.png"]}
+    if indices in ((0, 1), (None, None)):
+        assert [image.size for image in row_of(folder, record).images()] == [(20, 9), (30, 9)]
+        return
+    with pytest.raises(BadRowError, match="list them in the order of the parts"):
+        row_of(folder, record)
