@@ -81,14 +81,7 @@ def evaluate(config: VisionEvalConfig, command: str = "") -> dict[str, Any]:
     if config.prompt and not any(sample.prompt == prompt for sample in sample_set.samples):
         raise UsageError("--prompt: the samples of this benchmark have questions of their own; leave it out")
     check_extras(benchmark, sample_set.samples)
-    if config.predictions:
-        about, found = (
-            {"predictions": config.predictions},
-            find_predictions(config.predictions, sample_set.samples),
-        )
-    else:
-        about, answer = make_answerer(config)
-        found = read_all(config, sample_set.samples, about, answer)
+    about, found = answers_to(config, sample_set.samples)
     pages = score_pages(sample_set.samples, found.predictions, benchmark)
     results = {
         "benchmark": config.benchmark,
@@ -132,6 +125,23 @@ def asking(sample_set: SampleSet, prompt: str) -> SampleSet:
 def split_names(text: str) -> tuple[str, ...]:
     """The names in a list such as card,receipt."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def answers_to(config: VisionEvalConfig, samples: Sequence[EvalSample]) -> tuple[dict[str, Any], Found]:
+    """Who answers, as plain data, and the answers: those of somebody else, or read where they are missing.
+
+    Raises:
+        UsageError: somebody else's folder is missing, or holds no answer to any sample.
+    """
+    if not config.predictions:
+        about, answer = make_answerer(config)
+        return about, read_all(config, samples, about, answer)
+    found = find_predictions(config.predictions, samples)
+    if not any(found.predictions.values()):
+        raise UsageError(
+            f"--predictions={config.predictions}: has no answer to any sample, as {found.missing[0]}.md"
+        )
+    return {"predictions": config.predictions}, found
 
 
 def read_all(

@@ -64,9 +64,7 @@ def refuse_unlearnt(message: dict[str, Any], name: str) -> None:
             continue
         if said is not None:
             raise BadRowError(f"{name}: {key} says not to learn an answer; here all of a row are learnt")
-        raise BadRowError(
-            f"{name}: {key} is {value!r}, and here every answer counts once: write true or false"
-        )
+        raise BadRowError(f"{name}: {key} is {value!r}, and here every answer counts once: leave {key} out")
 
 
 def _said(value: Any) -> bool | None:

@@ -125,8 +125,11 @@ def test_a_manifest_takes_the_pages_of_a_file_one_by_one(tmp_path):
 
 def test_a_folder_without_any_answer_is_refused(folder, tmp_path):
     (tmp_path / "theirs").mkdir()
+    config = VisionEvalConfig(
+        out=str(tmp_path), benchmark="folder", data=str(folder), predictions=str(tmp_path / "theirs")
+    )
     with pytest.raises(UsageError, match=r"has no answer to any sample, as a\.md"):
-        find_predictions(tmp_path / "theirs", load_folder(folder).samples)
+        evaluate(config)
 
 
 @pytest.mark.parametrize("facts", ["[1]", '"x"', '{"status": 5, "seconds": "fast"}', '{"seconds": NaN}', "{"])
