@@ -75,6 +75,14 @@ def counting_order(name: str) -> tuple[tuple[int | str, ...], str]:
     return tuple(int(part) if index % 2 else part for index, part in enumerate(parts)), name
 
 
+def by_stem(files: Iterable[Path]) -> dict[str, list[Path]]:
+    """The files by their names without suffix; folders may hold several of one name."""
+    found: dict[str, list[Path]] = {}
+    for path in files:
+        found.setdefault(path.stem, []).append(path)
+    return found
+
+
 def is_document(path: Path) -> bool:
     """Whether a file in a folder is a picture or PDF, or was meant as one."""
     # Reading from a pipe waits until somebody writes into it, which may be never.

@@ -121,6 +121,17 @@ def count_pages(source: str | Path | bytes, name: str) -> int:
         document.close()
 
 
+def is_single(data: bytes, name: str) -> bool:
+    """Whether encoded bytes are a picture whose first frame is its only page: `open_image` then opens it all.
+
+    PDFs, TIFFs of several pages, and TIFFs that begin with a smaller copy of their page need `open_source`.
+
+    Raises:
+        PictureError: a TIFF's frames cannot be walked.
+    """
+    return not _is_pdf(data, name) and ("TIFF" not in formats_of(data) or page_frames(data, name) == [0])
+
+
 def is_readable(path: Path) -> bool:
     """Whether a file starts like a picture or PDF that can be read, whatever its name ends in."""
     try:

@@ -22,6 +22,7 @@ from PIL import (
     GifImagePlugin,
     Image,
     ImageFile,
+    ImagePalette,
     JpegImagePlugin,
     PngImagePlugin,
     TiffImagePlugin,
@@ -65,6 +66,12 @@ DECODE_ERRORS = (
     struct.error,
     zlib.error,
 )
+
+UNKNOWN_KIND = "unknown pixel mode"  # what Pillow says of a TIFF that is whole
+NOT_KNOWN = "a TIFF whose kind of pixels is not known: save it with 8 or 16 bits a sample"
+# A value of a TIFF's tag MaxSampleValue that is a scale; others merely count the lightest pixel.
+MAX_SAMPLE, SAMPLE_SCALES = 281, (1, 3, 7, 15, 31, 63, 127)
+COLOUR_MAP, COLOUR_STEPS = 320, 257  # the tag, and how many of 65,536 steps make one of 256
 
 TURNED = (5, 6, 7, 8)  # the orientations that swap width and height
 # Pixels count as square within the first ratio; a ratio above the second is taken for a mistake.
@@ -116,7 +123,8 @@ def read_header(data: bytes, name: str) -> Image.Image:
             message = f"{name} is too large: it claims more pixels than Pillow opens."
             raise PictureError(message, kind="too_large") from error
         except DECODE_ERRORS as error:
-            reason = f"damaged {format_name}: {one_line(error)}"
+            is_known = UNKNOWN_KIND not in str(error)
+            reason = f"damaged {format_name}: {one_line(error)}" if is_known else NOT_KNOWN
     brand = data[8:12] if data[4:8] == b"ftyp" else data[4:8]
     if brand in NOT_READ:
         raise PictureError(f"{name} holds {NOT_READ[brand]}, which is not read: convert it to PNG or JPEG.")
@@ -264,17 +272,35 @@ def _densities(image: Image.Image, exif: Image.Exif | dict[int, object]) -> Iter
 
 
 def _grey_scale(image: Image.Image) -> tuple[int | None, bool]:
-    """(value that means white, whether 0 does) for a TIFF's grey of more than 8 bits."""
-    if not isinstance(image, TiffImagePlugin.TiffImageFile) or not is_deep_grey(image.mode):
+    """(value that means white, whether 0 does) for a TIFF's grey, where it is not 255 and not 0."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return None, False
     tags = image.tag_v2
+    bits, most = _first(tags.get(TiffImagePlugin.BITSPERSAMPLE)), _first(tags.get(MAX_SAMPLE))
     inverted = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
-    # the tag MaxSampleValue
-    bits, most = _first(tags.get(TiffImagePlugin.BITSPERSAMPLE)), _first(tags.get(281))
+    if image.mode == "L":
+        # Pillow has inverted this one already, so that its own 255 is white.
+        return (most if bits == 8 and most in SAMPLE_SCALES and not inverted else None), False
+    if not is_deep_grey(image.mode):
+        return None, False
     if bits is not None and 8 < bits < 16:
         return 2**bits - 1, inverted
     # Writers put 65,535 there by default, so it says no more than that there are 16 bits.
     return (most if most is not None and 255 <= most < 65535 else None), inverted
+
+
+def with_full_colours(image: Image.Image) -> None:
+    """Mend the palette of a TIFF whose writer took 255 for the highest value, and not 65,535.
+
+    Pillow keeps the upper 8 of 16 bits, so that such a picture would be black.
+    """
+    if not isinstance(image, TiffImagePlugin.TiffImageFile) or image.mode != "P":
+        return
+    colours = image.tag_v2.get(COLOUR_MAP, ())
+    if not colours or max(colours) > 255:
+        return
+    image.tag_v2[COLOUR_MAP] = tuple(colour * COLOUR_STEPS for colour in colours)
+    image.palette = ImagePalette.raw("RGB;L", bytes(colours))
 
 
 def is_deep_grey(mode: str) -> bool:

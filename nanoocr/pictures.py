@@ -26,6 +26,7 @@ from nanoocr.picture_header import (
     one_line,
     read_header,
     read_look,
+    with_full_colours,
 )
 from nanoocr.picture_header import FORMATS as FORMATS
 from nanoocr.picture_header import Size as Size
@@ -201,6 +202,7 @@ def _looked_at(image: Image.Image, data: bytes | None, look: Look, max_pixels: i
     in_strips = look.reduction > 1 and data is not None and comes_in_strips(image)
     turned_by_pillow = isinstance(image, TiffImagePlugin.TiffImageFile) and not in_strips
     dpi = find_dpi(image)
+    with_full_colours(image)
     is_deep = has_deep_colours(image)
     pixels = reduced(image, data or b"", look.reduction) if in_strips else _loaded(image, look.reduction)
     seen = to_rgb(lifted(pixels) if is_deep else pixels, white=look.white, inverted=look.inverted)
@@ -234,12 +236,11 @@ def _loaded(image: Image.Image, reduction: int) -> Image.Image:
 def to_rgb(image: Image.Image, *, white: int | None = None, inverted: bool = False) -> Image.Image:
     """Convert any Pillow mode to RGB. Transparent pixels become white, 16-bit and float greys are scaled.
 
-    For such greys `white` is the value that means white, where it is known; `inverted` says that 0 means
-    white.
+    For greys `white` is the value that means white, where a file says so; `inverted` says that 0 means white.
     """
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    if is_deep_grey(image.mode):
+    if is_deep_grey(image.mode) or (image.mode == "L" and white is not None):
         values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
         top = _white_of(values, white, is_float=image.mode == "F")
         return _grey_to_rgb(top - values if inverted else values, top)

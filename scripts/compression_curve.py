@@ -41,7 +41,14 @@ from nanoocr.eval.compression import (
     measured_pages,
 )
 from nanoocr.eval.console import result_console
-from nanoocr.eval.evaluate import VisionEvalConfig, load_reader, read_all, split_names
+from nanoocr.eval.evaluate import (
+    VisionEvalConfig,
+    asking,
+    load_reader,
+    prompt_of,
+    read_all,
+    split_names,
+)
 from nanoocr.eval.peers import PEERS
 from nanoocr.eval.plots import new_figure, plot_curve
 from nanoocr.eval.samples import EvalSample, SampleSet, collect, load_folder
@@ -97,9 +104,8 @@ def measure_curve(config: CurveConfig) -> dict[str, Any]:
         threads=config.threads,
     )
     reader, about = load_reader(reading)
-    sample_set = (
-        load_folder(config.folder) if config.folder else draw_set(config, reader.model, reader.tokenizer)
-    )
+    drawn = load_folder(config.folder) if config.folder else draw_set(config, reader.model, reader.tokenizer)
+    sample_set = asking(drawn, prompt_of(reading))
     check_extras(BENCHMARKS["folder"], sample_set.samples)
     answer = functools.partial(model_answers, reader, config.max_tokens or None)
     found = read_all(reading, sample_set.samples, about, answer)

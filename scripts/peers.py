@@ -111,7 +111,7 @@ def measure_set(
                 questions=False,
                 kinds=config.kinds,
                 per_group=per_group,
-                max_tokens=config.max_tokens,
+                max_tokens=0 if engine in PEERS else config.max_tokens,
                 threads=config.threads,
             )
         )

@@ -24,6 +24,7 @@ from nanoocr.data.shard_cache import GIGABYTE, ShardCache, locked
 from nanoocr.data.shards import Shard, Shards, local_shards
 from nanoocr.errors import UsageError
 from nanoocr.files import write_file
+from nanoocr.folders import files_below
 from nanoocr.progress import track
 
 WAITS = (2.0, 10.0, 60.0)  # seconds before a download is tried again
@@ -126,7 +127,8 @@ def mirror_shards(root: Path, which: HubSet, columns: Sequence[str] | None = Non
         raise UsageError(f"{root}: no such file or folder")
     if root.is_file():
         return local_shards([root], columns)
-    files = {path.relative_to(root).as_posix(): path for path in root.rglob("*.parquet")}
+    shards = [path for path in files_below(root)[0] if path.suffix == ".parquet"]
+    files = {path.relative_to(root).as_posix(): path for path in shards}
     is_subset = root.resolve().name == which.subset or all("/" not in name for name in files)
     if is_subset and not any(name.startswith(f"{which.subset}/") for name in files):
         files = {f"{which.subset}/{name}": path for name, path in files.items()}

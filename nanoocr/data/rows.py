@@ -28,9 +28,9 @@ from nanoocr.data.entries import picture_of
 from nanoocr.data.synth import SynthSample
 from nanoocr.errors import PictureError, UsageError
 from nanoocr.files import parse_json, read_json_list
-from nanoocr.pages import PageRanges, count_pages, name_of, open_source
+from nanoocr.pages import PageRanges, is_single, name_of, open_source
 from nanoocr.picture_header import formats_of
-from nanoocr.pictures import open_image
+from nanoocr.pictures import open_image, read_bytes
 
 NOT_UTF8 = "a text is not UTF-8: write the file again with its texts in UTF-8"
 NO_BOXES = np.zeros((0, 4), dtype=np.float32)
@@ -38,7 +38,6 @@ HALF = re.compile("[\ud800-\udfff]")  # a lone surrogate: JSON can escape one, b
 # A PDF in a row may have this many pages, as many as a packed sequence has pictures
 # (`DataPlan.max_pictures`).
 MAX_PAGES = 64
-TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two mark a BigTIFF
 RowPicture = bytes | Image.Image  # an encoded file, or its decoded image
 
 
@@ -150,8 +149,10 @@ def json_rows(path: Path) -> Iterator[Row]:
             raise BadRowError(f"{name} needs id, image, prompt and answer ({error!r})") from error
         if not isinstance(row_id, str):
             raise BadRowError(f"{name}: the id is {row_id!r} and not a text")
+        called = f"{name}: {picture}"
         try:
-            pictures = (open_image(picture, name=f"{name}: {picture}"),)
+            pages = all_pages(read_bytes(picture, called), called)
+            pictures = [open_image(page, name=called) for page in pages]
         except PictureError as error:
             raise BadRowError(str(error)) from error
         yield replace(checked_row(name, pictures, (turn,), path.stem, chars, boxes), id=row_id)
@@ -333,13 +334,12 @@ def all_pages(picture: RowPicture, name: str) -> tuple[RowPicture, ...]:
     Raises:
         BadRowError: a page cannot be read, or they are too many.
     """
-    if isinstance(picture, Image.Image) or not picture[:1024].lstrip().startswith((b"%PDF-", *TIFF_HEADS)):
-        return (picture,)
     try:
-        several = picture[:4] not in TIFF_HEADS or count_pages(picture, name) > 1
+        if isinstance(picture, Image.Image) or is_single(picture, name):
+            return (picture,)
     except PictureError as error:
         raise BadRowError(f"{name}: {error}") from error
-    return page_pictures(picture, name) if several else (picture,)
+    return page_pictures(picture, name)
 
 
 def encoded(image: Image.Image) -> bytes:

@@ -24,9 +24,8 @@ from nanoocr.folders import files_below
 
 # Pieces that a process keeps may take this much memory; row streams stand in different ones.
 HELD_BYTES = 2**28
-PIECE_BYTES = (
-    2**27
-)  # Larger row groups are read in pieces: a writer that sets no size puts 100,000 rows into one.
+# Larger row groups are read in pieces: a writer that sets no size puts 100,000 rows into one.
+PIECE_BYTES = 2**27
 
 
 @dataclass(frozen=True)
@@ -138,11 +137,9 @@ def local_shards(paths: Iterable[str | Path], columns: Sequence[str] | None = No
     """
     files: list[Path] = []
     for path in map(Path, paths):
-        found = (
-            [one for one in files_below(path)[0] if one.suffix.lower() == ".parquet"]
-            if path.is_dir()
-            else [path]
-        )
+        found = [path]
+        if path.is_dir():
+            found = [one for one in files_below(path)[0] if one.suffix.lower() == ".parquet"]
         if not found:
             raise UsageError(f"{path}: holds no .parquet files")
         files += found

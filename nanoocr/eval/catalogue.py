@@ -125,6 +125,26 @@ def without_markup(text: str) -> str:
     return html.unescape(_RULE.sub(" ", _TAG.sub(" ", text).replace("|", " ")))
 
 
+Loader = Callable[[Selection], SampleSet]
+NO_USE = {
+    "data": "draws its pictures itself, so that --data means nothing to it: leave it out",
+    "kinds": "is of one kind, so that --kinds means nothing to it: leave it out",
+}
+
+
+def _without(unused: Sequence[str], load: Loader) -> Loader:
+    """The loader, which refuses a choice that has no effect on it."""
+
+    def checked(selection: Selection) -> SampleSet:
+        """Load the set, or say which flag means nothing here."""
+        for flag in unused:
+            if getattr(selection, flag):
+                raise UsageError(f"this benchmark {NO_USE[flag]}")
+        return load(selection)
+
+    return checked
+
+
 def _synthetic(selection: Selection) -> SampleSet:
     return load_synthetic(
         selection.kinds or tuple(KINDS), selection.per_group or PER_KIND, selection.questions
@@ -167,8 +187,20 @@ def _omni_parse_bench(selection: Selection) -> SampleSet:
     return load_omni_parse_bench(_data(selection), selection.per_group, selection.prompt)
 
 
-def _pages(load: Callable[[str, Sequence[str], int], SampleSet]) -> Callable[[Selection], SampleSet]:
+def _cards(selection: Selection) -> SampleSet:
+    return load_pages("cards")("", (), selection.per_group)
+
+
+def _pages(load: Callable[[str, Sequence[str], int], SampleSet]) -> Loader:
     return lambda selection: load(_data(selection), selection.kinds, selection.per_group)
+
+
+def _page_set(name: str) -> Loader:
+    return _of_one_kind(_pages(load_pages(name)))
+
+
+def _of_one_kind(load: Loader) -> Loader:
+    return _without(("kinds",), load)
 
 
 def _data(selection: Selection) -> str:
@@ -178,26 +210,26 @@ def _data(selection: Selection) -> str:
 
 
 BENCHMARKS: dict[str, Benchmark] = {
-    "synthetic": Benchmark(_synthetic, text_scores),
+    "synthetic": Benchmark(_without(("data",), _synthetic), text_scores),
     "folder": Benchmark(_folder, text_scores),
     "manifest": Benchmark(_manifest, text_scores),
     "fox": Benchmark(_fox, text_scores),
-    "omnidocbench": Benchmark(_omnidocbench, text_scores, omnidocbench_scores("1.5")),
-    "omnidocbench_v1.0": Benchmark(_omnidocbench, text_scores, omnidocbench_scores("1.0")),
+    "omnidocbench": Benchmark(_of_one_kind(_omnidocbench), text_scores, omnidocbench_scores("1.5")),
+    "omnidocbench_v1.0": Benchmark(_of_one_kind(_omnidocbench), text_scores, omnidocbench_scores("1.0")),
     "fox_pages": Benchmark(_pages(load_fox_pages), whole_page_scores, fox_drops),
-    "sroie": Benchmark(_pages(load_pages("sroie")), whole_page_scores),
-    "sroie_lines": Benchmark(_pages(load_pages("sroie_lines")), whole_page_scores),
-    "funsd": Benchmark(_pages(load_pages("funsd")), whole_page_scores),
-    "born_digital": Benchmark(_pages(load_pages("born_digital")), whole_page_scores),
-    "sroie_boxes": Benchmark(_pages(load_pages("sroie_boxes")), box_scores),
-    "scenes": Benchmark(_pages(load_pages("scenes")), spotted_scores),
-    "icdar2015": Benchmark(_pages(load_icdar), icdar_scores),
-    "cards": Benchmark(lambda _: load_pages("cards")("", (), 0), whole_page_scores),
+    "sroie": Benchmark(_page_set("sroie"), whole_page_scores),
+    "sroie_lines": Benchmark(_page_set("sroie_lines"), whole_page_scores),
+    "funsd": Benchmark(_page_set("funsd"), whole_page_scores),
+    "born_digital": Benchmark(_page_set("born_digital"), whole_page_scores),
+    "sroie_boxes": Benchmark(_page_set("sroie_boxes"), box_scores),
+    "scenes": Benchmark(_page_set("scenes"), spotted_scores),
+    "icdar2015": Benchmark(_of_one_kind(_pages(load_icdar)), icdar_scores),
+    "cards": Benchmark(_without(("data", "kinds"), _cards), whole_page_scores),
     "tables": Benchmark(_tables, page_table_scores),
-    "docvqa": Benchmark(_questions, docvqa_scores),
-    "textvqa": Benchmark(_questions, textvqa_scores),
-    "olmocr_bench": Benchmark(_olmocr_bench, olmocr_scores, olmocr_score),
-    "omni_parse_bench": Benchmark(_omni_parse_bench, omni_parse_scores, omni_parse_score),
+    "docvqa": Benchmark(_of_one_kind(_questions), docvqa_scores),
+    "textvqa": Benchmark(_of_one_kind(_questions), textvqa_scores),
+    "olmocr_bench": Benchmark(_of_one_kind(_olmocr_bench), olmocr_scores, olmocr_score),
+    "omni_parse_bench": Benchmark(_of_one_kind(_omni_parse_bench), omni_parse_scores, omni_parse_score),
 }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,7 +21,7 @@ from nanoocr.eval.catalogue import Benchmark, Selection, check_extras, find_benc
 from nanoocr.eval.grounding import CONDITIONS, asks_of
 from nanoocr.eval.metrics import worst_and_median
 from nanoocr.eval.peers import PEERS, make_peer
-from nanoocr.eval.samples import EvalSample, file_stem
+from nanoocr.eval.samples import EvalSample, SampleSet, file_stem
 from nanoocr.eval.store import Found, Store, find_predictions
 from nanoocr.eval.summary import PageResult, by_group, score_pages, summarise
 from nanoocr.files import read_manifest, write_file
@@ -64,6 +64,10 @@ class VisionEvalConfig:
             raise UsageError(
                 "--per_group, --max_tokens and --threads must not be negative, --max_batch at least 1"
             )
+        reader = "--predictions" if self.predictions else self.model if self.model in PEERS else ""
+        for flag in ("mode", "max_tokens") if reader else ():
+            if getattr(self, flag):
+                raise UsageError(f"--{flag} is for models of this project, not for {reader}: leave it out")
 
 
 def evaluate(config: VisionEvalConfig, command: str = "") -> dict[str, Any]:
@@ -71,16 +75,13 @@ def evaluate(config: VisionEvalConfig, command: str = "") -> dict[str, Any]:
     benchmark = find_benchmark(config.benchmark)
     only_reads = config.model in PEERS and not config.predictions
     kinds, questions = split_names(config.kinds), config.questions and not only_reads
-    sample_set = benchmark.load(Selection(config.data, kinds, config.per_group, prompt_of(config), questions))
+    prompt = prompt_of(config)
+    loaded = benchmark.load(Selection(config.data, kinds, config.per_group, prompt, questions))
+    sample_set = asking(loaded, prompt)
+    if config.prompt and not any(sample.prompt == prompt for sample in sample_set.samples):
+        raise UsageError("--prompt: the samples of this benchmark have questions of their own; leave it out")
     check_extras(benchmark, sample_set.samples)
-    if config.predictions:
-        about, found = (
-            {"predictions": config.predictions},
-            find_predictions(config.predictions, sample_set.samples),
-        )
-    else:
-        about, answer = make_answerer(config)
-        found = read_all(config, sample_set.samples, about, answer)
+    about, found = answers_to(config, sample_set.samples)
     pages = score_pages(sample_set.samples, found.predictions, benchmark)
     results = {
         "benchmark": config.benchmark,
@@ -111,9 +112,36 @@ def prompt_of(config: VisionEvalConfig) -> str:
     return load_prompt(default_model_folder() if config.model == "shipped" else model_folder(config.model))
 
 
+def asking(sample_set: SampleSet, prompt: str) -> SampleSet:
+    """The set with this question about every picture that is to be read."""
+
+    def asked(sample: EvalSample) -> EvalSample:
+        """The sample, unless it has a question of its own."""
+        return replace(sample, prompt=prompt) if sample.prompt == PROMPT else sample
+
+    return replace(sample_set, samples=tuple(map(asked, sample_set.samples)))
+
+
 def split_names(text: str) -> tuple[str, ...]:
     """The names in a list such as card,receipt."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def answers_to(config: VisionEvalConfig, samples: Sequence[EvalSample]) -> tuple[dict[str, Any], Found]:
+    """Who answers, as plain data, and the answers: those of somebody else, or read where they are missing.
+
+    Raises:
+        UsageError: somebody else's folder is missing, or holds no answer to any sample.
+    """
+    if not config.predictions:
+        about, answer = make_answerer(config)
+        return about, read_all(config, samples, about, answer)
+    found = find_predictions(config.predictions, samples)
+    if not any(found.predictions.values()):
+        raise UsageError(
+            f"--predictions={config.predictions}: has no answer to any sample, as {found.missing[0]}.md"
+        )
+    return {"predictions": config.predictions}, found
 
 
 def read_all(

@@ -22,10 +22,12 @@ from rapidfuzz.distance import Levenshtein
 
 T = TypeVar("T")
 
-# Scripts without blanks between words: Thai, Lao, Myanmar, Khmer, kana, Han, and wide signs and digits.
+# Scripts without blanks between words: Thai, Lao, Tibetan, Myanmar, Khmer, those of the Tai and of Bali and
+# Java, kana, bopomofo, Han with its radicals, Yi, and wide signs and digits.
 _WITHOUT_BLANKS = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3001-\u303f\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
-    "\u4e00-\u9fff\uf900-\ufaff\uff01-\uff9f\U00020000-\U0003ffff"
+    "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u1950-\u19ff\u1a20-\u1aaf\u1b00-\u1b7f\u2e80-\u2fdf\u3001-\u303f"
+    "\u3040-\u312f\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua000-\ua4cf\ua980-\ua9ff\uaa60-\uaadf"
+    "\uf900-\ufaff\uff01-\uff9f\U0001b000-\U0001b16f\U00020000-\U0003ffff"
 )
 _UNIT = re.compile(f"[{_WITHOUT_BLANKS}]|[^\\s{_WITHOUT_BLANKS}]+")
 _COMBINING = ("Mn", "Mc", "Me")  # Unicode categories of signs that belong to the character before them
@@ -232,20 +234,34 @@ def worst_and_median(items: Sequence[T], badness: Callable[[T], Any]) -> list[tu
 LOOP_UNIT = 200
 LOOP_COPIES = 8
 LOOP_SPAN = 200
-FORM_SPAN = 2000  # the same for units without letters: leader dots, empty cells, rules to write on
+# The same for what pages repeat by design: whole lines, and units without letters, as leader dots, empty
+# cells, and rules to write on.
+FORM_SPAN = 2000
 
 
 def ends_in_loop(text: str) -> bool:
     """Whether the text, with white space collapsed, ends in many copies of one unit."""
+    lines = _ends_in_equal_lines(text)
     text = " ".join(text.split())
     for unit in range(1, LOOP_UNIT + 1):
         tail = text[-max(LOOP_SPAN, LOOP_COPIES * unit) :]
         if len(tail) < max(LOOP_SPAN, LOOP_COPIES * unit):
             return False  # longer units would need an even longer tail
         if tail[unit:] == tail[:-unit]:
-            form = not any(char.isalpha() for char in re.sub("</?[a-z]+>?|^[a-z]*>", "", tail[-unit:]))
+            plain = re.sub("</?[a-z]+>?|^[a-z]*>", "", tail[-unit:])
+            form = lines or not any(map(str.isalpha, plain))
             longer = text[-FORM_SPAN:]
             return not form or (len(longer) == FORM_SPAN and longer[unit:] == longer[:-unit])
+    return False
+
+
+def _ends_in_equal_lines(text: str) -> bool:
+    """Whether the last lines are LOOP_COPIES copies of one line, or of a few, as the rows of a ledger are."""
+    lines = [" ".join(line.split()) for line in text.split("\n") if line.strip()]
+    for unit in range(1, len(lines) // LOOP_COPIES + 1):
+        tail = lines[-LOOP_COPIES * unit :]
+        if tail[unit:] == tail[:-unit]:
+            return True
     return False
 
 

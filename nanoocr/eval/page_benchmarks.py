@@ -27,7 +27,7 @@ from nanoocr.eval.page_scores import page_scores
 from nanoocr.eval.page_sets import FOX_KINDS, load_page_set
 from nanoocr.eval.samples import EvalSample, SampleSet, collect, read_truth
 from nanoocr.eval.teds import table_scores
-from nanoocr.folders import SUFFIXES
+from nanoocr.folders import SUFFIXES, by_stem, files_below
 
 Scores = dict[str, float]
 
@@ -106,21 +106,28 @@ def load_icdar(folder: str | Path, kinds: Sequence[str] = (), per_group: int = 0
     folder = Path(folder)
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder")
-    pictures = {path.stem: path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES}
-    truths = {path.stem.removeprefix("gt_"): path for path in sorted(folder.rglob("gt_*.txt"))}
+    files = sorted(files_below(folder)[0])
+    pictures = by_stem(path for path in files if path.suffix.lower() in SUFFIXES)
+    truths = by_stem(path for path in files if path.match("gt_*.txt"))
+    truths = {name.removeprefix("gt_"): found for name, found in truths.items()}
 
     def sample(name: str) -> EvalSample | str:
         """One picture with its truth, or the reason why it is left out."""
         if name not in pictures or name not in truths:
             there, lacks = ("truth", "picture") if name in truths else ("picture", "truth")
             return f"{name}: a {there} without a {lacks}"
-        truth = read_truth(truths[name])
+        picture, *more = pictures[name]
+        truth_file, *others = truths[name]
+        if more or others:
+            found = ", ".join(str(path.relative_to(folder)) for path in (more or others))
+            return f"{name}: there is also {found}: name the folders of one set alone"
+        truth = read_truth(truth_file)
         if truth is None:
             return f"{name}: its truth is not UTF-8"
         odd = parse_boxes(truth)[1]
         if odd:
             return f"{name}: {odd} lines of its truth are no box (eight numbers and a text)"
-        return EvalSample(name, pictures[name], PROMPT, truth, "scene")
+        return EvalSample(name, picture, PROMPT, truth, "scene")
 
     return collect(map(sample, dict.fromkeys([*pictures, *truths])), str(folder), per_group)
 

@@ -31,6 +31,7 @@ FOX_KINDS = ("original", "rendered", "random")
 OMNI_ANNOTATION = "omnidocbench_golden/OmniDocBench_demo.json"
 CARDS = 24
 LINE_MARGIN = 0.25  # A line is cut out with this share of its box's height as a margin on all four sides.
+FAR_OUTSIDE = 2  # A corner beyond this many sides of the page is a mistake.
 Found = Iterator[EvalSample | str]
 
 
@@ -135,6 +136,9 @@ def _line(page_HW3: np.ndarray, name: str, line: Any) -> EvalSample | str:
         return f"{name}: needs text and quad, eight numbers ({error!r})"
     if not isinstance(truth, str):
         return f"{name}: its text is no text"
+    # A corner that is not finite has no place, and one far outside would make a picture that fills memory.
+    if not np.abs(quad).max() <= FAR_OUTSIDE * max(page_HW3.shape):
+        return f"{name}: its box lies outside of the page"
     picture = cut_quad(page_HW3, quad)
     if picture is None:
         return f"{name}: its box has no area"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nanoocr.errors import UsageError
 from nanoocr.files import read_text
+from nanoocr.folders import files_below
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ def read_predictions(folder: str | Path, suffix: str = ".md") -> Predictions:
         raise UsageError(f"{folder}: no such folder of predictions")
     texts: dict[str, str] = {}
     problems: list[str] = []
-    for path in sorted(folder.rglob(f"*{suffix}"), key=lambda path: (len(path.parts), path)):
+    found = [path for path in files_below(folder)[0] if path.name.endswith(suffix)]
+    for path in sorted(found, key=lambda path: (len(path.parts), path)):
         name = path.name.removesuffix(suffix)
         if name in texts:
             problems.append(f"{path}: a second file of this name, not read")

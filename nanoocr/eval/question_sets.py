@@ -21,7 +21,7 @@ from nanoocr.eval.metrics import anls
 from nanoocr.eval.samples import QUESTION, EvalSample, SampleSet, collect
 from nanoocr.eval.vqa import textvqa_accuracy
 from nanoocr.files import parse_json
-from nanoocr.folders import SUFFIXES
+from nanoocr.folders import SUFFIXES, by_stem, files_below
 
 LEAST_ANSWERS = 2  # TextVQA leaves out each person in turn, so a question needs at least two answers
 
@@ -33,8 +33,8 @@ def load_questions(path: str | Path, per_group: int = 0) -> SampleSet:
     any suffix. `annotation` holds all answers.
 
     Raises:
-            UsageError: there is no such file, a folder has several, there is no list under "data", or no
-            question has a picture.
+        UsageError: there is no such file, a folder has several, there is no list under "data", or no
+        question has a picture.
     """
     file = _the_file(Path(path))
     try:
@@ -45,21 +45,21 @@ def load_questions(path: str | Path, per_group: int = 0) -> SampleSet:
         raise UsageError(f'{file}: must be a JSON object with a list of questions under "data"') from error
     if not isinstance(rows, list):
         raise UsageError(f'{file}: under "data" there must be a list of questions')
-    pictures = {p.stem: p for p in file.parent.rglob("*") if p.suffix.lower() in SUFFIXES}
+    pictures = by_stem(p for p in files_below(file.parent)[0] if p.suffix.lower() in SUFFIXES)
     return collect(_samples(file, rows, pictures), str(file), per_group)
 
 
 def _the_file(path: Path) -> Path:
     if path.is_file():
         return path
-    files = sorted(path.glob("*.json"))
+    files = sorted(one for one in path.glob("*.json") if one.name[0] != ".")
     if len(files) != 1:
         held = f"holds {len(files)} .json files: name one of them" if path.is_dir() else "no such file"
         raise UsageError(f"{path}: {held}, as in --data=val_v1.0.json")
     return files[0]
 
 
-def _samples(file: Path, rows: list[Any], pictures: dict[str, Path]) -> Iterator[EvalSample | str]:
+def _samples(file: Path, rows: list[Any], pictures: dict[str, list[Path]]) -> Iterator[EvalSample | str]:
     for number, row in enumerate(rows, start=1):
         name = f"{file.name}, question {number}"
         if not isinstance(row, dict):
@@ -70,19 +70,23 @@ def _samples(file: Path, rows: list[Any], pictures: dict[str, Path]) -> Iterator
             yield f"{name}: it has no text under question"
         elif not isinstance(answers, list) or not answers or not all(isinstance(a, str) for a in answers):
             yield f"{name}: answers must be a list of texts"
-        elif (picture := _picture_of(file.parent, row, pictures)) is None:
-            yield f"{name}: its picture {row.get('image') or row.get('image_id')} is missing"
+        elif not isinstance(picture := _picture_of(file.parent, row, pictures), Path):
+            yield f"{name}: its picture {row.get('image') or row.get('image_id')} {picture}"
         else:
             key = row.get("questionId", row.get("question_id", number))
             truth = Counter(answers).most_common(1)[0][0]
             yield EvalSample(f"{key}", picture, question, truth, QUESTION, (), tuple(answers))
 
 
-def _picture_of(folder: Path, row: dict[str, Any], pictures: dict[str, Path]) -> Path | None:
+def _picture_of(folder: Path, row: dict[str, Any], pictures: dict[str, list[Path]]) -> Path | str:
+    """The picture of a question, or what is wrong with it."""
     named = row.get("image")
     if isinstance(named, str) and (folder / named).is_file():
         return folder / named
-    return pictures.get(str(row.get("image_id", "")))
+    found = pictures.get(str(row.get("image_id", "")), [])
+    if len(found) == 1:
+        return found[0]
+    return f"may be {found[0]} or {found[1]}" if found else "is missing"
 
 
 def docvqa_scores(sample: EvalSample, text: str) -> dict[str, float]:

@@ -46,16 +46,21 @@ class EvalSample:
     page: int = 0  # page in a file of several, from 1; 0 where the file is one picture
 
     def open(self) -> Image.Image:
-        """The picture upright, as RGB.
+        """The picture or the page upright, as RGB.
 
         Raises:
-            PictureError: it cannot be read; names the sample.
+            PictureError: it cannot be read, or it is a file of several pages and `page` names none; the error
+            names the sample.
         """
-        if not self.page:
+        if isinstance(self.picture, Image.Image):
             return open_image(self.picture, name=self.id)
-        (picture,) = open_source(self.picture, self.id, PageRanges(((self.page, self.page),)))
+        pages = 1 if self.page else count_pages(self.picture, self.id)
+        if pages != 1:
+            raise PictureError(f"{self.id} has {pages} pages, and its truth is about one.")
+        page = self.page or 1
+        (picture,) = open_source(self.picture, self.id, PageRanges(((page, page),)))
         if picture.image is None:
-            raise picture.error or PictureError(f"{self.id}: it has no page {self.page}")
+            raise picture.error or PictureError(f"{self.id}: it has no page {page}")
         return picture.image
 
     def digest(self) -> str:
@@ -188,8 +193,11 @@ def _folder_samples(folder: Path, prompt: str, truths: Sequence[str]) -> Iterato
         yield f"{other.relative_to(folder)}: {used.name} beside it is used"
 
 
-def _pages_of(sample: EvalSample, path: Path, name: Path) -> Iterator[EvalSample | str]:
-    """The sample; for a PDF or TIFF of several pages one each, if form feeds split its text into pages."""
+def _pages_of(sample: EvalSample, path: Path, name: Path | str) -> Iterator[EvalSample | str]:
+    """The sample; for a PDF or TIFF of several pages one each, if form feeds split its text into pages.
+
+    `name` is what messages call it.
+    """
     try:
         pages = count_pages(path, str(name))
     except PictureError:
@@ -205,7 +213,14 @@ def _pages_of(sample: EvalSample, path: Path, name: Path) -> Iterator[EvalSample
 
 
 def _of_kinds(found: Iterable[EvalSample | str], kinds: Sequence[str]) -> Iterator[EvalSample | str]:
-    return (item for item in found if not kinds or isinstance(item, str) or item.kind in kinds)
+    """Yield what is of these kinds (of any, for none), and at the end a sentence for each kind not found."""
+    missing = dict.fromkeys(kinds)
+    for item in found:
+        if isinstance(item, str) or not kinds or item.kind in kinds:
+            yield item
+        if isinstance(item, EvalSample):
+            missing.pop(item.kind, None)
+    yield from (f"--kinds={kind}: no sample is of this kind" for kind in missing)
 
 
 def read_truth(path: Path) -> str | None:
@@ -277,7 +292,8 @@ def _manifest_row(
     if missing or truth is None:
         yield f"{name}: {missing} is missing" if missing else f"{name}: its truth {text} is not UTF-8"
     elif truth_file.suffix != ".json":
-        yield EvalSample(name, picture, prompt, truth, kind, (f"{dataset}: {kind}",))
+        sample = EvalSample(name, picture, prompt, truth, kind, (f"{dataset}: {kind}",))
+        yield from _pages_of(sample, picture, name)
     else:
         entries = _entries(truth)
         if not entries:

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -124,7 +126,8 @@ class Found(NamedTuple):
 def find_predictions(folder: str | Path, samples: Sequence[EvalSample]) -> Found:
     """Read somebody else's predictions: <id>.md or <id>.txt in `folder`, or in its right, wrong and blank.
 
-    Bytes that are not UTF-8 are replaced and reported.
+    Bytes that are not UTF-8 are replaced and reported. Accents that stand apart from their letters are
+    reported too, where the truth has none such: the metrics count code points.
 
     Raises:
         UsageError: no such folder.
@@ -135,33 +138,55 @@ def find_predictions(folder: str | Path, samples: Sequence[EvalSample]) -> Found
     predictions: ByCondition = {}
     unknown: list[str] = []
     odd: list[str] = []
+    apart: list[str] = []
     parts = {c: folder / c for c in CONDITIONS if (folder / c).is_dir()} or {CONDITIONS[0]: folder}
     for condition, part in parts.items():
         used: set[Path] = set()
         predictions[condition] = {}
         for sample in samples:
-            stem = part / file_stem(sample.id)
-            path = next((p for s in TEXTS if (p := stem.with_name(stem.name + s)).is_file()), None)
+            # Some file systems and archives take an accented letter apart in names.
+            forms = (part / unicodedata.normalize(form, file_stem(sample.id)) for form in ("NFC", "NFD"))
+            stems = dict.fromkeys((part / file_stem(sample.id), *forms))
+            named_so = (stem.with_name(stem.name + suffix) for stem in stems for suffix in TEXTS)
+            path = next((path for path in named_so if path.is_file()), None)
             if path is None:
                 continue
+            stem = path.with_name(path.name.removesuffix(path.suffix))
             used |= {path, stem.with_name(stem.name + ".json")}
             text, problem = read_text(path)
             odd += [path.name] if "\ufffd" in text and problem else []
+            apart += [path.name] if _has_accents_apart(text) and not _has_accents_apart(sample.truth) else []
             predictions[condition][sample.id] = Prediction(text.strip(), **_status(stem))
         unknown += _others(part, used)
     missing = tuple(s.id for s in samples if s.id not in predictions.get("right", {}))
-    notes = (f"{len(odd)} files are not UTF-8, their odd bytes count as errors: {named(odd)}",) if odd else ()
-    return Found(predictions, missing, tuple(unknown), notes)
+    notes = [f"{len(odd)} files are not UTF-8, their odd bytes count as errors: {named(odd)}"] if odd else []
+    if apart:
+        notes.append(
+            f"{len(apart)} files have accents apart from their letters (not NFC), which count as errors: "
+            f"{named(apart)}"
+        )
+    return Found(predictions, missing, tuple(unknown), tuple(notes))
+
+
+def _has_accents_apart(text: str) -> bool:
+    return not unicodedata.is_normalized("NFC", text)
 
 
 def _status(stem: Path) -> dict[str, Any]:
-    """The status from our JSON file beside a prediction; {} for files of others."""
-    known = {field.name for field in fields(Prediction)} - {"text"}
+    """The facts in our JSON file beside a prediction; those of others' files that say something else go."""
+    known = {field.name: type(field.default) for field in fields(Prediction) if field.name != "text"}
     try:
         facts = json.loads(stem.with_name(stem.name + ".json").read_bytes())
-        return {key: facts[key] for key in known if key in facts}
+        return {key: facts[key] for key, kind in known.items() if key in facts and _is_fact(facts[key], kind)}
     except (OSError, ValueError, TypeError):
         return {}
+
+
+def _is_fact(value: Any, kind: type) -> bool:
+    """Whether a value is a text, or a number of a fact that is None by default."""
+    if kind is str:
+        return isinstance(value, str)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _others(folder: Path, used: set[Path]) -> list[str]:

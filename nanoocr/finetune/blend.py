@@ -19,7 +19,8 @@ from nanoocr.bpe import Tokenizer
 from nanoocr.data.rows import Row
 from nanoocr.files import MANIFEST, write_file
 from nanoocr.finetune.measure import cer, drawn_rows, read_rows
-from nanoocr.model.folder import load_model, save_model
+from nanoocr.finetune.task import asking
+from nanoocr.model.folder import load_model, load_prompt, save_model
 from nanoocr.model.vlm import VLM
 
 FINEST = 1 / 8  # steps in which the share of the tuned weights is looked for, and the least share
@@ -34,7 +35,7 @@ def blend(base: Path, tuned: Path, out: Path, count: int, device: str, letters: 
     """Write the blended model to the folder `out`, unless it is there, and say what was tried.
 
     `count` drawn lines are read with each model; the model that is written has its texts in `letters` (see
-    `written_in`). The result has `share`, that of the tuned weights, and
+    `written_in`), and is asked what the base is asked. The result has `share`, that of the tuned weights, and
     `drawn`, the CER of those lines by share as text, "0" being the base.
     """
     about = out.with_name(ABOUT)
@@ -44,7 +45,8 @@ def blend(base: Path, tuned: Path, out: Path, count: int, device: str, letters: 
     model, tokenizer = load_model(base, device=device)
     other, _ = load_model(tuned, device=device)
     model.eval()
-    rows = drawn_rows(count, start=FIRST_DRAWN)
+    prompt = load_prompt(base)
+    rows = [asking(row, prompt) for row in drawn_rows(count, start=FIRST_DRAWN)]
     from_base, from_tuned = _copied(model), other.state_dict()
     drawn = {"0": _drawn_cer(model, tokenizer, rows)}
 
@@ -59,7 +61,7 @@ def blend(base: Path, tuned: Path, out: Path, count: int, device: str, letters: 
     told = {"share": share, "drawn": drawn}
     write_file(about, json.dumps(told).encode())
     # Last: a kill before this leaves a folder that counts as not written.
-    save_model(out, model, tokenizer, about={"share_of_tuned": share, "letters": letters})
+    save_model(out, model, tokenizer, about={"share_of_tuned": share, "letters": letters, "prompt": prompt})
     return told
 
 

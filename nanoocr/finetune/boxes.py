@@ -21,7 +21,7 @@ from nanoocr.finetune.label_studio import label_studio_pages
 from nanoocr.finetune.types import FoundPage, TrueDocument, TrueLine
 from nanoocr.finetune.xml_pages import pages_of
 from nanoocr.folders import SUFFIXES as PICTURES
-from nanoocr.pages import PageRanges, count_pages, open_source
+from nanoocr.pages import PageRanges, count_pages, is_single, open_source
 from nanoocr.picture_header import read_header, read_look
 from nanoocr.pictures import find_dpi, read_bytes
 from nanoocr.tasks.common import is_file
@@ -156,7 +156,7 @@ def _placement(source: Path | bytes, page: FoundPage) -> _Placement:
     pages = count_pages(source, name)
     number = _page_number(page, pages, name)
     orientation = 1
-    if number or data[:1024].lstrip().startswith(b"%PDF-"):
+    if number or not is_single(data, name):
         (picture,) = open_source(source, name, PageRanges(((number or 1, number or 1),)))
         if picture.image is None:
             raise picture.error or PictureError(f"{name} cannot be read.")

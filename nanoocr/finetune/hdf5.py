@@ -15,7 +15,7 @@ from typing import Any
 
 from nanoocr.document import Box, Quad
 from nanoocr.errors import PictureError, UsageError
-from nanoocr.finetune.types import TrueDocument, TrueLine
+from nanoocr.finetune.types import TrueDocument, TrueLine, text_of
 from nanoocr.pictures import upright_size
 
 # So many pages are taken from a shard. Memory holds them all, and a run does not see all their lines.
@@ -66,11 +66,11 @@ def _page(shard: Any, i: int, name: str) -> TrueDocument | str:
 
 def _lines(about: dict[str, Any]) -> list[TrueLine]:
     """The lines of a page with their words, in the order that the page gives them."""
-    words = [TrueLine(str(word["text"]), _quad(word)) for word in about.get("word_bboxes", [])]
+    words = [TrueLine(text_of(word["text"]) or "", _quad(word)) for word in about.get("word_bboxes", [])]
     lines = []
     for line in about["line_bboxes"]:
         own = tuple(words[k] for k in line.get("word_indices", []) if words[k].text.strip())
-        text = " ".join(str(line["text"]).split())
+        text = " ".join((text_of(line["text"]) or "").split())
         if text:
             lines.append(TrueLine(text, _quad(line), own))
     return lines

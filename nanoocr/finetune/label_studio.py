@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, unquote, urlparse
 from nanoocr.document import Point
 from nanoocr.errors import UsageError
 from nanoocr.files import parse_json
-from nanoocr.finetune.types import FoundPage, Placed
+from nanoocr.finetune.types import FoundPage, Placed, text_of
 from nanoocr.folders import SUFFIXES as PICTURES
 from nanoocr.tasks.common import is_file
 
@@ -123,7 +123,7 @@ def _pictures_of(data: dict[str, Any]) -> list[str]:
 def _said(text: Any) -> str:
     """A text, its parts, or a region with them."""
     text = text.get("text", "") if isinstance(text, dict) else text
-    return " ".join(map(str, text)) if isinstance(text, list) else str(text)
+    return " ".join(text_of(one) or "" for one in (text if isinstance(text, list) else [text]))
 
 
 def _is_text(value: Any) -> bool:

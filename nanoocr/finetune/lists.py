@@ -19,37 +19,22 @@ from nanoocr.errors import UsageError
 from nanoocr.files import decode_text, parse_json
 from nanoocr.files import read_text as read_file
 from nanoocr.finetune.boxes import Found, document_of
-from nanoocr.finetune.types import FoundPage, TrueDocument
+from nanoocr.finetune.types import FoundPage, TrueDocument, text_of
 from nanoocr.folders import is_document
 from nanoocr.tasks.common import is_file
 
 SUFFIXES = (".tsv", ".csv", ".lst")
 # What programs call both columns, in small letters and with _ for blanks.
 PICTURES = (
-    "file_name",
-    "filename",
-    "file",
-    "path",
-    "image_path",
-    "img_path",
-    "image",
-    "img",
-    "picture",
-    "name",
-)
+    "file_name", "filename", "file", "path", "image_path", "img_path", "image", "img", "picture", "name",
+)  # fmt: skip
 TEXTS = (
-    "text",
-    "label",
-    "transcription",
-    "transcript",
-    "words",
-    "word",
-    "ground_truth",
-    "gt",
-    "sentence",
+    "text", "label", "transcription", "transcript", "words", "word", "ground_truth", "gt", "sentence",
     "value",
-)
+)  # fmt: skip
+DONUT = '{"gt_parse"'  # how a text begins that is JSON for Donut
 QUOTED = re.compile(r'"((?:[^"]|"")*)"')
+SHOWN = 60  # a sentence shows this many characters of a wrong value
 HEAD = 2**16  # bytes of a JSON file that show what its rows are
 
 
@@ -110,7 +95,7 @@ def _paddle(text: str) -> tuple[tuple[str, list[tuple[float, float]]], ...] | No
         return None
     try:
         lines = [
-            (str(one["transcription"]), [(float(x), float(y)) for x, y in one["points"]])
+            (text_of(one["transcription"]) or "", [(float(x), float(y)) for x, y in one["points"]])
             for one in parse_json(text)
         ]
     except (ValueError, TypeError, LookupError):
@@ -166,17 +151,15 @@ def _tabbed(line: str) -> list[str]:
     Programs quote a cell that holds quotes, and double these; others quote all cells. Quotes around the text
     alone stand in the picture.
     """
+    if not line.strip():
+        return []
     cells = line.rstrip("\t ").split("\t")
-    whole = [QUOTED.fullmatch(cell) for cell in cells]
-    everything = all(whole)
-    return (
-        [
-            match[1].replace('""', '"') if match and (everything or '""' in match[1] or number == 0) else cell
-            for number, (cell, match) in enumerate(zip(cells, whole))
-        ]
-        if line.strip()
-        else []
-    )
+    quoted = [QUOTED.fullmatch(cell) for cell in cells]
+    plain = []
+    for number, (cell, match) in enumerate(zip(cells, quoted)):
+        by_program = match and (all(quoted) or number == 0 or '""' in match[1])
+        plain.append(match[1].replace('""', '"') if match and by_program else cell)
+    return plain
 
 
 def _csv(path: Path, content: str, comma: str) -> Iterator[_Entry]:
@@ -229,11 +212,31 @@ def json_documents(path: Path) -> Found:
     for number, row in enumerate(_objects(path), start=1):
         name = f"{path.name}, row {number}"
         columns = _columns(list(row)) if isinstance(row, dict) else None
-        values = [str(list(row.values())[i] or "") for i in columns] if columns else []
-        if values:
-            yield from _listed(path, name, *values)
-        else:
+        picture, said = [list(row.values())[i] for i in columns] if columns else (None, None)
+        text = _text_of(said)
+        if columns is None:
             yield f"{name}: needs a picture and its text"
+        elif not isinstance(picture, str):
+            yield f"{name}: its picture is named by {str(picture)[:SHOWN]} and not by a path"
+        elif text is None:
+            yield f"{name}: its text is {str(said)[:SHOWN]} and not a text"
+        else:
+            yield from _listed(path, name, picture, text)
+
+
+def _text_of(value: Any) -> str | None:
+    """The text of a row; None where it has none."""
+    is_donut = isinstance(value, str) and value.lstrip().startswith(DONUT)
+    return _of_donut(value) if is_donut else text_of(value)
+
+
+def _of_donut(text: str) -> str | None:
+    """Donut's rows hold JSON in a text: that of SynthDoG is what the page says, others are fields."""
+    try:
+        said = parse_json(text)["gt_parse"]["text_sequence"]
+    except (ValueError, LookupError, TypeError):
+        return None
+    return said if isinstance(said, str) else None
 
 
 def _objects(path: Path) -> list[Any]:

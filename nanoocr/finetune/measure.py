@@ -19,7 +19,7 @@ from nanoocr.data.synth import VALIDATION_SEED, find_fonts, make_sample
 from nanoocr.eval.grounding import wrong_picture
 from nanoocr.eval.metrics import word_bag_f1, word_overlap
 from nanoocr.eval.reading import read_examples
-from nanoocr.finetune.task import row_of
+from nanoocr.finetune.task import asking, row_of
 from nanoocr.finetune.types import CutDocument, TrueDocument
 from nanoocr.inference.page import Page
 from nanoocr.inference.reader import Reader
@@ -85,7 +85,8 @@ def measure(model: Path, cuts: Sequence[CutDocument], drawn: Sequence[Row], devi
     reader = Reader(model, device=device)
     pages = tuple(read_whole(reader, cut.document) for cut in cuts)
     strips = [strip for cut in cuts for strip in cut.strips]
-    rows = [row_of(strip, f"{strip.document}, line {i}") for i, strip in enumerate(strips)]
+    named = [row_of(strip, f"{strip.document}, line {i}") for i, strip in enumerate(strips)]
+    rows, drawn = ([asking(row, reader.prompt) for row in some] for some in (named, drawn))
     lines = tuple(
         replace(line, read=written_in(line.read, reader.letters))
         for line in read_rows(reader.model, reader.tokenizer, rows, [strip.group for strip in strips])

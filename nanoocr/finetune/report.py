@@ -29,7 +29,7 @@ from nanoocr.finetune.measure import (
 from nanoocr.finetune.plan import FinetuneConfig, Split, strips_of
 from nanoocr.finetune.task import as_png
 from nanoocr.finetune.types import CutDocument
-from nanoocr.model.folder import HEADS, load_letters, load_model, model_files
+from nanoocr.model.folder import HEADS, load_letters, load_model, load_prompt, model_files
 
 WORST = 24  # lines that the report shows
 LEFT_OUT = 40  # lines without a truth that it names
@@ -70,7 +70,7 @@ def write_result(story: Story, out: Path) -> None:
     """The model folder of a run: weights in fp16, card, report and numbers."""
     model, tokenizer = load_model(story.handed)
     about = {"finetuned": story.is_tuned, "data": story.mark, "steps": story.steps, "base": story.base.name}
-    about |= {"letters": load_letters(story.handed)}
+    about |= {"letters": load_letters(story.handed), "prompt": load_prompt(story.base)}
     files = model_files(model, tokenizer, torch.float16, about)
     # The base's head drafts what the tuned model then judges: the text is the model's own, and comes sooner.
     if (head := read_folder(story.base, only=HEADS).get(HEADS)) is not None:

@@ -44,11 +44,11 @@ from nanoocr.finetune.report import NUMBERS, Story, rows, write_result
 from nanoocr.finetune.sources import gather
 from nanoocr.finetune.store import fingerprint, load_cuts, save_cuts
 from nanoocr.finetune.strips import cut_document
-from nanoocr.finetune.task import OwnStrips, as_png, row_of
+from nanoocr.finetune.task import Asking, OwnStrips, as_png, row_of
 from nanoocr.finetune.types import CutDocument, Gathered, LineStrip
 from nanoocr.inference.reader import Reader, default_model_folder
 from nanoocr.machine import check_device, choose_threads, use_threads
-from nanoocr.model.folder import complete_steps, model_folder, step_folder
+from nanoocr.model.folder import complete_steps, load_prompt, model_folder, step_folder
 from nanoocr.progress import track
 from nanoocr.tasks.synth import Synth
 from nanoocr.train.checkpoint import BEST
@@ -252,8 +252,10 @@ def _train(
         write_file(work / DONE, json.dumps({"steps": steps}).encode())
         return
     own = OwnStrips(strips_of(parts.train), config.seed)
-    tasks: dict[str, Task] = {"own": own, "drawn": Synth("strip", seed=config.seed)}
-    _write_watched(work / "watch.parquet", strips_of(parts.watch))
+    prompt = load_prompt(base)
+    drawn = Synth("strip", seed=config.seed)
+    tasks: dict[str, Task] = {"own": Asking(own, prompt), "drawn": Asking(drawn, prompt)}
+    _write_watched(work / "watch.parquet", strips_of(parts.watch), prompt)
     reader = Reader(base, device=config.device, dtype="float32")
     reader.model.train()
     seconds = seconds_per_step(reader.model, reader.tokenizer, own.strips, config.batch_size)
@@ -264,8 +266,8 @@ def _train(
     write_file(work / DONE, json.dumps({"steps": steps}).encode())
 
 
-def _write_watched(path: Path, strips: Sequence[LineStrip]) -> None:
-    """The lines that say when to stop: own ones, spread over their documents, and drawn ones."""
+def _write_watched(path: Path, strips: Sequence[LineStrip], prompt: str) -> None:
+    """The lines that say when to stop, asked `prompt`: own ones from all documents, and drawn ones."""
     count = min(len(strips), MOST_WATCHED)
     chosen = [strips[i * len(strips) // count] for i in range(count)]
     rows = [row_of(strip, strip.document) for strip in chosen]
@@ -274,7 +276,7 @@ def _write_watched(path: Path, strips: Sequence[LineStrip]) -> None:
     records = [
         {
             "images": [{"bytes": as_png_of(row.images()[0]), "path": None}],
-            "texts": [{"user": row.prompt, "assistant": row.answer}],
+            "texts": [{"user": prompt, "assistant": row.answer}],
             "source": row.source,
             "font": "",
             "guessable": False,

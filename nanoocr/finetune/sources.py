@@ -12,8 +12,9 @@ import hashlib
 import html
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain, count
 from pathlib import Path
 
 from nanoocr.alphabet import written_one_way
@@ -54,15 +55,25 @@ def gather(data: str | Path) -> Gathered:
             problems.append(f"{found.name}: its text is empty")
         elif told.get(_picture(found)) == found.text.split():
             continue  # the same once more, as crops have it that come with a list as well
-        elif found.name in documents or _picture(found) in told:
+        elif _picture(found) in told:
             problems.append(f"{found.name}: a second text for one picture; the first one is used")
         else:
-            documents[found.name] = _one_way(found)
+            name = _free_name(found, documents)
+            documents[name] = replace(_one_way(found), name=name)
             told[_picture(found)] = found.text.split()
     if not documents:
         why = f": {'; '.join(problems[:3])}" if problems else ""
         raise UsageError(f"{path}: holds no picture with a text beside it{why}")
     return Gathered(tuple(documents.values()), tuple(problems))
+
+
+def _free_name(document: TrueDocument, taken: Container[str]) -> str:
+    """The document's name, or one for it alone where a file of another folder has the same."""
+    names = [document.name]
+    if isinstance(document.source, Path):
+        names += [f"{document.source.parent.name}/{document.name}", f"{document.source}: {document.name}"]
+    numbered = (f"{document.name} ({number})" for number in count(2))
+    return next(name for name in chain(names, numbered) if name not in taken)
 
 
 def _picture(document: TrueDocument) -> object:
@@ -180,9 +191,8 @@ def _is_flat(picture: Path) -> bool:
     return height <= LOW and width >= FLAT * height
 
 
-FRONT_MATTER = re.compile(
-    r"\A---\n(?:[\w-]+:.*\n|[ \t]+.*\n)*---(?:\n|\Z)"
-)  # what olmOCR writes above a page
+# What olmOCR writes above a page.
+FRONT_MATTER = re.compile(r"\A---\n(?:[\w-]+:.*\n|[ \t]+.*\n)*---(?:\n|\Z)")
 # Marks around words, and what is left of them. A mark with a blank or a letter on its other side is a sign.
 EMPHASIS = (
     (re.compile(r"(\*\*|__|~~|`)(.+?)\1"), r"\2"),
@@ -202,7 +212,9 @@ def plain_of_markdown(text: str) -> str:
         for mark, left in EMPHASIS:
             line = mark.sub(left, line)
         # Tables may be in HTML. Only names of its tags are taken out, since prices and code have < as well.
-        line = re.sub(r"</?(table|thead|tbody|tr|td|th|caption|br|p|b|i|u|sup|sub)\b[^<>]*>", " ", line)
+        line = re.sub(r"</?(table|thead|tbody|tr|td|th|caption|br|p)\b[^<>]*>", " ", line)
+        # These may stand within a word, as in H<sub>2</sub>O.
+        line = re.sub(r"</?(b|i|u|em|strong|sup|sub)\b[^<>]*>", "", line)
         line = re.sub(r"\\([\\`*_{}\[\]()#+.!|>~-])", r"\1", html.unescape(line))
         lines.append(line.replace("|", " ").rstrip() if line.lstrip().startswith("|") else line)
     return "\n".join(lines).strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -54,6 +55,31 @@ def row_of(strip: LineStrip, name: str) -> Row:
 
 def _row(strip: LineStrip, name: str, image: Image.Image, boxes: np.ndarray) -> Row:
     return Row(name, (image,), (Turn(PROMPT, strip.truth),), "own", strip.chars, boxes)
+
+
+class Asking(Task):
+    """A task's rows with the question that the model to start from is asked."""
+
+    def __init__(self, task: Task, prompt: str) -> None:
+        super().__init__()
+        self.task, self.prompt = task, prompt
+
+    def num_rows(self) -> int:
+        """As many as the task has."""
+        return self.task.num_rows()
+
+    def marks(self) -> Iterable[object]:
+        """Those of the task; a run that was begun without another question goes on."""
+        return self.task.marks() if self.prompt == PROMPT else [*self.task.marks(), self.prompt]
+
+    def read(self, index: int) -> Row:
+        """The task's row, with the question."""
+        return asking(self.task.read(index), self.prompt)
+
+
+def asking(row: Row, prompt: str) -> Row:
+    """The row of one turn with another question."""
+    return replace(row, turns=(Turn(prompt, row.answer),))
 
 
 def moved(dice: Dice, strip: LineStrip) -> tuple[np.ndarray, np.ndarray]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,6 +16,13 @@ from nanoocr.data.rows import NO_BOXES
 from nanoocr.document import Point, Quad
 
 Kind = Literal["text", "boxes", "crop"]
+
+
+def text_of(value: Any) -> str | None:
+    """A field of a file: a text, a number as JSON writes it, "" for null; None for anything else."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        return json.dumps(value)
+    return "" if value is None else value if isinstance(value, str) else None
 
 
 @dataclass(frozen=True)

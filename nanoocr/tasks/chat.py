@@ -1,20 +1,23 @@
 """Reads chat rows in the forms that other trainers write: messages, parts and pictures.
 
 Every form becomes messages of (role, text, pictures). A picture is named by a path, or by a file: or data:
-URL, or lies in the row as base64 bytes. In a content that is a string, and wherever a row lists its pictures
-beside the messages, <image> stands for one of them. Elsewhere it is ordinary text.
+URL, or lies in the row as base64 bytes. In a content that is a string, and wherever a row or a message lists
+its pictures beside the text, <image> stands for one of them. Elsewhere it is ordinary text.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
 from nanoocr.data.entries import PACKED_KEYS, PICTURE_KEYS, picture_of
 from nanoocr.data.rows import BadRowError
 from nanoocr.files import parse_json
 from nanoocr.tasks.common import ANY_MARK, without_marks
+from nanoocr.tasks.unread import refuse_unlearnt, refuse_unread, unread_pictures
 
 MARK = "<image>"
 # ShareGPT's names for the speakers, those of other collections, and OpenAI's newer one for the system.
@@ -26,14 +29,8 @@ ROLES = {
 FORMS = ("messages", "conversations", "conversation")  # the keys under which the messages stand
 PICTURE_PARTS = ("image", "image_url", "input_image")
 TEXT_PARTS = ("text", "input_text", "output_text")
-# Trainers write one of these beside an answer, where it says whether, or how much, the answer counts.
-LEARNT_KEYS = (
-    "loss", "weight", "train", "training", "trainable", "learn", "supervise", "train_on_turn", "loss_weight",
-    "loss_scale", "loss_mask", "step_loss_mask", "train_detail",
-)  # fmt: skip
-# Others say the opposite: the answer is only context.
-UNLEARNT_KEYS = ("masked", "is_masked", "ignore_loss", "no_loss", "skip_loss")
-YES, NO = ("true", "yes", "1", "1.0"), ("false", "no", "0", "0.0")
+# Qwen-VL's first trainer wrote a picture's path into the text.
+PATH_IN_TEXT = re.compile(r"<img>[^<>]+</img>")
 
 
 @dataclass(frozen=True)
@@ -45,47 +42,94 @@ class Message:
     pictures: tuple[str | bytes, ...]
 
 
+class _Said(NamedTuple):
+    """What one speaker says, as the row holds it: the content, and pictures beside it."""
+
+    role: str
+    content: Any
+    beside: list[Any]
+
+
+class _Placed(NamedTuple):
+    """A message with its pictures in their places, and how many of them came from where."""
+
+    message: Message
+    marks: int  # how many stand for a picture in the row's list
+    own: list[Any]  # pictures that the message itself has
+    indices: list[Any]  # which pictures of a list its parts say that they mean, where they say it
+
+
 def read_messages(record: dict[str, Any], name: str) -> list[Message]:
     """The messages of a row, each with the pictures that it is about and without their marks.
 
     Raises:
-            BadRowError: there are no messages, the form is unknown, marks and pictures differ in number, a
-            picture is given by http, or an answer is marked as not to be learnt, or as counting in part.
+        BadRowError: there are no messages, the form is unknown, marks and pictures differ in number, a
+        picture is given by http, or the row asks for what is not done here (nanoocr/tasks/unread.py).
     """
+    refuse_unread(record, name)
     listed = _listed(record)
     waiting = iter(listed)
-    messages, marks, own = [], 0, []
-    for role, content in _spoken(record, name):
-        parts = _parts(content, name)
-        # If a message has picture parts, <image> in its text is a mark only where the row also lists
-        # pictures.
-        counts = role == "user" and (isinstance(content, str) or bool(listed))
-        pictures: list[Any] = []
-        for part in parts:
-            if part["type"] not in PICTURE_PARTS:
-                wanted = len(ANY_MARK.findall(_text(part, name))) if counts else 0
-            elif any(part.get(key) for key in PICTURE_KEYS):
-                held = next(
-                    (part[key] for key in PICTURE_KEYS if key not in PACKED_KEYS and part.get(key)), part
-                )
-                pictures.append(held)
-                own.append(held)
-                continue
-            else:
-                wanted = 1
-            marks += wanted
-            pictures += [picture for _, picture in zip(range(wanted), waiting)]
-        text = "".join(_text(part, name) for part in parts if part["type"] not in PICTURE_PARTS)
-        text = without_marks(text) if counts else text
-        messages.append(Message(role, text, tuple(_picture(picture, name) for picture in pictures)))
+    placed = [_place(said, bool(listed), waiting, name) for said in _spoken(record, name)]
+    marks, own = sum(one.marks for one in placed), [picture for one in placed for picture in one.own]
+    if not (listed or own) and (key := unread_pictures(record)):
+        raise BadRowError(f"{name}: its picture stands under {key}: name that images, and write {MARK}")
+    if (indices := [index for one in placed for index in one.indices]) != list(range(len(indices))):
+        raise BadRowError(f"{name}: its parts name pictures {indices}: list them in the order of the parts")
     # Some trainers name a picture twice, in its part and in the list.
     twice = marks == 0 and len(listed) == len(own)
     if marks != len(listed) and not (twice and all(_same(*pair, name) for pair in zip(listed, own))):
-        raise BadRowError(
-            f"{name}: {marks} {MARK} marks for {len(listed)} pictures: list all pictures, and write {MARK} "
-            "where each belongs"
-        )
-    return messages
+        raise _miscounted(marks, len(listed), name)
+    return [one.message for one in placed]
+
+
+def _place(said: _Said, row_lists: bool, waiting: Iterator[Any], name: str) -> _Placed:
+    """Give a message its pictures: those of its parts, and for each mark the next one of a list.
+
+    The list is the message's own, where it has one, and else what waits in that of the row.
+    """
+    parts = _parts(said.content, name)
+    # If a message has picture parts, <image> in its text is a mark only where the row or the message also
+    # lists pictures.
+    has_marks = said.role == "user" and (isinstance(said.content, str) or row_lists or bool(said.beside))
+    listed = iter(said.beside) if said.beside else waiting
+    text, pictures, own, indices, marks = "", list[Any](), list[Any](), list[Any](), 0
+    for part in parts:
+        if part["type"] not in PICTURE_PARTS:
+            text += _text(part, name)
+            wanted = len(ANY_MARK.findall(_text(part, name))) if has_marks else 0
+        elif (held := _held(part)) is not None:
+            pictures.append(held)
+            own.append(held)
+            continue
+        else:
+            wanted = 1
+            indices += [part["index"]] if part.get("index") is not None else []
+        marks += wanted
+        pictures += islice(listed, wanted)
+    if said.role == "user" and PATH_IN_TEXT.search(text):
+        raise BadRowError(f"{name}: names a picture within its text: list it, and write {MARK} there")
+    if said.beside:
+        if marks not in (0, len(said.beside)):
+            raise _miscounted(marks, len(said.beside), name)
+        pictures = pictures if marks else [*said.beside, *pictures]  # without marks they come before the text
+        own, marks = own + said.beside, 0
+    text = without_marks(text) if has_marks else text
+    shown = tuple(_picture(picture, name) for picture in pictures)
+    return _Placed(Message(said.role, text, shown), marks, own, indices)
+
+
+def _miscounted(marks: int, pictures: int, name: str) -> BadRowError:
+    return BadRowError(
+        f"{name}: {marks} {MARK} marks for {pictures} pictures: list all pictures, and write {MARK} where "
+        "each belongs"
+    )
+
+
+def _held(part: dict[str, Any]) -> Any:
+    """What a part says about its picture; None where the picture is one of those in the row's list."""
+    if not any(part.get(key) for key in PICTURE_KEYS):
+        return None
+    return next((part[key] for key in PICTURE_KEYS if key not in PACKED_KEYS and part.get(key)), part)
 
 
 def _same(one: Any, other: Any, name: str) -> bool:
@@ -93,20 +137,21 @@ def _same(one: Any, other: Any, name: str) -> bool:
 
 
 def _listed(record: dict[str, Any]) -> list[Any]:
-    """The pictures listed beside the messages, without nulls; lists within the list are joined."""
+    """The pictures listed in a row or a message, without nulls; lists within the list are joined."""
 
     def flat(value: Any) -> Iterator[Any]:
         """Yield what is in a list and the lists within."""
         for one in value if isinstance(value, list) else [value]:
             yield from flat(one) if isinstance(one, list) else [one]
 
-    return [one for one in flat(record.get("images") or record.get("image")) if one is not None]
+    value = decoded(record.get("images") or record.get("image"))
+    return [one for one in flat(value) if one is not None]
 
 
-def _spoken(record: dict[str, Any], name: str) -> Iterator[tuple[str, Any]]:
-    """Yield (role, content) in order, whatever the form. A `system` beside the messages comes first."""
+def _spoken(record: dict[str, Any], name: str) -> Iterator[_Said]:
+    """Yield what is said in order, whatever the form. A `system` beside the messages comes first."""
     if record.get("system"):
-        yield "system", record["system"]
+        yield _Said("system", record["system"], [])
     found = next((said for key in FORMS if isinstance(said := decoded(record.get(key)), list)), None)
     if found is None:
         raise BadRowError(f"{name}: has neither messages nor conversations, a list of role and content")
@@ -124,7 +169,7 @@ def _spoken(record: dict[str, Any], name: str) -> Iterator[tuple[str, Any]]:
             parts = content if isinstance(content, list) else []
             for one in (message, *(part for part in parts if isinstance(part, dict))):
                 refuse_unlearnt(one, name)
-        yield role, content
+        yield _Said(role, content, _listed(message))
 
 
 def decoded(value: Any) -> Any:
@@ -135,19 +180,6 @@ def decoded(value: Any) -> Any:
         return parse_json(value)
     except ValueError:
         return value
-
-
-def refuse_unlearnt(message: dict[str, Any], name: str) -> None:
-    """Raise BadRowError if an answer, or a part of one, is only context, or counts otherwise than once."""
-    for key in (*LEARNT_KEYS, *UNLEARNT_KEYS):
-        said = str(message.get(key)).strip().lower()
-        if message.get(key) is None or said in (NO if key in UNLEARNT_KEYS else YES):
-            continue
-        if said in (*YES, *NO):
-            raise BadRowError(f"{name}: {key} says not to learn an answer; here all of a row are learnt")
-        raise BadRowError(
-            f"{name}: {key} is {message[key]!r}, and here every answer counts once: write true or false"
-        )
 
 
 def _parts(content: Any, name: str) -> Sequence[dict[str, Any]]:

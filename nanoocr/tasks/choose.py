@@ -5,6 +5,7 @@ A new data set needs a file in this folder, an entry in its __init__.py, and an 
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from functools import partial
@@ -75,9 +76,12 @@ class Options:
         text = with_home(text)
         kind = type(default)
         try:
-            return {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
+            value = {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError("nan and inf are floats of Python, and no amount of anything")
         except (KeyError, ValueError) as error:
             raise UsageError(f"task {self.spec!r}: {key}={text} is no {kind.__name__}") from error
+        return value
 
     def slice(self) -> dict[str, Any]:
         """The keys start, stop and step, which every task has."""

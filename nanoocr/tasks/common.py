@@ -110,8 +110,8 @@ def texts_of(listed: Any, name: str, what: str) -> list[str]:
     """Check a list of texts from an untrusted column.
 
     Raises:
-            BadRowError: it is null or no list, or an item is no text. A single text is refused too, because
-            it would pass for the list of its letters.
+        BadRowError: it is null or no list, or an item is no text. A single text is refused too, because
+        it would pass for the list of its letters.
     """
     if not isinstance(listed, list) or not all(isinstance(text, str) for text in listed):
         raise BadRowError(f"{name}: has no {what}, or they are not a list of texts")

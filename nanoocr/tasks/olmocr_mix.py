@@ -126,7 +126,7 @@ class OlmOcrFolder(Folder):
 def front_matter(text: str) -> tuple[dict[str, Any], str]:
     """The `key: value` lines between two lines of three dashes, and what follows; {} without such a block."""
     opening, _, rest = text.partition("\n")
-    lines = rest.splitlines()
+    lines = rest.split("\n")  # A text may hold other separators of lines, which are its own.
     if opening.rstrip() != "---" or "---" not in lines:
         return {}, text
     end = lines.index("---")

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from nanoocr.data.rows import Row
+from nanoocr.data.rows import Row, row_from_record
 from nanoocr.data.shards import local_shards
 from nanoocr.data.task import ParquetTask
 from nanoocr.errors import UsageError
-from nanoocr.tasks.chat import FORMS
+from nanoocr.tasks.chat import FORMS, decoded
 from nanoocr.tasks.jsonl import chat_row
+from nanoocr.tasks.unread import refuse_unlearnt, refuse_unread
 
 
 class ChatParquet(ParquetTask):
@@ -27,6 +28,19 @@ class ChatParquet(ParquetTask):
         """One row, its pictures still encoded."""
         name, folder = self.shards.name_of(index), self.shards.folder_of(index)
         return chat_row(self.shards[index], name, folder, self.source)
+
+
+class TextsParquet(ParquetTask):
+    """Rows in FineVision's schema. Files of one's own may say more than its columns do."""
+
+    def read(self, index: int) -> Row:
+        """One row, its pictures still encoded."""
+        record, name = self.shards[index], self.shards.name_of(index)
+        refuse_unread(record, name)
+        turns = decoded(record["texts"])
+        for turn in turns if isinstance(turns, list) else []:
+            refuse_unlearnt(turn or {}, name)
+        return row_from_record(record, name, self.shards.folder_of(index))
 
 
 def parquet_task(path: str | Path, start: int = 0, stop: int | None = None, step: int = 1) -> ParquetTask:
@@ -44,4 +58,4 @@ def parquet_task(path: str | Path, start: int = 0, stop: int | None = None, step
             f"{shards.shards[0].name}: has no column {missing[0]}: rows have images and texts, or messages; "
             f"here are {', '.join(names)}"
         )
-    return ParquetTask(shards, start, stop, step)
+    return TextsParquet(shards, start, stop, step)

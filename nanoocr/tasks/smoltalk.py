@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from nanoocr.data.rows import BadRowError, Row, checked_row
 from nanoocr.data.task import ParquetTask
-from nanoocr.tasks.chat import decoded, refuse_unlearnt
+from nanoocr.tasks.chat import decoded
 from nanoocr.tasks.common import answered, turns_of
+from nanoocr.tasks.unread import refuse_unlearnt
 
 SMALL, LARGE = "HuggingFaceTB/smol-smoltalk", "HuggingFaceTB/smoltalk"
 COLUMNS = ("messages",)

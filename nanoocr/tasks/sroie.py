@@ -1,8 +1,8 @@
 """SROIE (ICDAR 2019): scanned receipts with the text of every box and four key fields.
 
-FOLDER/img/NAME.jpg, FOLDER/box/NAME.txt (or .csv) with lines x1,y1,x2,y2,x3,y3,x4,y4,text, and
-FOLDER/entities/NAME.txt (or key/NAME.json) with a JSON object. A row asks for the text (boxes side by side
-make one line), for the fields as JSON, or for both in turn.
+FOLDER/img/NAME.jpg (or another picture), FOLDER/box/NAME.txt (or .csv) with lines
+x1,y1,x2,y2,x3,y3,x4,y4,text, and FOLDER/entities/NAME.txt (or key/NAME.json) with a JSON object. A row asks
+for the text (boxes side by side make one line), for the fields as JSON, or for both in turn.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from nanoocr.data.rows import BadRowError, Row, checked_row
 from nanoocr.data.task import Task
 from nanoocr.errors import UsageError
 from nanoocr.files import parse_json
+from nanoocr.folders import SUFFIXES
 from nanoocr.tasks.common import answered, existing, file_bytes, read_text
 
 FIELDS = ("company", "date", "address", "total")
@@ -44,9 +45,10 @@ class Sroie(Task):
         if ask not in ASKED:
             raise UsageError(f"ask={ask}: choose one of {', '.join(ASKED)}")
         self.ask = ASKED[ask]
-        self.pictures = sorted((self.root / "img").glob("*.jpg"))
+        found = (path for path in (self.root / "img").glob("*") if path.name[0] != ".")
+        self.pictures = sorted(path for path in found if path.suffix.lower() in SUFFIXES)
         if not self.pictures:
-            raise UsageError(f"{self.root / 'img'}: holds no .jpg files")
+            raise UsageError(f"{self.root / 'img'}: holds no .jpg or other pictures")
 
     def num_rows(self) -> int:
         """How many receipts there are."""
@@ -65,7 +67,7 @@ class Sroie(Task):
         return answered(checked_row(name, [file_bytes(picture, name)], turns, "sroie"))
 
     def _text(self, stem: str, name: str) -> str:
-        lines = read_text(self._file(stem, name, "box/{}.txt", "box/{}.csv"), name).splitlines()
+        lines = read_text(self._file(stem, name, "box/{}.txt", "box/{}.csv"), name).split("\n")
         return "\n".join(lines_of([_box(line, name) for line in lines if line.strip()]))
 
     def _fields(self, stem: str, name: str) -> str:

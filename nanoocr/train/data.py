@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from nanoocr.bpe import Tokenizer
 from nanoocr.config import PROMPT, ModelConfig
 from nanoocr.data.example import plan
 from nanoocr.data.loader import DataPlan
-from nanoocr.data.rows import BadRowError, Row, read_rows, row_from_synth
+from nanoocr.data.rows import BadRowError, Row, Turn, read_rows, row_from_synth
 from nanoocr.data.source import Mixture, RowSource, SynthMix, parse_curriculum, parse_mix, rows_source
 from nanoocr.data.synth import ALL_KINDS, VALIDATION_SEED, find_fonts, make_sample
 from nanoocr.data.task import Task
@@ -189,8 +190,10 @@ def first_rows(task: Task, count: int, words: str) -> list[Row]:
     return rows
 
 
-def validation_rows(config: TrainConfig, make_task: Callable[[str], Task]) -> list[Row]:
+def validation_rows(config: TrainConfig, make_task: Callable[[str], Task], prompt: str = PROMPT) -> list[Row]:
     """A fixed set of held-out rows: those of --eval_data, or the kinds of the mix in turn with other seeds.
+
+    Drawn pages are asked `prompt`, since a question that a run never trains says nothing about it.
 
     A run on a file without --eval_data validates on that same file, because such a run is meant to learn its
     rows by heart (as with the ten samples).
@@ -205,13 +208,13 @@ def validation_rows(config: TrainConfig, make_task: Callable[[str], Task]) -> li
     # With --tasks the mix names data sets, which the synthetic validation does not know.
     mix = TrainConfig.mix if config.tasks else config.mix
     kinds, fonts = list(parse_mix(mix, tuple(ALL_KINDS))), find_fonts()
-    return [
-        row_from_synth(
-            make_sample(kinds[i % len(kinds)], VALIDATION_SEED, i, fonts=fonts),
-            f"{kinds[i % len(kinds)]}/{i}",
-        )
-        for i in range(config.eval_samples)
-    ]
+    rows = []
+    for i in range(config.eval_samples):
+        kind = kinds[i % len(kinds)]
+        row = row_from_synth(make_sample(kind, VALIDATION_SEED, i, fonts=fonts), f"{kind}/{i}")
+        asks_its_own = row.prompt != PROMPT  # as about a chart
+        rows.append(row if asks_its_own else replace(row, turns=(Turn(prompt, row.answer),)))
+    return rows
 
 
 def check_validation(rows: list[Row], data: DataPlan, sizes: ModelConfig) -> None:

@@ -74,6 +74,12 @@ def test_read_omnidocbench(tmp_path):
         ('[{"page_info": {"image_path": "a.jpg"}}]', "layout_dets"),
         ('[{"page_info": {"image_path": "a.jpg"}, "layout_dets": [1]}]', "not a list of blocks"),
         ('[{"page_info": {"image_path": ""}, "layout_dets": []}]', "image_path is empty"),
+        (json.dumps([{**ENTRY, "layout_dets": [{"text": ["a"]}]}]), "page 0: block 0: text is"),
+        (json.dumps([{**ENTRY, "layout_dets": [{"order": "1"}]}]), "block 0: order is 1"),
+        (json.dumps([{**ENTRY, "layout_dets": [{"anno_id": [1]}]}]), "block 0: anno_id is"),
+        (json.dumps([{**ENTRY, "extra": {"relation": [1]}}]), "relation is not a list of objects"),
+        (json.dumps([{**ENTRY, "extra": {"relation": [{"source_anno_id": []}]}}]), "relation names a block"),
+        (json.dumps([{**ENTRY, "extra": 7}]), "must be objects"),
     ],
 )
 def test_wrong_annotations_are_named(tmp_path, content, message):

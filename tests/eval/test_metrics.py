@@ -282,6 +282,10 @@ def test_summary_shows_what_a_mean_hides():
         ("and so on, " * 30 + "an end", False),
         ("".join(f"line {i}\n" for i in range(100)), False),
         ("x" * 200 + "y" * 200, True),
+        ("Balance\n" + "EUR 0.00\n" * 24, False),  # rows of a page may be alike
+        ("| a | b |\n|---|---|\n" + "| N/A | N/A |\n" * 20, False),
+        ("[ ] Yes\n[ ] No\n" * 20, False),
+        ("EUR 0.00\n" * 250, True),
     ],
 )
 def test_loops_at_the_end(text, loops):
@@ -305,6 +309,9 @@ def test_repetition_and_truncation_rates():
         ("きょうはとてもよいてんきですね", "きょうはとてもよいてんきですわ", 15),
         ("กินข้าวแล้ว", "กินข้าวแล้ง", 8),  # vowels and tones above a letter stay with it
         ("共 3 pages", "共 4 pages", 3),
+        ("ང་ཚོ་བོད་པ་ཡིན", "ང་ཚོ་བོད་པ་ཡིབ", 11),
+        ("ㄅㄆㄇㄈ", "ㄅㄆㄇㄉ", 4),
+        ("ꆈꌠꁱꂷ", "ꆈꌠꁱꂸ", 4),
     ],
 )
 def test_scripts_without_blanks_are_counted_by_characters(truth, wrong, units):

@@ -182,12 +182,14 @@ def test_lines_are_cut_by_their_boxes(data):
         {"text": "FLAT", "quad": [5.0] * 8},
         {"text": None, "quad": quad},
         {"text": "SHORT", "quad": [1, 2]},
+        {"text": "FAR", "quad": [*quad[:7], 1e30]},
+        {"text": "NOWHERE", "quad": [float("nan"), *quad[1:]]},
     ]
     row = {"id": "a", "image": "sroie_receipts/a.png", "lines": lines}
     (data / "sroie_receipts_lines.jsonl").write_text(json.dumps(row) + "\n{}\n")
     page_set = load_page_set("sroie_lines", data)
     (line,) = page_set.samples
-    assert (line.id, line.truth, line.kind) == ("a/0", "BAR", "line") and len(page_set.left_out) == 4
+    assert (line.id, line.truth, line.kind) == ("a/0", "BAR", "line") and len(page_set.left_out) == 6
     assert line.open().size == (110, 30)  # a quarter of the height of 20 on each side
     assert np.asarray(line.open())[15, 55].max() == 0 and np.asarray(line.open())[1, 55].min() == 255
 

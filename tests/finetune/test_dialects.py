@@ -339,3 +339,8 @@ def test_markdown_with_a_head_html_and_escapes():
     text = "---\nprimary_language: en\n---\n*All* _of_ it: 3 * 4 * 5, a_b_c\n"
     text += "<table><tr><td>x</td></tr></table>\n1\\. a < b &amp; c"
     assert " ".join(plain_of_markdown(text).split()) == "All of it: 3 * 4 * 5, a_b_c x 1. a < b & c"
+
+
+def test_tags_within_a_word_leave_it_whole():
+    text = "H<sub>2</sub>O and <b>W</b>ater<br>x<sup>2</sup> <strong>all</strong>"
+    assert plain_of_markdown(text).split() == ["H2O", "and", "Water", "x2", "all"]

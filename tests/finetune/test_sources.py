@@ -269,3 +269,17 @@ def test_one_picture_under_two_names_is_used_once(scan):
     assert not whole.problems  # it says the same
     (folder / "scan.txt").write_text("something else")
     assert "scan.png: a second text for one picture" in gather(folder).problems[0]
+
+
+def test_files_of_one_name_in_two_folders_are_two_documents(tmp_path):
+    for number, folder in enumerate((tmp_path / "one", tmp_path / "two")):
+        folder.mkdir()
+        Image.new("L", (300, 40), 200 + number).save(folder / "a.png")
+        (folder / "labels.csv").write_text(f"a.png,Text {number}\n")
+        Image.new("L", (300, 40), 100 + number).save(folder / "b.png")
+        turns = [{"role": "user", "content": "<image>"}, {"role": "assistant", "content": f"Row {number}"}]
+        (folder / "r.jsonl").write_text(json.dumps({"messages": turns, "images": ["b.png"]}))
+    found = gather(tmp_path)
+    assert sorted(one.text for one in found.documents) == ["Row 0", "Row 1", "Text 0", "Text 1"]
+    assert sorted(one.name for one in found.documents) == ["a.png", "r.jsonl/0", "r.jsonl/0 (2)", "two/a.png"]
+    assert not any("second text" in problem for problem in found.problems)

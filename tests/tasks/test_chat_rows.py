@@ -253,3 +253,86 @@ def test_what_is_no_file_of_lines_is_refused_at_once(tmp_path, content, complain
         Jsonl(tmp_path / "rows.jsonl")
     with pytest.raises(UsageError, match="is a folder; name a file of chat rows"):
         Jsonl(tmp_path)
+
+
+# ---------------------------------------------------------------------------------------------------
+# What stands beside the messages
+
+
+READ_A_PICTURE = {"messages": [user("<image>Read."), ANSWER], "images": ["a b.png"]}
+
+
+@pytest.mark.parametrize(
+    ("beside", "why"),
+    [
+        ({"weight": 0}, "weight says not to learn"),
+        ({"weight": 2.0}, r"weight is 2\.0, and here every answer counts once"),
+        ({"loss": False}, "loss says not to learn"),
+        ({"loss_mask": [0, 1]}, r"loss_mask is \[0, 1\], and here every answer counts once"),
+        ({"skip_loss": "yes"}, "skip_loss says not to learn"),
+        ({"label": False}, "label is false, a bad example"),
+        ({"kto_tag": False}, "kto_tag is false, a bad example"),
+        ({"videos": ["a.mp4"]}, "has videos, and only pictures are read"),
+        ({"audios": ["a.wav"]}, "has audios, and only pictures are read"),
+    ],
+)
+def test_a_row_that_does_not_count_once_is_refused(folder, beside, why):
+    with pytest.raises(BadRowError, match=why):
+        row_of(folder, {**READ_A_PICTURE, **beside})
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"weight": 1.0, "loss": True, "loss_scale": [1.0], "skip_loss": False},
+        {"weight": None, "videos": [], "audios": [None]},
+        {"train": "stage 1", "label": 0, "kto_tag": True, "image_url": "https://where.it/came/from.png"},
+        {"objects": {"bbox": [[1, 2, 3, 4]]}},
+    ],
+)
+def test_notes_beside_a_row_change_nothing(folder, beside):
+    assert row_of(folder, {**READ_A_PICTURE, **beside}).turns == (("Read.", "Hi"),)
+
+
+@pytest.mark.parametrize("content", ["Read.", "<image>Read.", [READ], [{"type": "image"}, READ]])
+@pytest.mark.parametrize("beside", [{"images": ["a b.png"]}, {"image": "a b.png"}])
+def test_a_message_may_list_its_pictures(folder, content, beside):
+    row = row_of(folder, {"messages": [{**user(content), **beside}, ANSWER]})
+    assert row.turns == (("Read.", "Hi"),) and [image.size for image in row.images()] == [(20, 9)]
+
+
+def test_pictures_of_messages_keep_their_order_among_those_of_the_row(folder):
+    first, second = user("<image>Read."), {**user("And this?"), "images": ["sub/b.png"]}
+    row = row_of(folder, {"messages": [first, ANSWER, second, ANSWER], "images": '["a b.png"]'})
+    assert [image.size for image in row.images()] == [(20, 9), (30, 9)]
+    with pytest.raises(BadRowError, match="2 <image> marks for 1 pictures"):
+        row_of(folder, {"messages": [{**user("<image><image>"), "images": ["a b.png"]}, ANSWER]})
+
+
+@pytest.mark.parametrize("key", ["image_path", "image_urls", "img"])
+@pytest.mark.parametrize("text", ["Read.", "<image>Read."])
+def test_a_picture_under_an_unknown_key_is_not_passed_over(folder, key, text):
+    with pytest.raises(BadRowError, match=f"its picture stands under {key}"):
+        row_of(folder, {"messages": [user(text), ANSWER], key: "a b.png"})
+
+
+def test_what_is_not_learnt_within_the_messages_is_refused(folder):
+    calls = {**ANSWER, "tool_calls": [{"function": {"name": "read"}}]}
+    with pytest.raises(BadRowError, match="calls tools"):
+        row_of(folder, {**READ_A_PICTURE, "messages": [user("<image>Read."), calls]})
+    boxes = [user("<image>Where is <ref-object>?"), {**ANSWER, "content": "<bbox>"}]
+    with pytest.raises(BadRowError, match="write the boxes into its texts"):
+        row_of(folder, {**READ_A_PICTURE, "messages": boxes, "objects": {"ref": ["it"]}})
+    with pytest.raises(BadRowError, match="names a picture within its text"):
+        row_of(folder, {"messages": [user("Picture 1: <img>a b.png</img> Read."), ANSWER]})
+
+
+@pytest.mark.parametrize("indices", [(0, 1), (None, None), (1, 0), (0, 0)])
+def test_parts_that_name_pictures_by_index_name_them_in_order(folder, indices):
+    parts = [{"type": "image", "text": None, "index": index} for index in indices]
+    record = {"messages": [user([*parts, READ]), ANSWER], "images": ["a b.png", "sub/b.png"]}
+    if indices in ((0, 1), (None, None)):
+        assert [image.size for image in row_of(folder, record).images()] == [(20, 9), (30, 9)]
+        return
+    with pytest.raises(BadRowError, match="list them in the order of the parts"):
+        row_of(folder, record)

@@ -112,3 +112,23 @@ def test_columns_of_no_known_kind_are_refused_at_once(folder):
         UsageError, match="no column images: rows have images and texts, or messages; here are"
     ):
         only(folder, pa.table({"image": ["ä b.png"], "texts": [[TURN]]}))
+
+
+@pytest.mark.parametrize(
+    ("columns", "why"),
+    [
+        ({"weight": [0.5]}, r"weight is 0\.5, and here every answer counts once"),
+        ({"loss": [False]}, "loss says not to learn"),
+        ({"texts": [[{**TURN, "weight": 0}]]}, "weight says not to learn"),
+        ({"texts": [json.dumps([{**TURN, "weight": 0}])]}, "weight says not to learn"),
+    ],
+)
+def test_a_row_that_does_not_count_once_is_refused(folder, columns, why):
+    with pytest.raises(BadRowError, match=why):
+        only(folder, pa.table({"images": [["ä b.png"]], "texts": [[TURN]], **columns}))
+
+
+@pytest.mark.parametrize("weight", [1.0, None, float("nan")])
+def test_a_weight_of_one_or_none_changes_nothing(folder, weight):
+    columns = {"weight": pa.array([weight], pa.float64(), from_pandas=False)}
+    assert only(folder, pa.table({"images": [["ä b.png"]], "texts": [[TURN]], **columns})).answer == "Hi"

@@ -319,6 +319,7 @@ def test_olmocr_on_disk(tmp_path):
         "x",
     )
     assert front_matter("---\nnever closed") == ({}, "---\nnever closed")
+    assert front_matter("---\nn: 7\n---\na\u2028b") == ({"n": 7}, "a\u2028b")
 
 
 # ---------------------------------------------------------------------------------------------------------

@@ -13,7 +13,15 @@ from nanoocr.data.task import Task
 from nanoocr.errors import UsageError
 from nanoocr.tasks.choose import make_task
 from nanoocr.train.config import TrainConfig
-from nanoocr.train.data import MAX_TRIED, PROBE, mean_tokens, mix_tasks, plan_data, split_tasks
+from nanoocr.train.data import (
+    MAX_TRIED,
+    PROBE,
+    mean_tokens,
+    mix_tasks,
+    plan_data,
+    split_tasks,
+    validation_rows,
+)
 from nanoocr.train.loop import left_out
 from nanoocr.train.recipes import recipe
 from nanoocr.train.resume import FIXED, warn_of_changes
@@ -114,3 +122,12 @@ def test_a_task_without_a_name_is_told_how_to_get_one(byte_tokenizer):
     config = TrainConfig(tasks="synth:card?count=5")
     with pytest.raises(UsageError, match='as in --tasks="own=synth:card'):
         mix_tasks(config, byte_tokenizer, make_task)
+
+
+def test_drawn_pages_that_validate_are_asked_what_the_run_trains():
+    config = TrainConfig(mix="card:1,chart:1", eval_samples=6)
+    plain, asked = (validation_rows(config, make_task, prompt) for prompt in ("Read.", "Free OCR."))
+    assert [row.answer for row in plain] == [row.answer for row in asked]
+    pairs = {(one.prompt, other.prompt) for one, other in zip(plain, asked)}
+    assert ("Read.", "Free OCR.") in pairs
+    assert all(one == other for one, other in pairs if one != "Read.")

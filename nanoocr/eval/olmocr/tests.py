@@ -23,6 +23,7 @@ from nanoocr.errors import UsageError
 from nanoocr.eval.metrics import bootstrap_interval_by_group
 from nanoocr.eval.olmocr.checks import HEADINGS, SIDES, PageTest, normalise, run_test
 from nanoocr.files import parse_json, read_text
+from nanoocr.folders import files_below
 
 RUN = ("present", "absent", "order", "table", "baseline")
 NOT_RUN = ("math", "format", "footnote")
@@ -95,7 +96,8 @@ def read_tests(path: str | Path) -> TestSet:
         UsageError: there is no such file, or none in the folder.
     """
     path = Path(path)
-    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    # The dot is that of files which archives of macOS put beside the real ones.
+    files = sorted(one for one in path.glob("*.jsonl") if one.name[0] != ".") if path.is_dir() else [path]
     if not files or not all(file.is_file() for file in files):
         raise UsageError(f"{path}: no such .jsonl file of tests, or folder with one")
     tests: dict[str, PageTest] = {}
@@ -164,7 +166,7 @@ def read_pages(folder: str | Path) -> tuple[dict[PageKey, list[str]], tuple[str,
     folder = Path(folder)
     pages: dict[PageKey, list[str]] = {}
     problems: list[str] = []
-    for path in sorted(folder.rglob("*.md")):
+    for path in sorted(one for one in files_below(folder)[0] if one.suffix == ".md"):
         named = PAGE_FILE.fullmatch(path.relative_to(folder).as_posix())
         if not named:
             problems.append(f"{path}: not named <document>_pg<page>_repeat<n>.md, not read")

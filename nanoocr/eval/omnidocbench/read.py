@@ -58,6 +58,29 @@ def read_omnidocbench(path: str | Path) -> list[OmniPage]:
     return [_page(entry, f"{file}: page {number}", file.parent) for number, entry in enumerate(entries)]
 
 
+# The kinds of the fields of a block that the scores use; each may also be null.
+FIELDS: dict[str, type | tuple[type, ...]] = {
+    "text": str, "html": str, "latex": str, "order": (int, float), "anno_id": (int, str)
+}  # fmt: skip
+
+
+def _wrong_field(entry: Mapping[str, Any]) -> str:
+    """What is wrong with a field of a page, in words; "" where nothing is."""
+    for number, det in enumerate(entry["layout_dets"]):
+        for field, kind in FIELDS.items():
+            if det.get(field) is not None and not isinstance(det[field], kind):
+                return f"block {number}: {field} is {str(det[field])[:60]}"
+    attributes, extra = entry["page_info"].get("page_attribute"), entry.get("extra")
+    relations = (extra.get("relation") if isinstance(extra, dict) else extra) or []
+    if not isinstance(attributes, dict | None) or not isinstance(extra, dict | None):
+        return "page_attribute and extra must be objects"
+    if not isinstance(relations, list) or not all(isinstance(one, dict) for one in relations):
+        return "extra.relation is not a list of objects"
+    named = (one.get(end) for one in relations for end in ("source_anno_id", "target_anno_id"))
+    odd = next((one for one in named if not isinstance(one, int | str | None)), None)
+    return "" if odd is None else f"extra.relation names a block {odd}"
+
+
 def _page(entry: Any, name: str, folder: Path) -> OmniPage:
     try:
         image = Path(entry["page_info"]["image_path"])
@@ -66,4 +89,6 @@ def _page(entry: Any, name: str, folder: Path) -> OmniPage:
         raise UsageError(f"{name} needs page_info.image_path and layout_dets ({error!r})") from error
     if not well_formed:
         raise UsageError(f"{name}: layout_dets is not a list of blocks, or image_path is empty")
+    if wrong := _wrong_field(entry):
+        raise UsageError(f"{name}: {wrong}")
     return OmniPage(image.stem, folder / "images" / image.name, entry)

@@ -1,0 +1,54 @@
+"""How many bits of a TIFF's samples and of its palette are in use, where the file's form does not tell."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+
+from nanoocr.errors import PictureError
+from nanoocr.pictures import open_image
+
+
+def tiff_of(pixels: np.ndarray, bits: int, white_is: int, **tags: tuple[int, ...]) -> bytes:
+    """A little-endian TIFF with one strip of bytes as they are. Further tags are t281=(15,) and such."""
+    height, width = pixels.shape
+    data = pixels.tobytes()
+    numbers = {
+        256: (width,), 257: (height,), 258: (bits,), 259: (1,), 262: (white_is,), 273: (8,), 277: (1,),
+        278: (height,), 279: (len(data),), **{int(name[1:]): values for name, values in tags.items()},
+    }  # fmt: skip
+    at = 8 + len(data) + len(data) % 2
+    entries, far, place = b"", b"", at + 2 + 12 * len(numbers) + 4
+    for tag, values in sorted(numbers.items()):
+        body = struct.pack(f"<{len(values)}H", *values)
+        if len(body) > 4:
+            body, far = struct.pack("<I", place + len(far)), far + body
+        entries += struct.pack("<HHI", tag, 3, len(values)) + body.ljust(4, b"\0")
+    head = b"II*\0" + struct.pack("<I", at) + data + b"\0" * (len(data) % 2)
+    return head + struct.pack("<H", len(numbers)) + entries + bytes(4) + far
+
+
+@pytest.mark.parametrize(("most", "expected"), [(1, [0, 255]), (15, [0, 255]), (200, [0, 200])])
+def test_eight_bits_of_which_a_tiff_uses_fewer_are_scaled(most, expected):
+    opened = open_image(tiff_of(np.array([[0, most]], np.uint8), 8, 1, t281=(most,)))
+    assert np.asarray(opened)[0, :, 0].tolist() == expected
+
+
+def test_the_scale_of_a_tiff_is_not_believed_where_pixels_exceed_it():
+    opened = open_image(tiff_of(np.array([[0, 15, 255]], np.uint8), 8, 1, t281=(15,)))
+    assert np.asarray(opened)[0, :, 0].tolist() == [0, 15, 255]
+
+
+@pytest.mark.parametrize(("step", "expected"), [(1, [0, 100, 255]), (257, [0, 100, 255])])
+def test_a_palette_of_a_tiff_may_count_to_255(step, expected):
+    colours = tuple(value * step for value in range(256)) * 3
+    opened = open_image(tiff_of(np.array([[0, 100, 255]], np.uint8), 8, 3, t320=colours))
+    assert np.asarray(opened)[0, :, 0].tolist() == expected
+
+
+def test_a_tiff_of_an_unknown_depth_is_not_called_damaged():
+    with pytest.raises(PictureError, match="kind of pixels is not known: save it with 8 or 16 bits") as error:
+        open_image(tiff_of(np.zeros((1, 5), np.uint8), 10, 1))
+    assert "damaged" not in str(error.value)
