@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from nanoocr.commandline import run
+from scripts.bench import reading
 from scripts.bench.reading import MadePage, ReadingConfig, growth_of, receipt, sheet, started, table
 
 
@@ -54,3 +56,9 @@ def test_an_engine_that_cannot_start_is_named_and_left_out(capsys):
     with started("no_such_engine", ReadingConfig()) as process:
         assert process is None
     assert "no_such_engine is left out" in capsys.readouterr().err
+
+
+def test_a_bench_without_any_engine_says_so(capsys):
+    flags = ["--engines=no_such_engine", "--pages=1", "--growth=False"]
+    assert run(reading.main, flags) == 2
+    assert "none of them can read" in capsys.readouterr().err.splitlines()[-1]
