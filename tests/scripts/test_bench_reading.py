@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -62,3 +66,9 @@ def test_a_bench_without_any_engine_says_so(capsys):
     flags = ["--engines=no_such_engine", "--pages=1", "--growth=False"]
     assert run(reading.main, flags) == 2
     assert "none of them can read" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_worker_started_by_hand_says_who_starts_it():
+    path = Path(reading.__file__).with_name("reading_worker.py")
+    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True)
+    assert done.returncode == 2 and "scripts.bench.reading" in done.stderr and done.stderr.count("\n") == 1

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from nanoocr.commandline import run
+from tests.batch import crash
 
 ROOT = Path(__file__).parents[2]
 PICTURE = str(ROOT / "assets" / "samples" / "card_1_line_dark.png")
@@ -62,6 +63,8 @@ MISTAKES = [
     ("gpu.read", ["--device=cpu", "--preset=nano", "--tokens=0"], "--tokens=0"),
     ("gpu.shard", ["--device=cpu", "--preset=nano", "--steps=0"], "--steps=0"),
     ("gpu.train", ["--device=cpu", "--preset=nano", "--workers=-1"], "--workers=-1"),
+    ("calibration", ["--strips=99"], "--strips=99"),
+    ("calibration", ["--threads=-1"], "--threads=-1"),
     ("finetune_goal", ["--others=a"], "--data"),
     ("finetune_goal", [f"--data={NOTES}", "--parts=x"], "--parts=x"),
     ("finetune_goal", [f"--data={NOTES}", "--others=nowhere"], "nowhere"),
@@ -78,6 +81,13 @@ def test_a_mistake_is_one_sentence(script, flags, named, capsys, tmp_path, monke
     said = capsys.readouterr()
     assert said.out == "" and said.err.count("\n") == 1
     assert named in said.err
+
+
+@pytest.mark.parametrize("flag", ["--bogus=1", "--pages=0", "--engine=race", "--kills=many"])
+def test_the_crash_test_of_batches_refuses_as_scripts_do(flag, capsys):
+    assert run(crash.main, [flag]) == 2
+    said = capsys.readouterr().err
+    assert flag.partition("=")[0] in said and said.count("\n") == 1
 
 
 def test_a_model_that_is_none_is_told_before_another_engine_reads(capsys, tmp_path, monkeypatch):
