@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# From nothing to the model in the package, on two CPU cores: both stages, then all parts together, all that on small
-# pictures, where a step costs half; then the same weights on larger ones.
+# From nothing to the card reader that runs/lines.sh starts from, on two CPU cores: both stages, then all parts
+# together, all that on small pictures, where a step costs half; then the same weights on larger ones.
 # Each command goes on from its newest checkpoint, so an interrupted run is simply started again.
-# For the same numbers: the fonts of runs/fonts.sh, and nothing else on the machine. (The model in the package has four
-# heads in SAM, not two: it came to its last run by the commands before it as they were at commit 31c001b, with
-# other rates of the ends.)
+# For the same numbers: the fonts of runs/fonts.sh, and nothing else on the machine. (The card reader from which the
+# model in the package was made has four heads in SAM, not two: it came to its last run by the commands before it as
+# they were at commit 31c001b, with other rates of the ends.)
 #
 # Usage: bash runs/nano.sh
 #   OUT   folder of the runs (default: checkpoints)

@@ -9,7 +9,7 @@
 #   OUT              folder of runs, data and reports (default: checkpoints/speedrun)
 #   NPROC_PER_NODE   processes, one per GPU (default: all GPUs; 1 on CPUs)
 #   STEPS1, STEPS2   optimiser steps of the two stages
-#   MICRO_BATCH      lines per forward pass; the plan of scripts.memory_plan is printed first
+#   MICRO_BATCH      sequences per forward pass; the plan of scripts.memory_plan is printed first
 #   WANDB=1          also log to Weights & Biases (run `wandb login` before)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

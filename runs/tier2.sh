@@ -5,7 +5,7 @@
 # the other's, text loss falling, grounding gap >= 0.9, no collapse warning.
 #
 # "The same length" means the same optimiser steps and the same number of documents: a step of the mixed run holds
-# 10/7 of the rows. A row of the mixture is a little longer too, so that takes 9 lines of 512 tokens instead of 6;
+# 10/7 of the rows. A row of the mixture is a little longer too, so that takes 9 sequences of 512 tokens instead of 6;
 # the table counts the documents that each run saw.
 #
 # Every part goes on from where it was when the script is started again.
@@ -15,7 +15,7 @@
 #   INIT             model folder that both runs start from, as the one that runs/nano.sh leaves, to train all its parts in both
 #                    stages at a low rate (default: fresh weights; stage 2 then freezes SAM and compressor and has a
 #                    fresh GPT)
-#   LINES_ALONE, LINES_MIXED   packed lines per step
+#   LINES_ALONE, LINES_MIXED   packed sequences per step
 #   SHARDS, ROWS     Parquet files of each kind, and rows in each
 #   EVERY            steps between two validations and checkpoints, a multiple of LOG, the steps between log lines
 #   HELD_OUT         rows of a validation, cards and text in turn

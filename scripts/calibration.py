@@ -32,7 +32,7 @@ from nanoocr.inference.reader import Reader, default_model_folder
 from nanoocr.layout import Strip
 from nanoocr.machine import machine, use_threads
 from nanoocr.model.folder import model_folder
-from scripts.common import write_json
+from scripts.common import refuse_below, write_json
 
 BINS = 10
 THRESHOLDS = (0.0, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9)
@@ -50,8 +50,7 @@ class CalibrationConfig:
 
     def __post_init__(self) -> None:
         """Refuse numbers that are too small for ten classes."""
-        if self.strips < 100:
-            raise UsageError("--strips must be at least 100")
+        refuse_below(self, strips=100, threads=1)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,28 @@ from nanoocr.files import write_file
 from nanoocr.machine import counted
 
 
+def refuse_below(config: object, **least: float) -> None:
+    """Refuse flags below their least values, as in `refuse_below(self, pages=1)`.
+
+    Raises:
+        UsageError: a sentence that names the flag.
+    """
+    for name, bound in least.items():
+        if not getattr(config, name) >= bound:
+            raise UsageError(f"--{name}={getattr(config, name)}: give at least {bound:g}")
+
+
+def refuse_missing(flag: str, *paths: str | Path) -> None:
+    """Refuse names of files and folders that are not there.
+
+    Raises:
+        UsageError: a sentence that names the flag and the first such path.
+    """
+    for path in paths:
+        if not Path(path).exists():
+            raise UsageError(f"{flag}: {path} does not exist")
+
+
 @contextmanager
 def folder_or_temporary(named: str) -> Iterator[Path]:
     """The named folder, which stays; for "" a temporary one, which is deleted at the end."""

@@ -3,8 +3,8 @@
 python -m scripts.data_look --task=synth:all --count=8 --out=sheet.png
 python -m scripts.data_look --task='finevision:chartqa?shards=1' --preset=d20 --mode=base --scan=200
 
-A task is NAME:WHAT?key=value&key=value; nanoocr/tasks/__init__.py lists them. The first rows are shown,
-unless start, stop and step select others.
+A task is NAME:WHAT?key=value&key=value; --task=help lists them. The first rows are shown, unless start, stop
+and step select others.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ EXAMPLES = 3  # row names to print for each reason
 class DataLookConfig:
     """Prints rows of a data set with their token counts, and the rows that cannot be used."""
 
-    task: str  # NAME:WHAT?key=value, as folder:scans; nanoocr/tasks/__init__.py lists them
+    task: str  # NAME:WHAT?key=value, as folder:scans; help lists them
     count: int = 8  # rows to show
     scan: int = 0  # rows to count; 0 means the ones shown
     preset: str = "nano"  # count tokens for this preset's views and sequence length

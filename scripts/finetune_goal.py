@@ -49,7 +49,7 @@ from nanoocr.machine import machine
 class GoalConfig:
     """Tunes on some documents and reads others."""
 
-    data: str = ""  # folder of documents to tune on; required
+    data: str  # folder of documents to tune on
     others: str = ""  # folder of documents to read before and after; empty means --parts of --data
     parts: str = ""  # how many documents to tune on and to read, as 18,7; --data is split at random
     seed: int = 0  # seeds that split, and the tuning
@@ -58,7 +58,7 @@ class GoalConfig:
 
     def __post_init__(self) -> None:
         """Refuse settings that leave nothing to read."""
-        if not self.data or bool(self.others) == bool(self.parts):
+        if bool(self.others) == bool(self.parts):
             raise UsageError("name --data=DIR, and either --others=DIR or --parts=N,M")
 
 
@@ -68,7 +68,7 @@ def part(config: GoalConfig, out: Path) -> tuple[Path, Path]:
     Raises:
         UsageError: there are fewer documents than --parts asks for.
     """
-    counts = [int(count) for count in config.parts.split(",")]
+    counts = [int(count) if count.isdecimal() else 0 for count in config.parts.split(",")]
     sources = [document.source for document in gather(config.data).documents]
     paths = [source for source in sources if isinstance(source, Path)]
     if len(counts) != 2 or min(counts) < 1 or sum(counts) > len(paths):
@@ -113,6 +113,7 @@ def span(readings: Sequence[Reading]) -> dict[str, Any]:
 def measure(config: GoalConfig, out: Path) -> dict[str, Any]:
     """Split, tune, and read before and after."""
     data, others = part(config, out) if config.parts else (Path(config.data), Path(config.others))
+    gather(others)  # a mistake in what is read at the end is told before the tuning, not after it
     clock, busy = time.monotonic(), processor_seconds()
     outcome = finetune(tune_config(data, out, config))
     seconds = {"clock": time.monotonic() - clock, "processors": processor_seconds() - busy}

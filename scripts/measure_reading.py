@@ -1,4 +1,4 @@
-"""Measures how well a model reads unseen pictures, for the held-out table of the README and the model card.
+"""Measures how well a model reads unseen pictures, for the held-out table of the model card.
 
 python -m scripts.measure_reading --cards=500 --per_kind=100 --json=reading.json
 

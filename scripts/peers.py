@@ -41,7 +41,7 @@ from nanoocr.eval.report import markdown_table
 from nanoocr.files import write_file
 from nanoocr.inference.reader import default_model_folder
 from nanoocr.machine import machine
-from nanoocr.model.folder import model_folder
+from nanoocr.model.folder import load_prompt, model_folder
 from scripts.common import command_line
 
 
@@ -63,8 +63,10 @@ class PeersConfig:
 
     def __post_init__(self) -> None:
         """Refuse numbers that make no sense."""
-        if self.per_kind < 2 or self.cost_pages in (1, -1) or self.threads < 1:
+        if self.per_kind < 2 or self.cost_pages < 0 or self.cost_pages == 1 or self.threads < 1:
             raise UsageError("--per_kind must be at least 2, --threads 1, --cost_pages 0 or at least 2")
+        if self.per_group < 0 or self.max_tokens < 0:
+            raise UsageError("--per_group and --max_tokens must not be negative")
 
 
 def compare(config: PeersConfig) -> dict[str, Any]:
@@ -75,6 +77,10 @@ def compare(config: PeersConfig) -> dict[str, Any]:
     sets = {"synthetic": ("synthetic", "", config.per_kind)}
     if config.manifest:
         sets["manifest"] = ("manifest", config.manifest, config.per_group)
+        find_benchmark("manifest").load(selection_of(config, config.manifest, config.per_group))
+    for name in engines:  # a wrong name is told before hours of reading, not after them
+        if name not in PEERS:
+            load_prompt(model_name(name))
     measured = {name: measure_set(config, name, *parts, engines) for name, parts in sets.items()}
     return {"machine": {**machine(), "threads": config.threads}, "absent": absent, "sets": measured}
 
@@ -115,8 +121,7 @@ def measure_set(
                 threads=config.threads,
             )
         )
-    selection = Selection(data, split_names(config.kinds), per_group, questions=False)
-    samples = find_benchmark(benchmark).load(selection).samples
+    samples = find_benchmark(benchmark).load(selection_of(config, data, per_group)).samples
     count = config.cost_pages
     spread = [samples[i * len(samples) // count] for i in range(min(count, len(samples)))] if count else []
     costs = {}
@@ -130,6 +135,11 @@ def measure_set(
         "engines": {engine: {"about": r["about"], "groups": r["groups"]} for engine, r in results.items()},
         "costs": costs,
     }
+
+
+def selection_of(config: PeersConfig, data: str, per_group: int) -> Selection:
+    """The samples of a set that every engine reads."""
+    return Selection(data, split_names(config.kinds), per_group, questions=False)
 
 
 def model_name(engine: str) -> str:

@@ -30,6 +30,7 @@ from nanoocr.finetune.types import TrueDocument, TrueLine
 from nanoocr.inference.assemble import StripReading
 from nanoocr.inference.reader import Reader
 from nanoocr.machine import choose_threads, use_threads
+from scripts.common import refuse_below
 
 Texts = list[list[str]]  # the lines of every document
 Poison = Callable[[random.Random, Texts], Texts]
@@ -41,10 +42,14 @@ FEWEST = 4  # at least this many documents, because half of them must be two to 
 class PoisonConfig:
     """Poisons texts and counts what is noticed."""
 
-    data: str = ""  # folder of documents with true texts, as scripts/dev/make_style.py makes it; required
+    data: str  # folder of documents with true texts, as scripts/dev/make_style.py makes it
     model: str = ""  # model folder; empty means the packaged model
     seeds: int = 10  # times that each poison is given, each time to other texts
     threads: int = 0  # torch threads; 0 is torch's choice
+
+    def __post_init__(self) -> None:
+        """Refuse to poison nothing."""
+        refuse_below(self, seeds=1)
 
 
 class UnnoticedError(NanoOCRError):
@@ -189,8 +194,6 @@ def measure(config: PoisonConfig) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> None:
     """Poison, count, print a line of JSON for each poison."""
     config = parse(PoisonConfig, argv)
-    if not config.data:
-        raise UsageError("name the folder of true documents with --data=DIR")
     result = measure(config)
     for name, counted in result.items():
         print(json.dumps({"poison": name, **counted}))

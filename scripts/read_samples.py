@@ -22,7 +22,7 @@ from nanoocr.eval.samples import load_folder
 
 @dataclass(frozen=True)
 class ReadSamplesConfig:
-    """The folder to read and the model."""
+    """Reads a folder of pictures and compares with the texts beside them."""
 
     folder: str = "assets/samples"  # pictures, each with a .txt of the same name
     model: str = ""  # model folder; empty means the packaged model

@@ -66,15 +66,15 @@ PACKAGES = (
 )
 
 
+Repeated = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
+
+
 @dataclass(frozen=True)
 class ReportConfig:
     """Puts measurements onto one page."""
 
-    # run folder of a training; may be repeated
-    run: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    eval: Annotated[
-        tuple[str, ...], tyro.conf.UseAppendAction
-    ] = ()  # --out of an evaluation; may be repeated
+    run: Repeated = ()  # run folder of a training; may be repeated
+    eval: Repeated = ()  # folder that an evaluation wrote (its --out); may be repeated
     out: str = "report.html"  # page to write; the Markdown gets the same name with .md
     title: str = "nano-deepseek-ocr: report"  # title of the page
 

@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import heapq
 import json
+import sys
 from collections import deque
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import tyro
+
+from nanoocr.commandline import parse, run
+from nanoocr.errors import UsageError
 
 HOUR, DAY = 3600.0, 86400.0
 # Lengths of 4,949 PDFs on one disk (https://ramanraj.blogspot.com/2010/12/analysis-of-4500-pdf-files.html):
@@ -42,18 +45,18 @@ class Measured:
 class Cluster:
     """The assumptions. Rates are per worker or driver, and a worker is one processor."""
 
-    workers: int = 1000
-    pages: int = 2_000_000
+    workers: int = 1000  # processors that read
+    pages: int = 2_000_000  # of all documents together
     deaths_per_day: float = 1.0  # deaths of a worker by preemption, memory or hardware
     replace_seconds: float = 60.0  # until another machine is there
-    driver_deaths_per_day: float = 1.0
-    driver_restart_seconds: float = 60.0
+    driver_deaths_per_day: float = 1.0  # deaths of the driver, which end every task that runs
+    driver_restart_seconds: float = 60.0  # until another driver is there
     slow_share: float = 0.02  # share of the workers that are slow
-    slow_factor: float = 3.0
-    pages_per_task: int = 16
-    pages_per_round: int = 20_000  # at least this many; see `round_per_worker`
-    round_per_worker: int = 1000
-    worker_bandwidth: float = 125e6  # bytes/s
+    slow_factor: float = 3.0  # times that a slow worker takes longer
+    pages_per_task: int = 16  # pages that a worker gets at once
+    pages_per_round: int = 20_000  # pages of a round, after which all workers start anew; at least this many
+    round_per_worker: int = 1000  # pages of a round for each worker, where that makes more of them
+    worker_bandwidth: float = 125e6  # bytes/s of one worker
     storage_bandwidth: float = 2.5e9  # bytes/s of all workers together
     tasks_per_document: int = 0  # at most this many; 0 means any number
     fetch_ranges: bool = True  # fetch only the pages of the task from a document, as a file system allows
@@ -61,6 +64,14 @@ class Cluster:
     backlog_seconds: float = 30.0  # workers wait when more of the driver's work than this is waiting
     single_pages: bool = False  # every document has one page
     dollars_per_hour: float = 0.04  # price of one worker
+
+
+@dataclass(frozen=True)
+class ScaleConfig(Cluster):
+    """Simulates a batch and prints the table of docs/scale.md."""
+
+    measured: str = "docs/scale.json"  # file of the measurements, which `scripts.bench.batch measure` writes
+    seed: int = 0  # seeds documents, deaths and slow machines
 
 
 class Outcome(NamedTuple):
@@ -316,21 +327,46 @@ def scenarios(base: Cluster) -> dict[str, Cluster]:
     }
 
 
+# The first row of the table has a tenth of the workers, and a batch without bandwidth never ends.
+LEAST = {"workers": 10, "pages": 1, "pages_per_task": 1, "pages_per_round": 1}
+ABOVE_ZERO = ("slow_factor", "worker_bandwidth", "storage_bandwidth")
+
+
+def refuse_senseless(config: ScaleConfig) -> None:
+    """Raise UsageError for a cluster that could never end a batch."""
+    for name, value in vars(config).items():
+        if isinstance(value, int | float) and value < LEAST.get(name, 0):
+            raise UsageError(f"--{name}={value}: give at least {LEAST.get(name, 0)}")
+        if name in ABOVE_ZERO and not value > 0:
+            raise UsageError(f"--{name}={value}: give a number above 0")
+
+
 def read_measured(path: Path) -> Measured:
-    """What scripts/bench/batch.py has written."""
-    about: dict[str, Any] = json.loads(path.read_text())
-    return Measured(
-        tuple(about["page_seconds"]), about["page_bytes"], about["start_seconds"], about["note_seconds"]
-    )
+    """Read what scripts/bench/batch.py has written.
+
+    Raises:
+        UsageError: the file is missing, or it is another one.
+    """
+    try:
+        about: dict[str, Any] = json.loads(path.read_text())
+        return Measured(
+            tuple(about["page_seconds"]), about["page_bytes"], about["start_seconds"], about["note_seconds"]
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"--measured={path}: not a file that `python -m scripts.bench.batch measure` wrote ({error!r})"
+        ) from error
 
 
-def main(cluster: Cluster, measured: Path = Path("docs/scale.json"), seed: int = 0) -> None:
+def main(argv: list[str] | None = None) -> None:
     """Print the table of docs/scale.md."""
-    seen = read_measured(measured)
+    cluster = parse(ScaleConfig, argv)
+    refuse_senseless(cluster)
+    seen = read_measured(Path(cluster.measured))
     print("| what | million pages a day | reads | fetches | lost | waits | driver busy | TB | $ a million |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name, one in scenarios(cluster).items():
-        out = simulate(one, seen, seed)
+        out = simulate(one, seen, cluster.seed)
         shares = " | ".join(f"{x:.1%}" for x in (out.reading, out.fetching, out.lost, out.waiting))
         print(
             f"| {name} | {out.pages_per_day / 1e6:.1f} | {shares} | {out.driver_busy:.0%} | "
@@ -340,4 +376,4 @@ def main(cluster: Cluster, measured: Path = Path("docs/scale.json"), seed: int =
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    sys.exit(run(main))

@@ -18,7 +18,7 @@ from typing import Annotated
 
 import tyro
 
-from nanoocr.bpe import Tokenizer
+from nanoocr.bpe import SPECIAL_TOKENS, Tokenizer
 from nanoocr.commandline import parse, run
 from nanoocr.errors import UsageError
 
@@ -49,6 +49,10 @@ def main(argv: list[str] | None = None) -> None:
     if config.held_out < 2:
         raise UsageError(
             f"held_out is {config.held_out}; it must be 2 or more, or nothing is left to train on."
+        )
+    if config.vocab_size < 256 + len(SPECIAL_TOKENS):  # told before thousands of pictures are drawn
+        raise UsageError(
+            f"vocab_size is {config.vocab_size}; bytes and special tokens need {256 + len(SPECIAL_TOKENS)}."
         )
     if config.synth_count < 0:
         raise UsageError(f"synth_count is {config.synth_count}; use 0 or more.")

@@ -1,6 +1,6 @@
 """How fast batches are beside `nanoocr read`, and what scripts/scale.py needs to know.
 
-python -m scripts.bench.batch compare --files ../scans/*.png [--repeats=3] [--engines read pool1 pool2 ray2]
+python -m scripts.bench.batch compare --files ../scans/*.png [--repeats=3] [--engines=read,pool1,pool2,ray2]
 python -m scripts.bench.batch measure --files ../scans/*.png [--out=docs/scale.json]
 
 `compare` runs the commands in turn, again and again, so that what else the machine does meets all of them.
@@ -26,11 +26,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tyro
-
+from nanoocr.commandline import parse, run
+from nanoocr.errors import OutputError, UsageError
+from nanoocr.eval.evaluate import split_names
 from nanoocr.machine import machine
 from scripts.bench.processes import Cost, cost_of
+from scripts.common import refuse_below, refuse_missing
 
+PROGRAM = "python -m scripts.bench.batch"
 BATCH = ("batch", "--threads=1", "-q")
 COMMANDS = {
     "read": ("read", "--threads=1", "-q", "--format=json"),
@@ -42,33 +45,52 @@ COMMANDS = {
 
 
 @dataclass(frozen=True)
-class Compare:
-    """Whole commands in turn."""
+class CompareConfig:
+    """Runs whole commands in turn, and prints what a page costs in each."""
 
-    files: tuple[Path, ...]
-    engines: tuple[str, ...] = ("read", "pool1", "pool2")
-    repeats: int = 3
+    files: tuple[Path, ...]  # pictures or PDFs, at least two
+    engines: str = "read,pool1,pool2"  # some of read, pool1, pool2, ray1 and ray2
+    repeats: int = 3  # rounds; each one takes every engine in turn
+
+    def __post_init__(self) -> None:
+        """Refuse what would end in the middle of the measurement."""
+        refuse_below(self, repeats=1)
+        refuse_missing("--files", *self.files)
+        if len(self.files) < 2:
+            raise UsageError("--files: name at least two, since what a page costs is a difference")
+        unknown = [name for name in split_names(self.engines) if name not in COMMANDS]
+        if unknown or not split_names(self.engines):
+            raise UsageError(f"--engines={self.engines}: choose among {', '.join(COMMANDS)}")
 
 
 @dataclass(frozen=True)
-class Measure:
-    """The distribution of pages, and what a start and a note of the driver cost."""
+class MeasureConfig:
+    """Measures each page, a start and a note of the driver, and writes what scripts/scale.py needs."""
 
-    files: tuple[Path, ...]
-    out: Path = Path("docs/scale.json")
+    files: tuple[Path, ...]  # pictures or PDFs
+    out: Path = Path("docs/scale.json")  # the file to write
+
+    def __post_init__(self) -> None:
+        """Refuse what would end in the middle of the measurement."""
+        refuse_missing("--files", *self.files)
+        if not self.files:
+            raise UsageError("--files: name at least one")
 
 
 def run_once(name: str, files: Sequence[Path]) -> Cost:
     """One command into a fresh folder.
 
     Raises:
-        subprocess.CalledProcessError: it failed.
+        UsageError: it failed, and has said why.
     """
     with tempfile.TemporaryDirectory() as folder:
         out = f"{folder}/out"
         where = ["-o", f"{out}/"] if name == "read" else [f"--out={out}"]
         command = [sys.executable, "-m", "nanoocr", *COMMANDS[name], *where, *map(str, files)]
-        return cost_of(command)
+        try:
+            return cost_of(command)
+        except subprocess.CalledProcessError as error:
+            raise UsageError(f"{name} ended with exit code {error.returncode}: see why above") from error
 
 
 def _children() -> float:
@@ -76,9 +98,10 @@ def _children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def compare(options: Compare) -> None:
+def compare(argv: Sequence[str], prog: str) -> None:
     """Print for each command what a page costs, in turn, and the medians."""
-    pages: dict[str, list[Cost]] = {name: [] for name in options.engines}
+    options = parse(CompareConfig, argv, prog=prog)
+    pages: dict[str, list[Cost]] = {name: [] for name in split_names(options.engines)}
     for _ in range(options.repeats):
         for name, costs in pages.items():
             first, whole = run_once(name, options.files[:1]), run_once(name, options.files)
@@ -100,8 +123,9 @@ def _shown(page: Cost) -> str:
 # For the simulation
 
 
-def measure(options: Measure) -> None:
+def measure(argv: Sequence[str], prog: str) -> None:
     """Write what a processor was seen to do."""
+    options = parse(MeasureConfig, argv, prog=prog)
     seconds, records = page_costs(options.files)
     about = {
         **machine(),
@@ -112,7 +136,10 @@ def measure(options: Measure) -> None:
         "start_seconds": round(start_cost(), 2),
         "note_seconds": round(note_cost(records), 6),
     }
-    options.out.write_text(json.dumps(about, indent=1) + "\n")
+    try:
+        options.out.write_text(json.dumps(about, indent=1) + "\n")
+    except OSError as error:
+        raise OutputError(f"--out={options.out} cannot be written ({error.strerror})") from error
     print(json.dumps({key: value for key, value in about.items() if key != "page_seconds"}))
     print(
         f"a page: {statistics.mean(seconds):.3f} s of the processor, median {statistics.median(seconds):.3f}"
@@ -173,6 +200,19 @@ def note_cost(records: Sequence[dict[str, Any]], pages: int = 3000) -> float:
         return (time.process_time() - started) / pages
 
 
+WAYS = {"compare": compare, "measure": measure}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Do what the first word says with the flags behind it."""
+    way, *flags = (sys.argv[1:] if argv is None else argv) or [""]
+    if way in ("-h", "--help"):
+        print(__doc__)
+        return
+    if way not in WAYS:
+        raise UsageError(f"write compare or measure, and then flags; found {way!r} (see {PROGRAM} --help)")
+    WAYS[way](flags, f"{PROGRAM} {way}")
+
+
 if __name__ == "__main__":
-    options = tyro.cli(Compare | Measure)
-    compare(options) if isinstance(options, Compare) else measure(options)
+    sys.exit(run(main))

@@ -25,6 +25,7 @@ from nanoocr.document import Line
 from nanoocr.inference.reader import Reader
 from nanoocr.machine import machine, use_threads
 from scripts.bench.lines import intersection_over_union
+from scripts.common import refuse_below
 
 KINDS = ("paragraph", "receipt", "form", "table")
 TABLE_MARKS = ("|", "---")  # the answer has these marks, but nobody drew them
@@ -32,13 +33,17 @@ TABLE_MARKS = ("|", "---")  # the answer has these marks, but nobody drew them
 
 @dataclass(frozen=True)
 class BoxesConfig:
-    """How many pages, and which model reads them."""
+    """Measures how well the boxes of words fit on synthetic pages."""
 
     pages: int = 40  # synthetic pages
     model: str = ""  # model folder; empty is the one in the package
     enlarged: int = 2  # draw the pages this many times as large
     threads: int = 1  # torch threads
     list_pages: bool = False  # print a row for each page too
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that make no sense."""
+        refuse_below(self, pages=1, enlarged=1, threads=1)
 
 
 @dataclass(frozen=True)

@@ -27,12 +27,13 @@ from nanoocr.inference.engine import Completion, Engine, Request
 from nanoocr.inference.reader import Reader
 from nanoocr.layout import Strip
 from nanoocr.machine import machine, use_threads
+from scripts.common import refuse_below
 from scripts.dev.ship_model import head_of_step
 
 
 @dataclass(frozen=True)
 class DraftsConfig:
-    """Which model and head, and how many strips at a time."""
+    """Measures decoding from drafts beside decoding byte by byte."""
 
     model: str = ""  # model folder; empty is the one in the package
     head: str = ""  # training step or model folder whose glyph head drafts; empty is the model's own
@@ -41,6 +42,10 @@ class DraftsConfig:
     dtype: str = "float32"  # float32 or bfloat16
     threads: int = 1  # torch threads
     repeats: int = 3  # rounds; each one takes every way in turn
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that make no sense."""
+        refuse_below(self, strips=1, batch=1, threads=1, repeats=1)
 
 
 def main(argv: list[str] | None = None) -> int:

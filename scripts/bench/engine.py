@@ -28,13 +28,14 @@ from nanoocr.inference.reader import choose_device, default_model_folder, make_r
 from nanoocr.inference.sampling import SamplingConfig
 from nanoocr.model.folder import load_model
 from nanoocr.model.vlm import VLM
+from scripts.common import refuse_below
 
 FREE_RUNNING = SamplingConfig(ignore_stop=True, stop_loops=False)  # always goes on to max_tokens
 
 
 @dataclass(frozen=True)
 class Config:
-    """Measure batched and single-card decoding."""
+    """Measures batched and single-card decoding."""
 
     model: Path | None = None  # model folder; None takes the model in the package
     random: bool = False  # random weights of the nano preset instead: speed only, no reading
@@ -44,6 +45,10 @@ class Config:
     seed: int = 12345  # seeds the synthetic cards
     repeats: int = 3  # timings of the engine, of which the best counts (the naive loop runs once)
     device: str = "cpu"  # cpu or cuda
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that make no sense."""
+        refuse_below(self, cards=1, single_tokens=1, random_tokens=1, repeats=1)
 
 
 @torch.inference_mode()
@@ -117,6 +122,7 @@ def compare(
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Print both comparisons, and one line of JSON."""
     config = parse(Config, argv)
     model, tokenizer = load(config)
     engine = Engine(model, tokenizer)

@@ -34,7 +34,7 @@ CLEAN, OVERLAY = "clean", "overlay"
 
 @dataclass(frozen=True)
 class FormatsConfig:
-    """How many pages, and how often each is rendered."""
+    """Measures what each output format costs beside the reading."""
 
     pages: int = 4  # synthetic pages
     repeats: int = 3  # times that each format is written

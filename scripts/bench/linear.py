@@ -20,6 +20,7 @@ from torch import Tensor
 
 from nanoocr.commandline import parse, run
 from nanoocr.machine import machine, use_threads
+from scripts.common import refuse_below
 
 SHAPES = ((256, 128, 384), (1024, 256, 256), (4096, 128, 384), (4096, 256, 1024), (4096, 512, 128))
 FOLDS = (1, 4, 16, 32)
@@ -27,10 +28,14 @@ FOLDS = (1, 4, 16, 32)
 
 @dataclass(frozen=True)
 class LinearConfig:
-    """How often, and with how many threads."""
+    """Measures products of the nano size, plain and as convolutions."""
 
     repeats: int = 5  # rounds; each one takes every way in turn
     threads: int = 1  # torch threads
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that make no sense."""
+        refuse_below(self, repeats=1, threads=1)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,6 +1,6 @@
 """How well the page's lines are found: recall and precision of boxes, characters covered, seconds per page.
 
-Usage: python -m scripts.bench.lines [--data ../shared/data] [--pages 25]
+Usage: python -m scripts.bench.lines [--data=../shared/data] [--pages=25]
 
 The truth is a JSONL file of receipts with the boxes of their lines. A truth box often holds one column of a
 row, so a found line counts as the pieces that remain when it is parted at wide blanks; or, "as the truth", as
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,10 +20,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-import tyro
 
+from nanoocr.commandline import parse, run
+from nanoocr.errors import UsageError
 from nanoocr.layout import PageLayout, find_page
 from nanoocr.pictures import open_image
+from scripts.common import refuse_below
 
 GROWN = 0.2
 # Cap heights of blank at which found lines are parted for the comparison; 0 parts them as the truth does.
@@ -30,13 +33,17 @@ COLUMN_GAPS = (0.0, 1.0, 1.5, 2.0, 3.0)
 
 
 @dataclass(frozen=True)
-class Options:
-    """What is measured."""
+class LinesConfig:
+    """Measures how well the lines of pages are found."""
 
-    data: Path = Path("../shared/data")  # folder of the pages with true lines
+    data: str = "../shared/data"  # folder of the pages with true lines
     truth: str = "sroie_receipts_lines.jsonl"  # file in it: a page with its lines in each line
     pages: int = 1000  # at most this many
     list_pages: bool = False  # print a row for each page too
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that make no sense."""
+        refuse_below(self, pages=1)
 
 
 @dataclass(frozen=True)
@@ -141,12 +148,31 @@ def measure(path: Path, truth_lines: list[dict[str, Any]]) -> list[PageScore]:
     return scores
 
 
-def main(options: Options) -> None:
-    """Prints one line per column gap, and with --list-pages one per page."""
+def read_truth(config: LinesConfig) -> list[dict[str, Any]]:
+    """The rows of the truth's file: a picture's name (`image`) with its `lines`.
+
+    Raises:
+        UsageError: the file is missing, is none of such rows, or has none.
+    """
+    path = Path(config.data, config.truth)
+    try:
+        rows = [json.loads(row) for row in path.read_text().splitlines()]
+        if rows and all(row["image"] and row["lines"] for row in rows):
+            return rows
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}): name the folder by --data") from error
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise UsageError(f"{path}: write a JSON object with image and lines in each line")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print one line per column gap, and with --list_pages one per page."""
+    config = parse(LinesConfig, argv)
     cv2.setNumThreads(1)
-    rows = [json.loads(row) for row in (options.data / options.truth).read_text().splitlines()]
-    pages = [measure(options.data / row["image"], row["lines"]) for row in rows[: options.pages]]
-    if options.list_pages:
+    rows = read_truth(config)
+    pages = [measure(Path(config.data, row["image"]), row["lines"]) for row in rows[: config.pages]]
+    if config.list_pages:
         for scores in pages:
             page = min(scores, key=lambda score: -score.matched)
             print(
@@ -167,4 +193,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    sys.exit(run(main))

@@ -38,7 +38,7 @@ LEAN = 0.3  # degrees, in turn to the left, not at all, and to the right
 
 @dataclass(frozen=True)
 class OcrmypdfConfig:
-    """What is read, by which engines, and how often."""
+    """Measures OCRmyPDF with several engines on the same scan."""
 
     engines: str = "nanoocr,tesseract"  # names that OCRmyPDF knows
     pages: int = 10  # pages of the scan
@@ -108,7 +108,8 @@ def read_once(engine: str, scan: Path, truths: Sequence[str], config: OcrmypdfCo
     done = subprocess.run(command, env=environment, cwd=scan.parent, capture_output=True, text=True)
     wall, processor = time.perf_counter() - started, children_seconds() - before
     if done.returncode:
-        raise UsageError(f"ocrmypdf ended with {done.returncode}: {done.stderr.strip()[-300:]}")
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise UsageError(f"ocrmypdf --ocr-engine={engine} ended with {done.returncode}: {reason}")
     return Pass(wall, processor, error_rate(out, truths))
 
 

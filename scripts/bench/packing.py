@@ -1,12 +1,12 @@
-"""Packed lines against padded ones: the same rows, the same model, taken in turns.
+"""Packed sequences against padded ones: the same rows, the same model, taken in turns.
 
 python -m scripts.bench.packing --mix=card:0.6,receipt:0.1,paragraph:0.1,form:0.2 --text_ratio=0.2
 
-Three ways to train on one fixed set of rows: `packed` (documents that do not see each other share a line),
-`sorted` (one row per line, all rows sorted by length first) and `padded` (one row per line as they come).
-Each way trains a model of its own on all of the rows; the rounds are interleaved, so that the machine's moods
-hit all alike. Rates are relative to `padded`; `real` is the share of the positions that are not padding. The
-last line on stdout is the same as JSON.
+Three ways to train on one fixed set of rows: `packed` (documents that do not see each other share a
+sequence), `sorted` (a sequence for each row, all rows sorted by length first) and `padded` (a sequence for
+each row, as they come). Each way trains a model of its own on all of the rows; the rounds are interleaved, so
+that the machine's moods hit all alike. Rates are relative to `padded`; `real` is the share of the positions
+that are not padding. The last line on stdout is the same as JSON.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class PackingConfig:
     stage: int = 1  # stage of recipe scratch: 1 trains everything, 2 has SAM and compressor frozen
     mix: str = "card:0.6,scene:0.1,receipt:0.1,form:0.1,paragraph:0.1"  # synthetic kinds and weights
     text_ratio: float = 0.2  # share of rows without a picture
-    batch_size: int = 64  # rows per padded batch; packed lines are chosen to hold about as many
+    batch_size: int = 64  # rows per padded batch; packed sequences are chosen to hold about as many
     rows: int = 256  # rows that every way trains on in a round
     rounds: int = 3  # timings of each way, of which the median counts
     threads: int = 0  # torch threads; 0 is the number of CPUs that this process may use
@@ -93,14 +93,14 @@ def packed_batches(examples: list[Example], rows: int, length: int) -> Batches:
     """Best fit over all examples, as the loader does over those that wait."""
     sizes = [len(example.ids) - 1 for example in examples]
     pictures = [len(example.pixels) for example in examples]
-    lines = pack(sizes, pictures, length, max_pictures=64, sequences=len(examples))
-    per_batch = max(1, round(rows * len(lines) / len(examples)))
-    chosen = [[examples[i] for i in line] for line in lines]
+    sequences = pack(sizes, pictures, length, max_pictures=64, sequences=len(examples))
+    per_batch = max(1, round(rows * len(sequences) / len(examples)))
+    chosen = [[examples[i] for i in sequence] for sequence in sequences]
     return [collate_packed(chosen[i : i + per_batch], length, PAD) for i in range(0, len(chosen), per_batch)]
 
 
 def draw_examples(flags: TrainConfig, sizes: ModelConfig, tokenizer: Tokenizer, count: int) -> list[Example]:
-    """The first `count` rows of the mix that fit into a line."""
+    """The first `count` rows of the mix that fit into a sequence."""
     data = plan_data(flags, sizes, tokenizer, make_task)
     found: list[Example] = []
     for draw in itertools.count():

@@ -30,6 +30,7 @@ from nanoocr.data.synth.dice import Dice
 from nanoocr.errors import UsageError
 from nanoocr.eval.metrics import corpus_character_error_rate
 from nanoocr.machine import machine
+from scripts.common import refuse_below, refuse_missing
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED = 2_026_112_9
@@ -43,7 +44,7 @@ OLDER = "before"  # the engine of --before
 
 @dataclass(frozen=True)
 class ReadingConfig:
-    """What reads, and how often."""
+    """Measures reading beside other engines and an older checkout."""
 
     engines: str = "nanoocr,tesseract,rapidocr,ppocr_tiny"  # nanoocr:bfloat16 is the reader in that dtype
     before: str = ""  # root of an older checkout, whose reader is measured too
@@ -51,6 +52,12 @@ class ReadingConfig:
     growth: bool = True  # measure the growth with the length too
     repeats: int = 3  # rounds; each one takes every engine in turn
     threads: int = 1  # threads of every engine
+
+    def __post_init__(self) -> None:
+        """Refuse to measure nothing."""
+        refuse_below(self, pages=1, repeats=1, threads=1)
+        if self.before:
+            refuse_missing("--before", Path(self.before, "nanoocr"))
 
 
 @dataclass(frozen=True)
@@ -66,12 +73,12 @@ class MadePage:
 def main(argv: list[str] | None = None) -> int:
     """Print the tables, and one line of JSON."""
     config = parse(ReadingConfig, argv)
-    if config.pages < 1 or config.repeats < 1 or config.threads < 1:
-        raise UsageError("--pages, --repeats and --threads must be at least 1")
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         pages = list(make_pages(Path(folder), config))
         processes = {name: stack.enter_context(started(name, config)) for name in names_of(config)}
         engines = {name: process for name, process in processes.items() if process is not None}
+        if not engines:
+            raise UsageError(f"--engines={config.engines}: none of them can read")
         answers = read_all(engines, pages, config.repeats)
     result = {name: table(pages, answers, name) for name in dict.fromkeys(page.set for page in pages)}
     for name, rows in result.items():

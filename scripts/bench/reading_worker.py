@@ -80,6 +80,9 @@ def open_engine(name: str, threads: int) -> Callable[[Image.Image, str], str]:
 
 def main() -> None:
     """Answer until stdin ends."""
+    if len(sys.argv) != 3 or not sys.argv[2].isdecimal():
+        print("usage: reading_worker.py ENGINE THREADS, started by scripts.bench.reading", file=sys.stderr)
+        sys.exit(2)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what an engine prints is no answer
     spent = dict.fromkeys(STAGES, 0.0)

@@ -1,6 +1,6 @@
 """How long a batch of many documents takes to go on, and whether the driver's memory stays as it is.
 
-Usage: python -m scripts.bench.resume [--documents 100000]
+Usage: python -m scripts.bench.resume [--documents=100000]
 
 A ledger of generated entries is resumed; then all its pages are noted and written, as if a reader that takes
 no time had read them.
@@ -8,12 +8,11 @@ no time had read them.
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-
-import tyro
 
 from nanoocr.batch import shards
 from nanoocr.batch.drive import BatchRun, Plan, next_assignment, note
@@ -21,16 +20,21 @@ from nanoocr.batch.ledger import Found, Ledger
 from nanoocr.batch.pace import watch
 from nanoocr.batch.record import packed
 from nanoocr.batch.worker import PageReader
+from nanoocr.commandline import parse, run
 from nanoocr.machine import peak_resident
-from scripts.common import resident
+from scripts.common import refuse_below, resident
 
 
 @dataclass(frozen=True)
-class Options:
-    """What is measured."""
+class ResumeConfig:
+    """Measures how a batch of many documents goes on."""
 
     documents: int = 100_000  # entries of the ledger
     says: int = 5  # how often it tells its memory
+
+    def __post_init__(self) -> None:
+        """Refuse a ledger that is too short to tell anything about."""
+        refuse_below(self, says=1, documents=self.says)
 
 
 def _no_reader() -> PageReader:
@@ -91,9 +95,9 @@ def read_all(folder: Path, ledger: Ledger, says: int) -> None:
     shards.finish(folder, ledger)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Fill a ledger, time what a resumed run does before it reads, and read it to its end."""
-    options = tyro.cli(Options)
+    options = parse(ResumeConfig, argv)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         fill(folder, options.documents)
@@ -110,4 +114,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

@@ -31,13 +31,14 @@ from PIL import Image, ImageDraw, ImageFont
 from nanoocr.commandline import parse, run
 from nanoocr.errors import UsageError
 from nanoocr.machine import counted
+from scripts.common import refuse_below, refuse_missing
 
 WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "under", "old", "trees")
 
 
 @dataclass(frozen=True)
 class Config:
-    """What the server is asked."""
+    """Measures a server: many clients at once, and a short request beside a long document."""
 
     file: str  # the picture that every client sends
     clients: int = 64  # at once
@@ -46,6 +47,13 @@ class Config:
     pdf: str = ""  # the long document; empty: drawn pages full of words
     pages: int = 50  # of the long document
     short: int = 20  # short requests beside it
+
+    def __post_init__(self) -> None:
+        """Refuse to ask nothing, or with what is not there."""
+        refuse_below(self, clients=1, alone=1, rounds=1, pages=1, short=1)
+        refuse_missing("--file", self.file)
+        if self.pdf:
+            refuse_missing("--pdf", self.pdf)
 
 
 class Server(NamedTuple):

@@ -27,12 +27,14 @@ from typing import Any, NamedTuple
 import httpx
 
 from nanoocr.commandline import parse, run
+from nanoocr.errors import UsageError
 from scripts.bench.serve import Server, client, heartbeat, stalls, started
+from scripts.common import refuse_below
 
 
 @dataclass(frozen=True)
 class Config:
-    """What is sent."""
+    """Sends a server right, wrong and broken requests, and counts the answers."""
 
     requests: int = 2000  # in all
     clients: int = 16  # at once
@@ -42,6 +44,14 @@ class Config:
     names: str = "card_*.png"  # pattern of their names
     seed: int = 0  # seeds the order and the mistakes
     minutes: float = 60  # after which nothing more is sent
+
+    def __post_init__(self) -> None:
+        """Refuse to send nothing, or pictures that are not there."""
+        refuse_below(self, requests=1, clients=1, bad=0, cut=0, minutes=0)
+        if self.bad + self.cut > 1:
+            raise UsageError("--bad and --cut are shares that together make at most 1")
+        if not list(Path(self.folder).glob(self.names)):
+            raise UsageError(f"--folder={self.folder}: no file in it is called like --names={self.names}")
 
 
 class Outcome(NamedTuple):

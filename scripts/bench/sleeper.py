@@ -1,6 +1,6 @@
 """How long batches take of a reader that only sleeps: what engines add to the reading, whatever the load.
 
-python -m scripts.bench.sleeper [--pages=300] [--seconds=0.3] [--engines pool1 pool2 ray2]
+python -m scripts.bench.sleeper [--pages=300] [--seconds=0.3] [--engines=pool1,pool2,ray2]
 
 Each page says when it was begun and ended, so that the starts of workers and of Ray do not count, but the
 time when one worker has nothing more to do, while another still reads, does.
@@ -8,6 +8,8 @@ time when one worker has nothing more to do, while another still reads, does.
 
 from __future__ import annotations
 
+import re
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -18,23 +20,33 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-import tyro
 from PIL import Image
 
 from nanoocr.batch.drive import Plan, drive
 from nanoocr.batch.ledger import Document, Found, Ledger
 from nanoocr.batch.sources import file_place
+from nanoocr.commandline import parse, run
+from nanoocr.errors import UsageError
+from nanoocr.eval.evaluate import split_names
 from nanoocr.pages import Picture
 
 
 @dataclass(frozen=True)
-class Options:
-    """What is run."""
+class SleeperConfig:
+    """Measures what the engines of a batch add to a reader that only sleeps."""
 
     pages: int = 300  # made-up pages
     seconds: float = 0.3  # of a page
-    engines: tuple[str, ...] = ("pool1", "pool2", "ray2")  # the number is that of workers
+    engines: str = "pool1,pool2,ray2"  # pool or ray, each with its number of workers
     repeats: int = 1  # rounds; each one takes every engine in turn
+
+    def __post_init__(self) -> None:
+        """Refuse unknown engines and senseless numbers before anything is run."""
+        if self.pages < 1 or self.repeats < 1 or not self.seconds > 0:
+            raise UsageError("--pages and --repeats must be at least 1, and --seconds above 0")
+        unknown = [name for name in split_names(self.engines) if not re.fullmatch("(pool|ray)[1-9]", name)]
+        if unknown or not split_names(self.engines):
+            raise UsageError(f"--engines={self.engines}: write pool or ray and 1 to 9, as in pool1,ray2")
 
 
 @dataclass(frozen=True)
@@ -59,7 +71,7 @@ class Sleeper:
         return []
 
 
-def spent(engine: str, options: Options, folder: Path) -> float:
+def spent(engine: str, options: SleeperConfig, folder: Path) -> float:
     """Seconds from the beginning of the first page to the end of the last."""
     out, workers = folder / "out", int(engine[-1])
     out.mkdir()
@@ -81,10 +93,11 @@ def spent(engine: str, options: Options, folder: Path) -> float:
     return max(end for _, end in moments) - min(began for began, _ in moments)
 
 
-def main(options: Options) -> None:
+def main(argv: list[str] | None = None) -> None:
     """Print what each engine takes, beside what the sleep alone would."""
+    options = parse(SleeperConfig, argv)
     for _ in range(options.repeats):
-        for engine in options.engines:
+        for engine in split_names(options.engines):
             with tempfile.TemporaryDirectory() as name:
                 for number in range(options.pages):
                     colour = (number % 251, number // 251, 9)
@@ -95,4 +108,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    sys.exit(run(main))

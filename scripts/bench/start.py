@@ -18,28 +18,36 @@ from statistics import median
 
 from nanoocr.commandline import parse, run
 from nanoocr.errors import UsageError
+from nanoocr.eval.evaluate import split_names
 from nanoocr.machine import machine
+from scripts.common import refuse_below, refuse_missing
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
 class StartConfig:
-    """What is read, and by which checkouts beside this one."""
+    """Measures a fresh `nanoocr read` beside those of older checkouts."""
 
-    picture: Path = ROOT / "assets" / "samples" / "card_1_line_dark.png"  # is read
+    picture: str = "assets/samples/card_1_line_dark.png"  # the picture that is read
     before: str = ""  # roots of older checkouts, parted by commas
     repeats: int = 5  # rounds; each one takes every checkout in turn
+
+    def __post_init__(self) -> None:
+        """Refuse what is not there."""
+        refuse_below(self, repeats=1)
+        refuse_missing("--picture", self.picture)
+        refuse_missing("--before", *(Path(root, "nanoocr") for root in split_names(self.before)))
 
 
 def main(argv: list[str] | None = None) -> int:
     """Print one line of JSON."""
     config = parse(StartConfig, argv)
-    roots = [ROOT, *(Path(root).resolve() for root in config.before.split(",") if root)]
+    roots = [ROOT, *(Path(root).resolve() for root in split_names(config.before))]
     found: dict[Path, list[tuple[float, float, int]]] = {root: [] for root in roots}
     for _ in range(config.repeats):
         for root in roots:
-            found[root].append(read_once(root, config.picture.resolve()))
+            found[root].append(read_once(root, Path(config.picture).resolve()))
     names = ["now", *(root.name for root in roots[1:])]
     medians = {
         name: dict(zip(("wall", "processor", "peak_bytes"), map(median, zip(*found[root]))))

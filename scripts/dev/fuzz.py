@@ -42,7 +42,7 @@ OWN_LINES = ("error: ", "read ", "warning: ")
 
 @dataclass(frozen=True)
 class FuzzConfig:
-    """How many inputs of which kinds, and their limits."""
+    """Spoils inputs and tells which of them the code does not answer in a sentence."""
 
     count: int = 200  # inputs of each kind
     kinds: str = ",".join(TARGETS)  # separated by commas
@@ -181,6 +181,8 @@ def chosen_kinds(config: FuzzConfig) -> list[str]:
         raise UsageError(f"--kinds={config.kinds}: no {unknown[0]!r}; known are {','.join(TARGETS)}")
     if config.count < 1:
         raise UsageError("--count must be above 0, as in --count=200")
+    if not (config.seconds > 0 and config.gigabytes > 0):
+        raise UsageError("--seconds and --gigabytes must be above 0")
     return kinds
 
 

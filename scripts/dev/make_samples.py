@@ -5,9 +5,10 @@ python -m scripts.dev.make_samples
 The ten samples (data/overfit_dataset.json, with their pictures) need no font but matplotlib's. They test
 memory with a trap: rows of one kind share one question, and their answers have hardly a word in common. So
 only a model that looks at the picture can answer. The pictures of the quickstart (assets/samples, each with
-its truth in a .txt) are cards, the kind that the packaged model was trained on, from held-out seeds, and two
-are in held-out fonts. They were selected before there was a model. Kind, seed and index define both sets, so
-drawing them again gives the same pictures, as long as the fonts and Pillow's rendering of them stay the same.
+its truth in a .txt) are cards, the kind that the first packaged model was trained on, from held-out seeds,
+and two are in held-out fonts. They were selected before there was a model. Kind, seed and index define both
+sets, so drawing them again gives the same pictures, as long as the fonts and Pillow's rendering of them stay
+the same.
 """
 
 from __future__ import annotations

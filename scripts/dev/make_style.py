@@ -23,6 +23,7 @@ from nanoocr.data.synth.dice import Dice
 from nanoocr.data.synth.fonts import SYSTEM_FOLDER
 from nanoocr.errors import UsageError
 from nanoocr.files import write_file
+from scripts.common import refuse_below
 
 SIZE, PITCH = 30, 44  # font and line height, pixels
 PAPER, RULE, INK = (216, 230, 208), (170, 196, 176), (74, 44, 110)
@@ -31,13 +32,17 @@ WIDTH = 760
 
 @dataclass(frozen=True)
 class MakeStyleConfig:
-    """How many documents to draw, and where to put them."""
+    """Draws documents of a style of their own, with their texts."""
 
-    out: str = ""  # folder that gets NNN.jpg and NNN.txt; required
+    out: str  # folder that gets NNN.jpg and NNN.txt
     count: int = 20  # documents
     seed: int = 1  # other seeds give other documents of the same style
     font: str = ""  # a .ttf or .otf file; empty means Z003, which training data never use
     rows: int = 10  # items in a document
+
+    def __post_init__(self) -> None:
+        """Refuse to draw nothing."""
+        refuse_below(self, count=1, rows=1)
 
 
 def find_font(name: str) -> str:
@@ -98,9 +103,11 @@ def photographed(dice: Dice, page: Image.Image) -> Image.Image:
 def main(argv: list[str] | None = None) -> None:
     """Write the pictures and their texts."""
     config = parse(MakeStyleConfig, argv)
-    if not config.out:
-        raise UsageError("name the folder to write with --out=DIR")
-    font = ImageFont.truetype(find_font(config.font), SIZE, layout_engine=ImageFont.Layout.BASIC)
+    path = find_font(config.font)
+    try:
+        font = ImageFont.truetype(path, SIZE, layout_engine=ImageFont.Layout.BASIC)
+    except OSError as error:
+        raise UsageError(f"--font={path}: not a font ({error})") from error
     for number in range(config.count):
         picture, truth = document(Dice.for_sample("style", config.seed, number), font, config.rows)
         stored = io.BytesIO()

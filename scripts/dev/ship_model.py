@@ -27,17 +27,15 @@ LIMIT = 20_000_000  # the weights in the package may have this many bytes
 
 @dataclass(frozen=True)
 class ShipConfig:
-    """The step to ship, and the folder to write."""
+    """Makes the model folder of the package from a training step."""
 
-    checkpoint: str = ""  # a training step or model folder; required
+    checkpoint: str  # a training step or model folder
     out: str = "nanoocr/weights/nano"  # the model folder to write; an older one is replaced
 
 
 def main(argv: list[str] | None = None) -> int:
     """Write the folder and print its size."""
     config = parse(ShipConfig, argv)
-    if not config.checkpoint:
-        raise UsageError("name the training step with --checkpoint=DIR")
     folder = Path(config.checkpoint)
     model, tokenizer = load_model(folder)
     about = json.loads((folder / "config.json").read_text())["about"]

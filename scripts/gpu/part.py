@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import median
 from types import FrameType
@@ -34,7 +34,7 @@ from nanoocr.inference.reader import choose_device
 from nanoocr.machine import machine, peak_resident
 from nanoocr.model.folder import empty_model
 from nanoocr.model.vlm import VLM
-from scripts.common import timed, write_json
+from scripts.common import refuse_below, timed, write_json
 
 # Dense bf16 TFLOP/s from the vendor's data sheets (SXM boards), for MFU.
 PEAK_TFLOPS = {"H200": 989.0, "H100": 989.0, "A100": 312.0}
@@ -56,6 +56,9 @@ class PartConfig:
         preset(self.preset)
         if self.minutes <= 0:
             raise UsageError("--minutes must be above 0")
+        # A wrong count would cost minutes of a GPU before it showed.
+        counts = [field.name for field in fields(self) if type(getattr(self, field.name)) is int]
+        refuse_below(self, **{name: int(name != "workers") for name in counts})
         if self.device not in ("cuda", "cpu"):
             raise UsageError("--device is cuda or cpu")
         choose_device(self.device)

@@ -15,16 +15,20 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFont
 
+from nanoocr import commandline
 from nanoocr.batch.drive import Plan, drive
 from nanoocr.batch.ledger import Found, Ledger
 from nanoocr.batch.sources import file_place
-from nanoocr.errors import NanoOCRError
+from nanoocr.commandline import parse
+from nanoocr.errors import UsageError
 from tests.batch.fake import FakeReading
 
 SECONDS = {"pool": 0.02, "ray": 0.2}  # of a page of the fake reader
@@ -137,34 +141,47 @@ def crash(folder, out, kills, draw, engine="pool", reader="fake", longest=1.0):
     return hit
 
 
-def main():
+@dataclass(frozen=True)
+class CrashConfig:
+    """Kills a batch again and again, and compares with a run that nobody disturbed."""
+
+    pages: int = 2000  # pages of all documents
+    kills: int = 100  # how often
+    seed: int = 0  # seeds the moments and the processes
+    engine: Literal["pool", "ray"] = "pool"  # what reads in several processes
+    reader: Literal["fake", "model"] = "fake"  # the fake reader, or the packaged model
+    longest: float = 0.0  # most seconds between two kills; 0 is 1 for the fake reader in the pool, else 20
+
+    def __post_init__(self):
+        """Refuse a test of nothing."""
+        if self.pages < 1 or self.kills < 1 or self.longest < 0:
+            raise UsageError("--pages and --kills must be at least 1, and --longest not negative")
+
+
+def main(argv=None):
     """Kill, compare with a run that nobody disturbed, and say what came of it."""
-    if sys.argv[1:2] == ["run"]:
-        folder, out, engine, reader = sys.argv[2:]
-        try:
-            run(Path(folder), Path(out), engine=engine, reader=reader)
-        except NanoOCRError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(error.exit_code)
-        return
     import tempfile
 
-    asked = dict(word.lstrip("-").split("=") for word in sys.argv[1:])
-    pages, kills = int(asked.get("pages", 2000)), int(asked.get("kills", 100))
-    engine, reader = asked.get("engine", "pool"), asked.get("reader", "fake")
+    if sys.argv[1:2] == ["run"]:
+        folder, out, engine, reader = sys.argv[2:]
+        run(Path(folder), Path(out), engine=engine, reader=reader)
+        return 0
+    asked = parse(CrashConfig, argv, prog="python -m tests.batch.crash")
+    engine, reader = asked.engine, asked.reader
     # Seconds between two kills: longer than a start takes, or nothing is ever read.
-    longest = float(asked.get("longest", 1.0 if (engine, reader) == ("pool", "fake") else 20.0))
+    longest = asked.longest or (1.0 if (engine, reader) == ("pool", "fake") else 20.0)
     with tempfile.TemporaryDirectory() as name:
         folder, out, whole = (Path(name, part) for part in ("in", "out", "whole"))
-        make_pages(folder, pages, lettered if reader == "model" else None)
+        make_pages(folder, asked.pages, lettered if reader == "model" else None)
         run(folder, whole, 0.0, reader=reader)
-        draw = random.Random(int(asked.get("seed", 0)))
-        hit = crash(folder, out, kills, draw, engine, reader, longest)
+        draw = random.Random(asked.seed)
+        hit = crash(folder, out, asked.kills, draw, engine, reader, longest)
         (texts, times), (expected, _) = read_out(out), read_out(whole)
         twice = sum(count > 1 for count in times.values())
-        print(f"killed {dict(hit)}; {len(texts)} of {pages} pages, {twice} twice, equal: {texts == expected}")
-        sys.exit(0 if texts == expected and not twice and len(texts) == pages else 1)
+        equal = texts == expected
+        print(f"killed {dict(hit)}; {len(texts)} of {asked.pages} pages, {twice} twice, equal: {equal}")
+        return 0 if equal and not twice and len(texts) == asked.pages else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(commandline.run(main))

@@ -321,7 +321,7 @@ def test_a_tie_is_no_loss_and_nothing_read_is_no_lead():
         (["--per_kind=1"], "--per_kind"),
         (["--cost_pages=1"], "--cost_pages"),
         (["--engines=absent"], "no engine can be used: install it"),
-        (["--engines=absent,sighted", "--manifest=nowhere", "--kinds=poem"], "poem"),
+        (["--engines=absent,sighted", "--kinds=poem"], "poem"),
     ],
 )
 def test_peers_mistakes(flags, named, monkeypatch, tmp_path, capsys):

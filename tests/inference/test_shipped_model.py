@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,8 @@ from scripts.read_samples import pictures_with_truth
 
 pytestmark = pytest.mark.skipif(not PACKAGED_MODEL.is_dir(), reason="no model is in the package yet")
 
-SAMPLES = Path(__file__).parents[2] / "assets" / "samples"
+ROOT = Path(__file__).parents[2]
+SAMPLES = ROOT / "assets" / "samples"
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,22 @@ def test_it_tells_how_it_was_made_but_not_where():
 def test_it_reads_the_samples(pages, truths):
     assert all(page.status == "ok" for page in pages)
     assert corpus_character_error_rate([page.text for page in pages], truths) < 0.15
+
+
+def test_the_readme_shows_what_is_read_and_counts_its_errors():
+    readme = (ROOT / "README.md").read_text()
+    told = re.search(
+        r"prints with the model.*?, (\d+) of (\d+) characters wrong.*?```\n(.*?)\n```", readme, re.DOTALL
+    )
+    assert told, "README.md: write how many characters of the receipt are wrong, and what is read"
+    page = Reader(dtype="float32").read(ROOT / "assets" / "pages" / "receipt.jpg")
+    assert isinstance(page, Page) and told[3] == page.text
+    lines = "\n".join(
+        line for line in page.text.splitlines() if line
+    )  # blank lines part blocks, and are no text
+    truth = (ROOT / "assets" / "pages" / "receipt.txt").read_text().strip()
+    wrong = round(corpus_character_error_rate([lines], [truth]) * len(truth))
+    assert (int(told[1]), int(told[2])) == (wrong, len(truth))
 
 
 def test_it_looks_at_the_picture(pages, truths):

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from nanoocr.commandline import run
+from scripts.bench import reading
 from scripts.bench.reading import MadePage, ReadingConfig, growth_of, receipt, sheet, started, table
 
 
@@ -54,3 +60,15 @@ def test_an_engine_that_cannot_start_is_named_and_left_out(capsys):
     with started("no_such_engine", ReadingConfig()) as process:
         assert process is None
     assert "no_such_engine is left out" in capsys.readouterr().err
+
+
+def test_a_bench_without_any_engine_says_so(capsys):
+    flags = ["--engines=no_such_engine", "--pages=1", "--growth=False"]
+    assert run(reading.main, flags) == 2
+    assert "none of them can read" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_worker_started_by_hand_says_who_starts_it():
+    path = Path(reading.__file__).with_name("reading_worker.py")
+    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True)
+    assert done.returncode == 2 and "scripts.bench.reading" in done.stderr and done.stderr.count("\n") == 1

@@ -49,6 +49,13 @@ def model_folder(tmp_path, make_model, byte_tokenizer):
     return folder
 
 
+def test_every_script_is_on_the_map():
+    told = (ROOT / "scripts" / "README.md").read_text()
+    files = [path.relative_to(ROOT / "scripts") for path in (ROOT / "scripts").rglob("*.py")]
+    names = [".".join(path.with_suffix("").parts) for path in files if path.name != "__init__.py"]
+    assert [name for name in names if f"`{name}`" not in told and not name.startswith("dev.fuzz_")] == []
+
+
 # ---------------------------------------------------------------------------------------------------------
 # make_samples
 

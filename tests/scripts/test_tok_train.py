@@ -32,6 +32,7 @@ def test_tok_train_writes_the_file_and_reports(tmp_path, capsys):
         (["--synth_count=-1"], "synth_count is -1"),
         (["--held_out=1"], "held_out is 1"),
         (["--vocab=3"], "--vocab=3"),
+        (["--vocab_size=265"], "vocab_size is 265"),
     ],
 )
 def test_tok_train_mistakes_end_in_one_line_and_code_2(flags, words, capsys):

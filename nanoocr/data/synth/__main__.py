@@ -3,7 +3,7 @@
 python -m nanoocr.data.synth --kind=card --count=1000 --seed=0 --out=FILE.parquet
 
 Kinds: card, receipt, paragraph, form, table, chart, scene; chart_question and form_question, which only ask;
-and text, natural sentences without a picture.
+strip, one line of a page as the packaged model reads it; and text, natural sentences without a picture.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ class SynthConfig:
     """Draws synthetic documents and writes them as Parquet in FineVision's schema."""
 
     out: str  # the file to write; an existing one is replaced
-    kind: str = "card"  # one kind, or several that alternate: card,text; all means those of the tables
+    kind: str = "card"
+    """one kind, or several that alternate, as card,text: card, receipt, paragraph, form, table, chart, scene,
+    chart_question, form_question, strip (a line, as the packaged model reads it), text; all: the first 7"""
     count: int = 1000  # rows
     seed: int = 0  # the series; the same seed gives the same pixels with the same fonts
     min_lines: int = 1  # fewest lines of a card
