@@ -62,10 +62,10 @@ def test_the_readme_shows_what_is_read_and_counts_its_errors():
     )
     assert told, "README.md: write how many characters of the receipt are wrong, and what is read"
     page = Reader(dtype="float32").read(ROOT / "assets" / "pages" / "receipt.jpg")
-    assert isinstance(page, Page) and told[3] == page.text
-    lines = "\n".join(
-        line for line in page.text.splitlines() if line
-    )  # blank lines part blocks, and are no text
+    # Another processor rounds differently, which may change a letter that is doubtful.
+    assert isinstance(page, Page) and corpus_character_error_rate([page.text], [told[3]]) < 0.01
+    # Blank lines part blocks, and are no text.
+    lines = "\n".join(line for line in told[3].splitlines() if line)
     truth = (ROOT / "assets" / "pages" / "receipt.txt").read_text().strip()
     wrong = round(corpus_character_error_rate([lines], [truth]) * len(truth))
     assert (int(told[1]), int(told[2])) == (wrong, len(truth))
