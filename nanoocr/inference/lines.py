@@ -51,6 +51,7 @@ PROBE_TOKENS = 32
 # A page that stood on its head was read with .87 (tests/formats/test_ocrmypdf.py).
 SURELY_UPRIGHT = 0.93  # mean confidence of probes from which the other way up is not tried
 WITHOUT_DOUBT, ON_END = 0.99, 16  # mean confidence, and characters, that settle it alone
+FLATTEST = 160  # width by height; the smallest copy that the finder makes then has three rows
 CLEARLY = 0.1  # the other way up must be surer than the page as it came by at least this much
 
 
@@ -65,9 +66,6 @@ class Decodes(Protocol):
         self, requests: Sequence[Request], sampling: SamplingConfig | None = None, *, max_batch: int = ...
     ) -> list[Completion]:
         """A completion for each request, in their order, `max_batch` of them decoded together."""
-
-
-FLATTEST = 160  # width by height; the smallest copy that the finder makes then has three rows
 
 
 class Probe(NamedTuple):

@@ -14,6 +14,7 @@ import numpy as np
 SIDE_INKED = 0.9  # least share of ink on each side of a frame
 ROUNDED = 0.65  # the same of a frame with round corners
 ASIDE = 0.25  # of its size: a box to tick stands at least so far from the letters beside it
+MOST_SQUARES = 1000  # of one page
 LEAST_SQUARE = 9  # pixels; of lower letters the ink runs together to squares as well
 # Least share of ink of a solid square and of its sides. A disc has less, and bold letters have lighter sides.
 SQUARE_INKED, SQUARE_SIDES = 0.8, 0.75
@@ -132,6 +133,15 @@ def find_frames(ink: np.ndarray, boxes: Boxes) -> tuple[np.ndarray, np.ndarray]:
 
 def _stand_alone(boxes: Boxes, which: np.ndarray) -> np.ndarray:
     """Which boxes of an index array have nothing so near at their sides as letters of a word stand."""
+    # The search is quadratic, and a page with so many squares is a texture, in which none stands alone.
+    if len(which) > MOST_SQUARES:
+        return np.zeros(len(which), dtype=bool)
+    # A few at a time, since a raster has a hundred thousand boxes beside them.
+    parts = [_alone(boxes, which[first : first + 32]) for first in range(0, len(which), 32)]
+    return np.concatenate([np.zeros(0, dtype=bool), *parts])
+
+
+def _alone(boxes: Boxes, which: np.ndarray) -> np.ndarray:
     own = boxes.take(which)
     near = ASIDE * np.maximum(own.width, own.height)[:, None]
     aside = np.maximum(boxes.x0[None] - own.x1[:, None], own.x0[:, None] - boxes.x1[None])

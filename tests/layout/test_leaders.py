@@ -1,5 +1,7 @@
 """Leaders between items and prices, buttons, and tables whose cells fill their rows."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
@@ -87,6 +89,18 @@ def test_bold_letters_are_no_squares(face):
     (line,) = find_page(image).lines
     assert hull(line.quad)[0] == pytest.approx(words[0], abs=3)
     assert hull(line.quad)[2] == pytest.approx(words[2], abs=3)
+
+
+def test_a_page_of_squares_takes_no_memory_to_speak_of():
+    pixels = np.full((1400, 1400), 255, np.uint8)
+    for y in range(0, 10):
+        for x in range(0, 10):
+            pixels[y::14, x::14] = 0
+    tracemalloc.start()
+    find_page(Image.fromarray(pixels).convert("RGB"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 500e6  # a table of all pairs of squares would take 800 MB
 
 
 def test_times_side_by_side_are_read_row_by_row():
