@@ -124,10 +124,12 @@ def find_frames(ink: np.ndarray, boxes: Boxes) -> tuple[np.ndarray, np.ndarray]:
     square = np.abs(width - height) <= 0.2 * np.maximum(width, height)
     square &= (np.minimum(width, height) >= LEAST_SQUARE) & (level > ROUNDED) & (upright > ROUNDED)
     solid = (boxes.area > SQUARE_INKED * width * height) & (np.minimum(level, upright) > SQUARE_SIDES)
-    square[square] = _stand_alone(boxes, np.flatnonzero(square))
-    empty = hollow & (framed | square) | (square & solid)
+    # Two letters that touch, as in "summer", look like the frame of a button too.
     button = (width > 1.5 * height) & (boxes.area < 0.5 * width * height)
     button &= (soft_level > ROUNDED) & (soft_upright > ROUNDED)
+    for shape in (square, button):
+        shape[shape] = _stand_alone(boxes, np.flatnonzero(shape))
+    empty = hollow & (framed | square) | (square & solid)
     return empty | (square & framed) | button, empty
 
 

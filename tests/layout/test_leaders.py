@@ -7,6 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from nanoocr.layout import cut_strips, find_page
+from nanoocr.layout.components import find_components, find_frames
 from tests.layout.pages import found_order, hull, paper, write
 
 
@@ -101,6 +102,20 @@ def test_a_page_of_squares_takes_no_memory_to_speak_of():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 500e6  # a table of all pairs of squares would take 800 MB
+
+
+@pytest.mark.parametrize(("aside", "is_frame"), [(2, False), (12, True)])
+def test_letters_that_touch_are_no_button(aside, is_frame):
+    # So the two letters of "mm" look in small print with serifs, beside a letter.
+    ink = np.zeros((40, 80), np.uint8)
+    ink[10:21, 10:33] = 1
+    ink[11:20, 11:32] = 0
+    ink[[10, 10, 20, 20], [10, 32, 10, 32]] = 0  # its corners are round
+    ink[13, 20] = 1  # and something stands inside
+    ink[10:21, 33 + aside : 36 + aside] = 1
+    boxes = find_components(ink, ink)
+    frames, _ = find_frames(ink, boxes)
+    assert frames[boxes.width.argmax()] == is_frame
 
 
 def test_times_side_by_side_are_read_row_by_row():
