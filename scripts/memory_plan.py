@@ -161,12 +161,14 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+        """An output of the right size, and the tensors that wait for the backward pass."""
         out = torch.empty_like(q)
         ctx.save_for_backward(q, k, v, out, q.new_empty(q.shape[:-1], dtype=torch.float32), bias)
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
+        """Never called."""
         raise NotImplementedError("the plan only runs forward")
 
 

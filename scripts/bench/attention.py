@@ -74,10 +74,12 @@ class Inputs(NamedTuple):
 
 
 def whole_plain(x: Inputs) -> Tensor:
+    """All queries at once, by two products and a softmax, with the whole bias in memory."""
     return attend(x.q, x.k, x.v, bias=position_bias(x.by_row, x.by_column))
 
 
 def whole_fused(x: Inputs) -> Tensor:
+    """All queries at once by torch's fused kernel, with the whole bias in memory."""
     return F.scaled_dot_product_attention(x.q, x.k, x.v, attn_mask=position_bias(x.by_row, x.by_column))
 
 
@@ -99,6 +101,7 @@ def concatenated_plain(x: Inputs) -> Tensor:
 
 
 def rows_of_queries(x: Inputs, budget: int) -> Tensor:
+    """Some rows of queries at a time, so many that their bias stays below `budget` numbers."""
     N, H, W = x.by_row.shape[1:4]
     step = max(1, budget // (N * W * H * W))
     parts = []

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nanoocr.commandline import parse, run
+from nanoocr.errors import UsageError
 from nanoocr.eval.run_log import read_run
 from nanoocr.model.folder import complete_steps, step_number
 from scripts.gpu.part import PartConfig, Results, run_child
@@ -46,6 +47,12 @@ class SmallConfig(PartConfig):
     workers: int = 14  # processes that draw pages
     mix: str = "card:0.4,receipt:0.2,paragraph:0.2,form:0.1,table:0.1"  # kinds of synthetic pages
     flags: str = ""  # more flags of the stage, separated by blanks, as "--compile=True"
+
+    def __post_init__(self) -> None:
+        """Only the presets whose steps fit the part: d20 would save tens of gigabytes at its end."""
+        super().__post_init__()
+        if self.preset not in ("small", "nano"):
+            raise UsageError("--preset is small, or nano for the miniature: scripts.gpu.train measures d20")
 
     @property
     def run(self) -> Path:

@@ -63,6 +63,7 @@ MISTAKES = [
     ("gpu.read", ["--device=cpu", "--preset=nano", "--tokens=0"], "--tokens=0"),
     ("gpu.shard", ["--device=cpu", "--preset=nano", "--steps=0"], "--steps=0"),
     ("gpu.train", ["--device=cpu", "--preset=nano", "--workers=-1"], "--workers=-1"),
+    ("gpu.small", ["--device=cpu", "--preset=d20"], "scripts.gpu.train"),
     ("calibration", ["--strips=99"], "--strips=99"),
     ("calibration", ["--threads=-1"], "--threads=-1"),
     ("finetune_goal", ["--others=a"], "--data"),

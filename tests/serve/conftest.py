@@ -27,6 +27,13 @@ def served():
     return _served
 
 
+@pytest.fixture(scope="module")
+def address(service, served):
+    """Where a server of the packaged model listens; it takes requests up to a megabyte."""
+    with served(service, max_body=2**20) as (url, _):
+        yield url
+
+
 @contextlib.contextmanager
 def _served(service, any_prompt=False, fetcher=None, desk=None, most_connections=None, **limits):
     """The address of a server that runs in a thread, and so does what it reads, unless a `desk` is given."""

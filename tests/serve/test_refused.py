@@ -19,20 +19,10 @@ pytest.importorskip("uvicorn")
 from PIL import Image  # noqa: E402
 
 from nanoocr.serve.jobs import accepted_format  # noqa: E402
+from tests.serve.patient import post  # noqa: E402
 
 CARDS = Path(__file__).parents[2] / "assets" / "samples"
 CARD = (CARDS / "card_1_line_dark.png").read_bytes()
-
-
-@pytest.fixture(scope="module")
-def address(service, served):
-    with served(service, max_body=2**20) as (url, _):
-        yield url
-
-
-def post(*arguments, **options):
-    """httpx.post with patience: on a busy machine its five seconds are none."""
-    return httpx.post(*arguments, **{"timeout": 120, **options})
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from PIL import Image  # noqa: E402
 
 from nanoocr.inference.engine import Request  # noqa: E402
 from nanoocr.serve.decoder import CancelledError, Decoder  # noqa: E402
+from tests.serve.patient import post  # noqa: E402
 
 SAMPLES = Path(__file__).parents[2] / "assets" / "samples"
 CARDS = [
@@ -34,17 +35,6 @@ CARDS = [
 @pytest.fixture(scope="module")
 def expected(service):
     return {card: service.reader.read(card).text for card in CARDS}
-
-
-@pytest.fixture(scope="module")
-def address(service, served):
-    with served(service, max_body=2**20) as (url, _):
-        yield url
-
-
-def post(*arguments, **options):
-    """httpx.post with patience: on a busy machine its five seconds are none."""
-    return httpx.post(*arguments, **{"timeout": 120, **options})
 
 
 def data_url(data: bytes) -> str:
