@@ -83,8 +83,10 @@ def test_layers_compute_in_the_dtype_of_their_input(layer, shape, dtype, randomi
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("rows", [(0,), (1,), (MANY - 1,), (MANY,), (2, 3, MANY // 4)])
 @pytest.mark.parametrize("large", [0, 10**9])  # of no weight, of every weight
-def test_linear_and_its_gradient_through_any_library(rows, biased, large, monkeypatch):
+@pytest.mark.parametrize("wide", [False, True])  # vectors of 256 bits, of 512
+def test_linear_and_its_gradient_through_any_library(rows, biased, large, wide, monkeypatch):
     monkeypatch.setattr(layers, "LARGE", large)
+    monkeypatch.setattr(layers, "has_avx512", lambda: wide)
     x = torch.randn(*rows, 2, 5)[..., 0, :].requires_grad_()
     weight, bias = torch.randn(7, 5, requires_grad=True), torch.randn(7, requires_grad=True)
     leaves = (x, weight, bias) if biased else (x, weight)
