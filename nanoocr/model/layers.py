@@ -41,7 +41,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return F.linear(x, weight, bias)
     if x.dtype != torch.float32:
         return filled_up(x, weight, bias) if is_plain_bf16(x) else F.linear(x, weight, bias)
-    # Without vectors of 512 bits the two are equally fast forward, and oneDNN's gradients take 1.6 times as long.
+    # Without vectors of 512 bits both are equally fast forward, and oneDNN takes 1.6 times as long backward.
     slow_gradients = torch.is_grad_enabled() and not has_avx512()
     if rows >= MANY and not slow_gradients and (folds_of(rows) > 1 or torch.get_num_threads() > 1):
         out = convolve(x.reshape(rows, -1), weight, bias)
@@ -53,7 +53,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return out.view(*x.shape[:-1], -1)
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch.compile cannot trace it
 def has_avx512() -> bool:
     """Whether torch's kernels for this CPU use vectors of 512 bits."""
     return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
