@@ -29,8 +29,9 @@ from nanoocr.layout import PageLayout, Strip, TextLine, cut_strips, find_page, s
 from nanoocr.model.vlm import VLM
 from nanoocr.picture_header import MAX_PIXELS
 
-# Strips decoded together; the more there are, the fewer passes run for the last strip or two.
-STRIPS_AT_ONCE = 256
+# Strips that all threads decode together, and the fewest of one thread. The more there are, the fewer passes
+# run for the last strip or two; but each has half a megabyte of keys and values.
+STRIPS_AT_ONCE, STRIPS_OF_A_THREAD = 128, 32
 # Strips that the model is less sure of are no text more often than text: borders, dirt, pictures. The value
 # is where text that is left out and text that is invented weigh alike on synthetic pages.
 LEAST_CONFIDENCE = 0.5
@@ -211,7 +212,8 @@ class LineReader:
         """What each strip says at a first look, in their order; strips of one width are read together."""
         order = reading_order(strips, known or {})
         requests = [self.request(strips[i]) for i in order]
-        done = self.engine.generate(requests, self.sampling, max_batch=STRIPS_AT_ONCE) if requests else []
+        at_once = max(STRIPS_AT_ONCE // self.threads, STRIPS_OF_A_THREAD)
+        done = self.engine.generate(requests, self.sampling, max_batch=at_once) if requests else []
         by_place = {**(known or {}), **dict(zip(order, done, strict=True))}
         return [StripReading(strip, by_place[i]) for i, strip in enumerate(strips)]
 

@@ -199,6 +199,24 @@ def test_windowed_block_sees_its_window_and_a_global_one_the_picture(tiny_config
 # the whole
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_grey_pixels_need_one_channel(dtype, randomise, monkeypatch):
+    embed = PatchEmbed(4)
+    randomise(embed)
+    grey = (torch.rand(2, 1, 32, 48) * 2 - 1).expand(-1, 3, -1, -1).to(dtype)
+    wanted = embed(grey).detach()  # with gradients all channels take part
+    taken = []
+    monkeypatch.setattr(embed, "of_grey", lambda pixels: taken.append(1) or PatchEmbed.of_grey(embed, pixels))
+    with torch.inference_mode():
+        tolerance = 1e-5 if dtype == torch.float32 else 0.05
+        torch.testing.assert_close(embed(grey), wanted, atol=tolerance, rtol=tolerance)
+        assert taken == [1]
+        tinted = grey.clone()
+        tinted[1, 2, 31, 47] = 0.5  # a single value of blue
+        torch.testing.assert_close(embed(tinted)[0], wanted[0], atol=tolerance, rtol=tolerance)
+        assert taken == [1]
+
+
 def test_patches_are_cut_row_by_row(randomise):
     embed = PatchEmbed(4)
     randomise(embed)
