@@ -73,6 +73,13 @@ def has_fast_bf16(device: str) -> bool:
     return device == "cpu" and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
 
 
+def note_on_dtype(device: str, dtype: torch.dtype) -> str:
+    """A sentence for whoever asked for bf16 on a device that only emulates it; empty otherwise."""
+    if dtype != torch.bfloat16 or device == "mps" or has_fast_bf16(device):
+        return ""
+    return f"note: this {device} has no instructions for bfloat16: --dtype=float32 is faster"
+
+
 def use_threads(threads: int) -> None:
     """Set the number of torch threads; 0 leaves torch's choice."""
     if threads:

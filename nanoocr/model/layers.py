@@ -24,6 +24,8 @@ class Linear(nn.Linear):
 MANY = 256  # rows of x from which a product in fp32 goes through oneDNN
 LARGE = 2**20  # numbers in a weight from which it does so with any rows
 ROWS = 64  # in bf16 on a CPU products have a multiple of so many rows
+# Do torch's kernels for this processor use vectors of 512 bits? torch.compile cannot trace the question.
+AVX512 = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 FOLDS = range(16, 65)  # pictures that the rows are folded into: with one thread torch asks oneDNN from 16 on
 
 
@@ -42,7 +44,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if x.dtype != torch.float32:
         return filled_up(x, weight, bias) if is_plain_bf16(x) else F.linear(x, weight, bias)
     # Without vectors of 512 bits both are equally fast forward, and oneDNN takes 1.6 times as long backward.
-    slow_gradients = torch.is_grad_enabled() and not has_avx512()
+    slow_gradients = torch.is_grad_enabled() and not AVX512
     if rows >= MANY and not slow_gradients and (folds_of(rows) > 1 or torch.get_num_threads() > 1):
         out = convolve(x.reshape(rows, -1), weight, bias)
     elif weight.numel() >= LARGE:
@@ -51,12 +53,6 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     else:
         return F.linear(x, weight, bias)
     return out.view(*x.shape[:-1], -1)
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch.compile cannot trace it
-def has_avx512() -> bool:
-    """Whether torch's kernels for this CPU use vectors of 512 bits."""
-    return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
 def is_plain_bf16(tensor: Tensor) -> bool:

@@ -15,7 +15,7 @@ from nanoocr.config import ModelConfig, preset
 from nanoocr.data.source import parse_mix
 from nanoocr.data.task import Task
 from nanoocr.errors import UsageError
-from nanoocr.machine import check_device
+from nanoocr.machine import check_device, note_on_dtype
 from nanoocr.model.components import COMPONENTS
 from nanoocr.model.folder import STATE, load_model, model_folder, step_number
 from nanoocr.model.resize import parse_views, resized_config, with_views
@@ -167,6 +167,9 @@ def prepare_machine(config: TrainConfig, world: World) -> None:
     # Ranks of one machine share its processors, unless --threads says what each one gets.
     torch.set_num_threads(max(1, config.num_threads // (1 if config.threads else world.size)))
     torch.manual_seed(config.seed)
+    told = note_on_dtype(torch.device(world.device).type, config.compute_dtype)
+    if told and world.is_main:
+        print(told, file=sys.stderr)
     if config.shard:
         check_shard(world)
     if config.compile:

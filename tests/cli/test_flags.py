@@ -84,6 +84,16 @@ def test_only_a_device_that_computes_is_taken(name):
     assert check_device("cpu").type == "cpu"
 
 
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_dtype_that_is_only_emulated_is_told(fast, monkeypatch, capsys):
+    monkeypatch.setattr("nanoocr.machine.has_fast_bf16", lambda device: fast)
+    card = str(Path(__file__).parents[2] / "assets" / "samples" / "card_1_line_dark.png")
+    assert main(["read", card, "--dtype=bfloat16", "--device=cpu", "--max_tokens=1"]) in (0, 5)
+    assert ("--dtype=float32 is faster" in capsys.readouterr().err) != fast
+    assert main(["read", card, "--dtype=float32", "--device=cpu", "--max_tokens=1"]) in (0, 5)
+    assert "faster" not in capsys.readouterr().err
+
+
 def test_a_wrong_value_shows_one_that_works(capsys):
     assert run(vis_tok_train.main, ["--steps=abc"]) == 2
     assert "as in --steps=2000" in capsys.readouterr().err

@@ -86,7 +86,7 @@ def test_layers_compute_in_the_dtype_of_their_input(layer, shape, dtype, randomi
 @pytest.mark.parametrize("wide", [False, True])  # vectors of 256 bits, of 512
 def test_linear_and_its_gradient_through_any_library(rows, biased, large, wide, monkeypatch):
     monkeypatch.setattr(layers, "LARGE", large)
-    monkeypatch.setattr(layers, "has_avx512", lambda: wide)
+    monkeypatch.setattr(layers, "AVX512", wide)
     x = torch.randn(*rows, 2, 5)[..., 0, :].requires_grad_()
     weight, bias = torch.randn(7, 5, requires_grad=True), torch.randn(7, requires_grad=True)
     leaves = (x, weight, bias) if biased else (x, weight)
