@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # From nothing to a model that reads, in an hour on two CPU cores: both stages, then the held-out table.
+# The hour is one of processors with AVX512-BF16; with AVX2 alone it takes about four.
 # Each command goes on from its newest checkpoint, so an interrupted run is simply started again.
 # For the same numbers: the fonts of runs/fonts.sh, and nothing else on the machine.
 #
