@@ -47,7 +47,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     slow_gradients = torch.is_grad_enabled() and not AVX512
     if rows >= MANY and not slow_gradients and (folds_of(rows) > 1 or torch.get_num_threads() > 1):
         out = convolve(x.reshape(rows, -1), weight, bias)
-    elif weight.numel() >= LARGE:
+    elif weight.numel() >= LARGE and (rows > 1 or AVX512):  # a single row takes half of the time by MKL
         out = convolve(weight, x.reshape(rows, -1)).T
         out = (out if bias is None else out + bias).contiguous()
     else:
