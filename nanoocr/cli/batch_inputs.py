@@ -124,8 +124,8 @@ def _files(names: Sequence[str], quiet: bool, out: Path | None) -> Iterator[Foun
     """Yield the named files, and the files in named folders."""
     if "-" in names:
         raise UsageError("a batch reads no picture from stdin: write --list=- for a list of files")
-    inputs = find_inputs(names, CONTAINERS)
     own = _own_files(out) if out is not None else None
+    inputs = find_inputs(names, CONTAINERS, own)
     if (told := inputs.told()) and not quiet:
         print(told, file=sys.stderr)
     for item in inputs.files:

@@ -7,12 +7,12 @@ and one line reports the others.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from nanoocr.errors import PictureError, UsageError
-from nanoocr.folders import PIPE, files_below, is_document
+from nanoocr.folders import PIPE, SUFFIXES, files_below, is_document
 
 STDIN = PurePath("stdin")  # stands in for a file name when results of stdin are named
 NAMED = 6  # the line about files that are left out names this many
@@ -48,10 +48,13 @@ class Inputs:
         return f"{count} file{'s' * (count > 1)} left out: {', '.join(self.left_out[:NAMED])}{rest}"
 
 
-def find_inputs(names: Sequence[str], endings: tuple[str, ...] = ()) -> Inputs:
+def find_inputs(
+    names: Sequence[str], endings: tuple[str, ...] = (), is_own: Callable[[Path], bool] | None = None
+) -> Inputs:
     """Find the files in the order named. Folders are replaced by their files in natural order (2 before 10).
 
-    `endings` are name endings that the caller can read besides pictures and PDFs.
+    `endings` are name endings that the caller can read besides pictures and PDFs. Files in folders of which
+    `is_own` is true belong to the caller: they are not looked into.
 
     Raises:
         UsageError: `-` is named twice, but stdin can be read only once.
@@ -66,18 +69,25 @@ def find_inputs(names: Sequence[str], endings: tuple[str, ...] = ()) -> Inputs:
         elif name == "-":
             found.files.append(Input(name))
         elif os.path.isdir(name):
-            _search(Path(name), found, endings)
+            _search(Path(name), found, endings, is_own)
         else:
             place = PurePath(os.path.basename(name) or "page")
             found.files.append(Input(shown(name), Path(name), place=place))
     return found
 
 
-def _search(folder: Path, found: Inputs, endings: tuple[str, ...]) -> None:
+def _search(
+    folder: Path, found: Inputs, endings: tuple[str, ...], is_own: Callable[[Path], bool] | None
+) -> None:
     """Add the files below a folder. Hidden files and folders are left out, and links are followed once."""
     paths, failed = files_below(folder)
     readable, others = 0, []
     for path in paths:
+        # It is not even opened: closing a file gives up all locks of the process on it (POSIX), and the caller
+        # may have it open as a database.
+        if is_own is not None and is_own(path):
+            readable += path.name.lower().endswith((*endings, *SUFFIXES))
+            continue
         if path.name.lower().endswith(endings) or is_document(path):
             name = shown(str(path))
             found.files.append(Input(name, path, place=path.relative_to(folder)))
