@@ -83,8 +83,8 @@ def _search(
     paths, failed = files_below(folder)
     readable, others = 0, []
     for path in paths:
-        # It is not even opened: closing a file gives up all locks of the process on it (POSIX), and the caller
-        # may have it open as a database.
+        # It is not even opened: closing a file gives up all locks that the process has on it (POSIX), and the
+        # caller may have it open as a database.
         if is_own is not None and is_own(path):
             readable += path.name.lower().endswith((*endings, *SUFFIXES))
             continue
