@@ -103,7 +103,7 @@ def _read_pages(arguments: argparse.Namespace, opening: OpenInputs) -> Iterator[
         yield from (make_page(picture, None, 0.0) for picture in pictures)
         return
     reader = reader_choice(arguments, arguments.max_batch).load(arguments.threads)
-    if told := note_on_dtype(reader.device.type, reader.dtype):
+    if told := note_on_dtype(arguments.dtype, arguments.device):
         print(told, file=sys.stderr)
     check_marks(arguments.mark_below, reader.by_lines)
     yield from reader.read_pictures(pictures, arguments.prompt, max_tokens=arguments.max_tokens)

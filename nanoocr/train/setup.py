@@ -167,7 +167,7 @@ def prepare_machine(config: TrainConfig, world: World) -> None:
     # Ranks of one machine share its processors, unless --threads says what each one gets.
     torch.set_num_threads(max(1, config.num_threads // (1 if config.threads else world.size)))
     torch.manual_seed(config.seed)
-    told = note_on_dtype(torch.device(world.device).type, config.compute_dtype)
+    told = note_on_dtype(config.dtype, world.device)
     if told and world.is_main:
         print(told, file=sys.stderr)
     if config.shard:
