@@ -16,7 +16,7 @@ from PIL import Image
 from nanoocr.layout.types import Strip, TextLine
 
 STRIP_HEIGHT = 64
-VIEW_WIDTHS = (64, 128, 192, 256, 320, 384, 448, 512, 576, 640, 704, 768)
+VIEW_WIDTHS = (64, 128, 192, 256, 320, 384, 448, 512, 640, 768)
 BASELINE, CAP_HEIGHT = 48, 34
 MARGIN = 10  # pixels of paper left and right of the ink
 TARGET_WIDTH = 600  # a line that is cut gives pieces of about this width
