@@ -22,7 +22,6 @@ from nanoocr.batch.streams import local_file
 from nanoocr.cli import main
 from nanoocr.cli.batch_inputs import documents, named
 from nanoocr.errors import PictureError, UsageError
-from nanoocr.folders import is_document
 from nanoocr.inference import reader
 from nanoocr.train.lock import give_back, take
 
@@ -121,27 +120,6 @@ def test_a_folder_gives_its_archives_too_and_a_tree_of_names(tmp_path, monkeypat
     stems = {one.name: one.stem for one in documents(["in", "in/a1.png"], {}, True)}
     assert stems["in/sub/a1.png"] == "sub/a1" and stems["in/sub/set.tar/1.png"] == "sub/set/1"
     assert len(stems) == len(set(stems.values())) == 5
-
-
-def test_what_the_batch_itself_has_written_is_no_input(tmp_path, monkeypatch):
-    """The output may lie in the folder that is read, or be that folder."""
-    monkeypatch.chdir(tmp_path)
-    Path("out/files").mkdir(parents=True)
-    own = ("out/files/a.pdf", "out/pages-000001.parquet", "out/failed.parquet")
-    for name in ("a.png", "out/b.png", *own):
-        Path(name).write_bytes(png(1))
-    for names in ([str(tmp_path)], ["a.png", "out"], ["a.png", *named(["out/*", "out/files/*"], None)]):
-        assert {Path(one.name).name for one in documents(names, {}, True, Path("out"))} == {"a.png", "b.png"}
-
-
-def test_the_ledger_is_not_looked_into(tmp_path, monkeypatch, capsys):
-    """Closing it would end the locks that SQLite holds on it in this very process."""
-    Image.new("L", (40, 20), 250).save(tmp_path / "a.png")
-    seen = []
-    monkeypatch.setattr("nanoocr.cli.inputs.is_document", lambda path: seen.append(path) or is_document(path))
-    assert main(["batch", str(tmp_path), f"--out={tmp_path / 'out'}", "--workers=1"]) == 0
-    assert seen == [tmp_path / "a.png"]
-    assert "left out" not in capsys.readouterr().err
 
 
 def test_long_names_are_shortened_and_a_great_many_of_one_name_are_told_apart_soon():
