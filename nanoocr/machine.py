@@ -73,12 +73,11 @@ def has_fast_bf16(device: str) -> bool:
     return device == "cpu" and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
 
 
-def note_on_dtype(dtype: str, device: str | None) -> str:
+def note_on_dtype(dtype: str, device: torch.device) -> str:
     """A sentence if bfloat16 was asked for on a device that only emulates it; empty otherwise."""
-    kind = (device or ("cuda" if torch.cuda.is_available() else "cpu")).partition(":")[0]
-    if dtype != "bfloat16" or kind == "mps" or has_fast_bf16(kind):
+    if dtype != "bfloat16" or device.type == "mps" or has_fast_bf16(device.type):
         return ""
-    return f"note: this {kind} has no instructions for bfloat16: --dtype=float32 is faster"
+    return f"note: this {device.type} has no instructions for bfloat16: --dtype=float32 is faster"
 
 
 def use_threads(threads: int) -> None:

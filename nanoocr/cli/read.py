@@ -95,6 +95,7 @@ def _read_pages(arguments: argparse.Namespace, opening: OpenInputs) -> Iterator[
     """Yield the pages of all inputs, in order."""
     from nanoocr.formats.marks import check_marks
     from nanoocr.inference.page import make_page
+    from nanoocr.inference.reader import choose_device
     from nanoocr.machine import note_on_dtype
 
     pictures = _pictures(opening)
@@ -103,7 +104,7 @@ def _read_pages(arguments: argparse.Namespace, opening: OpenInputs) -> Iterator[
         yield from (make_page(picture, None, 0.0) for picture in pictures)
         return
     reader = reader_choice(arguments, arguments.max_batch).load(arguments.threads)
-    if told := note_on_dtype(arguments.dtype, arguments.device):
+    if told := note_on_dtype(arguments.dtype, choose_device(arguments.device)):
         print(told, file=sys.stderr)
     check_marks(arguments.mark_below, reader.by_lines)
     yield from reader.read_pictures(pictures, arguments.prompt, max_tokens=arguments.max_tokens)

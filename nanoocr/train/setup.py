@@ -163,11 +163,11 @@ def prepare_machine(config: TrainConfig, world: World) -> None:
     """
     # oneDNN keeps 1,024 compiled products. Texts of ever new lengths fill them with a gigabyte (docs/log.md).
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "400")
-    check_device(config.device)
+    device = check_device(config.device)
     # Ranks of one machine share its processors, unless --threads says what each one gets.
     torch.set_num_threads(max(1, config.num_threads // (1 if config.threads else world.size)))
     torch.manual_seed(config.seed)
-    told = note_on_dtype(config.dtype, world.device)
+    told = note_on_dtype(config.dtype, device)
     if told and world.is_main:
         print(told, file=sys.stderr)
     if config.shard:
