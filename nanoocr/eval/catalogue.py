@@ -117,12 +117,17 @@ def plain_word_f1(text: str, truth: str) -> float:
 
 
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,1000}>")
+# Tags that stand inside a word: H<sub>2</sub>O is one word.
+_INLINE = re.compile(
+    r"</?(?:sub|sup|b|i|u|s|em|strong|small|mark|del|ins|span|font|a)(?:\s[^<>]{0,1000})?>", re.IGNORECASE
+)
 _RULE = re.compile(r"(?<!\S):?-{3,}:?(?!\S)")
 
 
 def without_markup(text: str) -> str:
-    """Replace HTML tags, pipes and the dashed row of Markdown tables by blanks."""
-    return html.unescape(_RULE.sub(" ", _TAG.sub(" ", text).replace("|", " ")))
+    """Replace HTML tags, pipes and the dashed row of Markdown tables by blanks; drop tags within words."""
+    plain = _TAG.sub(" ", _INLINE.sub("", text))
+    return html.unescape(_RULE.sub(" ", plain.replace("|", " ")))
 
 
 Loader = Callable[[Selection], SampleSet]

@@ -186,6 +186,11 @@ def test_text_scores_name_both_directions_of_fox():
         ("| a | b |\n| --- | :-: |\n| 1 | 2 |", ["a", "b", ":-:", "1", "2"]),
         ("| a |\n|---|\n| --- |", ["a"]),
         ('<table><tr><td colspan="2">a &lt; b</td></tr></table>', ["a", "<", "b"]),
+        (
+            "<td>H<sub>2</sub>O</td><td><b>p</b> &lt; .05<SUP class='note'>a</SUP></td>",
+            ["H2O", "p", "<", ".05a"],
+        ),
+        ("one<br/>two<td>three</td>", ["one", "two", "three"]),
         ("3 < 4 and 5 > 4 --", ["3", "<", "4", "and", "5", ">", "4", "--"]),
     ],
 )
