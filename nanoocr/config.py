@@ -12,6 +12,7 @@ from typing import Any
 from nanoocr.errors import CheckpointError, UsageError, require
 
 PATCH = 16  # pixels per side of a SAM patch
+SLOTS = 2  # halves of a patch, left and right, in which the glyph heads name characters
 CELL = 64  # pixels per side of one vision token: 4 x 4 patches after two stride-2 convolutions
 # the question about a page in training, reading and evaluation, unless somebody gives another
 PROMPT = "Read."

@@ -30,14 +30,14 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from nanoocr.commandline import parse, run
-from nanoocr.config import PATCH, ModelConfig, preset
+from nanoocr.config import PATCH, SLOTS, ModelConfig, preset
 from nanoocr.errors import UsageError
 from nanoocr.eval.console import result_console
 from nanoocr.image_process import count_vision_tokens
 from nanoocr.machine import machine
 from nanoocr.model.components import freeze
 from nanoocr.model.deepencoder import VisionFeatures
-from nanoocr.model.glyph_heads import CLASSES, SLOTS
+from nanoocr.model.glyph_heads import CLASSES
 from nanoocr.model.layers import plain_attention
 from nanoocr.model.vlm import IGNORE, LOGITS_AT_ONCE, VLM
 from nanoocr.train.distributed import BUCKET

@@ -5,12 +5,15 @@ The heads are in nanoocr/model/glyph_heads.py, their loss in nanoocr/train/glyph
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from torch import Tensor
 
 from nanoocr.alphabet import CLASS_OF
-from nanoocr.config import PATCH
-from nanoocr.model.glyph_heads import SLOTS
+from nanoocr.config import PATCH, SLOTS
+
+if TYPE_CHECKING:  # whoever draws pictures need not wait for torch
+    from torch import Tensor
 
 UNKNOWN = 255  # target of a picture without character boxes; it lies above all classes
 NOTHING = "\0"  # this character, with any box, marks a picture that is known to contain no text

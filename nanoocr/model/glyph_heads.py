@@ -13,12 +13,11 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from nanoocr.alphabet import CHARACTERS
-from nanoocr.config import CELL, PATCH, ModelConfig
+from nanoocr.config import CELL, PATCH, SLOTS, ModelConfig
 from nanoocr.model.deepencoder import VisionFeatures
 from nanoocr.model.gpt import norm
 from nanoocr.model.layers import Linear
 
-SLOTS = 2  # half patches, left and right
 CLASSES = 1 + len(CHARACTERS)  # 0 for "no centre here", then the alphabet
 RATIO = CELL // PATCH  # patches per side of a vision token
 

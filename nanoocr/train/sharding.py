@@ -27,13 +27,12 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, Shard
 
-from nanoocr.config import CELL, PATCH
+from nanoocr.config import CELL, PATCH, SLOTS
 from nanoocr.data.batch import Batch, Views
 from nanoocr.data.glyphs import UNKNOWN
 from nanoocr.errors import CheckpointError, OutputError, UsageError
 from nanoocr.files import check_files
 from nanoocr.model.folder import SHARDS
-from nanoocr.model.glyph_heads import SLOTS
 from nanoocr.model.vlm import VLM
 from nanoocr.train.distributed import World
 

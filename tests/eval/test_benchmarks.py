@@ -1,4 +1,4 @@
-"""Fox and OmniDocBench through the same door as every other set."""
+"""Fox and OmniDocBench through the same door as every other set, and scores without markup."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from nanoocr.commandline import run
-from nanoocr.eval.catalogue import BENCHMARKS, Selection
+from nanoocr.eval.catalogue import BENCHMARKS, Selection, without_markup
 from nanoocr.eval.evaluate import VisionEvalConfig, evaluate
 from scripts import vision_eval
 
@@ -135,3 +135,25 @@ def test_the_flag_of_before_goes_on_working(flags, tmp_path, capsys):
     error = capsys.readouterr().err
     assert "nothing" in error
     assert error.count("--benchmark now") == ("--task" in flags[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("| a | b |\n| --- | :-: |\n| 1 | 2 |", ["a", "b", ":-:", "1", "2"]),
+        ("| a |\n|---|\n| --- |", ["a"]),
+        ('<table><tr><td colspan="2">a &lt; b</td></tr></table>', ["a", "<", "b"]),
+        (
+            "<td>H<sub>2</sub>O</td><td><b>p</b> &lt; .05<SUP class='note'>a</SUP></td>",
+            ["H2O", "p", "<", ".05a"],
+        ),
+        ("one<br/>two<td>three</td>", ["one", "two", "three"]),
+        ("3 < 4 and 5 > 4 --", ["3", "<", "4", "and", "5", ">", "4", "--"]),
+    ],
+)
+def test_markup_is_no_word(text, words):
+    assert without_markup(text).split() == words
+
+
+def test_markup_of_a_long_repetition_takes_no_time():
+    assert len(without_markup("<a" * 50_000)) == 100_000

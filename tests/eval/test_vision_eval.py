@@ -22,7 +22,6 @@ from nanoocr.eval.catalogue import (
     find_benchmark,
     main_metric,
     text_scores,
-    without_markup,
 )
 from nanoocr.eval.evaluate import RESULTS, THUMBNAIL, VisionEvalConfig, evaluate
 from nanoocr.eval.grounding import CONDITIONS, asks_of, wrong_picture
@@ -178,28 +177,6 @@ def test_text_scores_name_both_directions_of_fox():
     assert scores["cer"] == pytest.approx(5 / 7)
     question = EvalSample("x", b"", "How many?", "100", "question")
     assert text_scores(question, "104") == {"relaxed_accuracy": 1.0, "anls": pytest.approx(2 / 3)}
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("| a | b |\n| --- | :-: |\n| 1 | 2 |", ["a", "b", ":-:", "1", "2"]),
-        ("| a |\n|---|\n| --- |", ["a"]),
-        ('<table><tr><td colspan="2">a &lt; b</td></tr></table>', ["a", "<", "b"]),
-        (
-            "<td>H<sub>2</sub>O</td><td><b>p</b> &lt; .05<SUP class='note'>a</SUP></td>",
-            ["H2O", "p", "<", ".05a"],
-        ),
-        ("one<br/>two<td>three</td>", ["one", "two", "three"]),
-        ("3 < 4 and 5 > 4 --", ["3", "<", "4", "and", "5", ">", "4", "--"]),
-    ],
-)
-def test_markup_is_no_word(text, words):
-    assert without_markup(text).split() == words
-
-
-def test_markup_of_a_long_repetition_takes_no_time():
-    assert len(without_markup("<a" * 50_000)) == 100_000
 
 
 def scored(samples, tmp_path, texts=TEXTS, task=BENCHMARKS["folder"]):

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from nanoocr.alphabet import CLASS_OF
+from nanoocr.config import SLOTS
 from nanoocr.errors import CheckpointError
 from nanoocr.inference.draft import Draft, behind, draft_texts
 from nanoocr.inference.engine import Engine
 from nanoocr.inference.sampling import SamplingConfig
 from nanoocr.model.folder import HEADS, load_heads, load_model, save_model
-from nanoocr.model.glyph_heads import CLASSES, SLOTS, GlyphHeads, PatchHead
+from nanoocr.model.glyph_heads import CLASSES, GlyphHeads, PatchHead
 from nanoocr.train.checkpoint import save_step
 from scripts.dev import ship_model
 from tests.inference.engine_requests import FREE, TOKENIZER, make_request, mixed_requests, random_model

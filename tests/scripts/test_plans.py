@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from nanoocr.commandline import run
-from nanoocr.model.glyph_heads import CLASSES, SLOTS
+from nanoocr.config import SLOTS
+from nanoocr.model.glyph_heads import CLASSES
 from nanoocr.train.distributed import BUCKET
 from scripts import crash_test, memory_plan
 from scripts.bench import data as bench_data

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from nanoocr.alphabet import CHARACTERS, CLASS_OF
+from nanoocr.config import SLOTS
 from nanoocr.data.glyphs import EMPTY_WEIGHT, NOTHING, UNKNOWN, glyph_targets
 from nanoocr.model.deepencoder import VisionFeatures
-from nanoocr.model.glyph_heads import CLASSES, SLOTS
+from nanoocr.model.glyph_heads import CLASSES
 from nanoocr.train.glyph import GlyphLosses, glyph_sums, split_into_tokens
 
 NONE = np.zeros((0, 4), dtype=np.float32)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,24 +73,25 @@ class Font:
     path: str
 
 
+Styles = dict[str, list[Font]]  # the styles of a family, and the copies of each in the order found
+
+
 @functools.lru_cache(maxsize=8)
 def find_fonts(*, held_out: bool = False, folders: tuple[str, ...] | None = None) -> tuple[Font, ...]:
     """Fonts fit for synthetic text, sorted by family and style; at most four styles of a family.
 
     `held_out=False` leaves out HELD_OUT_FAMILIES and their relatives, `held_out=True` returns only those
-    families. `folders` replaces the default places. The same files always give the same tuple. Checking
-    some 500 files takes about a second, once per process.
+    families. `folders` replaces the default places. The same files always give the same tuple. Only the
+    styles that may be taken are checked, which takes some two seconds for a thousand files, once per process.
 
     Raises UsageError, naming the packages to install, when nothing usable is found.
     """
     places = default_folders() if folders is None else folders
-    by_family: dict[str, dict[str, Font]] = {}
+    by_family: dict[str, Styles] = {}
     for font in _faces(places):
         if _is_wanted(font, held_out):
-            by_family.setdefault(font.family, {}).setdefault(
-                font.style, font
-            )  # the first of two copies stays
-    fonts = [font for styles in by_family.values() for font in _leading_styles(list(styles.values()))]
+            by_family.setdefault(font.family, {}).setdefault(font.style, []).append(font)
+    fonts = [font for styles in by_family.values() for font in _leading_styles(styles)]
     if not fonts:
         raise UsageError(_no_fonts_message(held_out, places))
     return tuple(sorted(fonts))
@@ -130,11 +132,9 @@ def _is_wanted(font: Font, held_out: bool) -> bool:
         return False
     if not held_out and font.family.startswith(HELD_OUT_FAMILIES):
         return False
-    if font.family.startswith(EXCLUDED_FAMILIES) or any(
-        word in font.style.lower() for word in EXCLUDED_STYLES
-    ):
+    if font.family.startswith(EXCLUDED_FAMILIES):
         return False
-    return draws_ascii(font.path)
+    return not any(word in font.style.lower() for word in EXCLUDED_STYLES)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -159,14 +159,22 @@ def _ink(face: ImageFont.FreeTypeFont, char: str) -> tuple[tuple[int, int], byte
     return mask.size, bytes(mask)
 
 
-def _leading_styles(fonts: list[Font]) -> list[Font]:
+def _leading_styles(styles: Styles) -> list[Font]:
     """At most STYLES_PER_FAMILY faces, so that a family in 18 weights is not seen 18 times as often."""
     chosen: list[Font] = []
     for names in PREFERRED_STYLES:
-        matches = [font for name in names for font in fonts if font.style.lower() == name]
-        chosen += matches[:1]
-    rest = sorted(font for font in fonts if font not in chosen)
-    return (chosen + rest)[:STYLES_PER_FAMILY]
+        matches = (style for name in names for style in styles if style.lower() == name)
+        chosen += _first_usable(styles, matches)
+    for style in sorted(styles):
+        if len(chosen) < STYLES_PER_FAMILY and all(font.style != style for font in chosen):
+            chosen += _first_usable(styles, [style])
+    return chosen
+
+
+def _first_usable(styles: Styles, names: Iterable[str]) -> list[Font]:
+    """The first font of these styles that draws all of ASCII, or none."""
+    usable = (font for name in names for font in styles[name] if draws_ascii(font.path))
+    return list(itertools.islice(usable, 1))
 
 
 def _no_fonts_message(held_out: bool, folders: Sequence[str]) -> str:
