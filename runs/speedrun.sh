@@ -9,6 +9,7 @@
 #   OUT              folder of runs, data and reports (default: checkpoints/speedrun)
 #   NPROC_PER_NODE   processes, one per GPU (default: all GPUs; 1 on CPUs)
 #   STEPS1, STEPS2   optimiser steps of the two stages
+#   MAX_TOKENS       longest answer of the evaluation (default: what fits the model), with --synthetic of validations too
 #   MICRO_BATCH      sequences per forward pass; the plan of scripts.memory_plan is printed first
 #   WANDB=1          also log to Weights & Biases (run `wandb login` before)
 set -euo pipefail
@@ -93,7 +94,7 @@ if [[ "$synthetic" == 1 ]]; then
     [[ -f "$data/questions/chart.parquet" ]] ||
         "$python" -m nanoocr.data.synth --kind=chart --count=200 --seed=7 --out="$data/questions/chart.parquet"
     tasks=(--tasks="ocr=parquet:$data/documents general=parquet:$data/questions" --mix=ocr:0.8,general:0.2)
-    flags=(--recipe=scratch --batch_size=4 --eval_samples=8)
+    flags=(--recipe=scratch --batch_size=4 --eval_samples=8 --eval_tokens="${MAX_TOKENS:-512}")
     steps1="${STEPS1:-20}" steps2="${STEPS2:-20}" first=() modes=() length1=(--max_length=512) length2=(--max_length=512)
 else
     "$python" -m pip install --quiet -e '.[hub]'
@@ -123,6 +124,7 @@ stage mid "$steps2" scripts.vis_mid_train "${flags[@]}" "${length2[@]}" "${tasks
     --resume_from_deepencoder="$encoder" --lr_step_every="$(((steps2 + 2) / 3))"
 
 # What it can do, and the proof that it looks; then everything on one page.
-"$python" -m scripts.vision_eval --model="$out/mid" --out="$out/eval" --device="$device" --per_group="${PER_KIND:-100}"
+"$python" -m scripts.vision_eval --model="$out/mid" --out="$out/eval" --device="$device" --per_group="${PER_KIND:-100}" \
+    --max_tokens="${MAX_TOKENS:-0}"
 "$python" -m scripts.report --run="$out/tok" --run="$out/mid" --eval="$out/eval" --out="$out/report.html"
 echo "speedrun.sh: the report is $out/report.html" >&2

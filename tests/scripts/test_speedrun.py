@@ -12,7 +12,15 @@ ROOT = Path(__file__).parents[2]
 
 
 def speedrun(out: Path, *flags: str, **more: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OUT": str(out), "STEPS1": "2", "STEPS2": "2", "PER_KIND": "2", **more}
+    environment = {
+        **os.environ,
+        "OUT": str(out),
+        "STEPS1": "2",
+        "STEPS2": "2",
+        "PER_KIND": "2",
+        "MAX_TOKENS": "4",
+        **more,
+    }
     command = ["bash", "runs/speedrun.sh", *flags]
     return subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False

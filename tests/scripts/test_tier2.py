@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -32,32 +33,46 @@ def tier2(out: Path, init: str = "") -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.slow
-def test_from_nothing_to_the_table_and_again(tmp_path):
-    done = tier2(tmp_path)
+@pytest.fixture(scope="module")
+def from_nothing(tmp_path_factory) -> tuple[Path, str]:
+    """The folder of a whole run, and the table that it printed."""
+    out = tmp_path_factory.mktemp("tier2")
+    done = tier2(out)
     assert done.returncode == 0, done.stderr[-2000:]
-    table = done.stdout.splitlines()
+    return out, done.stdout
+
+
+@pytest.mark.slow
+def test_from_nothing_to_the_table_and_again(from_nothing):
+    out, printed = from_nothing
+    table = printed.splitlines()
     assert table[0].startswith("|  | documents alone | mixed") and len(table) == 11
     assert all(line.count("|") == 5 for line in table)
-    assert "| 2 + 4 | 2 + 4 | the same |" in done.stdout
-    data = tmp_path / "data_1x24"
+    assert "| 2 + 4 | 2 + 4 | the same |" in printed
+    data = out / "data_1x24"
     asked = read_rows(data / "questions" / "form_1.parquet")
     assert all(row.turns[0].user.startswith("What is the ") and len(row.chars) for row in asked)
     assert [row.pictures for row in read_rows(data / "text" / "text_1.parquet")] == [()] * 12
     held_out = pq.read_table(data / "held_out_6.parquet", columns=["source"])["source"].to_pylist()
     assert held_out == ["synth/card", "synth/text"] * 3
-    shares = [record["shares"] for record in read_run(tmp_path / "mixed_mid").records["train"]]
+    shares = [record["shares"] for record in read_run(out / "mixed_mid").records["train"]]
     assert {name for share in shares for name in share} == {"documents", "questions", "text"}
-    again = tier2(tmp_path)
-    assert again.returncode == 0 and again.stdout == done.stdout
+    again = tier2(out)
+    assert again.returncode == 0 and again.stdout == printed
     assert again.stderr.count("already") == 4
-    other = tier2(tmp_path, init="nanoocr/weights/nano")
+    other = tier2(out, init="nanoocr/weights/nano")
     assert other.returncode == 2 and "name another OUT" in other.stderr
 
 
 @pytest.mark.slow
-def test_from_a_model_that_reads(tmp_path):
+def test_from_a_model_that_reads(from_nothing, tmp_path):
     """Both runs train all parts of the model that INIT names, and the table begins with what it was."""
+    before, _ = from_nothing
+    shutil.copytree(before / "data_1x24", tmp_path / "data_1x24")
+    # What the end of a run reads is measured in the test above; here these steps find their files there.
+    for name in ("alone_mid", "mixed_mid"):
+        measured = f"{name}/measured_000004"
+        shutil.copytree(before / measured, tmp_path / measured)
     done = tier2(tmp_path, init="nanoocr/weights/nano")
     assert done.returncode == 0, done.stderr[-2000:]
     first = [read_run(tmp_path / f"{name}_tok").records["validation"][0] for name in ("alone", "mixed")]

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 RUN = [
     *("scripts.vis_tok_train", "--preset=nano", "--run_name=tok", "--batch_size=4", "--micro_batch=1"),
     *("--workers=0", "--threads=1", "--dtype=float32", "--eval_samples=2", "--log_every=1", "--pack=True"),
+    "--eval_tokens=8",
     *("--max_length=256", "--text_ratio=0.4", "--average=0.5", "--timeout_s=120", "--save_every=1"),
     "--keep_last=0",
 ]
