@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+from PIL import Image
+
 from nanoocr.data.synth import colours, text
-from nanoocr.data.synth.degrade import CARD_WEAR, wear_page, wear_picture
+from nanoocr.data.synth.degrade import CARD_WEAR, Wear, wear_page, wear_picture
 from nanoocr.data.synth.dice import Dice
 from nanoocr.data.synth.fonts import Font
 from nanoocr.data.synth.page import Face, Page, face
@@ -27,26 +30,44 @@ class Line(NamedTuple):
     width: float  # pixels
 
 
+class Card(NamedTuple):
+    """A drawn card, and where its lines stand."""
+
+    picture: Image.Image
+    lines: list[Line]
+    starts: list[tuple[float, int]]  # the pen's x and the baseline of each line, before any tilt
+    chars: str
+    boxes: np.ndarray  # (len(chars), 4) float32, pixels
+    fonts: list[Font]
+    guessable: bool
+
+
 def make_card(dice: Dice, fonts: Sequence[Font], min_lines: int = 1, max_lines: int = 3) -> SynthSample:
     """A card of `min_lines` to `max_lines` lines; its prompt is "Read.", its answer the lines."""
+    card = draw_card(dice, fonts, min_lines, max_lines, CARD_WEAR)
+    return SynthSample(
+        image=card.picture,
+        prompt="Read.",
+        answer="\n".join(line.text for line in card.lines),
+        kind="card",
+        font=joined_families(card.fonts),
+        chars=card.chars,
+        boxes=card.boxes,
+        guessable=card.guessable,
+    )
+
+
+def draw_card(dice: Dice, fonts: Sequence[Font], min_lines: int, max_lines: int, wear: Wear) -> Card:
+    """A card of `min_lines` to `max_lines` lines, worn like that."""
     guessable = dice.chance(0.5)
     lines, used = _lines(dice, fonts, dice.whole(min_lines, max_lines), guessable)
     ground = colours.any_ground(dice)
     light = colours.brightness(ground)
     page = Page(CARD_SIZE, ground)
-    _place(page, dice, lines)
-    wear_page(page, dice, CARD_WEAR)
-    picture = wear_picture(page.colour(colours.ink_for(dice, light, light)), dice, CARD_WEAR)
-    return SynthSample(
-        image=picture,
-        prompt="Read.",
-        answer="\n".join(line.text for line in lines),
-        kind="card",
-        font=joined_families(used),
-        chars="".join(page.chars),
-        boxes=page.box_array(),
-        guessable=guessable,
-    )
+    starts = _place(page, dice, lines)
+    wear_page(page, dice, wear)
+    picture = wear_picture(page.colour(colours.ink_for(dice, light, light)), dice, wear)
+    return Card(picture, lines, starts, "".join(page.chars), page.box_array(), used, guessable)
 
 
 def _lines(dice: Dice, fonts: Sequence[Font], count: int, guessable: bool) -> tuple[list[Line], list[Font]]:
@@ -69,18 +90,21 @@ def _line(dice: Dice, line_face: Face, tracking: float, guessable: bool) -> Line
     return Line(fitted, line_face, tracking, line_face.width(fitted, tracking))
 
 
-def _place(page: Page, dice: Dice, lines: Sequence[Line]) -> None:
-    """Sets the lines under each other: random spacing and top, flush left, right or centred."""
+def _place(page: Page, dice: Dice, lines: Sequence[Line]) -> list[tuple[float, int]]:
+    """Sets the lines under each other, flush left, right or centred, with random spacing; returns where."""
     heights = [line.face.above + line.face.below for line in lines]
     spare = page.height - 2 * MARGIN - sum(heights)
     gap = dice.whole(0, min(12, max(spare // len(lines), 0)))
     y = MARGIN + dice.whole(0, max(spare - gap * (len(lines) - 1), 0))
     align = dice.pick(["left", "left", "centre", "right"])
     indent = dice.unit()
+    starts = []
     for line, height in zip(lines, heights):
-        x = _start(align, indent, page.width - 2 * MARGIN - line.width)
-        page.write(line.face, line.text, MARGIN + x, y + line.face.above, line.tracking)
+        x = MARGIN + _start(align, indent, page.width - 2 * MARGIN - line.width)
+        starts.append((x, y + line.face.above))
+        page.write(line.face, line.text, *starts[-1], line.tracking)
         y += height + gap
+    return starts
 
 
 def _start(align: str, indent: float, spare: float) -> float:

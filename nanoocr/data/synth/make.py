@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from nanoocr.data.synth.card import MAX_LINES, make_card
+from nanoocr.data.synth.card_line import make_card_line
 from nanoocr.data.synth.chart import make_chart, make_chart_question
 from nanoocr.data.synth.dice import Dice
 from nanoocr.data.synth.fonts import Font
@@ -34,8 +35,8 @@ QUESTION_KINDS: dict[str, Callable[..., SynthSample]] = {
     "chart_question": make_chart_question,
     "form_question": make_form_question,
 }
-# One line of a page, 64 pixels high, as the packaged model sees it.
-LINE_KINDS: dict[str, Callable[..., SynthSample]] = {"strip": make_strip}
+# One line of a page or of a card, 64 pixels high, as the packaged model sees it.
+LINE_KINDS: dict[str, Callable[..., SynthSample]] = {"strip": make_strip, "card_line": make_card_line}
 ALL_KINDS = {**KINDS, **QUESTION_KINDS, **LINE_KINDS}
 
 

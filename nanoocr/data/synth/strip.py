@@ -301,9 +301,14 @@ def _holding(ink: np.ndarray, box: Box) -> tuple[Image.Image, Box]:
 
 
 def _enlarged(dice: Dice, picture: Image.Image, width: int) -> Image.Image:
-    """The worn picture at the height of a strip, continued to the next view in the colour of its paper."""
+    """The worn picture at the height of a strip, as wide as a view."""
     filter_ = Image.Resampling.BICUBIC if dice.chance(0.8) else Image.Resampling.BILINEAR
-    strip = picture.resize((width, HEIGHT), filter_)
+    return continued(picture.resize((width, HEIGHT), filter_))
+
+
+def continued(strip: Image.Image) -> Image.Image:
+    """The strip as wide as the next view, continued in the colour of its paper."""
+    width = strip.width
     view = next(view for view in WIDTHS if view >= width)
     if view == width:
         return strip
