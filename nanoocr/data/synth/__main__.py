@@ -3,7 +3,8 @@
 python -m nanoocr.data.synth --kind=card --count=1000 --seed=0 --out=FILE.parquet
 
 Kinds: card, receipt, paragraph, form, table, chart, scene; chart_question and form_question, which only ask;
-strip, one line of a page as the packaged model reads it; and text, natural sentences without a picture.
+strip, one line of a page as the packaged model reads it; card_line, one of a card; and text, natural sentences
+without a picture.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ class SynthConfig:
     out: str  # the file to write; an existing one is replaced
     kind: str = "card"
     """one kind, or several that alternate, as card,text: card, receipt, paragraph, form, table, chart, scene,
-    chart_question, form_question, strip (a line, as the packaged model reads it), text; all: the first 7"""
+    chart_question, form_question, strip (a line, as the packaged model reads it), card_line, text; all: the
+    first 7"""
     count: int = 1000  # rows
     seed: int = 0  # the series; the same seed gives the same pixels with the same fonts
     min_lines: int = 1  # fewest lines of a card
