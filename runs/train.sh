@@ -11,9 +11,9 @@ finished() {
 }
 
 # train OUT NAME STEPS SCRIPT FLAGS...: the run OUT/NAME up to STEPS, from its newest checkpoint on, compiled where
-# there is a compiler.
+# there is a compiler; PROCESSES=N shares every step among so many.
 train() {
-    local out="$1" name="$2" steps="$3" script="$4" compile=()
+    local out="$1" name="$2" steps="$3" script="$4" compile=() launch=(-m)
     shift 4
     if finished "$out/$name" "$steps"; then
         return
@@ -21,7 +21,10 @@ train() {
     if command -v c++ >/dev/null; then
         compile=(--compile=True)
     fi
+    if [[ "${PROCESSES:-1}" -gt 1 ]]; then
+        launch=(-m torch.distributed.run --standalone "--nproc_per_node=$PROCESSES" -m)
+    fi
     # OpenMP's threads wait for each other by spinning. Short spins leave the core to the process that draws cards.
-    GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-20000}" .venv/bin/python -m "$script" --run_name="$name" --out="$out" \
+    GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-20000}" .venv/bin/python "${launch[@]}" "$script" --run_name="$name" --out="$out" \
         --steps="$steps" --resume=True ${compile[@]+"${compile[@]}"} "$@"
 }
