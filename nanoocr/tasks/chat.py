@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from nanoocr.data.entries import PACKED_KEYS, PICTURE_KEYS, picture_of
 from nanoocr.data.rows import BadRowError
-from nanoocr.files import parse_json
+from nanoocr.files import lines_as_lf, parse_json
 from nanoocr.tasks.common import ANY_MARK, around_pictures
 from nanoocr.tasks.unread import refuse_unlearnt, refuse_unread, unread_pictures
 
@@ -210,7 +210,7 @@ def _text(part: dict[str, Any], name: str) -> str:
     text = part.get("text")
     if not isinstance(text, str):
         raise BadRowError(f"{name}: a part of type {part['type']} without a text")
-    return text
+    return lines_as_lf(text)  # so that a mark on a line of its own is seen as one
 
 
 def _picture(entry: Any, name: str) -> str | bytes:

@@ -205,6 +205,14 @@ def test_text_parts_side_by_side_are_joined_as_they_are(folder):
     assert row.turns == (("Read.Read.", "Read.Read."),)
 
 
+@pytest.mark.parametrize("end", ["\r\n", "\r"])
+def test_line_ends_are_line_feeds_whoever_wrote_them(folder, end):
+    answer = {**ANSWER, "content": f"one{end}two"}
+    record = {"messages": [user(f"Look:{end}<image>{end}Read."), answer], "images": ["a b.png"]}
+    assert row_of(folder, record).turns == (("Look:\nRead.", "one\ntwo"),)
+    assert checked_row("row", [], [(f"a{end}b", f"c{end}{end}d")], "test").turns == (("a\nb", "c\n\nd"),)
+
+
 def test_marks_that_are_text_stay(folder):
     part = {"type": "image", "image": "a b.png"}
     question = {"type": "text", "text": "What does <image> mean?"}
