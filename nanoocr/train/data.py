@@ -93,7 +93,7 @@ def mix_tasks(config: TrainConfig, tokenizer: Tokenizer, make_task: Callable[[st
     """Parse `ocr=SPEC text=SPEC` and `--mix=ocr:0.9,text:0.1` into weighted data sets, equal without --mix.
 
     Raises:
-        UsageError: the text has another form, or --mix has a name that --tasks lacks.
+        UsageError: the text has another form or no word, or --mix has a name that --tasks lacks.
     """
     tasks: dict[str, Task] = {}
     for word in split_tasks(config.tasks):
@@ -106,6 +106,8 @@ def mix_tasks(config: TrainConfig, tokenizer: Tokenizer, make_task: Callable[[st
                 f"--tasks={config.tasks}: write NAME=SPEC, separated by blanks, each name once{example}"
             )
         tasks[name] = make_task(spec)
+    if not tasks:
+        raise UsageError(f"--tasks={config.tasks}: names no data set: write NAME=SPEC, separated by blanks")
     # The default of --mix names a synthetic kind. With --tasks it therefore means that no --mix was given.
     drawn_alike = config.mix == TrainConfig.mix and config.mix not in tasks
     weights = dict.fromkeys(tasks, 1.0) if drawn_alike else parse_mix(config.mix, tuple(tasks))

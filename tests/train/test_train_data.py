@@ -124,6 +124,14 @@ def test_a_task_without_a_name_is_told_how_to_get_one(byte_tokenizer):
         mix_tasks(config, byte_tokenizer, make_task)
 
 
+@pytest.mark.parametrize("tasks", [" ", "\t \n"])
+@pytest.mark.parametrize("mix", [TrainConfig.mix, "a:1"])
+def test_tasks_of_nothing_but_blanks_are_a_sentence(byte_tokenizer, tasks, mix):
+    """As of --tasks="$TASKS " with an empty variable."""
+    with pytest.raises(UsageError, match="names no data set: write NAME=SPEC"):
+        mix_tasks(TrainConfig(tasks=tasks, mix=mix), byte_tokenizer, make_task)
+
+
 def test_drawn_pages_that_validate_are_asked_what_the_run_trains():
     config = TrainConfig(mix="card:1,chart:1", eval_samples=6)
     plain, asked = (validation_rows(config, make_task, prompt) for prompt in ("Read.", "Free OCR."))
