@@ -217,13 +217,20 @@ def test_long_repetitions_end_soon(unit):
     [
         ("baseline", {"max_repeats": None, "max_length": None}, "end " + "ab" * 31, False),
         ("baseline", {"check_disallowed_characters": None}, "text 中", False),
-        ("present", {"text": "Total", "case_sensitive": None, "max_diffs": None, "first_n": None}, "total", False),
+        (
+            "present",
+            {"text": "Total", "case_sensitive": None, "max_diffs": None, "first_n": None},
+            "total",
+            False,
+        ),
         ("present", {"text": "Total", "case_sensitive": False, "cell": None}, "total", True),
         ("table", {"cell": "1", "up": None, "ignore_markdown_tables": None}, "| A |\n|---|\n| 1 |", True),
     ],
 )
 def test_a_null_leaves_a_field_to_its_default(tmp_path, kind, fields, text, passed):
-    tests = read_tests(write_tests(tmp_path, [{"pdf": "a.pdf", "page": 1, "id": "x", "type": kind, **fields}]))
+    tests = read_tests(
+        write_tests(tmp_path, [{"pdf": "a.pdf", "page": 1, "id": "x", "type": kind, **fields}])
+    )
     assert not tests.problems and passes(tests.tests[0], text) == passed
 
 

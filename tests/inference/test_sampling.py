@@ -176,9 +176,10 @@ def test_top_k_of_one_is_greedy():
 @pytest.mark.parametrize(
     "unit",
     [
-        "<tr><td></td><td></td></tr>", "|  |  |\n", "0.00\n", ".", "_", "- [ ] \n", "A B C D E\n", "-", "| 0 ",
-        "<tr><td>&nbsp;</td></tr>", "<td>&#160;</td>", "&emsp;", "<tr><td>N/A</td><td>N/A</td></tr>",
-        '<TR class="odd"><td>Yes</td>', "No entry<br/>", "<p>None</p>", "<li>Name:</li>", "& & \\\\ \\hline ", "○ ",
+        "<tr><td></td><td></td></tr>", "|  |  |\n", "0.00\n", ".", "_", "- [ ] \n", "A B C D E\n", "-",
+        "| 0 ", "<tr><td>&nbsp;</td></tr>", "<td>&#160;</td>", "&emsp;", "<tr><td>N/A</td><td>N/A</td></tr>",
+        '<TR class="odd"><td>Yes</td>', "No entry<br/>", "<p>None</p>", "<li>Name:</li>",
+        "& & \\\\ \\hline ", "○ ",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("cut", range(4))

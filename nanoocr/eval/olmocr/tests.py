@@ -41,7 +41,8 @@ FIELDS = {
 }  # fmt: skip
 NUMBERS = ("first_n", "last_n", "max_length", "max_repeats")
 FLAGS = (
-    "case_sensitive", "ignore_markdown_tables", "max_length_skips_image_alt_tags", "check_disallowed_characters",
+    "case_sensitive", "ignore_markdown_tables", "max_length_skips_image_alt_tags",
+    "check_disallowed_characters",
 )  # fmt: skip
 BASELINE_FILE = "baseline"  # Baseline tests that no file contains count together, as one more file.
 PAGE_FILE = re.compile(r"(.+)_pg(\d+)(?:_repeat\d+)?\.md")
