@@ -80,7 +80,12 @@ def decode_text(data: bytes, name: str) -> tuple[str, str]:
     except UnicodeDecodeError as error:
         text = data.decode(codec, errors="replace")
         problem = f"{name}: not {codec_name} at byte {error.start}, read with replacement characters"
-    return text.replace("\r\n", "\n").replace("\r", "\n"), problem
+    return lines_as_lf(text), problem
+
+
+def lines_as_lf(text: str) -> str:
+    """The text with every kind of line end as \\n."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def write_folder(

@@ -27,7 +27,7 @@ from nanoocr.data.columns import record_maker
 from nanoocr.data.entries import picture_of
 from nanoocr.data.synth import SynthSample
 from nanoocr.errors import PictureError, UsageError
-from nanoocr.files import parse_json, read_json_list
+from nanoocr.files import lines_as_lf, parse_json, read_json_list
 from nanoocr.pages import PageRanges, is_single, name_of, open_source
 from nanoocr.picture_header import formats_of
 from nanoocr.pictures import open_image, read_bytes
@@ -266,6 +266,8 @@ def checked_row(
 ) -> Row:
     """Make a row called `name` from untrusted parts; pictures are bytes or decoded images.
 
+    Line ends become \\n, as those of text files do: a model would learn to write the CR of one data set.
+
     Raises:
         BadRowError: a part has a wrong type, there is no turn, or boxes and characters differ in number.
     """
@@ -289,7 +291,7 @@ def checked_row(
         raise BadRowError(f"{name}: a box has a side that is no number")
     if len(array) != len(chars):
         raise BadRowError(f"{name}: {len(chars)} characters have {len(array)} boxes")
-    return Row(name, pages, tuple(Turn(*turn) for turn in turns), source, chars, array)
+    return Row(name, pages, tuple(Turn(*map(lines_as_lf, turn)) for turn in turns), source, chars, array)
 
 
 # ---------------------------------------------------------------------------------------------------

@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
+from nanoocr.inference.forms import FORM_COPIES, is_form
+
 T = TypeVar("T")
 
 # Scripts without blanks between words: Thai, Lao, Tibetan, Myanmar, Khmer, those of the Tai and of Bali and
@@ -234,8 +236,7 @@ def worst_and_median(items: Sequence[T], badness: Callable[[T], Any]) -> list[tu
 LOOP_UNIT = 200
 LOOP_COPIES = 8
 LOOP_SPAN = 200
-# The same for what pages repeat by design: whole lines, and units without letters, as leader dots, empty
-# cells, and rules to write on.
+# What pages repeat by design (nanoocr/inference/forms.py) loops where it fills so many and FORM_COPIES units.
 FORM_SPAN = 2000
 
 
@@ -248,10 +249,10 @@ def ends_in_loop(text: str) -> bool:
         if len(tail) < max(LOOP_SPAN, LOOP_COPIES * unit):
             return False  # longer units would need an even longer tail
         if tail[unit:] == tail[:-unit]:
-            plain = re.sub("</?[a-z]+>?|^[a-z]*>", "", tail[-unit:])
-            form = lines or not any(map(str.isalpha, plain))
-            longer = text[-FORM_SPAN:]
-            return not form or (len(longer) == FORM_SPAN and longer[unit:] == longer[:-unit])
+            form = lines or is_form(tail[-2 * unit :], tail[-3 * unit :])
+            span = max(FORM_SPAN, FORM_COPIES * unit)
+            longer = text[-span:]
+            return not form or (len(longer) == span and longer[unit:] == longer[:-unit])
     return False
 
 

@@ -23,7 +23,7 @@ from nanoocr.eval.boxes import TextBox, format_boxes, quads
 from nanoocr.eval.made_pages import TURNS, empty_samples, turned_samples
 from nanoocr.eval.samples import EvalSample, SampleSet, collect, load_synthetic, read_truth
 from nanoocr.eval.store import find_predictions
-from nanoocr.files import parse_json
+from nanoocr.files import lines_as_lf, parse_json
 
 FOX = "fox_pages"
 FOX_ANSWERS = f"{FOX}/answers"
@@ -82,11 +82,6 @@ def _page(folder: Path, name: str, row: dict[str, Any], kind: str) -> EvalSample
     if truth is None:
         return f"{name}: its truth {text} is not UTF-8"
     return EvalSample(name, folder / image, PROMPT, lines_as_lf(truth), kind)
-
-
-def lines_as_lf(text: str) -> str:
-    """The text with every kind of line end as \\n."""
-    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _of_dataset(dataset: str, kind: str) -> Callable[[Path], Found]:

@@ -8,7 +8,6 @@ Letters: B rows, V vocabulary, K candidates.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,15 +16,14 @@ import torch
 from torch import Tensor
 
 from nanoocr.errors import require
+from nanoocr.inference.forms import FORM_COPIES, is_form
 
 # A loop is a cycle of at most LOOP_CYCLE tokens that fills the tail LOOP_COPIES times and LOOP_SPAN tokens.
-# Forms repeat as well: empty cells, leader dots, rules to write on, rows of an answer sheet. A cycle without
-# letters, or of whole lines, is a loop only where it fills FORM_SPAN tokens.
+# A form (nanoocr/inference/forms.py) is a loop only where it fills FORM_SPAN tokens and FORM_COPIES copies.
 LOOP_CYCLE = 64
 LOOP_COPIES = 8
 LOOP_SPAN = 96
 FORM_SPAN = 1024
-_TAG = re.compile(r"</?[a-zA-Z][^<>]*>?|[^<>]*>")  # also the parts of a tag at the ends of a cycle
 
 
 @dataclass(frozen=True)
@@ -193,11 +191,7 @@ def find_loop(ids: Sequence[int]) -> Loop | None:
 def stopped_by_loop(ids: Sequence[int], decode: Callable[[list[int]], str]) -> Loop | None:
     """The loop for which a row is to be stopped: none while it may be the form of the page."""
     loop = find_loop(ids)
-    if loop and is_form(decode(list(ids[-loop.cycle :]))) and loop.cycle + loop.surplus < FORM_SPAN:
-        return None
-    return loop
-
-
-def is_form(cycle: str) -> bool:
-    """Whether pages repeat such a text by design: it has no letters outside of tags, or holds whole lines."""
-    return "\n" in cycle or not any(char.isalpha() for char in _TAG.sub("", cycle))
+    if loop is None or loop.cycle + loop.surplus >= max(FORM_SPAN, FORM_COPIES * loop.cycle):
+        return loop
+    two, three = (decode(list(ids[-copies * loop.cycle :])) for copies in (2, 3))
+    return None if is_form(two, three) else loop

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from nanoocr.data.entries import PACKED_KEYS, PICTURE_KEYS, picture_of
 from nanoocr.data.rows import BadRowError
-from nanoocr.files import parse_json
-from nanoocr.tasks.common import ANY_MARK, without_marks
+from nanoocr.files import lines_as_lf, parse_json
+from nanoocr.tasks.common import ANY_MARK, around_pictures
 from nanoocr.tasks.unread import refuse_unlearnt, refuse_unread, unread_pictures
 
 MARK = "<image>"
@@ -92,20 +92,25 @@ def _place(said: _Said, row_lists: bool, waiting: Iterator[Any], name: str) -> _
     # lists pictures.
     has_marks = said.role == "user" and (isinstance(said.content, str) or row_lists or bool(said.beside))
     listed = iter(said.beside) if said.beside else waiting
-    text, pictures, own, indices, marks = "", list[Any](), list[Any](), list[Any](), 0
+    pieces, pictures, own, indices, marks = [""], list[Any](), list[Any](), list[Any](), 0
     for part in parts:
         if part["type"] not in PICTURE_PARTS:
-            text += _text(part, name)
-            wanted = len(ANY_MARK.findall(_text(part, name))) if has_marks else 0
+            first, *others = ANY_MARK.split(_text(part, name)) if has_marks else [_text(part, name)]
+            pieces[-1] += first
+            pieces += others
+            wanted = len(others)
         elif (held := _held(part)) is not None:
+            pieces.append("")
             pictures.append(held)
             own.append(held)
             continue
         else:
+            pieces.append("")
             wanted = 1
             indices += [part["index"]] if part.get("index") is not None else []
         marks += wanted
         pictures += islice(listed, wanted)
+    text = around_pictures(pieces)
     if said.role == "user" and PATH_IN_TEXT.search(text):
         raise BadRowError(f"{name}: names a picture within its text: list it, and write {MARK} there")
     if said.beside:
@@ -113,7 +118,6 @@ def _place(said: _Said, row_lists: bool, waiting: Iterator[Any], name: str) -> _
             raise _miscounted(marks, len(said.beside), name)
         pictures = pictures if marks else [*said.beside, *pictures]  # without marks they come before the text
         own, marks = own + said.beside, 0
-    text = without_marks(text) if has_marks else text
     shown = tuple(_picture(picture, name) for picture in pictures)
     return _Placed(Message(said.role, text, shown), marks, own, indices)
 
@@ -206,7 +210,7 @@ def _text(part: dict[str, Any], name: str) -> str:
     text = part.get("text")
     if not isinstance(text, str):
         raise BadRowError(f"{name}: a part of type {part['type']} without a text")
-    return text
+    return lines_as_lf(text)  # so that a mark on a line of its own is seen as one
 
 
 def _picture(entry: Any, name: str) -> str | bytes:

@@ -16,27 +16,31 @@ TO_MARKDOWN = "Convert the document to markdown."
 PARSE_FIGURE = "Parse the figure."
 
 # Data sets leave these in their texts where a picture was: <image>, <|image|>, <image_1>, <|image_1|>.
-_MARK = r"<\|?image(?:_?\d+)?\|?>"
-_MARK_LINES = re.compile(rf"^[ \t]*(?:{_MARK}[ \t]*)+(?:\n|\Z)", re.MULTILINE)
-_MARKS = re.compile(rf"(?P<before>[ \t]*)(?:{_MARK}[ \t]*)+(?P<end>(?=\n|\Z)|(?=[.,;:!?)\]]))?")
-ANY_MARK = re.compile(_MARK)
+ANY_MARK = re.compile(r"<\|?image(?:_?\d+)?\|?>")
+# Before these no blank is left where a picture was.
+CLOSING = "\n.,;:!?)]"
 
 
 def without_marks(text: str) -> str:
-    """Remove literal picture marks from a text; a text without marks stays as it is.
+    """Remove literal picture marks from a text as `around_pictures` does."""
+    return around_pictures(ANY_MARK.split(text))
 
-    A line that holds only marks is removed whole. Other marks leave one blank where words would be joined.
+
+def around_pictures(pieces: Sequence[str]) -> str:
+    """Join the pieces of a text that stand before, between and behind pictures; one alone stays as it is.
+
+    A line that holds only pictures is removed whole. Other pictures leave one blank where words would be
+    joined.
     """
-    if not ANY_MARK.search(text):
-        return text
-    lines = _MARK_LINES.sub("", text)
-
-    def left(match: re.Match[str]) -> str:
-        """What is left of a mark: a blank, or nothing at the end of a mark and at the start of a line."""
-        at_start = match.start() == 0 or lines[match.start() - 1] == "\n"
-        return "" if match["end"] is not None or at_start else " "
-
-    return _MARKS.sub(left, lines).removesuffix("\n")
+    text, *others = pieces
+    for piece in others:
+        before, behind = text.rstrip(" \t"), piece.lstrip(" \t")
+        if not before or before[-1] == "\n":
+            text = before + behind.removeprefix("\n")
+        else:
+            blank = "" if not behind or behind[0] in CLOSING else " "
+            text = before + blank + behind
+    return text.removesuffix("\n") if others else text
 
 
 def without_marks_of(turns: Sequence[Turn], pictures: int) -> list[Turn]:

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from textwrap import shorten
 
 from nanoocr.bpe import Tokenizer
 from nanoocr.config import PROMPT, ModelConfig
@@ -93,7 +94,7 @@ def mix_tasks(config: TrainConfig, tokenizer: Tokenizer, make_task: Callable[[st
     """Parse `ocr=SPEC text=SPEC` and `--mix=ocr:0.9,text:0.1` into weighted data sets, equal without --mix.
 
     Raises:
-        UsageError: the text has another form, or --mix has a name that --tasks lacks.
+        UsageError: the text has another form or no word, or --mix has a name that --tasks lacks.
     """
     tasks: dict[str, Task] = {}
     for word in split_tasks(config.tasks):
@@ -106,6 +107,8 @@ def mix_tasks(config: TrainConfig, tokenizer: Tokenizer, make_task: Callable[[st
                 f"--tasks={config.tasks}: write NAME=SPEC, separated by blanks, each name once{example}"
             )
         tasks[name] = make_task(spec)
+    if not tasks:
+        raise UsageError(f"--tasks={config.tasks}: names no data set: write NAME=SPEC, separated by blanks")
     # The default of --mix names a synthetic kind. With --tasks it therefore means that no --mix was given.
     drawn_alike = config.mix == TrainConfig.mix and config.mix not in tasks
     weights = dict.fromkeys(tasks, 1.0) if drawn_alike else parse_mix(config.mix, tuple(tasks))
@@ -119,12 +122,38 @@ def mix_tasks(config: TrainConfig, tokenizer: Tokenizer, make_task: Callable[[st
     return Mixture(named, tuple(weights.values()), config.seed)
 
 
-def first_prompt(source: RowSource) -> str:
-    """The question that the run asks about pages: the prompt of the first data set that has one."""
+def page_prompt(source: RowSource) -> tuple[str, str]:
+    """The question that the run asks about pages, and a warning where it asks several ("" where not).
+
+    It is the prompt of the first data set that has one, or else what all rows ask, as far as the first ones
+    tell. If those ask different questions, it is PROMPT.
+    """
     tasks = [task for _, task in source.tasks] if isinstance(source, Mixture) else []
-    # Data sets with questions of their own have no prompt that would fit every page.
     prompts = (getattr(task, "prompt", "") for task in tasks)
-    return next((prompt for prompt in prompts if prompt and prompt != STORED), PROMPT)
+    if given := next((prompt for prompt in prompts if prompt and prompt != STORED), ""):
+        return given, ""
+    asked = list(dict.fromkeys(question for task in tasks for question in first_questions(task)))
+    if len(asked) < 2:
+        return "".join(asked) or PROMPT, ""
+    listed = " and ".join(repr(shorten(question, 60, placeholder="...")) for question in asked[:2])
+    return PROMPT, (
+        f"warning: the rows ask different questions about pictures, as {listed}: `nanoocr read` will ask "
+        f"{PROMPT!r} where it is given no --prompt"
+    )
+
+
+def first_questions(task: Task) -> list[str]:
+    """What the first PROBE readable rows with pictures ask; at most MAX_TRIED rows are tried."""
+    asked: list[str] = []
+    for i in range(min(len(task), MAX_TRIED)):
+        try:
+            row = task[i]
+        except BadRowError:
+            continue  # the run itself says what happens to such rows
+        asked += [row.prompt] if row.pictures else []
+        if len(asked) == PROBE:
+            break
+    return asked
 
 
 def split_tasks(text: str) -> list[str]:
@@ -139,7 +168,7 @@ def split_tasks(text: str) -> list[str]:
         raise UsageError(f"--tasks={text}: a quotation mark is not closed") from error
 
 
-PROBE = 64  # The supervised tokens of a data set are estimated from this many rows.
+PROBE = 64  # The supervised tokens of a data set, and what it asks, are told from this many rows.
 MAX_TRIED = 1000  # At most this many rows are tried to find them.
 
 

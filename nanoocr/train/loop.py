@@ -25,7 +25,6 @@ from nanoocr.files import drop_unfinished
 from nanoocr.machine import peak_resident
 from nanoocr.model.components import COMPONENTS
 from nanoocr.model.folder import step_folder
-from nanoocr.train.data import first_prompt
 from nanoocr.train.finite import stop_if_diverged
 from nanoocr.train.log import RunLog
 from nanoocr.train.recipes import describe
@@ -36,10 +35,11 @@ from nanoocr.train.step import StepStats, train_step
 from nanoocr.train.validate import check_collapse, past_validations, validate, write_best
 
 
-def train(run: Run, state: TrainState, data: DataPlan, rows: list[Row]) -> ReadingReport | None:
+def train(run: Run, state: TrainState, data: DataPlan, rows: list[Row], prompt: str) -> ReadingReport | None:
     """Run from `state.step` to --steps; returns the last validation report (on rank 0).
 
-    `rows` are the held-out rows for validation; without rows there is no validation.
+    `rows` are the held-out rows for validation; without rows there is no validation. `prompt` is what the run
+    asks about pages, which is written into the model's config.json.
 
     Raises:
         KeyboardInterrupt: somebody asked the run to stop; its last step is saved.
@@ -50,7 +50,7 @@ def train(run: Run, state: TrainState, data: DataPlan, rows: list[Row]) -> Readi
         # A kill may have left half a checkpoint behind; it is of no use and takes space.
         drop_unfinished(run.folder)
         write_best(run.folder, state.step)
-    about: dict[str, Any] = {"prompt": first_prompt(data.source), "data": data.source.fingerprint()}
+    about: dict[str, Any] = {"prompt": prompt, "data": data.source.fingerprint()}
     if state.step:
         warn_of_other_data(run, step_folder(run.folder, state.step), about["data"])
     batches = multimodal_data_generator(

@@ -22,7 +22,7 @@ from nanoocr.model.resize import parse_views, resized_config, with_views
 from nanoocr.model.vlm import VLM
 from nanoocr.train.checkpoint import load_state, read_about
 from nanoocr.train.config import TrainConfig
-from nanoocr.train.data import check_validation, first_prompt, plan_data, validation_rows
+from nanoocr.train.data import check_validation, page_prompt, plan_data, validation_rows
 from nanoocr.train.distributed import World, member
 from nanoocr.train.failure import in_one_sentence
 from nanoocr.train.glyph import GlyphLosses
@@ -61,9 +61,12 @@ def run_stage(
             check_unfinished(run, run.newest)
             state, tokenizer = resume(run, run.newest)
         data = plan_data(run.config, state.model.config, tokenizer, make_task)
-        rows = validation_rows(run.config, make_task, first_prompt(data.source))
+        prompt, warning = page_prompt(data.source)
+        if warning and world.is_main:
+            print(warning, file=sys.stderr)
+        rows = validation_rows(run.config, make_task, prompt)
         check_validation(rows, data, state.model.config)
-        train(run, state, data, rows)
+        train(run, state, data, rows, prompt)
 
 
 def settle(config: TrainConfig, stage: int, world: World) -> Run:

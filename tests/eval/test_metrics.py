@@ -286,6 +286,11 @@ def test_summary_shows_what_a_mean_hides():
         ("| a | b |\n|---|---|\n" + "| N/A | N/A |\n" * 20, False),
         ("[ ] Yes\n[ ] No\n" * 20, False),
         ("EUR 0.00\n" * 250, True),
+        ("<table>" + "<tr><td>N/A</td><td>N/A</td></tr>" * 60, False),
+        ("<table>" + "<tr><td>N/A</td><td>N/A</td></tr>" * 101, True),
+        ("<td>&nbsp;</td>" * 40, False),
+        ("& N/A \\\\ \\hline " * 20, False),
+        ("<td>etc; </td>" * 40, True),
     ],
 )
 def test_loops_at_the_end(text, loops):

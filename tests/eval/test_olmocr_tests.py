@@ -212,6 +212,35 @@ def test_long_repetitions_end_soon(unit):
     assert time.process_time() - started < 20
 
 
+@pytest.mark.parametrize(
+    ("kind", "fields", "text", "passed"),
+    [
+        ("baseline", {"max_repeats": None, "max_length": None}, "end " + "ab" * 31, False),
+        ("baseline", {"check_disallowed_characters": None}, "text 中", False),
+        (
+            "present",
+            {"text": "Total", "case_sensitive": None, "max_diffs": None, "first_n": None},
+            "total",
+            False,
+        ),
+        ("present", {"text": "Total", "case_sensitive": False, "cell": None}, "total", True),
+        ("table", {"cell": "1", "up": None, "ignore_markdown_tables": None}, "| A |\n|---|\n| 1 |", True),
+    ],
+)
+def test_a_null_leaves_a_field_to_its_default(tmp_path, kind, fields, text, passed):
+    tests = read_tests(
+        write_tests(tmp_path, [{"pdf": "a.pdf", "page": 1, "id": "x", "type": kind, **fields}])
+    )
+    assert not tests.problems and passes(tests.tests[0], text) == passed
+
+
+@pytest.mark.parametrize("value", ["false", 0, []])
+def test_a_flag_that_is_neither_true_nor_false_is_named(tmp_path, value):
+    tests = read_tests(write_tests(tmp_path, [{**GOOD, "case_sensitive": value}]))
+    assert not tests.tests and "case_sensitive is" in tests.problems[0]
+    assert "not true or false" in tests.problems[0]
+
+
 @pytest.mark.real_data
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason="the sample of olmOCR-bench is not here")
 def test_real_sample():

@@ -175,16 +175,35 @@ def test_top_k_of_one_is_greedy():
 
 @pytest.mark.parametrize(
     "unit",
-    ["<tr><td></td><td></td></tr>", "|  |  |\n", "0.00\n", ".", "_", "- [ ] \n", "A B C D E\n", "-", "| 0 "],
-)
-def test_what_forms_repeat_is_read_on(unit):
-    ids = list(("Head\n" + unit * 300).encode()[:600])
-    decode = lambda ids: bytes(ids).decode()  # noqa: E731
+    [
+        "<tr><td></td><td></td></tr>", "|  |  |\n", "0.00\n", ".", "_", "- [ ] \n", "A B C D E\n", "-",
+        "| 0 ", "<tr><td>&nbsp;</td></tr>", "<td>&#160;</td>", "&emsp;", "<tr><td>N/A</td><td>N/A</td></tr>",
+        '<TR class="odd"><td>Yes</td>', "No entry<br/>", "<p>None</p>", "<li>Name:</li>",
+        "& & \\\\ \\hline ", "○ ",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("cut", range(4))
+def test_what_forms_repeat_is_read_on(unit, cut):
+    ids = list(("Head\n" + unit * 300).encode()[: 600 + cut])  # ends within a tag, or within a character
     assert find_loop(ids) and stopped_by_loop(ids, decode) is None
     long = list(("Head\n" + unit * 2000).encode())
     assert stopped_by_loop(long, decode)  # no form goes on for so long
 
 
-def test_words_that_come_again_and_again_are_a_loop():
-    ids = list(("Dear Sir, " + "and the " * 40).encode())
-    assert stopped_by_loop(ids, lambda ids: bytes(ids).decode())
+def test_a_table_of_many_equal_rows_is_read_to_its_end():
+    row = "<tr><td></td><td>N/A</td></tr>"
+    assert stopped_by_loop(list((row * 60).encode()), decode) is None
+    assert stopped_by_loop(list((row * 101).encode()), decode)
+
+
+@pytest.mark.parametrize(
+    "unit", ["and the ", "etc; ", "a > b, ", "是 ", "\\quad a ", "<td>total</td>", "Smith & Sons; ", "td>"]
+)
+@pytest.mark.parametrize("cut", range(4))
+def test_words_that_come_again_and_again_are_a_loop(unit, cut):
+    ids = list(("Dear Sir, " + unit * 80).encode())
+    assert stopped_by_loop(ids[: len(ids) - cut], decode)
+
+
+def decode(ids: list[int]) -> str:
+    return bytes(ids).decode(errors="replace")

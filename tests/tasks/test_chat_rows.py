@@ -178,6 +178,41 @@ def test_a_mark_goes_and_joins_no_words(text, cleaned):
     assert without_marks(text) == cleaned
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Look at <image> and read.",
+        "Look at<image>and read.",
+        "Compare <image> with <image>, please.",
+        "Page one:\n<image>\nPage two:\n<image>\nRead both.",
+        "<image> <image>\n\nRead.",
+        "Read.\n<image>",
+    ],
+)
+def test_a_picture_part_joins_no_words_and_reads_as_a_mark_does(folder, text):
+    picture = {"type": "image", "image": "a b.png"}
+    parts = [part for piece in text.split("<image>") for part in ({"type": "text", "text": piece}, picture)]
+    of_parts = row_of(folder, {"messages": [user(parts[:-1]), ANSWER]})
+    listed = ["a b.png"] * text.count("<image>")
+    of_marks = row_of(folder, {"messages": [user(text), ANSWER], "images": listed})
+    assert of_parts.turns == of_marks.turns == ((without_marks(text), "Hi"),)
+    in_list = [part if part["type"] == "text" else {"type": "image"} for part in parts[:-1]]
+    assert row_of(folder, {"messages": [user(in_list), ANSWER], "images": listed}).turns == of_parts.turns
+
+
+def test_text_parts_side_by_side_are_joined_as_they_are(folder):
+    row = row_of(folder, {"messages": [user([READ, READ]), {**ANSWER, "content": [READ, READ]}]})
+    assert row.turns == (("Read.Read.", "Read.Read."),)
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r"])
+def test_line_ends_are_line_feeds_whoever_wrote_them(folder, end):
+    answer = {**ANSWER, "content": f"one{end}two"}
+    record = {"messages": [user(f"Look:{end}<image>{end}Read."), answer], "images": ["a b.png"]}
+    assert row_of(folder, record).turns == (("Look:\nRead.", "one\ntwo"),)
+    assert checked_row("row", [], [(f"a{end}b", f"c{end}{end}d")], "test").turns == (("a\nb", "c\n\nd"),)
+
+
 def test_marks_that_are_text_stay(folder):
     part = {"type": "image", "image": "a b.png"}
     question = {"type": "text", "text": "What does <image> mean?"}

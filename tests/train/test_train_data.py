@@ -18,6 +18,7 @@ from nanoocr.train.data import (
     PROBE,
     mean_tokens,
     mix_tasks,
+    page_prompt,
     plan_data,
     split_tasks,
     validation_rows,
@@ -122,6 +123,45 @@ def test_a_task_without_a_name_is_told_how_to_get_one(byte_tokenizer):
     config = TrainConfig(tasks="synth:card?count=5")
     with pytest.raises(UsageError, match='as in --tasks="own=synth:card'):
         mix_tasks(config, byte_tokenizer, make_task)
+
+
+@pytest.mark.parametrize("tasks", [" ", "\t \n"])
+@pytest.mark.parametrize("mix", [TrainConfig.mix, "a:1"])
+def test_tasks_of_nothing_but_blanks_are_a_sentence(byte_tokenizer, tasks, mix):
+    """As of --tasks="$TASKS " with an empty variable."""
+    with pytest.raises(UsageError, match="names no data set: write NAME=SPEC"):
+        mix_tasks(TrainConfig(tasks=tasks, mix=mix), byte_tokenizer, make_task)
+
+
+class Asking(RowsTask):
+    """Rows of which the first cannot be read, as the first row of a chat file."""
+
+    def read(self, index: int) -> Row:
+        if index == 0:
+            raise BadRowError("file: row 0: torn")
+        return super().read(index)
+
+
+def test_what_all_rows_ask_is_what_reading_will_ask(make_row):
+    def ask(*questions: str) -> tuple[str, str]:
+        rows = [make_row(i, question) for i, question in enumerate(("torn", *questions))]
+        text = replace(make_row(9, "What is a noun?"), pictures=())
+        tasks = (("text", RowsTask([text])), ("chat", Asking([*rows, text])))
+        return page_prompt(Mixture(tasks, (1.0, 1.0), 0))
+
+    assert ask("Transcribe this.", "Transcribe this.") == ("Transcribe this.", "")
+    assert ask() == ("Read.", "")  # no row has a picture
+    prompt, warning = ask("Transcribe this.", "What is the\ntotal? " * 20, "And the date?")
+    assert prompt == "Read."
+    assert "as 'Transcribe this.' and 'What is the total?" in warning
+    assert "\n" not in warning and len(warning) < 250
+
+
+def test_a_prompt_that_a_data_set_has_reads_no_row():
+    task = Noted(bad=range(0))
+    task.prompt = "Free OCR."
+    assert page_prompt(Mixture((("scans", task),), (1.0,), 0)) == ("Free OCR.", "")
+    assert task.seen == []
 
 
 def test_drawn_pages_that_validate_are_asked_what_the_run_trains():

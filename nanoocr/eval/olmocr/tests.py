@@ -40,6 +40,10 @@ FIELDS = {
     ),
 }  # fmt: skip
 NUMBERS = ("first_n", "last_n", "max_length", "max_repeats")
+FLAGS = (
+    "case_sensitive", "ignore_markdown_tables", "max_length_skips_image_alt_tags",
+    "check_disallowed_characters",
+)  # fmt: skip
 BASELINE_FILE = "baseline"  # Baseline tests that no file contains count together, as one more file.
 PAGE_FILE = re.compile(r"(.+)_pg(\d+)(?:_repeat\d+)?\.md")
 
@@ -132,6 +136,8 @@ def _parse(line: str, file: str) -> PageTest:
     data = parse_json(line)
     if not isinstance(data, dict):
         raise ValueError("not a JSON object")
+    # A table has all fields in all rows, with null where a test leaves one to its default.
+    data = {name: value for name, value in data.items() if value is not None}
     missing = [
         name for name in ("pdf", "id", "type") if not isinstance(data.get(name), str) or not data[name]
     ]
@@ -145,10 +151,10 @@ def _parse(line: str, file: str) -> PageTest:
     for name in REQUIRED.get(kind, ()):
         if not isinstance(data.get(name), str) or not normalise(data[name]).strip():
             raise ValueError(f"{kind} needs {name}, a text")
-    for names, wanted, what in ((NUMBERS, int, "number"), (SIDES | HEADINGS, str, "text")):
-        wrong = [name for name in names if not isinstance(data.get(name), wanted | None)]
-        if wrong:
-            raise ValueError(f"{wrong[0]} is {data[wrong[0]]!r}, not a {what}")
+    kinds = ((NUMBERS, int, "a number"), (FLAGS, bool, "true or false"), (SIDES | HEADINGS, str, "a text"))
+    for names, wanted, what in kinds:
+        if wrong := [name for name in names if name in data and not isinstance(data[name], wanted)]:
+            raise ValueError(f"{wrong[0]} is {data[wrong[0]]!r}, not {what}")
     if unknown := [name for name in data if kind in RUN and name not in (*COMMON, *FIELDS[kind])]:
         raise ValueError(f"unknown field {unknown[0]!r} of a test of type {kind}")
     if kind == "order" and diffs > min(len(normalise(data[name])) for name in REQUIRED[kind]) // 2:
