@@ -21,12 +21,14 @@ from nanoocr.large_pictures import comes_in_strips, reduced
 from nanoocr.picture_header import (
     DECODE_ERRORS,
     MAX_PIXELS,
+    NOT_KNOWN,
     Look,
     is_deep_grey,
+    is_not_known,
+    mend_tiff,
     one_line,
     read_header,
     read_look,
-    with_full_colours,
 )
 from nanoocr.picture_header import FORMATS as FORMATS
 from nanoocr.picture_header import Size as Size
@@ -194,6 +196,8 @@ def _decode(image: Image.Image, data: bytes | None, max_pixels: int, name: str) 
             )
         return _looked_at(image, data, look, max_pixels)
     except DECODE_ERRORS as error:
+        if is_not_known(error):
+            raise PictureError(f"{name} is not a picture that can be read ({NOT_KNOWN}).") from error
         raise PictureError(f"{name} is damaged or cut off: {one_line(error)}.") from error
 
 
@@ -202,7 +206,7 @@ def _looked_at(image: Image.Image, data: bytes | None, look: Look, max_pixels: i
     in_strips = look.reduction > 1 and data is not None and comes_in_strips(image)
     turned_by_pillow = isinstance(image, TiffImagePlugin.TiffImageFile) and not in_strips
     dpi = find_dpi(image)
-    with_full_colours(image)
+    mend_tiff(image)
     is_deep = has_deep_colours(image)
     pixels = reduced(image, data or b"", look.reduction) if in_strips else _loaded(image, look.reduction)
     seen = to_rgb(lifted(pixels) if is_deep else pixels, white=look.white, inverted=look.inverted)
