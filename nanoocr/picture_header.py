@@ -95,6 +95,7 @@ class Look(NamedTuple):
     reduction: int = 1  # it is shrunk by this factor while it is decoded
     white: int | None = None  # the grey value that means white, where the file says so
     inverted: bool = False  # True for a grey of more than 8 bits in which 0 means white
+    unsigned: bool = False  # True for a grey of 32 bits without a sign, which Pillow takes for signed
 
     def upright(self, max_pixels: int = MAX_PIXELS) -> Size:
         """(height, width) after scaling, with square pixels, and rotated upright."""
@@ -203,7 +204,8 @@ def read_look(image: Image.Image, data: bytes | None = None, max_pixels: int = M
     white, inverted = _grey_scale(image)
     # A picture made in memory may still carry the density of the file that it was made from; ignore that.
     ratio = _density_ratio(image, exif) if isinstance(image, ImageFile.ImageFile) else 1.0
-    return Look(stored, orientation, ratio, _reduction(image, max_pixels, data is not None), white, inverted)
+    reduction = _reduction(image, max_pixels, data is not None)
+    return Look(stored, orientation, ratio, reduction, white, inverted, _is_unsigned(image))
 
 
 def _exif(image: Image.Image) -> Image.Exif | dict[int, object]:
@@ -292,6 +294,14 @@ def _grey_scale(image: Image.Image) -> tuple[int | None, bool]:
         return 2**bits - 1, inverted
     # Writers put 65,535 there by default, so it says no more than that there are 16 bits.
     return (most if most is not None and 255 <= most < 65535 else None), inverted
+
+
+def _is_unsigned(image: Image.Image) -> bool:
+    """Whether a picture of mode I comes from a TIFF that counts from 0 to 2**32 - 1."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile) or image.mode != "I":
+        return False
+    bits = _first(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE))
+    return bits == 32 and _first(image.tag_v2.get(TiffImagePlugin.SAMPLEFORMAT, 1)) == 1
 
 
 def mend_tiff(image: Image.Image) -> None:

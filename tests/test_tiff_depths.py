@@ -87,3 +87,21 @@ def test_inks_of_16_bits_in_planes_of_their_own_are_not_known():
     with pytest.raises(PictureError, match="kind of pixels is not known: save it as grey or RGB") as error:
         open_image(tiff_of(np.zeros((4, 3), "<u2"), 16, 5, **planes_of(4, 6)))
     assert "damaged" not in str(error.value)
+
+
+@pytest.mark.parametrize(("most", "step"), [(2**32 - 1, 16843009), (2**31 - 1, 8421504)])
+def test_a_grey_of_32_bits_without_a_sign(most, step):
+    opened = open_image(tiff_of(np.array([[0, 100 * step, most]], "<u4"), 32, 1))
+    assert np.asarray(opened)[0, :, 0].tolist() == [0, 100, 255]
+
+
+@pytest.mark.parametrize("peak", [255, 0])
+def test_colours_of_which_only_the_lower_8_of_16_bits_are_used_are_refused(peak):
+    """Not those whose alpha shows the letters."""
+    planes = np.array([[0, peak, peak]] * 4, "<u2")
+    with pytest.raises(PictureError, match="the upper 8 are black everywhere .save it with 8 bits"):
+        open_image(tiff_of(planes[:3], 16, 2, **planes_of(3, 6)))
+    planes[3] = [0, 65535, 0]
+    more = {"t258": (16,) * 4, "t338": (2,)}
+    opened = open_image(tiff_of(planes, 16, 2, **planes_of(4, 6), **more))
+    assert np.asarray(opened)[0, :, 0].tolist() == [255, 0, 255]
