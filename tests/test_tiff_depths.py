@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import struct
 
 import numpy as np
+import pypdfium2 as pdfium
 import pytest
 
+from nanoocr.document import TextPage
 from nanoocr.errors import PictureError
+from nanoocr.formats import pdf
 from nanoocr.pictures import open_image
 
 
@@ -99,9 +103,21 @@ def test_a_grey_of_32_bits_without_a_sign(most, step):
 def test_colours_of_which_only_the_lower_8_of_16_bits_are_used_are_refused(peak):
     """Not those whose alpha shows the letters."""
     planes = np.array([[0, peak, peak]] * 4, "<u2")
-    with pytest.raises(PictureError, match="the upper 8 are black everywhere .save it with 8 bits"):
+    with pytest.raises(PictureError, match=r"the upper 8 are black everywhere \(save it with 8 bits"):
         open_image(tiff_of(planes[:3], 16, 2, **planes_of(3, 6)))
     planes[3] = [0, 65535, 0]
     more = {"t258": (16,) * 4, "t338": (2,)}
     opened = open_image(tiff_of(planes, 16, 2, **planes_of(4, 6), **more))
     assert np.asarray(opened)[0, :, 0].tolist() == [255, 0, 255]
+
+
+@pytest.mark.parametrize(
+    ("white_is", "tags"),
+    [(1, {"t281": (15,)}), (3, {"t320": tuple(min(255, 17 * step) for step in range(256)) * 3})],
+)
+def test_a_pdf_shows_the_white_that_is_read(white_is, tags):
+    source = tiff_of(np.full((40, 60), 15, np.uint8), 8, white_is, **tags)
+    assert open_image(source).getextrema() == ((255, 255),) * 3
+    made = pdf.render([TextPage("a.tif", 1, 60, 40, dpi=72.0)], {"a.tif": source})
+    with pdfium.PdfDocument(io.BytesIO(made)) as document:
+        assert document[0].render(scale=1).to_pil().convert("L").getextrema() == (255, 255)
