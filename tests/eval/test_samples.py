@@ -249,7 +249,15 @@ def test_a_pdf_of_one_page_is_a_sample(tmp_path):
     assert sample.open().getpixel((5, 5))[0] == 128
 
 
-@pytest.mark.parametrize("encode", [lambda t: t.replace("\n", "\r\n").encode(), lambda t: t.encode("utf-16")])
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda t: t.replace("\n", "\r\n").encode(),
+        lambda t: t.encode("utf-16"),
+        lambda t: t.encode("utf-32"),
+        lambda t: b"\0\0\xfe\xff" + t.encode("utf-32-be"),
+    ],
+)
 def test_truths_of_other_systems_are_the_same_text(tmp_path, encode):
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     (tmp_path / "a.txt").write_bytes(encode("one\ntwo é\n"))
