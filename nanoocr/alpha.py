@@ -53,6 +53,18 @@ def has_deep_colours(image: Image.Image) -> bool:
     return image.mode in COLOURS and any(";16" in str(tile[3]) for tile in tiles)
 
 
+def hides_all(image: Image.Image) -> bool:
+    """Whether deep colours are all black in the bits that Pillow keeps, and no alpha shows any letters.
+
+    Programs that store 8 bits in 16 without scaling write such files; their letters are in the lower 8.
+    """
+    if image.mode not in COLOURS:
+        return False
+    bands, count = image.split(), COLOURS[image.mode]
+    is_black = all(_peak(band) == 0 for band in bands[:count])
+    return is_black and all(len(set(band.getextrema())) == 1 for band in bands[count:])
+
+
 def lifted(image: Image.Image) -> Image.Image:
     """Stretch colours of 10 to 14 bits, stored in 16, to their full range, and the alpha too."""
     if image.mode not in COLOURS:

@@ -21,6 +21,11 @@ from nanoocr.errors import CheckpointError, UsageError
 
 MANIFEST = "manifest.json"
 MANIFEST_VERSION = 1
+# The mark of UTF-32 in little-endian order begins with that of UTF-16, so it comes first.
+BYTE_ORDER_MARKS = {
+    "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+    "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+}
 
 
 def parse_json(text: str | bytes | bytearray) -> Any:
@@ -72,9 +77,9 @@ def decode_text(data: bytes, name: str) -> tuple[str, str]:
 
     The problem is a sentence about an encoding other than UTF-8, or "" for clean UTF-8.
     """
-    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    codec_name, codec = ("UTF-16", "utf-16") if utf16 else ("UTF-8", "utf-8-sig")
-    problem = f"{name}: UTF-16, read as such" if utf16 else ""
+    marked = next((codec for codec, marks in BYTE_ORDER_MARKS.items() if data.startswith(marks)), "")
+    codec_name, codec = (marked.upper(), marked) if marked else ("UTF-8", "utf-8-sig")
+    problem = f"{name}: {codec_name}, read as such" if marked else ""
     try:
         text = data.decode(codec)
     except UnicodeDecodeError as error:

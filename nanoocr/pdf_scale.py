@@ -53,7 +53,9 @@ def scale_of(page: PdfPage, name: str) -> float:
     if not (width > 0 and height > 0 and math.isfinite(width * height)):
         raise PictureError(f"{name} has no size ({width:g} x {height:g} points).", kind="empty")
     area = width * height
-    most = math.sqrt(MAX_PIXELS / area)
+    # Sides are rounded up, so each may gain a pixel: (width * most + 1) * (height * most + 1) is the limit.
+    around = width + height
+    most = (math.sqrt(around**2 + 4 * area * (MAX_PIXELS - 1)) - around) / (2 * area)
     if most < LEAST_DPI / POINTS_PER_INCH:
         raise PictureError(
             f"{name} is too large: {width:.0f} x {height:.0f} points are more than {MAX_PIXELS:,} pixels at "

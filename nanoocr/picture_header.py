@@ -67,10 +67,11 @@ DECODE_ERRORS = (
     zlib.error,
 )
 
-UNKNOWN_KIND = "unknown pixel mode"  # what Pillow says of a TIFF that is whole
-NOT_KNOWN = "a TIFF whose kind of pixels is not known: save it with 8 or 16 bits a sample"
+UNKNOWN_KIND = ("unknown pixel mode", "unknown raw mode")  # what Pillow says of a TIFF that is whole
+NOT_KNOWN = "a TIFF whose kind of pixels is not known: save it as grey or RGB with 8 bits a sample"
 # A value of a TIFF's tag MaxSampleValue that is a scale; others merely count the lightest pixel.
 MAX_SAMPLE, SAMPLE_SCALES = 281, (1, 3, 7, 15, 31, 63, 127)
+PLANAR, SEPARATE = 284, 2  # the tag for planes, and its value where each colour has one of its own
 COLOUR_MAP, COLOUR_STEPS = 320, 257  # the tag, and how many of 65,536 steps make one of 256
 
 TURNED = (5, 6, 7, 8)  # the orientations that swap width and height
@@ -94,6 +95,7 @@ class Look(NamedTuple):
     reduction: int = 1  # it is shrunk by this factor while it is decoded
     white: int | None = None  # the grey value that means white, where the file says so
     inverted: bool = False  # True for a grey of more than 8 bits in which 0 means white
+    unsigned: bool = False  # True for a grey of 32 bits without a sign, which Pillow takes for signed
 
     def upright(self, max_pixels: int = MAX_PIXELS) -> Size:
         """(height, width) after scaling, with square pixels, and rotated upright."""
@@ -123,8 +125,7 @@ def read_header(data: bytes, name: str) -> Image.Image:
             message = f"{name} is too large: it claims more pixels than Pillow opens."
             raise PictureError(message, kind="too_large") from error
         except DECODE_ERRORS as error:
-            is_known = UNKNOWN_KIND not in str(error)
-            reason = f"damaged {format_name}: {one_line(error)}" if is_known else NOT_KNOWN
+            reason = NOT_KNOWN if is_not_known(error) else f"damaged {format_name}: {one_line(error)}"
     brand = data[8:12] if data[4:8] == b"ftyp" else data[4:8]
     if brand in NOT_READ:
         raise PictureError(f"{name} holds {NOT_READ[brand]}, which is not read: convert it to PNG or JPEG.")
@@ -168,6 +169,11 @@ def formats_of(head: bytes) -> Iterator[str]:
             yield format_name
 
 
+def is_not_known(error: BaseException) -> bool:
+    """Whether Pillow does not know the kind of a file's pixels, which is no damage."""
+    return str(error).startswith(UNKNOWN_KIND)
+
+
 def one_line(error: BaseException) -> str:
     """An exception's message, for the end of a sentence."""
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
@@ -198,7 +204,8 @@ def read_look(image: Image.Image, data: bytes | None = None, max_pixels: int = M
     white, inverted = _grey_scale(image)
     # A picture made in memory may still carry the density of the file that it was made from; ignore that.
     ratio = _density_ratio(image, exif) if isinstance(image, ImageFile.ImageFile) else 1.0
-    return Look(stored, orientation, ratio, _reduction(image, max_pixels, data is not None), white, inverted)
+    reduction = _reduction(image, max_pixels, data is not None)
+    return Look(stored, orientation, ratio, reduction, white, inverted, _is_unsigned(image))
 
 
 def _exif(image: Image.Image) -> Image.Exif | dict[int, object]:
@@ -289,14 +296,47 @@ def _grey_scale(image: Image.Image) -> tuple[int | None, bool]:
     return (most if most is not None and 255 <= most < 65535 else None), inverted
 
 
-def with_full_colours(image: Image.Image) -> None:
+def _is_unsigned(image: Image.Image) -> bool:
+    """Whether a picture of mode I comes from a TIFF that counts from 0 to 2**32 - 1."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile) or image.mode != "I":
+        return False
+    bits = _first(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE))
+    return bits == 32 and _first(image.tag_v2.get(TiffImagePlugin.SAMPLEFORMAT, 1)) == 1
+
+
+def mend_tiff(image: Image.Image) -> None:
+    """Mend what Pillow has misread in the header of a TIFF, before its pixels are decoded."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        _mend_planes(image)
+        _mend_palette(image)
+
+
+def _mend_planes(image: TiffImagePlugin.TiffImageFile) -> None:
+    """Name how each plane of an uncompressed TIFF is stored, where Pillow keeps only the plane's letter.
+
+    Colours of 16 bits would be read as noise, and greys in which 0 is white the wrong way round.
+    """
+    tags = image.tag_v2
+    if tags.get(PLANAR) != SEPARATE or any(tile.codec_name != "raw" for tile in image.tile):
+        return
+    if tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1) == 1:
+        tags[PLANAR] = 1  # A single plane is no separate one.
+        image._setup()
+    elif _first(tags.get(TiffImagePlugin.BITSPERSAMPLE)) == 16:
+        order = ";16L" if tags.prefix == b"II" else ";16B"
+        # A plane that is no colour has no letter.
+        planes = [(tile, tile.args) for tile in image.tile if isinstance(tile.args, tuple)]
+        image.tile = [
+            tile._replace(args=(args[0] + order, *args[1:])) for tile, args in planes if args[0] != ";"
+        ]
+
+
+def _mend_palette(image: TiffImagePlugin.TiffImageFile) -> None:
     """Mend the palette of a TIFF whose writer took 255 for the highest value, and not 65,535.
 
     Pillow keeps the upper 8 of 16 bits, so that such a picture would be black.
     """
-    if not isinstance(image, TiffImagePlugin.TiffImageFile) or image.mode != "P":
-        return
-    colours = image.tag_v2.get(COLOUR_MAP, ())
+    colours = image.tag_v2.get(COLOUR_MAP, ()) if image.mode == "P" else ()
     if not colours or max(colours) > 255:
         return
     image.tag_v2[COLOUR_MAP] = tuple(colour * COLOUR_STEPS for colour in colours)

@@ -14,19 +14,21 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, JpegImagePlugin, TiffImagePlugin
 
-from nanoocr.alpha import has_deep_colours, lifted, on_paper
+from nanoocr.alpha import has_deep_colours, hides_all, lifted, on_paper
 from nanoocr.bare_pictures import with_end_mark
 from nanoocr.errors import PictureError
 from nanoocr.large_pictures import comes_in_strips, reduced
 from nanoocr.picture_header import (
     DECODE_ERRORS,
     MAX_PIXELS,
+    NOT_KNOWN,
     Look,
     is_deep_grey,
+    is_not_known,
+    mend_tiff,
     one_line,
     read_header,
     read_look,
-    with_full_colours,
 )
 from nanoocr.picture_header import FORMATS as FORMATS
 from nanoocr.picture_header import Size as Size
@@ -192,20 +194,28 @@ def _decode(image: Image.Image, data: bytes | None, max_pixels: int, name: str) 
                 "(JPEG, PNG and most TIFFs may have more: they are made smaller while they are decoded).",
                 kind="too_large",
             )
-        return _looked_at(image, data, look, max_pixels)
+        return _looked_at(image, data, look, max_pixels, name)
     except DECODE_ERRORS as error:
+        if is_not_known(error):
+            raise PictureError(f"{name} is not a picture that can be read ({NOT_KNOWN}).") from error
         raise PictureError(f"{name} is damaged or cut off: {one_line(error)}.") from error
 
 
-def _looked_at(image: Image.Image, data: bytes | None, look: Look, max_pixels: int) -> Image.Image:
+def _looked_at(image: Image.Image, data: bytes | None, look: Look, max_pixels: int, name: str) -> Image.Image:
     """The pixels, interpreted as `look` says."""
     in_strips = look.reduction > 1 and data is not None and comes_in_strips(image)
     turned_by_pillow = isinstance(image, TiffImagePlugin.TiffImageFile) and not in_strips
     dpi = find_dpi(image)
-    with_full_colours(image)
+    mend_tiff(image)
     is_deep = has_deep_colours(image)
     pixels = reduced(image, data or b"", look.reduction) if in_strips else _loaded(image, look.reduction)
-    seen = to_rgb(lifted(pixels) if is_deep else pixels, white=look.white, inverted=look.inverted)
+    if is_deep and hides_all(pixels):
+        raise PictureError(
+            f"{name} shows nothing: its colours have 16 bits, and the upper 8 are black everywhere "
+            "(save it with 8 bits a sample)."
+        )
+    pixels = lifted(pixels) if is_deep else pixels
+    seen = to_rgb(pixels, white=look.white, inverted=look.inverted, unsigned=look.unsigned)
     if not turned_by_pillow and look.orientation in TURNS:
         seen = seen.transpose(TURNS[look.orientation])
     height, width = look.upright(max_pixels)
@@ -233,15 +243,19 @@ def _loaded(image: Image.Image, reduction: int) -> Image.Image:
 # From any mode to white paper
 
 
-def to_rgb(image: Image.Image, *, white: int | None = None, inverted: bool = False) -> Image.Image:
+def to_rgb(
+    image: Image.Image, *, white: int | None = None, inverted: bool = False, unsigned: bool = False
+) -> Image.Image:
     """Convert any Pillow mode to RGB. Transparent pixels become white, 16-bit and float greys are scaled.
 
-    For greys `white` is the value that means white, where a file says so; `inverted` says that 0 means white.
+    For greys `white` is the value that means white, where a file says so; `inverted` says that 0 means white,
+    and `unsigned` that negative values of mode I are the upper half of 32 bits.
     """
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if is_deep_grey(image.mode) or (image.mode == "L" and white is not None):
         values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
+        values = np.where(values < 0, values + 2.0**32, values) if unsigned else values
         top = _white_of(values, white, is_float=image.mode == "F")
         return _grey_to_rgb(top - values if inverted else values, top)
     if image.has_transparency_data:

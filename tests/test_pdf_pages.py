@@ -1,10 +1,15 @@
 """PDF pages as pictures: what is filled into forms, and the resolution at which a page is drawn."""
 
+import math
+
 import numpy as np
+import pypdfium2 as pdfium
 import pytest
 from PIL import Image
 
 from nanoocr.pages import open_source
+from nanoocr.pdf_scale import PDF_DPI, POINTS_PER_INCH, scale_of
+from nanoocr.picture_header import MAX_PIXELS
 from tests.pdf_files import document, form, one_page, scan, stream, text
 
 PLAIN = 2524  # dark pixels of the label alone
@@ -201,3 +206,14 @@ def test_a_document_without_pages_is_not_called_encrypted_behind_one_that_is():
     for data, sentence in ((locked, "is encrypted"), (empty, "is damaged or has no pages")):
         (only,) = open_source(data, "x.pdf")
         assert sentence in str(only.error)
+
+
+@pytest.mark.parametrize("sides", [(11841, 4223), (14400, 4), (14400, 14400)])
+def test_a_page_at_the_limit_has_no_pixel_too_many(sides):
+    """Sides are rounded up, and Reader.read refuses a picture above the limit."""
+    with pdfium.PdfDocument.new() as document:
+        page = document.new_page(*sides)
+        scale = scale_of(page, "a.pdf")
+    width, height = (math.ceil(side * scale) for side in sides)
+    assert width * height <= MAX_PIXELS
+    assert scale >= PDF_DPI / POINTS_PER_INCH or (width + 2) * (height + 2) > MAX_PIXELS

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 import pyarrow.parquet as pq
 
 from nanoocr.data.shard_cache import GIGABYTE, ShardCache, locked
-from nanoocr.data.shards import Shard, Shards, local_shards
+from nanoocr.data.shards import Shard, Shards, group_sizes, local_shards
 from nanoocr.errors import UsageError
 from nanoocr.files import write_file
 from nanoocr.folders import files_below
@@ -254,12 +254,8 @@ def _footers(
     try:
         for name in track(missing, len(missing), f"footers of {which.repo}"):
             with hub.open(which.repo, commit, name) as source, pq.ParquetFile(source) as file:
-                groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-                index[name] = {
-                    "rows": [group.num_rows for group in groups],
-                    "bytes": [group.total_byte_size for group in groups],
-                    "columns": file.schema_arrow.names,
-                }
+                rows, sizes = group_sizes(file, source)
+                index[name] = {"rows": rows, "bytes": sizes, "columns": file.schema_arrow.names}
     except Exception as error:  # see `_listing`
         raise _unreachable(which, error) from error
     finally:

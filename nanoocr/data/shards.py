@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,6 +26,8 @@ from nanoocr.folders import files_below
 HELD_BYTES = 2**28
 # Larger row groups are read in pieces: a writer that sets no size puts 100,000 rows into one.
 PIECE_BYTES = 2**27
+# A page's header is shorter than this; in it, this type of field is a structure.
+PAGE_HEADER, STRUCTURE = 64, 12
 
 
 @dataclass(frozen=True)
@@ -155,12 +157,61 @@ def read_footer(path: Path, columns: Sequence[str] = ()) -> Shard:
     if not path.is_file():
         raise UsageError(f"{path}: no such data file")
     try:
-        with pq.ParquetFile(path) as file:
-            names, about = file.schema_arrow.names, file.metadata
-            groups = [about.row_group(i) for i in range(about.num_row_groups)]
+        with path.open("rb") as source, pq.ParquetFile(source) as file:
+            names = file.schema_arrow.names
+            rows, sizes = group_sizes(file, source)
     except (pa.ArrowException, OSError) as error:
         raise UsageError(f"{path}: not a readable Parquet file ({error})") from error
     if missing := [name for name in columns if name not in names]:
         raise UsageError(f"{path}: has no column {missing[0]!r}, only {', '.join(names)}")
-    rows, sizes = zip(*((group.num_rows, group.total_byte_size) for group in groups)) if groups else ((), ())
-    return Shard(str(path), rows, path.stat().st_size, sizes)
+    return Shard(str(path), tuple(rows), path.stat().st_size, tuple(sizes))
+
+
+def group_sizes(file: pq.ParquetFile, source: BinaryIO) -> tuple[list[int], list[int]]:
+    """(rows, decoded bytes) of each row group; `source` is the open file itself.
+
+    A footer counts a value that many rows share once, as it is stored.
+    """
+    groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+    sizes = []
+    for group in groups:
+        columns = [group.column(i) for i in range(group.num_columns)]
+        sizes.append(group.total_byte_size + sum(_shared_bytes(column, source) for column in columns))
+    return [group.num_rows for group in groups], sizes
+
+
+def _shared_bytes(column: pq.ColumnChunkMetaData, source: BinaryIO) -> int:
+    """By how much a column grows when each row gets its own copy of a value in the dictionary."""
+    stored, values = column.total_uncompressed_size, column.num_values
+    is_text = column.physical_type == "BYTE_ARRAY"
+    # Whatever the dictionary holds, no value is larger than the column.
+    if not is_text or not column.has_dictionary_page or values * stored <= PIECE_BYTES:
+        return 0
+    source.seek(column.dictionary_page_offset)
+    size, distinct = _dictionary_of(source.read(PAGE_HEADER))
+    return max(0, values * size // distinct - stored) if distinct else 0
+
+
+def _dictionary_of(header: bytes) -> tuple[int, int]:
+    """(bytes, values) of a dictionary page, from its header in Thrift's compact protocol; (0, 0) if damaged.
+
+    Its fields are numbers until the structure about the dictionary, which begins with how many values it has.
+    """
+    place = iter(header)
+    numbers: list[int] = []
+    try:
+        while next(place) & 15 != STRUCTURE:
+            numbers.append(_number(place))
+        next(place)
+        return numbers[1], _number(place)
+    except (StopIteration, IndexError):
+        return 0, 0
+
+
+def _number(place: Iterator[int]) -> int:
+    """The next number: 7 bits a byte, the lowest first, and its sign in the lowest bit of all."""
+    value = shift = 0
+    while (byte := next(place)) >= 128:
+        value, shift = value | (byte & 127) << shift, shift + 7
+    value |= byte << shift
+    return value >> 1 ^ -(value & 1)

@@ -181,7 +181,7 @@ def _folder_samples(folder: Path, prompt: str, truths: Sequence[str]) -> Iterato
         yield f"{path.relative_to(folder)}: there is no {wanted} beside it"
     for path, truth in found.pairs:
         name = path.relative_to(folder)
-        text = read_truth(truth)
+        text = _read_pages(truth)
         if text is None:
             yield f"{name}: its truth {truth.name} is not UTF-8"
             continue
@@ -196,15 +196,17 @@ def _folder_samples(folder: Path, prompt: str, truths: Sequence[str]) -> Iterato
 def _pages_of(sample: EvalSample, path: Path, name: Path | str) -> Iterator[EvalSample | str]:
     """The sample; for a PDF or TIFF of several pages one each, if form feeds split its text into pages.
 
-    `name` is what messages call it.
+    `name` is what messages call it. A blank page has a text too, so form feeds at the ends count.
     """
     try:
         pages = count_pages(path, str(name))
     except PictureError:
         pages = 1  # reading it will say what is wrong
     texts = sample.truth.split("\f")
+    if len(texts) == pages + 1 and not texts[-1].strip():
+        texts.pop()  # Some programs write a form feed behind the last page too.
     if pages == 1:
-        yield replace(sample, page=int(is_pdf(path)))
+        yield replace(sample, truth=sample.truth.strip(), page=int(is_pdf(path)))
     elif len(texts) != pages:
         yield f"{name}: has {pages} pages, and its text has {len(texts)}: part them by form feeds"
     else:
@@ -224,13 +226,19 @@ def _of_kinds(found: Iterable[EvalSample | str], kinds: Sequence[str]) -> Iterat
 
 
 def read_truth(path: Path) -> str | None:
-    """The text of a file, stripped at both ends; None where it is neither UTF-8 nor UTF-16.
+    """The text of a file, stripped at both ends; None where it is neither UTF-8 nor marked as UTF-16 or 32.
 
     Raises:
         UsageError: the file cannot be read.
     """
+    text = _read_pages(path)
+    return None if text is None else text.strip()
+
+
+def _read_pages(path: Path) -> str | None:
+    """As `read_truth`, with the blanks at both ends: form feeds among them part blank pages from others."""
     text, _ = read_text(path)
-    return None if "\ufffd" in text else text.strip()
+    return None if "\ufffd" in text else text
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -288,7 +296,7 @@ def _manifest_row(
     """The samples of one row: one text to read, or several questions."""
     name, picture, truth_file = f"{dataset}/{number}", folder / image, folder / text
     missing = next((path for path in (picture, truth_file) if not path.is_file()), None)
-    truth = None if missing else read_truth(truth_file)
+    truth = None if missing else _read_pages(truth_file)
     if missing or truth is None:
         yield f"{name}: {missing} is missing" if missing else f"{name}: its truth {text} is not UTF-8"
     elif truth_file.suffix != ".json":

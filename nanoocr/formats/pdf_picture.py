@@ -17,7 +17,7 @@ from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin
 
 from nanoocr.alpha import has_deep_colours
 from nanoocr.errors import PictureError
-from nanoocr.picture_header import DECODE_ERRORS, Look, one_line, read_header, read_look
+from nanoocr.picture_header import DECODE_ERRORS, Look, mend_tiff, one_line, read_header, read_look
 from nanoocr.pictures import find_dpi, open_image, page_frames, read_bytes
 
 if TYPE_CHECKING:
@@ -77,12 +77,13 @@ def _embed_file(pdf: pikepdf.Pdf, content: bytes, page: int, name: str) -> Embed
     image = read_header(content, name)
     frame = page_frames(content, name)[page - 1]
     image.seek(frame)
+    mend_tiff(image)
     look, dpi = read_look(image, content), find_dpi(image)
     if isinstance(image, JpegImagePlugin.JpegImageFile) and image.mode in SPACES:
         return _embed_jpeg(pdf, content, image, look, dpi)
     if _is_plain_png(image, look):
         return _embed_png(pdf, content, look, dpi)
-    if look.reduction == 1 and image.mode in PLAIN and not _needs_a_look(image):
+    if look.reduction == 1 and image.mode in PLAIN and not _needs_a_look(image, look):
         image.load()
         return _embed_png(pdf, _as_png(ImageOps.exif_transpose(image)), look, dpi)
     return _embed_png(pdf, _as_png(open_image(content, frame=frame, name=name)), look, dpi)
@@ -121,13 +122,13 @@ def _is_plain_png(image: Image.Image, look: Look) -> bool:
         and image.mode in PLAIN
         and look.orientation == 1
         and not image.info.get("interlace")
-        and not _needs_a_look(image)
+        and not _needs_a_look(image, look)
     )
 
 
-def _needs_a_look(image: Image.Image) -> bool:
-    """Whether a PDF would not show the pixels as `open_image` does: for their alpha or their depth."""
-    return image.has_transparency_data or has_deep_colours(image)
+def _needs_a_look(image: Image.Image, look: Look) -> bool:
+    """Whether a PDF would not show the pixels as `open_image` does: for their alpha, depth or scale."""
+    return image.has_transparency_data or has_deep_colours(image) or look.white is not None
 
 
 def _as_png(image: Image.Image) -> bytes:

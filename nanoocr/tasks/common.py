@@ -123,7 +123,7 @@ def texts_of(listed: Any, name: str, what: str) -> list[str]:
 
 
 def read_text(path: Path, name: str) -> str:
-    """Read a text file and strip blanks at both ends. It must be UTF-8, or UTF-16 with a byte order mark.
+    """Read a text file and strip blanks at both ends. It is UTF-8, or UTF-16 or 32 with a mark of its order.
 
     Raises:
         BadRowError: the file is missing, or has another encoding.

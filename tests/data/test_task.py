@@ -145,6 +145,23 @@ def test_a_large_row_group_is_read_in_pieces(tmp_path, monkeypatch):
     assert max(held.num_rows for held in shards._held.values()) < 20
 
 
+@pytest.mark.parametrize("options", [{}, {"compression": "none"}, {"data_page_version": "2.0"}])
+def test_values_that_rows_share_count_as_often_as_they_are_read(tmp_path, monkeypatch, options):
+    """A dictionary of three pictures, between rows that have none."""
+    pictures = [bytes([shade]) * 10_000 for shade in range(3)]
+    rows = [[] if i < 50 else [{"bytes": pictures[i % 3], "path": None}] for i in range(200)]
+    texts = [[{"user": "q", "assistant": str(i)}] for i in range(200)]
+    table = pa.table({"images": rows, "texts": texts})
+    pq.write_table(table, tmp_path / "a.parquet", **options)
+    monkeypatch.setattr("nanoocr.data.shards.PIECE_BYTES", 500_000)
+    (shard,) = local_shards([tmp_path]).shards
+    assert pq.ParquetFile(tmp_path / "a.parquet").metadata.row_group(0).total_byte_size < 50_000
+    assert table.nbytes * 0.9 < shard.group_bytes[0] < table.nbytes * 1.5
+    shards = local_shards([tmp_path])
+    assert shards[199]["images"][0]["bytes"] == pictures[199 % 3]
+    assert max(held.nbytes for held in shards._held.values()) < 600_000
+
+
 def test_a_row_group_that_failed_is_not_tried_again(folder, monkeypatch):
     shards, opened = local_shards([folder]), []
 

@@ -226,6 +226,22 @@ def test_pages_of_a_file_are_samples_where_form_feeds_part_their_text(tmp_path, 
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "truths"),
+    [
+        ("\ftwo\n", ["", "two"]),
+        ("one\n\f\n", ["one", ""]),
+        ("one\n\f\f", ["one", ""]),
+        ("one\n\ftwo\n\f", ["one", "two"]),
+        ("one\r\n\ftwo\r\n", ["one", "two"]),
+    ],
+)
+def test_a_blank_page_is_one_too_and_a_form_feed_may_end_the_last_page(tmp_path, text, truths):
+    two_pages(tmp_path / "a.tif")
+    (tmp_path / "a.txt").write_bytes(text.encode())
+    assert [sample.truth for sample in load_folder(tmp_path).samples] == truths
+
+
 def test_a_pdf_of_one_page_is_a_sample(tmp_path):
     two_pages(tmp_path / "a.pdf", shades=(128,))
     (tmp_path / "a.txt").write_text("text")
@@ -233,7 +249,15 @@ def test_a_pdf_of_one_page_is_a_sample(tmp_path):
     assert sample.open().getpixel((5, 5))[0] == 128
 
 
-@pytest.mark.parametrize("encode", [lambda t: t.replace("\n", "\r\n").encode(), lambda t: t.encode("utf-16")])
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda t: t.replace("\n", "\r\n").encode(),
+        lambda t: t.encode("utf-16"),
+        lambda t: t.encode("utf-32"),
+        lambda t: b"\0\0\xfe\xff" + t.encode("utf-32-be"),
+    ],
+)
 def test_truths_of_other_systems_are_the_same_text(tmp_path, encode):
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     (tmp_path / "a.txt").write_bytes(encode("one\ntwo é\n"))
