@@ -229,7 +229,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such checkpoint folder")
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
+        manifest = parse_json((folder / MANIFEST).read_bytes())
         entries = manifest["files"]
         well_formed = all(Path(name).name == name and str(e["sha256"]) for name, e in entries.items())
     except OSError as error:

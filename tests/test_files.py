@@ -276,3 +276,9 @@ def test_everything_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch
     assert {*OLD, MANIFEST} <= set(before) and ".step.writing" in before
     assert before.index(".step.writing") > before.index(MANIFEST)
     assert after == [tmp_path.name]
+
+
+def test_a_manifest_that_is_nested_too_deeply_is_no_manifest(tmp_path):
+    (tmp_path / MANIFEST).write_text("[" * 100_000)
+    with pytest.raises(CheckpointError, match="not a manifest"):
+        read_manifest(tmp_path)
