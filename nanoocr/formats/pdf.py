@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 POINTS_PER_INCH = 72
 ASSUMED_DPI = 200  # dpi of pictures that name no resolution; scans of text usually have 200 to 300
+LETTER = (0.0, 0.0, 612.0, 792.0)  # the box of a page that names none
 MOST_POINTS, FEWEST_POINTS = 14_400, 3  # the sizes of a page that every viewer takes
 PDF_HEAD = 1024  # a PDF's signature stands somewhere in its first 1024 bytes
 FONT_NAME = "HiddenText"
@@ -255,7 +256,9 @@ def _take_hidden_text_off(pdf: pikepdf.Pdf, resources: pikepdf.Dictionary) -> No
 
 def _visible_box(page: pikepdf.Page) -> tuple[float, float, float, float]:
     """(left, bottom, right, top) in points of what a viewer shows: the crop box within the media box."""
-    media = _sorted_box(_inherited(page, "/MediaBox", [0, 0, 612, 792]))
+    media = _sorted_box(_inherited(page, "/MediaBox", LETTER))
+    if media[0] == media[2] or media[1] == media[3]:
+        media = LETTER  # as viewers do where the page has no area
     crop = _sorted_box(_inherited(page, "/CropBox", list(media)))
     both = (max(media[0], crop[0]), max(media[1], crop[1]), min(media[2], crop[2]), min(media[3], crop[3]))
     return both if both[0] < both[2] and both[1] < both[3] else media

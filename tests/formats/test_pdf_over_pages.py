@@ -90,6 +90,20 @@ def test_hidden_text_of_an_older_reading_is_replaced(source):
     assert (read_with_pdfium(again).split(), notes) == (["word"], [])
 
 
+def test_a_page_without_area_is_shown_and_written_on_as_a_letter():
+    source = pikepdf.open(io.BytesIO(with_content(b"")))
+    source.pages[0].obj.MediaBox = pikepdf.Array([0, 0, 0, 0])
+    file = io.BytesIO()
+    source.save(file)
+    page = TextPage("x.pdf", 1, 612, 792, WORD.lines)
+    made = pdf.render([page], {"x.pdf": file.getvalue()})
+    text = pdfium.PdfDocument(made)[0].get_textpage()
+    assert text.get_text_range().split() == ["word"]
+    text.count_rects()
+    left, bottom, right, top = text.get_rect(0)  # with a blank behind the word
+    assert iou([left, 792 - top, right, 792 - bottom], Box(100, 100, 180, 130)) > 0.8
+
+
 def test_text_that_is_seen_stays_and_is_told():
     seen = b"q 3 Tr Q BT /F 20 Tf 100 280 Td (seen) Tj ET"
     made, notes = pdf.render_with_notes([WORD], {"x.pdf": with_content(seen)})
