@@ -3,8 +3,8 @@
 python -m nanoocr.data.synth --kind=card --count=1000 --seed=0 --out=FILE.parquet
 
 Kinds: card, receipt, paragraph, form, table, chart, scene; chart_question and form_question, which only ask;
-strip, one line of a page as the packaged model reads it; card_line, one of a card; and text, natural sentences
-without a picture.
+strip, one line of a page as the packaged model reads it; card_line, one line of a card; and text, natural
+sentences without a picture.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Lines of cards as reading cuts them out of a card: strips 64 pixels high with capitals of some 33 pixels.
 
-They are what `runs/lines_hour.sh` learns from, in less than an hour. strip.py draws the lines of real pages,
-which are harder.
+They are what `runs/hour.sh` learns from, in less than an hour. strip.py draws the lines of real pages, which
+are harder.
 """
 
 from __future__ import annotations
