@@ -17,8 +17,8 @@ views=64x768,64x64,64x128,64x192,64x256,64x320,64x384,64x448,64x512,64x640
 lines() { # NAME STEPS SCRIPT FLAGS...
     local name="$1" steps="$2" script="$3"
     shift 3
-    # Two processes of one thread take 1.4 times as many strips a second as one of two threads. Strips of ten widths are
-    # too many shapes to compile.
+    # In steps of 32 two processes of one thread train 1.4 times as many strips a second as one of two threads. Strips of
+    # ten widths are too many shapes to compile.
     PROCESSES=2 train "$out" "$name" "$steps" "$script" --mix=card_line --threads=1 --compile=False "$@"
 }
 # Stage 1: the encoder, in small steps. First by the glyph loss alone; then a GPT guides it.
