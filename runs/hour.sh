@@ -12,8 +12,6 @@ source runs/train.sh
 bash runs/env.sh dev
 out="${OUT:-checkpoints}"
 
-# The widest strip stands first: position tables are as wide as it, and narrower strips take their beginning.
-views=64x768,64x64,64x128,64x192,64x256,64x320,64x384,64x448,64x512,64x640
 lines() { # NAME STEPS SCRIPT FLAGS...
     local name="$1" steps="$2" script="$3"
     shift 3
@@ -22,7 +20,7 @@ lines() { # NAME STEPS SCRIPT FLAGS...
     PROCESSES=2 train "$out" "$name" "$steps" "$script" --mix=card_line --threads=1 --compile=False "$@"
 }
 # Stage 1: the encoder, in small steps. First by the glyph loss alone; then a GPT guides it.
-lines hour_tok 810 scripts.vis_tok_train --views="$views" --batch_size=32 --micro_batch=16 --glyph_only=0.59 \
+lines hour_tok 810 scripts.vis_tok_train --views="$strip_views" --batch_size=32 --micro_batch=16 --glyph_only=0.59 \
     --schedule=constant --average=0.99 --eval_samples=32 --eval_every=810 --save_every=405
 # Stage 2: all parts, the GPT of stage 1 among them, on other lines (--seed), at a rate that falls from the beginning.
 lines hour_mid 690 scripts.vis_mid_train --init="$out/hour_tok/step_000810" --seed=1 --batch_size=64 --micro_batch=32 \

@@ -14,8 +14,6 @@ bash runs/env.sh dev
 out="${OUT:-checkpoints}"
 from="${FROM:-$out/nano_wide/step_003400}"
 
-# The widest strip stands first: position tables are as wide as it, and narrower strips take their beginning.
-views=64x768,64x64,64x128,64x192,64x256,64x320,64x384,64x448,64x512,64x640
 strips() { # NAME STEPS FLAGS...
     local name="$1" steps="$2"
     shift 2
@@ -24,7 +22,7 @@ strips() { # NAME STEPS FLAGS...
         --glyph_weight=0.5 --trained=sam,compressor,clip,projector,gpt --eval_samples=128 "$@"
 }
 # A step costs Muon's share whatever its size is: large batches train the most strips an hour.
-strips lines_begin 424 --init="$from" --views="$views" --batch_size=128 --schedule=constant --warmup=0.02 \
+strips lines_begin 424 --init="$from" --views="$strip_views" --batch_size=128 --schedule=constant --warmup=0.02 \
     --average=0.995
 strips lines 760 --init="$out/lines_begin/step_000424" --seed=1 --batch_size=192 --micro_batch=96 \
     --schedule=trapezoid --cooldown=0.75 --average=0.99 --eval_every=275 --save_every=100

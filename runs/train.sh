@@ -1,5 +1,9 @@
 # Sourced by the scripts that train.
 
+# The views of a reader of lines. The widest strip stands first: position tables are as wide as it, and narrower strips
+# take their beginning.
+strip_views=64x768,64x64,64x128,64x192,64x256,64x320,64x384,64x448,64x512,64x640
+
 # finished FOLDER STEPS tells whether a run has come so far, and says so.
 finished() {
     local newest

@@ -37,6 +37,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
 
     def load_encoder(model: VLM) -> bool:
+        """Load stage 1's encoder into the model, if one is named; returns whether it is."""
         if config.resume_from_deepencoder:
             load_deepencoder(config.resume_from_deepencoder, model)
         elif not config.init:

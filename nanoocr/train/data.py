@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from textwrap import shorten
 
@@ -144,16 +145,18 @@ def page_prompt(source: RowSource) -> tuple[str, str]:
 
 def first_questions(task: Task) -> list[str]:
     """What the first PROBE readable rows with pictures ask; at most MAX_TRIED rows are tried."""
-    asked: list[str] = []
+    # The run itself says what happens to rows that cannot be read.
+    asked = (row.prompt for row in tried_rows(task) if isinstance(row, Row) and row.pictures)
+    return list(islice(asked, PROBE))
+
+
+def tried_rows(task: Task) -> Iterator[Row | BadRowError]:
+    """The first MAX_TRIED rows, with what is wrong in the place of a row that cannot be read."""
     for i in range(min(len(task), MAX_TRIED)):
         try:
-            row = task[i]
-        except BadRowError:
-            continue  # the run itself says what happens to such rows
-        asked += [row.prompt] if row.pictures else []
-        if len(asked) == PROBE:
-            break
-    return asked
+            yield task[i]
+        except BadRowError as error:
+            yield error
 
 
 def split_tasks(text: str) -> list[str]:
@@ -180,13 +183,11 @@ def mean_tokens(name: str, task: Task, tokenizer: Tokenizer) -> float:
     """
     counts: list[int] = []
     reason = "it holds no rows"
-    for i in range(min(len(task), MAX_TRIED)):
-        try:
-            turns = task[i].turns
-        except BadRowError as error:
-            reason = f"none of its first {i + 1} rows can be used, the last because of {error}"
+    for tried, row in enumerate(tried_rows(task), start=1):
+        if isinstance(row, BadRowError):
+            reason = f"none of its first {tried} rows can be used, the last because of {row}"
             continue
-        counts.append(sum(len(tokenizer.encode(turn.assistant)) + 1 for turn in turns))
+        counts.append(sum(len(tokenizer.encode(turn.assistant)) + 1 for turn in row.turns))
         if len(counts) == PROBE:
             break
     if not counts:

@@ -52,6 +52,17 @@ class Window:
     stretch: float  # see StripWear
     width: int  # filled pixels of the strip, before the padding
 
+    @property
+    def box(self) -> Box:
+        """x0, y0, x1, y1 in pixels of the drawing."""
+        right = self.left + self.width / (self.scale * self.stretch)
+        return self.left, self.top, right, self.top + HEIGHT / self.scale
+
+    def boxes_in(self, boxes: np.ndarray, width: int) -> np.ndarray:
+        """Boxes (n, 4) of the drawing in pixels of a strip that is so wide with its padding."""
+        scales = np.array([self.scale * self.stretch, self.scale] * 2, np.float32)
+        return inside((boxes - np.array([self.left, self.top] * 2, np.float32)) * scales, width)
+
 
 def make_strip(dice: Dice, fonts: Sequence[Font]) -> SynthSample:
     """A strip of one line, or an empty one whose answer is ""; the prompt is "Read."."""
@@ -64,8 +75,6 @@ def make_strip(dice: Dice, fonts: Sequence[Font]) -> SynthSample:
     ink = wear_ink(dice, _shrunk(dice, drawn, window, wear), wear)
     picture = wear_strip(dice, ink, wear, without_text=not drawn.text)
     strip = _enlarged(dice, picture, window.width)
-    scales = np.array([window.scale * window.stretch, window.scale] * 2, np.float32)
-    boxes = inside((drawn.boxes - np.array([window.left, window.top] * 2, np.float32)) * scales, strip.width)
     return SynthSample(
         image=strip,
         prompt="Read.",
@@ -73,7 +82,7 @@ def make_strip(dice: Dice, fonts: Sequence[Font]) -> SynthSample:
         kind="strip",
         font=font.family,
         chars=drawn.chars or NOTHING,
-        boxes=boxes if drawn.chars else inside(NO_PLACE, strip.width),
+        boxes=window.boxes_in(drawn.boxes, strip.width) if drawn.chars else inside(NO_PLACE, strip.width),
         guessable=guessable,
     )
 
@@ -241,21 +250,47 @@ def mostly_low(text: str) -> bool:
 def _window(dice: Dice, drawn: Drawn, stretch: float) -> Window:
     """Choose where the strip is cut: capitals near CAP on BASELINE, with the errors of line finders."""
     spread = 0.1 if dice.chance(0.7) else 0.25
-    cap = CAP * float(np.exp(spread * (dice.unit() + dice.unit() + dice.unit() - 1.5) * 2))
-    # Where hardly a letter rises above an x, a finder mistakes the height of an x for that of capitals.
-    seen = drawn.low if mostly_low(drawn.text) and dice.chance(0.7) else drawn.cap
-    scale = cap / seen
-    before, behind = _margin(dice), _margin(dice)
+    cap = CAP * size_error(dice, spread)
+    scale = cap / (drawn.low if low_for_capitals(dice, drawn.text) else drawn.cap)
+    margins = _margin(dice), _margin(dice)
     length = (drawn.right - drawn.left) * stretch
+    return window_at(dice, (drawn.left, drawn.baseline), length, scale, margins, shift=5, stretch=stretch)
+
+
+def size_error(dice: Dice, spread: float) -> float:
+    """The factor by which a finder mistakes the size of letters, mostly by less than such a share."""
+    return float(np.exp(spread * (dice.unit() + dice.unit() + dice.unit() - 1.5) * 2))
+
+
+def low_for_capitals(dice: Dice, text: str) -> bool:
+    """Whether a finder takes the height of an x for that of capitals, as hardly a letter rises above it."""
+    return mostly_low(text) and dice.chance(0.7)
+
+
+def window_at(
+    dice: Dice,
+    start: tuple[float, float],
+    length: float,
+    scale: float,
+    margins: tuple[float, float],
+    *,
+    shift: float,
+    stretch: float = 1.0,
+) -> Window:
+    """Cut a line that starts at (x, baseline) and is `length` wide; `shift` is the largest error of its row.
+
+    `margins` are strip pixels before and behind it. A line that would be wider than any view is scaled less.
+    """
+    (x, baseline), (before, behind) = start, margins
     scale = min(scale, (WIDTHS[-1] - before - behind) / length)
-    baseline = BASELINE + (dice.unit() + dice.unit() - 1) * 5
-    width = length * scale + before + behind
+    rise = BASELINE + (dice.unit() + dice.unit() - 1) * shift
+    width = round(length * scale + before + behind)
     return Window(
-        left=drawn.left - before / (scale * stretch),
-        top=drawn.baseline - baseline / scale,
+        left=x - before / (scale * stretch),
+        top=baseline - rise / scale,
         scale=scale,
         stretch=stretch,
-        width=min(max(16, round(width)), WIDTHS[-1]),
+        width=min(max(16, width), WIDTHS[-1]),
     )
 
 
@@ -272,13 +307,7 @@ def _shrunk(dice: Dice, drawn: Drawn, window: Window, wear: StripWear) -> np.nda
     # Small letters are the hard ones. Very long lines must stay below the size of the noise tile.
     rows = max(14, min(round(HEIGHT * wear.cap / CAP), HEIGHT * MOST_COLUMNS // window.width))
     columns = max(6, round(window.width * rows / HEIGHT))
-    box = (
-        window.left,
-        window.top,
-        window.left + window.width / (window.scale * window.stretch),
-        window.top + HEIGHT / window.scale,
-    )
-    image, box = _holding(drawn.ink, box)
+    image, box = _holding(drawn.ink, window.box)
     if not wear.dots:
         return np.asarray(image.resize((columns, rows), wear.filter, box=box)).astype(np.float32) / 255
     high = max(14, min(round(HEIGHT * wear.dots / CAP), HEIGHT * MOST_COLUMNS // window.width))
